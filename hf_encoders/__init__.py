@@ -1,0 +1,37 @@
+"""Encoders that were trained in a research script, first-class on the Hugging Face Hub.
+
+Importing the package registers its models with transformers: `AutoModel.from_pretrained` then loads them by name.
+"""
+
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageClassification
+
+from .models.configuration_depth_semantic_encoder import DepthSemanticEncoderConfig
+from .models.depth_map_files import DepthMapError
+from .models.image_processing_depth import DepthImageProcessor
+from .models.modeling_depth_autoencoder import DepthAutoencoderModel, DepthAutoencoderOutput
+from .models.modeling_depth_semantic_encoder import (
+    DepthSemanticEncoderForImageClassification,
+    DepthSemanticEncoderModel,
+    DepthSemanticEncoderPreTrainedModel,
+)
+
+__version__ = "0.1.0"
+__all__ = [
+    "DepthAutoencoderModel",
+    "DepthAutoencoderOutput",
+    "DepthImageProcessor",
+    "DepthMapError",
+    "DepthSemanticEncoderConfig",
+    "DepthSemanticEncoderForImageClassification",
+    "DepthSemanticEncoderModel",
+    "DepthSemanticEncoderPreTrainedModel",
+]
+
+AutoConfig.register(DepthSemanticEncoderConfig.model_type, DepthSemanticEncoderConfig)
+AutoModel.register(DepthSemanticEncoderConfig, DepthSemanticEncoderModel)
+AutoModelForImageClassification.register(DepthSemanticEncoderConfig, DepthSemanticEncoderForImageClassification)
+AutoImageProcessor.register(
+    DepthSemanticEncoderConfig,
+    # One class serves both: without torchvision transformers asks for "pil", with it for "torchvision".
+    image_processor_classes={"pil": DepthImageProcessor, "torchvision": DepthImageProcessor},
+)

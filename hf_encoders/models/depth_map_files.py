@@ -1,0 +1,112 @@
+"""Reads one depth or height map from a file, at the precision it was stored in."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+
+class DepthMapError(ValueError):
+    """A depth map that cannot be used; the message names the file or the index and what was expected."""
+
+
+def read_depth_map(path: str | os.PathLike[str]) -> Tensor:
+    """Read a map from an image file (PNG of 8 or 16 bits, TIFF of integers or floats, ...), .npy, .npz or .pt.
+
+    Returns:
+        [H, W] or [C, H, W], in the file's own type: no conversion to 8 bits or to RGB.
+
+    Raises:
+        DepthMapError: if the file is missing or unreadable, or does not hold exactly one map.
+    """
+    path = Path(path)
+    reader = _READERS.get(path.suffix.lower(), _read_image)
+    try:
+        depth_map = reader(path)
+    except DepthMapError:
+        raise
+    except FileNotFoundError:
+        raise DepthMapError(f"{path}: no such file") from None
+    except Exception as error:  # the decoders raise whatever they like on damaged files
+        raise DepthMapError(f"{path}: not a readable depth map ({_first_line(error)})") from error
+    return depth_map
+
+
+def image_to_tensor(image: Image.Image, name: str) -> Tensor:
+    """Turn a PIL image of any depth mode (1, L, I;16, I, F, or colour with equal channels) into [H, W].
+
+    Raises:
+        DepthMapError: for a colour image, a palette, or a file of several frames.
+    """
+    if getattr(image, "n_frames", 1) > 1:
+        raise DepthMapError(f"{name}: holds {image.n_frames} frames, expected one map")
+    if image.mode in ("1", "L", "I", "F") or image.mode.startswith("I;16"):
+        # Pillow hands out big-endian 16-bit images as such, and torch takes the native order only.
+        array = np.asarray(image)
+        return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=True))
+    if image.mode in ("RGB", "RGBA", "LA"):
+        array = np.asarray(image)
+        colours = array[..., : 3 if image.mode.startswith("RGB") else 1]
+        if (colours == colours[..., :1]).all():
+            return torch.from_numpy(colours[..., 0].copy())
+        return torch.from_numpy(colours.copy()).permute(2, 0, 1)
+    raise DepthMapError(f"{name}: a PIL image of mode {image.mode!r}, expected depth (L, I;16, I or F)")
+
+
+def _read_image(path: Path) -> Tensor:
+    with Image.open(path) as image:
+        image.load()
+        return image_to_tensor(image, str(path))
+
+
+def _read_npy(path: Path) -> Tensor:
+    return array_to_tensor(np.load(path, allow_pickle=False), str(path))
+
+
+def _read_npz(path: Path) -> Tensor:
+    with np.load(path, allow_pickle=False) as arrays:
+        return array_to_tensor(arrays[_only_name(list(arrays), path)], str(path))
+
+
+def _read_pt(path: Path) -> Tensor:
+    content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    if isinstance(content, dict):
+        tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+        content = tensors[_only_name(list(tensors), path)]
+    if not isinstance(content, Tensor):
+        raise DepthMapError(f"{path}: holds a {type(content).__name__}, expected one tensor")
+    return content.detach()
+
+
+def _only_name(names: list[str], path: Path) -> str:
+    if "depth" in names:
+        return "depth"
+    if len(names) == 1:
+        return names[0]
+    raise DepthMapError(f"{path}: holds {', '.join(names) or 'no array'}; expected one array, or one named 'depth'")
+
+
+def array_to_tensor(array: np.ndarray[Any, Any], name: str) -> Tensor:
+    """Turn an array of real numbers into a tensor of the same values, whatever its byte order or strides."""
+    if array.dtype.kind not in "biuf":
+        raise DepthMapError(f"{name}: an array of {array.dtype}, expected real numbers")
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        array = array.astype(np.float64)
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+_READERS: dict[str, Callable[[Path], Tensor]] = {
+    ".npy": _read_npy,
+    ".npz": _read_npz,
+    ".pt": _read_pt,
+    ".pth": _read_pt,
+}

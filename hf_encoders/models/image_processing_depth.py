@@ -1,0 +1,259 @@
+"""From raw depth or height maps to what the depth semantic encoder reads, without losing precision on the way."""
+
+import math
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
+from transformers.image_utils import SizeDict
+from transformers.processing_utils import ImagesKwargs
+
+from .depth_map_files import DepthMapError, array_to_tensor, image_to_tensor, read_depth_map
+
+_NEAREST, _BILINEAR = int(Image.Resampling.NEAREST), int(Image.Resampling.BILINEAR)
+_FILLS = ("mean", "min", "max")
+
+
+class DepthImageProcessorKwargs(ImagesKwargs, total=False):
+    """What `DepthImageProcessor` adds to transformers' own image options."""
+
+    num_channels: int
+    unit_scale: float | int
+    invalid_values: list[float | int]
+    invalid_fill: str | float | int
+    normalization: str
+    value_range: list[float | int] | None
+
+
+class DepthImageProcessor(BaseImageProcessor):
+    """Prepares depth or height maps: units, invalid pixels, size and normalisation to [-1, 1].
+
+    Takes one map or many, as files (PNG of 8 or 16 bits, TIFF, .npy, .npz, .pt), PIL images of any depth mode, arrays
+    or tensors of any real type: [H, W], [N, H, W], [N, C, H, W], or a list whose items are [H, W] or [C, H, W]. Each
+    map is prepared by itself, so a result never depends on the maps beside it.
+
+    | maps                        | settings                                                                       |
+    |-----------------------------|--------------------------------------------------------------------------------|
+    | any unit, shape alone       | the defaults (each map is stretched from its own minimum to its maximum)       |
+    | 16-bit PNG in millimetres   | `unit_scale=0.001, normalization="range", value_range=[0, 10]`                 |
+    | metres                      | `normalization="range", value_range=[0, 10]`                                   |
+    | heights as legacy training  | `normalization="range", value_range=[-10, 10], invalid_values=[]`              |
+
+    Args:
+        size: side or {"height", "width"} of the result in pixels.
+        do_resize: whether to resize at all.
+        resample: PIL's BILINEAR (2, antialiased) or NEAREST (0). Invalid pixels have no weight in the resampling.
+        num_channels: channels of the result; a map of one channel is repeated to fill them.
+        do_rescale: whether to multiply by `unit_scale`.
+        unit_scale: metres in one unit of the raw map: 0.001 for millimetres, 1 for metres and unitless heights.
+        invalid_values: raw values that mean "no measurement"; NaN and infinities always do.
+        invalid_fill: what an invalid pixel becomes: the "mean", "min" or "max" of the map's valid pixels, or a number
+            in [-1, 1] on the scale of the result.
+        do_normalize: whether to normalise to [-1, 1].
+        normalization: "minmax" (each map from its minimum to its maximum; a constant map becomes zeros) or "range".
+        value_range: [low, high] in metres for "range": values are clipped to it, then mapped to [-1, 1].
+
+    Raises:
+        ValueError: for settings that make no sense.
+        DepthMapError: for a map that cannot be read or has no valid pixel; the message names the file or the index.
+    """
+
+    valid_kwargs = DepthImageProcessorKwargs
+    model_input_names = ["pixel_values"]
+
+    do_resize = True
+    size = {"height": 128, "width": 128}
+    resample = _BILINEAR
+    num_channels = 1
+    do_rescale = True
+    unit_scale = 1.0
+    invalid_values: list[float | int] = [0.0]
+    invalid_fill: str | float | int = "mean"
+    do_normalize = True
+    normalization = "minmax"
+    value_range: list[float | int] | None = None
+
+    # Only these travel in the JSON; the rest of transformers' image options do not concern depth.
+    _settings = (
+        "do_resize", "size", "resample", "num_channels", "do_rescale", "unit_scale", "invalid_values", "invalid_fill",
+        "do_normalize", "normalization", "value_range",
+    )  # fmt: skip
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(
+            **{name: value for name, value in kwargs.items() if name not in self.valid_kwargs.__annotations__}
+        )
+        self._set_attributes(**kwargs)
+        self._check_settings(**{name: getattr(self, name) for name in self._settings})
+
+    def preprocess(
+        self,
+        images: Any,
+        return_mask: bool = False,
+        return_tensors: str | None = "pt",
+        first_index: int = 0,
+        **kwargs: Any,
+    ) -> BatchFeature:
+        """Prepare maps for the model.
+
+        Args:
+            images: maps as the class says; any setting of the class can be given here for one call.
+            return_mask: also return `pixel_mask`, true where a pixel was measured.
+            return_tensors: "pt" or "np".
+            first_index: what to add to the position of a map in error messages.
+
+        Returns:
+            `pixel_values` [N, C, height, width] float32 in [-1, 1]; `pixel_mask` [N, height, width] bool on request.
+        """
+        unknown = set(kwargs) - set(self._settings) - {"device", "input_data_format", "data_format"}
+        if unknown:
+            raise TypeError(f"DepthImageProcessor has no setting {', '.join(sorted(unknown))}")
+        settings = {
+            name: kwargs[name] if kwargs.get(name) is not None else getattr(self, name) for name in self._settings
+        }
+        settings["size"] = self._standardize_kwargs(size=settings["size"])["size"]
+        self._check_settings(**settings)
+
+        values, masks = [], []
+        for index, item in enumerate(self._split(images), start=first_index):
+            name = str(item) if isinstance(item, (str, os.PathLike)) else f"map {index}"
+            value, mask = self._process_map(self._to_tensor(item, name), name, **settings)
+            values.append(value)
+            masks.append(mask)
+        if len({value.shape for value in values}) > 1:
+            raise DepthMapError("the maps differ in size and do_resize is off: pass them one by one")
+        shape = (0, settings["num_channels"], settings["size"].height, settings["size"].width)
+        data = {"pixel_values": torch.stack(values) if values else torch.empty(shape)}
+        if return_mask:
+            data["pixel_mask"] = torch.stack(masks) if masks else torch.empty(shape[:1] + shape[2:], dtype=torch.bool)
+        if kwargs.get("device") is not None:
+            data = {key: value.to(kwargs["device"]) for key, value in data.items()}
+        return BatchFeature(data, tensor_type=return_tensors)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings, as they are saved."""
+        settings = {name: getattr(self, name) for name in self._settings}
+        settings["size"] = {"height": self.size.height, "width": self.size.width}
+        return settings | {"image_processor_type": type(self).__name__}
+
+    @staticmethod
+    def _check_settings(**settings: Any) -> None:
+        if settings["normalization"] not in ("minmax", "range"):
+            raise ValueError(f"normalization is 'minmax' or 'range', got {settings['normalization']!r}")
+        if settings["normalization"] == "range":
+            value_range = settings["value_range"]
+            if (
+                value_range is None
+                or len(value_range) != 2
+                or not -math.inf < value_range[0] < value_range[1] < math.inf
+            ):
+                raise ValueError(f"value_range must be [low, high] in metres with low < high, got {value_range}")
+        fill = settings["invalid_fill"]
+        if fill not in _FILLS and not (isinstance(fill, (int, float)) and -1 <= fill <= 1):
+            raise ValueError(f"invalid_fill is one of {', '.join(_FILLS)} or a number in [-1, 1], got {fill!r}")
+        if settings["resample"] not in (_NEAREST, _BILINEAR):
+            raise ValueError(f"resample is NEAREST (0) or BILINEAR (2), got {settings['resample']!r}")
+        if not (settings["unit_scale"] > 0 and math.isfinite(settings["unit_scale"])):
+            raise ValueError(f"unit_scale must be a positive number of metres, got {settings['unit_scale']}")
+        if not (settings["size"].height and settings["size"].width):
+            raise ValueError(f"size takes a height and a width, got {dict(settings['size'])}")
+
+    @staticmethod
+    def _split(images: Any) -> Sequence[Any]:
+        """One item a map."""
+        if isinstance(images, (str, os.PathLike, Image.Image)):
+            return [images]
+        if isinstance(images, (np.ndarray, Tensor)):
+            if images.ndim not in (2, 3, 4):
+                raise DepthMapError(f"maps of shape {list(images.shape)}, expected [H, W], [N, H, W] or [N, C, H, W]")
+            return [images] if images.ndim == 2 else list(images)
+        return list(images)
+
+    @staticmethod
+    def _to_tensor(item: Any, name: str) -> Tensor:
+        """[H, W] or [C, H, W] of the item's own type."""
+        if isinstance(item, (str, os.PathLike)):
+            return read_depth_map(item)
+        if isinstance(item, Image.Image):
+            return image_to_tensor(item, name)
+        if isinstance(item, np.ndarray):
+            return array_to_tensor(item, name)
+        if isinstance(item, Tensor):
+            return item.detach().cpu()
+        raise DepthMapError(f"{name}: a {type(item).__name__}, expected a path, a PIL image, an array or a tensor")
+
+    def _process_map(self, raw: Tensor, name: str, **settings: Any) -> tuple[Tensor, Tensor]:
+        """[H, W] or [C, H, W] of any real type → [C, height, width] float32 in [-1, 1] and [height, width] bool."""
+        values = self._with_channels(raw, name, settings["num_channels"])
+        valid = values.isfinite()
+        for invalid in settings["invalid_values"]:
+            valid &= values != invalid
+        if not valid.any():
+            markers = ", ".join(str(value) for value in [*settings["invalid_values"], "NaN", "inf"])
+            raise DepthMapError(f"{name}: no valid pixel, all are one of {markers} (see invalid_values)")
+        if settings["do_rescale"]:
+            values = values * settings["unit_scale"]
+        if settings["do_resize"]:
+            values, valid = _resize(values, valid, settings["size"], settings["resample"])
+        if settings["do_normalize"]:
+            low, high = settings["value_range"] or (0, 0)
+            if settings["normalization"] == "minmax":
+                low, high = values[valid].min().item(), values[valid].max().item()
+            values = _to_unit_range(values.clamp(low, high), low, high)
+        values = torch.where(valid, values, _fill_value(values[valid], settings["invalid_fill"]))
+        values = values.float().expand(settings["num_channels"], -1, -1).contiguous()
+        return values, valid.all(dim=0)
+
+    @staticmethod
+    def _with_channels(raw: Tensor, name: str, num_channels: int) -> Tensor:
+        """[1 or num_channels, H, W] in floating point that holds the raw values exactly."""
+        if raw.is_complex():
+            raise DepthMapError(f"{name}: complex numbers, expected real ones")
+        expected = "[H, W] or [1, H, W]" if num_channels == 1 else f"[H, W], [1, H, W] or [{num_channels}, H, W]"
+        if raw.ndim == 2:
+            raw = raw[None]
+        if raw.ndim != 3 or raw.shape[0] not in (1, num_channels) or 0 in raw.shape:
+            raise DepthMapError(f"{name}: a map of shape {list(raw.shape)}, expected {expected}")
+        # float32 holds 24 bits: enough for everything up to 16 bits, not for wider integers or doubles.
+        wide = raw.dtype in (torch.float64, torch.int32, torch.int64, torch.uint32, torch.uint64)
+        return raw.to(torch.float64 if wide else torch.float32)
+
+
+def _resize(values: Tensor, valid: Tensor, size: SizeDict, resample: int) -> tuple[Tensor, Tensor]:
+    """Resample the valid pixels alone: each result is the weighted mean of the valid pixels under its kernel."""
+    target = (size.height, size.width)
+    if values.shape[-2:] == target:
+        return values, valid
+    values = torch.where(valid, values, 0)[None]
+    weights = valid.to(values.dtype)[None]
+    if resample == _NEAREST:
+        return F.interpolate(values, target, mode="nearest-exact")[0], F.interpolate(
+            weights, target, mode="nearest-exact"
+        )[0] > 0
+    sums = F.interpolate(values, target, mode="bilinear", antialias=True)[0]
+    if valid.all():
+        return sums, torch.ones_like(sums, dtype=torch.bool)
+    weights = F.interpolate(weights, target, mode="bilinear", antialias=True)[0]
+    return sums / weights, weights > 0
+
+
+def _to_unit_range(values: Tensor, low: float, high: float) -> Tensor:
+    if low == high:
+        return torch.zeros_like(values)
+    # Halves first: high - low can overflow where high / 2 - low / 2 cannot.
+    return ((values / 2 - low / 2) / (high / 2 - low / 2) * 2 - 1).clamp(-1, 1)
+
+
+def _fill_value(valid_values: Tensor, fill: str | float) -> Tensor:
+    if isinstance(fill, str):
+        return getattr(valid_values, fill)()
+    return valid_values.new_tensor(fill)
+
+
+__all__ = ["DepthImageProcessor", "DepthImageProcessorKwargs"]

@@ -1,0 +1,180 @@
+"""The depth autoencoder: the semantic encoder, and a decoder that draws the map again from its embedding."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import initialization as init
+from transformers.utils import ModelOutput, can_return_tuple
+
+from .configuration_depth_semantic_encoder import DepthSemanticEncoderConfig
+from .modeling_depth_semantic_encoder import (
+    DepthSemanticEncoderGate,
+    DepthSemanticEncoderModel,
+    DepthSemanticEncoderPreTrainedModel,
+    conv_norm_relu,
+)
+from .reconstruction_loss import reconstruction_loss
+
+_START = 2  # side of the grid that the decoder's linear layers fill
+
+
+@dataclass
+class DepthAutoencoderOutput(ModelOutput):
+    """What the autoencoder returns.
+
+    Args:
+        loss: scalar, on request.
+        reconstruction: [B, C, S, S] in [-1, 1] with S = `config.reconstruction_size`.
+        pooler_output: [B, D], the embedding.
+        last_hidden_state: [B, 2048, H/32, W/32] of the encoder.
+        hidden_states: the encoder's feature maps, on request.
+    """
+
+    loss: Tensor | None = None
+    reconstruction: Tensor | None = None
+    pooler_output: Tensor | None = None
+    last_hidden_state: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+
+
+class DepthDecoderSqueezeExcitation(nn.Module):
+    """Squeeze-and-excitation blended with the identity by the learned scalar `alpha`."""
+
+    def __init__(self, config: DepthSemanticEncoderConfig, channels: int):
+        super().__init__()
+        inner = max(channels // config.decoder_se_reduction, 1)
+        self.fc = nn.Sequential(nn.Linear(channels, inner), nn.ReLU(), nn.Linear(inner, channels), nn.Sigmoid())
+        self.alpha = nn.Parameter(torch.full((1,), float(config.decoder_se_init_value)))
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """[B, C, H, W] → the same shape."""
+        scale = self.fc(hidden_states.mean((2, 3)))[:, :, None, None]
+        return hidden_states * (1 + self.alpha * (scale - 1))
+
+
+class DepthDecoderBlock(nn.Module):
+    """Doubles the side: transposed convolution, three convolutions, a gate in the first blocks, squeeze-and-excitation."""
+
+    def __init__(self, config: DepthSemanticEncoderConfig, in_channels: int, out_channels: int, gated: bool):
+        super().__init__()
+        self.upsample = nn.Sequential(
+            *conv_norm_relu(nn.ConvTranspose2d(in_channels, in_channels, 2, stride=2, bias=False), config)
+        )
+        self.conv_block = nn.Sequential(
+            *conv_norm_relu(nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False), config),
+            *conv_norm_relu(nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False), config),
+            *conv_norm_relu(nn.Conv2d(out_channels, out_channels, 1, bias=False), config),
+        )
+        self.attention = DepthSemanticEncoderGate(config, out_channels) if gated else nn.Identity()
+        self.se = DepthDecoderSqueezeExcitation(config, out_channels)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """[B, in, H, W] → [B, out, 2H, 2W]."""
+        return self.se(self.attention(self.conv_block(self.upsample(hidden_states))))
+
+
+class DepthDecoder(nn.Module):
+    """An embedding → the map: two grids of 2x2 from linear layers, fused and upsampled to `reconstruction_size`."""
+
+    def __init__(self, config: DepthSemanticEncoderConfig):
+        super().__init__()
+        self.global_fc = self._make_grid(config, config.decoder_global_size)
+        self.spatial_fc = self._make_grid(config, config.decoder_spatial_size)
+        width = config.decoder_fusion_size
+        self.spatial_fusion = nn.Sequential(
+            *conv_norm_relu(
+                nn.Conv2d(config.decoder_global_size + config.decoder_spatial_size, width, 3, padding=1), config
+            ),
+            *conv_norm_relu(nn.Conv2d(width, width, 1), config),
+            DepthSemanticEncoderGate(config, width),
+        )
+        self.spatial_upsample = nn.Sequential(*conv_norm_relu(nn.ConvTranspose2d(width, width, 2, stride=2), config))
+        self.initial_conv = nn.Sequential(
+            *conv_norm_relu(nn.Conv2d(width, width, 3, padding=1, bias=False), config),
+            DepthSemanticEncoderGate(config, width),
+        )
+        sizes = [width, *config.decoder_hidden_sizes]
+        self.decoder_blocks = nn.ModuleList(
+            DepthDecoderBlock(config, sizes[index], sizes[index + 1], gated=index < config.decoder_gated_blocks)
+            for index in range(len(config.decoder_hidden_sizes))
+        )
+        first, second, third = config.decoder_head_sizes
+        self.final_conv = nn.Sequential(
+            *(nn.Conv2d(sizes[-1], first, 3, padding=1), nn.ReLU()),
+            *(nn.Conv2d(first, first, 1), nn.ReLU()),
+            DepthSemanticEncoderGate(config, first),
+            *(nn.Conv2d(first, second, 3, padding=1), nn.ReLU()),
+            *(nn.Conv2d(second, third, 3, padding=1), nn.ReLU()),
+            *(nn.Conv2d(third, config.num_channels, 1), nn.Tanh()),
+        )
+
+    @staticmethod
+    def _make_grid(config: DepthSemanticEncoderConfig, channels: int) -> nn.Sequential:
+        return nn.Sequential(
+            *(nn.Linear(config.hidden_size, channels), nn.ReLU(), nn.Dropout(config.hidden_dropout_prob)),
+            nn.Linear(channels, channels * _START**2),
+        )
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """[B, D] → [B, C, S, S] in [-1, 1]."""
+        grids = [grid(embedding).unflatten(1, (-1, _START, _START)) for grid in (self.global_fc, self.spatial_fc)]
+        hidden_states = self.spatial_fusion(torch.cat(grids, dim=1))
+        hidden_states = self.initial_conv(self.spatial_upsample(hidden_states))
+        for block in self.decoder_blocks:
+            hidden_states = block(hidden_states)
+        return self.final_conv(hidden_states)
+
+
+class DepthAutoencoderModel(DepthSemanticEncoderPreTrainedModel):
+    """Encoder and decoder, with the reconstruction loss that the encoder was trained by."""
+
+    def __init__(self, config: DepthSemanticEncoderConfig):
+        super().__init__(config)
+        self.encoder = DepthSemanticEncoderModel(config)
+        self.decoder = DepthDecoder(config)
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, DepthDecoderSqueezeExcitation):
+            init.constant_(module.alpha, float(self.config.decoder_se_init_value))
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: Tensor,
+        pixel_mask: Tensor | None = None,
+        return_loss: bool = False,
+        output_hidden_states: bool | None = None,
+        **kwargs: Any,
+    ) -> DepthAutoencoderOutput:
+        """Encode maps and draw them again.
+
+        Args:
+            pixel_values: [B, C, H, W] in [-1, 1].
+            pixel_mask: [B, H, W], true where a pixel was measured; the loss leaves the others out.
+            return_loss: also compute the loss against `pixel_values`, whose side must then be
+                `config.reconstruction_size` (128 by default).
+            output_hidden_states: as for the encoder.
+
+        Raises:
+            ValueError: if the loss is asked for at another size.
+        """
+        encoded = self.encoder(pixel_values, output_hidden_states=output_hidden_states, return_dict=True)
+        reconstruction = self.decoder(encoded.pooler_output)
+        loss = None
+        if return_loss:
+            loss = reconstruction_loss(reconstruction, pixel_values, self.config, pixel_mask)
+        return DepthAutoencoderOutput(
+            loss=loss,
+            reconstruction=reconstruction,
+            pooler_output=encoded.pooler_output,
+            last_hidden_state=encoded.last_hidden_state,
+            hidden_states=encoded.hidden_states,
+        )
+
+
+__all__ = ["DepthAutoencoderModel", "DepthAutoencoderOutput"]
