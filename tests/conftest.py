@@ -1,4 +1,4 @@
-"""What several test modules need: the goldens, the real sample checkpoint and its data, and networks small enough to be quick."""
+"""What several test modules need: goldens, the real sample checkpoint and its data, and quick small networks."""
 
 from pathlib import Path
 

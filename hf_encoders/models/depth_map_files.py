@@ -43,8 +43,9 @@ def image_to_tensor(image: Image.Image, name: str) -> Tensor:
     Raises:
         DepthMapError: for a colour image, a palette, or a file of several frames.
     """
-    if getattr(image, "n_frames", 1) > 1:
-        raise DepthMapError(f"{name}: holds {image.n_frames} frames, expected one map")
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1:
+        raise DepthMapError(f"{name}: holds {frames} frames, expected one map")
     if image.mode in ("1", "L", "I", "F") or image.mode.startswith("I;16"):
         # Pillow hands out big-endian 16-bit images as such, and torch takes the native order only.
         array = np.asarray(image)

@@ -1,7 +1,7 @@
 """Any input → embeddings: batches, order, precision and progress, the same for every encoder."""
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -66,12 +66,8 @@ class EncodingMixin(SavedProcessorMixin):
             self.to(device)
 
         embeddings: list[Tensor] = []
-        with (
-            evaluating(self),
-            torch.inference_mode(),
-            self._precision(dtype),
-            self._progress(inputs, show_progress_bar) as bar,
-        ):
+        progress = self._progress(inputs, show_progress_bar)
+        with evaluating(self), torch.inference_mode(), self._precision(dtype), progress as bar:
             for batch in self._model_inputs(inputs, batch_size):
                 batch = {name: value.to(self.device) for name, value in batch.items()}
                 embeddings.append(self._embed(batch).float())

@@ -20,7 +20,7 @@ _NEAREST, _BILINEAR = int(Image.Resampling.NEAREST), int(Image.Resampling.BILINE
 _FILLS = ("mean", "min", "max")
 
 
-class DepthImageProcessorKwargs(ImagesKwargs, total=False):
+class DepthImageProcessorKwargs(ImagesKwargs, total=False):  # type: ignore[call-arg]
     """What `DepthImageProcessor` adds to transformers' own image options."""
 
     num_channels: int
@@ -68,7 +68,7 @@ class DepthImageProcessor(BaseImageProcessor):
     model_input_names = ["pixel_values"]
 
     do_resize = True
-    size = {"height": 128, "width": 128}
+    size: Any = {"height": 128, "width": 128}
     resample = _BILINEAR
     num_channels = 1
     do_rescale = True
@@ -233,9 +233,8 @@ def _resize(values: Tensor, valid: Tensor, size: SizeDict, resample: int) -> tup
     values = torch.where(valid, values, 0)[None]
     weights = valid.to(values.dtype)[None]
     if resample == _NEAREST:
-        return F.interpolate(values, target, mode="nearest-exact")[0], F.interpolate(
-            weights, target, mode="nearest-exact"
-        )[0] > 0
+        values, weights = (F.interpolate(maps, target, mode="nearest-exact")[0] for maps in (values, weights))
+        return values, weights > 0
     sums = F.interpolate(values, target, mode="bilinear", antialias=True)[0]
     if valid.all():
         return sums, torch.ones_like(sums, dtype=torch.bool)

@@ -55,7 +55,7 @@ class DepthDecoderSqueezeExcitation(nn.Module):
 
 
 class DepthDecoderBlock(nn.Module):
-    """Doubles the side: transposed convolution, three convolutions, a gate in the first blocks, squeeze-and-excitation."""
+    """Doubles the side: transposed convolution, convolutions, a gate in the first blocks, squeeze-and-excitation."""
 
     def __init__(self, config: DepthSemanticEncoderConfig, in_channels: int, out_channels: int, gated: bool):
         super().__init__()

@@ -19,7 +19,7 @@ from .image_processing_depth import DepthImageProcessor
 from .saved_processor import SavedProcessorMixin
 
 
-def conv_norm_relu(conv: nn.Module, config: DepthSemanticEncoderConfig) -> list[nn.Module]:
+def conv_norm_relu(conv: nn.Conv2d | nn.ConvTranspose2d, config: DepthSemanticEncoderConfig) -> list[nn.Module]:
     """A convolution, BatchNorm over its output channels and ReLU, to be spread into a Sequential."""
     return [conv, nn.BatchNorm2d(conv.out_channels, eps=config.batch_norm_eps), nn.ReLU()]
 
@@ -80,7 +80,7 @@ class DepthSemanticEncoderGate(nn.Module):
 
 
 class DepthSemanticEncoderSqueezeExcitation(nn.Module):
-    """Squeeze-and-excitation (Hu et al., 2018, https://arxiv.org/abs/1709.01507) with two linear layers without bias."""
+    """Squeeze-and-excitation without biases (Hu et al., 2018, https://arxiv.org/abs/1709.01507)."""
 
     def __init__(self, channels: int, inner: int):
         super().__init__()
@@ -223,6 +223,13 @@ class DepthSemanticEncoderForImageClassification(DepthSemanticEncoderPreTrainedM
         self.encoder = DepthSemanticEncoderModel(config)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
         self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if module is self.classifier:
+            # Embeddings are not normalised: logits start near zero only if the classifier does.
+            init.normal_(module.weight, std=0.01 / self.config.hidden_size**0.5)
 
     @can_return_tuple
     def forward(
