@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+_COLOURS = ("RGB", "RGBA", "LA")
+
 
 class DepthMapError(ValueError):
     """A depth map that cannot be used; the message names the file or the index and what was expected."""
@@ -38,19 +40,25 @@ def read_depth_map(path: str | os.PathLike[str]) -> Tensor:
 
 
 def image_to_tensor(image: Image.Image, name: str) -> Tensor:
-    """Turn a PIL image of any depth mode (1, L, I;16, I, F, or colour with equal channels) into [H, W].
+    """Turn a PIL image of any depth mode (1, L, I;16, I, F, or colour) into [H, W], or [3, H, W] if its colours differ.
 
     Raises:
-        DepthMapError: for a colour image, a palette, or a file of several frames.
+        DepthMapError: for a palette, 16-bit colours, a file of several frames or one that cannot be decoded.
     """
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
         raise DepthMapError(f"{name}: holds {frames} frames, expected one map")
+    if image.mode in _COLOURS and any(";16" in str(tile) for tile in getattr(image, "tile", ())):
+        raise DepthMapError(f"{name}: 16-bit colours, which Pillow reduces to 8 bits; expected one 16-bit channel")
+    try:
+        image.load()
+    except Exception as error:  # the decoders raise whatever they like on damaged files
+        raise DepthMapError(f"{name}: not a readable depth map ({_first_line(error)})") from error
     if image.mode in ("1", "L", "I", "F") or image.mode.startswith("I;16"):
         # Pillow hands out big-endian 16-bit images as such, and torch takes the native order only.
         array = np.asarray(image)
         return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=True))
-    if image.mode in ("RGB", "RGBA", "LA"):
+    if image.mode in _COLOURS:
         array = np.asarray(image)
         colours = array[..., : 3 if image.mode.startswith("RGB") else 1]
         if (colours == colours[..., :1]).all():
@@ -61,7 +69,6 @@ def image_to_tensor(image: Image.Image, name: str) -> Tensor:
 
 def _read_image(path: Path) -> Tensor:
     with Image.open(path) as image:
-        image.load()
         return image_to_tensor(image, str(path))
 
 
@@ -98,7 +105,8 @@ def array_to_tensor(array: np.ndarray[Any, Any], name: str) -> Tensor:
         raise DepthMapError(f"{name}: an array of {array.dtype}, expected real numbers")
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         array = array.astype(np.float64)
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")))
+    # Always a copy: torch warns of arrays that are read-only.
+    return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
 
 
 def _first_line(error: Exception) -> str:

@@ -106,7 +106,7 @@ class EncodingMixin(SavedProcessorMixin):
     def _progress(inputs: Any, show: bool | None) -> Any:
         total = 1 if _is_single(inputs) else len(inputs) if hasattr(inputs, "__len__") else None
         if isinstance(inputs, Mapping):
-            total = len(next(iter(inputs.values()), ()))
+            total = len(inputs.get("pixel_values", ()))
         # disable=None shows the bar in a terminal only.
         hidden = None if show is None else not show
         return tqdm(total=total, desc="Encoding", disable=hidden, delay=_PROGRESS_DELAY if show is None else 0)
@@ -141,7 +141,8 @@ def _processed(inputs: Any) -> Tensor | None:
 
 
 def _is_single(inputs: Any) -> bool:
-    return isinstance(inputs, str) or not hasattr(inputs, "__iter__") or getattr(inputs, "ndim", 3) == 2
+    # An array of no dimensions is one (bad) input too: it has no length, and the processor says what is wrong with it.
+    return isinstance(inputs, str) or not hasattr(inputs, "__iter__") or getattr(inputs, "ndim", 3) in (0, 2)
 
 
 def _batches(inputs: Any, batch_size: int) -> Iterator[Any]:

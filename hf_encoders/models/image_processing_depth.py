@@ -2,7 +2,8 @@
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -140,7 +141,9 @@ class DepthImageProcessor(BaseImageProcessor):
         """The settings, as they are saved."""
         settings = {name: getattr(self, name) for name in self._settings}
         settings["size"] = {"height": self.size.height, "width": self.size.width}
-        return settings | {"image_processor_type": type(self).__name__}
+        # Where remote code finds this class, if it was saved with its code.
+        auto_map = {"auto_map": self.auto_map} if hasattr(self, "auto_map") else {}
+        return settings | {"image_processor_type": type(self).__name__} | auto_map
 
     @staticmethod
     def _check_settings(**settings: Any) -> None:
@@ -149,7 +152,7 @@ class DepthImageProcessor(BaseImageProcessor):
         if settings["normalization"] == "range":
             value_range = settings["value_range"]
             if (
-                value_range is None
+                not _are_numbers(value_range)
                 or len(value_range) != 2
                 or not -math.inf < value_range[0] < value_range[1] < math.inf
             ):
@@ -159,9 +162,13 @@ class DepthImageProcessor(BaseImageProcessor):
             raise ValueError(f"invalid_fill is one of {', '.join(_FILLS)} or a number in [-1, 1], got {fill!r}")
         if settings["resample"] not in (_NEAREST, _BILINEAR):
             raise ValueError(f"resample is NEAREST (0) or BILINEAR (2), got {settings['resample']!r}")
-        if not (settings["unit_scale"] > 0 and math.isfinite(settings["unit_scale"])):
-            raise ValueError(f"unit_scale must be a positive number of metres, got {settings['unit_scale']}")
-        if not (settings["size"].height and settings["size"].width):
+        if not (isinstance(settings["unit_scale"], Real) and 0 < float(settings["unit_scale"]) < math.inf):
+            raise ValueError(f"unit_scale must be a positive number of metres, got {settings['unit_scale']!r}")
+        if not _are_numbers(settings["invalid_values"]):
+            raise ValueError(f"invalid_values is a list of numbers, got {settings['invalid_values']!r}")
+        if settings["num_channels"] < 1:
+            raise ValueError(f"num_channels must be at least 1, got {settings['num_channels']}")
+        if min(settings["size"].height or 0, settings["size"].width or 0) < 1:
             raise ValueError(f"size takes a height and a width, got {dict(settings['size'])}")
 
     @staticmethod
@@ -173,6 +180,8 @@ class DepthImageProcessor(BaseImageProcessor):
             if images.ndim not in (2, 3, 4):
                 raise DepthMapError(f"maps of shape {list(images.shape)}, expected [H, W], [N, H, W] or [N, C, H, W]")
             return [images] if images.ndim == 2 else list(images)
+        if not isinstance(images, Iterable):
+            raise DepthMapError(f"a {type(images).__name__}, expected a map or a list of maps")
         return list(images)
 
     @staticmethod
@@ -191,16 +200,19 @@ class DepthImageProcessor(BaseImageProcessor):
     def _process_map(self, raw: Tensor, name: str, **settings: Any) -> tuple[Tensor, Tensor]:
         """[H, W] or [C, H, W] of any real type → [C, height, width] float32 in [-1, 1] and [height, width] bool."""
         values = self._with_channels(raw, name, settings["num_channels"])
-        valid = values.isfinite()
+        valid = torch.ones_like(values, dtype=torch.bool)
         for invalid in settings["invalid_values"]:
             valid &= values != invalid
+        if settings["do_rescale"]:
+            values = values * settings["unit_scale"]
+        valid &= values.isfinite()  # in metres: a scale can push what was finite over the edge
         if not valid.any():
             markers = ", ".join(str(value) for value in [*settings["invalid_values"], "NaN", "inf"])
             raise DepthMapError(f"{name}: no valid pixel, all are one of {markers} (see invalid_values)")
-        if settings["do_rescale"]:
-            values = values * settings["unit_scale"]
         if settings["do_resize"]:
             values, valid = _resize(values, valid, settings["size"], settings["resample"])
+            if not valid.any():
+                raise DepthMapError(f"{name}: no valid pixel is among those that NEAREST keeps, expected at least one")
         if settings["do_normalize"]:
             low, high = settings["value_range"] or (0, 0)
             if settings["normalization"] == "minmax":
@@ -225,28 +237,39 @@ class DepthImageProcessor(BaseImageProcessor):
         return raw.to(torch.float64 if wide else torch.float32)
 
 
+def _are_numbers(values: Any) -> bool:
+    return isinstance(values, (list, tuple)) and all(isinstance(value, Real) for value in values)
+
+
 def _resize(values: Tensor, valid: Tensor, size: SizeDict, resample: int) -> tuple[Tensor, Tensor]:
     """Resample the valid pixels alone: each result is the weighted mean of the valid pixels under its kernel."""
     target = (size.height, size.width)
     if values.shape[-2:] == target:
         return values, valid
+    low, high = values[valid].min(), values[valid].max()
     values = torch.where(valid, values, 0)[None]
     weights = valid.to(values.dtype)[None]
     if resample == _NEAREST:
         values, weights = (F.interpolate(maps, target, mode="nearest-exact")[0] for maps in (values, weights))
         return values, weights > 0
-    sums = F.interpolate(values, target, mode="bilinear", antialias=True)[0]
+    # Halves, because the rounding of a sum of the largest floats can overflow.
+    means = F.interpolate(values / 2, target, mode="bilinear", antialias=True)[0]
     if valid.all():
-        return sums, torch.ones_like(sums, dtype=torch.bool)
-    weights = F.interpolate(weights, target, mode="bilinear", antialias=True)[0]
-    return sums / weights, weights > 0
+        valid = torch.ones_like(means, dtype=torch.bool)
+    else:
+        weights = F.interpolate(weights, target, mode="bilinear", antialias=True)[0]
+        means, valid = means / weights, weights > 0
+    # A mean lies within what it averages, its rounding may not: minmax would stretch that over a constant map.
+    return (means * 2).clamp(low, high), valid
 
 
 def _to_unit_range(values: Tensor, low: float, high: float) -> Tensor:
     if low == high:
         return torch.zeros_like(values)
-    # Halves first: high - low can overflow where high / 2 - low / 2 cannot.
-    return ((values / 2 - low / 2) / (high / 2 - low / 2) * 2 - 1).clamp(-1, 1)
+    values = values.double()  # where differences of float32 neither overflow nor vanish
+    if math.isinf(high - low):
+        values, low, high = values / 2, low / 2, high / 2
+    return ((values - low) / (high - low) * 2 - 1).clamp(-1, 1)
 
 
 def _fill_value(valid_values: Tensor, fill: str | float) -> Tensor:

@@ -209,7 +209,7 @@ class DepthSemanticEncoderModel(EncodingMixin, DepthSemanticEncoderPreTrainedMod
             )
 
     def _embed(self, inputs: dict[str, Tensor]) -> Tensor:
-        return self(**inputs).pooler_output
+        return self(**inputs, return_dict=True).pooler_output
 
 
 class DepthSemanticEncoderForImageClassification(DepthSemanticEncoderPreTrainedModel):

@@ -21,7 +21,7 @@ def reconstruction_loss(
             window that reaches one.
 
     Returns:
-        A scalar; zero where no pixel is valid.
+        A scalar, computed in float32 at least; zero where no pixel is valid.
 
     Raises:
         ValueError: if the shapes do not agree.
@@ -31,6 +31,15 @@ def reconstruction_loss(
             f"the loss compares maps of one shape: the reconstruction is {list(reconstruction.shape)},"
             f" the target {list(target.shape)}"
         )
+    # Variances are small differences of squares: half precision would lose them, under autocast too.
+    wide = torch.promote_types(torch.promote_types(reconstruction.dtype, target.dtype), torch.float32)
+    with torch.autocast(target.device.type, enabled=False):
+        return _reconstruction_loss(reconstruction.to(wide), target.to(wide), config, mask)
+
+
+def _reconstruction_loss(
+    reconstruction: Tensor, target: Tensor, config: DepthSemanticEncoderConfig, mask: Tensor | None
+) -> Tensor:
     valid = torch.ones_like(target[:, :1]) if mask is None else _as_weights(mask, target)
     # A hole may hold anything, NaN too: what is masked becomes equal on both sides first.
     reconstruction = torch.where(valid > 0, reconstruction, 0)

@@ -1,0 +1,119 @@
+"""Converting and loading a full-size legacy depth checkpoint, beside the plain way.
+
+    python benchmarks/bench_conversion.py
+
+Makes a training checkpoint of 1.6 GB (the full AutoEncoder with AdamW's state), and measures in fresh processes:
+conversion against `torch.load` + `save_file` of the encoder, with peak memory; and loading the result with
+`AutoModel.from_pretrained` against the legacy way (build the network, `torch.load`, `load_state_dict`).
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import torch
+
+from hf_encoders import DepthAutoencoderModel, DepthSemanticEncoderConfig
+from measuring import Measurement, machine, measure
+
+ROOT = Path(__file__).parent.parent
+
+# Each prints its seconds without the imports.
+PLAIN = """
+import sys, time, torch
+from safetensors.torch import save_file
+start = time.perf_counter()
+tensors = torch.load(sys.argv[1], map_location="cpu")["model_state_dict"]
+save_file({k: v for k, v in tensors.items() if k.startswith("encoder.")}, sys.argv[2])
+print(time.perf_counter() - start)
+"""
+CONVERT = f"""
+import sys, time, pathlib
+sys.path.insert(0, {str(ROOT / "conversion")!r})
+import convert_ckpt
+start = time.perf_counter()
+arguments = dict(overwrite=True, verified="--no-verify" not in sys.argv)
+convert_ckpt.convert(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), **arguments)
+print(time.perf_counter() - start)
+"""
+AUTO_MODEL = """
+import sys, time, torch, hf_encoders
+from transformers import AutoModel
+from transformers.utils import logging
+logging.disable_progress_bar()
+start = time.perf_counter()
+model = AutoModel.from_pretrained(sys.argv[1])
+model(torch.zeros(0, 1, 128, 128))
+print(time.perf_counter() - start)
+"""
+LEGACY = """
+import sys, time, torch, hf_encoders
+start = time.perf_counter()
+model = hf_encoders.DepthSemanticEncoderModel(hf_encoders.DepthSemanticEncoderConfig())
+content = torch.load(sys.argv[1], map_location="cpu")
+tensors = content.get("encoder_state_dict") or content["model_state_dict"]
+model.load_state_dict({k.removeprefix("encoder."): v for k, v in tensors.items() if not k.startswith("decoder.")})
+model.eval()(torch.zeros(0, 1, 128, 128))
+print(time.perf_counter() - start)
+"""
+
+
+def make_checkpoint(path: Path) -> None:
+    """Write a training checkpoint of the full-size AutoEncoder with AdamW's state."""
+    torch.manual_seed(0)
+    model = DepthAutoencoderModel(DepthSemanticEncoderConfig())
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, weight_decay=1e-5)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    content = {
+        "epoch": 0,
+        "model_state_dict": model.state_dict(),
+        "optimizer_state_dict": optimizer.state_dict(),
+        "scheduler_state_dict": {},
+        "loss": 1.0,
+        "best_loss": 1.0,
+        "training_history": {"train_loss": [1.0], "val_loss": [1.0]},
+        "config": {"image_size": 128, "latent_dim": 768, "input_channels": 1, "height_range": 10.0},
+    }
+    torch.save(content, path)
+    encoder = {k.removeprefix("encoder."): v for k, v in model.state_dict().items() if k.startswith("encoder.")}
+    torch.save({"encoder_state_dict": encoder, "model_config": {}}, path.with_name("encoder.pth"))
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--repeats", type=int, default=3)
+    repeats = parser.parse_args().repeats
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint, encoder, repo = (f"{folder}/{name}" for name in ("training.pth", "encoder.pth", "repo"))
+        make = f"import bench_conversion, pathlib; bench_conversion.make_checkpoint(pathlib.Path({checkpoint!r}))"
+        measure(["-c", f"import sys; sys.path.insert(0, {str(ROOT / 'benchmarks')!r}); {make}"], 1)
+        plain = measure(["-c", PLAIN, checkpoint, f"{folder}/plain.safetensors"], repeats)
+        converted = measure(["-c", CONVERT, checkpoint, repo], repeats)
+        unverified = measure(["-c", CONVERT, checkpoint, repo, "--no-verify"], repeats)
+        auto = measure(["-c", AUTO_MODEL, repo], repeats)
+        legacy = measure(["-c", LEGACY, encoder], repeats)
+        training = measure(["-c", LEGACY, checkpoint], repeats)
+        size = Path(checkpoint).stat().st_size / 1e9
+
+    print(f"{machine()}; medians of {repeats} fresh processes; checkpoint of {size:.2f} GB")
+    _print_table({"torch.load + save_file": plain, "convert": converted, "convert, not verified": unverified})
+    _print_table({"AutoModel.from_pretrained": auto, "legacy, encoder file": legacy, "legacy, training file": training})
+
+
+def _print_table(results: dict[str, Measurement]) -> None:
+    """One line a result, with its ratio to the first."""
+    print("\n| | seconds | ratio | with imports | ratio | peak MiB |\n|---|---|---|---|---|---|")
+    first = next(iter(results.values()))
+    for name, result in results.items():
+        inside, ratio = result.printed, result.printed / first.printed
+        print(
+            f"| {name} | {inside:.2f} | {ratio:.2f} | {result.seconds:.2f} | {result.seconds / first.seconds:.2f}"
+            f" | {result.peak_mib:.0f} |"
+        )
+
+
+if __name__ == "__main__":
+    main()

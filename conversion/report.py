@@ -1,0 +1,79 @@
+"""What a conversion leaves beside the weights: conversion_report.json and the model card."""
+
+import hashlib
+import json
+import math
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCard, ModelCardData
+
+REPORT_NAME = "conversion_report.json"
+_TEMPLATE = Path(__file__).parent.parent / "model_cards" / "depth_semantic_encoder_template.md"
+_LIBRARIES = ("torch", "transformers", "safetensors", "huggingface_hub", "numpy")
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 22):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def weight_digests(repo: Path) -> dict[str, str]:
+    """SHA-256 of each weight file of a repo."""
+    return {path.name: sha256(path) for path in sorted(repo.glob("*.safetensors"))}
+
+
+def library_versions() -> dict[str, str]:
+    """What computed the numbers of a report."""
+    return {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}
+
+
+def plain(value: Any) -> Any:
+    """The JSON form of whatever a checkpoint says about itself; what has none becomes its text."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):  # tensors, NumPy arrays and numbers
+        return plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+
+
+def write_report(repo: Path, report: Mapping[str, Any]) -> None:
+    """Write conversion_report.json."""
+    (repo / REPORT_NAME).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_report(repo: Path) -> dict[str, Any]:
+    """Read conversion_report.json.
+
+    Raises:
+        ValueError: if the folder has none, or it is damaged.
+    """
+    path = repo / REPORT_NAME
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{repo}: has no {REPORT_NAME}; it is no repo that convert_ckpt.py wrote") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: not valid JSON ({error})") from None
+
+
+def write_card(repo: Path, name: str, report: Mapping[str, Any]) -> None:
+    """Write README.md from the report."""
+    data = ModelCardData(
+        library_name="transformers",
+        pipeline_tag="image-feature-extraction",
+        tags=["depth", "feature-extraction", "image-similarity", "converted"],
+    )
+    card = ModelCard.from_template(data, template_path=str(_TEMPLATE), name=name, report=report)
+    card.save(repo / "README.md")

@@ -1,0 +1,40 @@
+"""What every command of this project does alike: bad input ends in one line on stderr and exit status 2."""
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import NoReturn
+
+
+class OneLineArgumentParser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors take one line, without the usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message and exit with status 2."""
+        self.exit(2, f"{self.prog}: {message} (see --help)\n")
+
+
+def run(command: Callable[[], None]) -> None:
+    """Run a command; an exception becomes one line on stderr and exit status 2.
+
+    With HF_ENCODERS_DEBUG set, the traceback is printed too.
+    """
+    try:
+        command()
+    except KeyboardInterrupt:
+        sys.exit("interrupted; nothing was written")
+    except Exception as error:  # whatever it is, the person at the terminal gets one line
+        if os.environ.get("HF_ENCODERS_DEBUG"):
+            traceback.print_exc()
+        sys.stderr.write(f"error: {describe(error)}\n")
+        sys.exit(2)
+
+
+def describe(error: Exception) -> str:
+    """One line for an exception."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    message = " ".join(str(error).split())
+    return message if isinstance(error, (ValueError, OSError)) and message else f"{type(error).__name__}: {message}"

@@ -1,0 +1,141 @@
+"""Reads a .pth or .pt file without executing anything in it, and says in one line what is wrong with it."""
+
+import os
+import re
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+_ZIP, _PICKLE, _HDF5 = b"PK\x03\x04", b"\x80", b"\x89HDF"
+_GIT_LFS = b"version https://git-lfs"
+
+# NumPy numbers and arrays, which training scripts store as losses and histories: plain data, under old and new names.
+_NUMPY_GLOBALS: list[Any] = [
+    (_reconstruct := np.empty(0).__reduce__()[0], "numpy.core.multiarray._reconstruct"),
+    (_reconstruct, "numpy._core.multiarray._reconstruct"),
+    (_scalar := np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),
+    (_scalar, "numpy._core.multiarray.scalar"),
+    *(np.ndarray, np.dtype),
+    *(type(np.dtype(name)) for name in ("f2", "f4", "f8", "i4", "i8", "u1", "bool")),
+]
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used. The message is one line: which file, what is wrong, what to do."""
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> Mapping[str, Any]:
+    """Read what `torch.save` wrote: zip or old format, from any device, memory-mapped where the format allows.
+
+    Nothing in the file is executed: tensors and plain data are read, any other Python object is refused by name.
+
+    Args:
+        path: a .pth or .pt file that holds a dictionary.
+
+    Returns:
+        The dictionary, its tensors on the CPU. With the zip format they are backed by the file: keep it in place.
+
+    Raises:
+        CheckpointError: if the file is missing, damaged, of another kind, or holds anything else.
+    """
+    path = Path(path)
+    mappable = _check_kind(path)
+    try:
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_NUMPY_GLOBALS):
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mappable)
+    except MemoryError:
+        raise CheckpointError(f"{path}: not enough memory to read it, or the file is damaged") from None
+    except Exception as error:  # a damaged pickle can raise anything
+        raise CheckpointError(_explain(path, error)) from error
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path}: holds a {type(content).__name__}, expected a dictionary with a state dict")
+    return content
+
+
+def _check_kind(path: Path) -> bool:
+    """Refuse what is no checkpoint; true if the file can be memory-mapped."""
+    if path.is_dir():
+        raise CheckpointError(f"{path}: a directory, expected a checkpoint file such as {path.name}/best_model.pth")
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            head = file.read(512)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file") from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror or error}") from None
+    if not head:
+        raise CheckpointError(f"{path}: the file is empty; copy or download it again")
+    if head.startswith(_ZIP):
+        return _check_zip(path)
+    if head.startswith(_PICKLE):
+        return False
+    raise CheckpointError(f"{path}: {_name_kind(head, size)}")
+
+
+def _check_zip(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except Exception:  # zipfile raises many kinds on damaged archives
+        raise CheckpointError(f"{path}: damaged or truncated (no zip directory); copy or download it again") from None
+    names = {entry.filename.rpartition("/")[2] for entry in entries}
+    if "constants.pkl" in names:
+        raise CheckpointError(f"{path}: a TorchScript archive; save the original model's state_dict() instead")
+    if "data.pkl" not in names:
+        raise CheckpointError(f"{path}: a zip archive but not a PyTorch checkpoint (it has no data.pkl)")
+    return all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+
+
+def _name_kind(head: bytes, size: int) -> str:
+    length = int.from_bytes(head[:8], "little")
+    if size > 8 and head[8:9] == b"{" and length <= size:
+        return (
+            "a safetensors file, no legacy checkpoint: load it with safetensors.torch.load_file, or its folder with"
+            " AutoModel.from_pretrained"
+        )
+    if head.startswith(_GIT_LFS):
+        return "a Git LFS pointer, not the file itself; run `git lfs pull`"
+    if head.startswith(_HDF5):
+        return "an HDF5 file, not a PyTorch checkpoint"
+    try:
+        text = head.decode("utf-8")
+    except UnicodeDecodeError as error:
+        text = head[: error.start].decode("utf-8") if error.start > len(head) - 4 else "\0"
+    if "\0" not in text:
+        kind = "JSON" if re.match(r'\s*(\{\s*["}]|\[\s*[\[{"\d-])', text) else "text"
+        return f"a {kind} file, not a PyTorch checkpoint"
+    return "not a PyTorch checkpoint (neither a zip archive nor a pickle)"
+
+
+def _explain(path: Path, error: Exception) -> str:
+    message = str(error)
+    unsafe = re.search(r"GLOBAL ([\w.]+)", message)
+    if unsafe and "torch.nn." in unsafe.group(1):
+        return (
+            f"{path}: a whole pickled module ({unsafe.group(1)}), refused because loading it would run code; in its own"
+            " repository save model.state_dict() instead"
+        )
+    if unsafe:
+        return (
+            f"{path}: refused, because the file asks to load {unsafe.group(1)}, which could run code; in its own"
+            " repository save the state dict alone"
+        )
+    if "legacy .tar" in message:
+        return f"{path}: the tar format of PyTorch before 0.1.10; save it again with a newer PyTorch"
+    return f"{path}: damaged, or not a PyTorch checkpoint ({_cause(message) or type(error).__name__})"
+
+
+def _cause(message: str) -> str:
+    """The one sentence that says something, out of the advice that torch.load wraps it in."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    telling = [
+        line for line in lines if not line.startswith(("Weights only load failed", "(1)", "(2)", "Check the doc"))
+    ]
+    return telling[0].removeprefix("WeightsUnpickler error: ").partition(". ")[0][:160] if telling else ""
