@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
-from safetensors.torch import load_file
 from torch import Tensor
 from transformers.utils import logging
 
@@ -32,8 +30,9 @@ from hf_encoders.legacy.depth_layouts import (
     check_values,
     read_depth_checkpoint,
 )
-from new_folder import check_output, new_folder
+from outputs import check_folder, new_folder
 from report import library_versions, plain, read_report, sha256, weight_digests, write_card, write_report
+from repos import read_repo, repo_folder
 from verification import compare, verification_maps, verify
 
 DTYPES = ("float32", "float16", "bfloat16")
@@ -73,7 +72,7 @@ def convert(
         OSError: if the output exists already or cannot be written.
     """
     output = output or checkpoint.with_name(f"{checkpoint.stem}-hf")
-    check_output(output, overwrite)
+    check_folder(output, overwrite)
     with ThreadPoolExecutor(1) as background:
         digest = background.submit(sha256, checkpoint)  # takes as long as all the rest, so it runs beside it
         source = read_depth_checkpoint(checkpoint, layout)
@@ -104,13 +103,11 @@ def verify_repo(repo: str, checkpoint: Path | None = None) -> dict[str, Any]:
     Raises:
         ValueError: if something differs or is missing.
     """
-    folder = Path(repo) if Path(repo).is_dir() else Path(snapshot_download(repo))
+    folder = repo_folder(repo)
     report = read_report(folder)
     if weight_digests(folder) != report["weights_sha256"]:
         raise ValueError(f"{repo}: its weights are not those that the conversion wrote; convert the checkpoint again")
-    written = {name: tensor for path in folder.glob("*.safetensors") for name, tensor in load_file(path).items()}
-    if not report["decoder"]:
-        written = {f"encoder.{name}": tensor for name, tensor in written.items()}
+    _, written = read_repo(folder)
     if checkpoint is None:
         return verify(folder, written)
     source = read_depth_checkpoint(checkpoint)

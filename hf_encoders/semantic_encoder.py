@@ -9,12 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .legacy.depth_layouts import check_values, read_depth_checkpoint
+from .legacy.depth_layouts import MODEL_TYPE, check_values, read_depth_checkpoint
 from .models.configuration_depth_semantic_encoder import DepthSemanticEncoderConfig
 from .models.image_processing_depth import DepthImageProcessor
 from .models.modeling_depth_semantic_encoder import DepthSemanticEncoderModel
-
-_MODEL_TYPE = "EnhancedResNet50Encoder"
 
 
 class SemanticEncoder(nn.Module):
@@ -155,7 +153,7 @@ class SemanticEncoder(nn.Module):
             "model_config": {
                 "input_channels": self.input_channels,
                 "latent_dim": self.latent_dim,
-                "model_type": _MODEL_TYPE,
+                "model_type": MODEL_TYPE,
             },
             "model_info": self.get_model_info(),
         }
@@ -168,7 +166,7 @@ class SemanticEncoder(nn.Module):
     def get_model_info(self) -> dict[str, Any]:
         """The sizes and state that legacy code prints and saves."""
         return {
-            "model_type": _MODEL_TYPE,
+            "model_type": MODEL_TYPE,
             "input_channels": self.input_channels,
             "latent_dim": self.latent_dim,
             "total_parameters": self.count_parameters(),

@@ -16,6 +16,7 @@ from .checkpoint_files import CheckpointError, read_checkpoint
 
 AUTOENCODER, ENCODER = "depth-autoencoder", "depth-encoder"
 LAYOUTS = (AUTOENCODER, ENCODER)
+MODEL_TYPE = "EnhancedResNet50Encoder"  # what the legacy files call the encoder
 
 # What wraps the state dict, by the key that holds it.
 _WRAPPINGS = {"model_state_dict": "training checkpoint", "encoder_state_dict": "extracted encoder"}

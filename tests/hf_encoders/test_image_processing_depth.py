@@ -75,11 +75,7 @@ def test_wide_types_keep_neighbouring_values_apart(dtype, first):
 
 
 def as_file(save, name):
-    def write(raw, folder):
-        save(folder / name, raw)
-        return folder / name
-
-    return write
+    return lambda raw, folder: save(folder / name, raw) or folder / name
 
 
 KINDS = {

@@ -1,0 +1,113 @@
+"""Outputs that appear whole or not at all: written under a hidden name beside their place, then renamed."""
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+
+@contextmanager
+def new_folder(output: Path, overwrite: bool = False) -> Iterator[Path]:
+    """Give a folder beside `output` to write into; at the end it takes the name `output`.
+
+    After an error nothing is left. After a kill only a hidden folder `.NAME.partial-...` can be left, which the next
+    call for the same output removes.
+
+    Raises:
+        OSError: if the output exists and may not be overwritten, or cannot be written.
+    """
+    check_folder(output, overwrite)
+    with _partial(output) as partial:
+        partial.mkdir()
+        yield partial
+        _open_to_others(partial)
+        if output.exists():
+            replaced = partial.with_name(f"{partial.name}-replaced")
+            output.rename(replaced)
+            partial.rename(output)
+            shutil.rmtree(replaced, ignore_errors=True)
+        else:
+            partial.rename(output)
+
+
+@contextmanager
+def new_file(output: Path, overwrite: bool = False) -> Iterator[Path]:
+    """The same for one file."""
+    if output.is_dir() or (output.exists() and not overwrite):
+        hint = "choose another name" if output.is_dir() else "choose another name, or give --overwrite"
+        raise FileExistsError(f"{output}: exists already; {hint}")
+    with _partial(output) as partial:
+        yield partial
+        partial.replace(output)
+
+
+def check_folder(output: Path, overwrite: bool) -> None:
+    """Refuse an output folder that exists, or that `overwrite` must not delete."""
+    if not output.exists() and not output.is_symlink():
+        return
+    if not overwrite:
+        raise FileExistsError(f"{output}: exists already; choose another --output, or give --overwrite")
+    if not output.is_dir() or (any(output.iterdir()) and not (output / "config.json").is_file()):
+        raise FileExistsError(f"{output}: not a folder with a model, so it is not overwritten; choose another --output")
+
+
+@contextmanager
+def _partial(output: Path) -> Iterator[Path]:
+    """A hidden path beside the output that is gone afterwards, whatever happens; those of killed processes go first."""
+    prefix = f".{output.name}.partial-"
+    partial = Path(tempfile.mktemp(prefix=f"{prefix}{os.getpid()}-", dir=output.parent))
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        for stale in output.parent.glob(f"{prefix}*"):
+            if not _is_alive(stale.name.removeprefix(prefix).partition("-")[0]):
+                _remove(stale)
+        yield partial
+    except FileExistsError as error:
+        raise OSError(errno.ENOTDIR, f"cannot be written ({error.filename} is no folder)", str(output)) from error
+    except (OSError, SafetensorError, RuntimeError) as error:
+        if not _is_failed_write(error):
+            raise
+        reason = (
+            getattr(error, "strerror", None) or f"{shutil.disk_usage(output.parent).free / 1e6:.0f} MB are free there"
+        )
+        raise OSError(errno.EIO, f"cannot be written ({reason})", str(output)) from error
+    finally:
+        _remove(partial)
+
+
+def _is_failed_write(error: Exception) -> bool:
+    """Whether the operating system refused; the serialisers wrap its errors in their own."""
+    if isinstance(error, OSError):
+        return error.errno is not None
+    message = str(error).lower()
+    return any(sign in message for sign in ("i/o", "io error", "os error", "no space", "failed writing"))
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _open_to_others(folder: Path) -> None:
+    """Give the files the modes that the umask asks for: the safetensors writer makes private ones."""
+    umask = os.umask(0)
+    os.umask(umask)
+    for path in folder.iterdir():
+        path.chmod(0o666 & ~umask)
+
+
+def _is_alive(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        pass
+    return True
