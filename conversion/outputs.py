@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -72,9 +72,8 @@ def _partial(output: Path) -> Iterator[Path]:
     except (OSError, SafetensorError, RuntimeError) as error:
         if not _is_failed_write(error):
             raise
-        reason = (
-            getattr(error, "strerror", None) or f"{shutil.disk_usage(output.parent).free / 1e6:.0f} MB are free there"
-        )
+        free = shutil.disk_usage(output.parent).free
+        reason = getattr(error, "strerror", None) or f"{free / 1e6:.0f} MB are free there"
         raise OSError(errno.EIO, f"cannot be written ({reason})", str(output)) from error
     finally:
         _remove(partial)
@@ -92,7 +91,8 @@ def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink()
 
 
 def _open_to_others(folder: Path) -> None:
