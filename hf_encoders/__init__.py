@@ -14,6 +14,7 @@ from .models.modeling_depth_semantic_encoder import (
     DepthSemanticEncoderModel,
     DepthSemanticEncoderPreTrainedModel,
 )
+from .semantic_encoder import SemanticEncoder, create_semantic_encoder
 
 __version__ = "0.1.0"
 __all__ = [
@@ -25,6 +26,8 @@ __all__ = [
     "DepthSemanticEncoderForImageClassification",
     "DepthSemanticEncoderModel",
     "DepthSemanticEncoderPreTrainedModel",
+    "SemanticEncoder",
+    "create_semantic_encoder",
 ]
 
 AutoConfig.register(DepthSemanticEncoderConfig.model_type, DepthSemanticEncoderConfig)

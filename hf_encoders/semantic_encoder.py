@@ -77,7 +77,8 @@ class SemanticEncoder(nn.Module):
 
     def encode_batch(self, x: Tensor, batch_size: int = 32) -> Tensor:
         """[N, C, H, W] in [-1, 1] → [N, D] on the device, in evaluation mode, without gradient."""
-        return self.encoder.encode(x.float(), batch_size=batch_size)
+        # Named, so that another rank is an error: a bare [N, H, W] would pass for raw maps and be stretched.
+        return self.encoder.encode({"pixel_values": x.float()}, batch_size=batch_size)
 
     def encode_numpy(
         self, array: np.ndarray[Any, Any], batch_size: int | None = None, normalize: bool | str = True
@@ -95,8 +96,10 @@ class SemanticEncoder(nn.Module):
             [N, D] float32.
 
         Raises:
-            ValueError: for another rank, NaN or infinity, or a constant array with "array".
+            ValueError: for another rank, NaN or infinity, a constant array with "array", or an unknown `normalize`.
         """
+        if normalize not in (True, False, "array"):
+            raise ValueError(f'normalize is True, False or "array", got {normalize!r}')
         array = np.asarray(array)
         if array.ndim not in (2, 3, 4):
             raise ValueError(f"an array of shape {list(array.shape)}, expected [H, W], [N, H, W] or [N, C, H, W]")
@@ -106,6 +109,8 @@ class SemanticEncoder(nn.Module):
             bad = int(np.flatnonzero(~np.isfinite(maps).all(axis=(1, 2, 3)))[0])
             raise ValueError(f"map {bad} holds NaN or infinity; fill such pixels, or use the model's processor")
         if normalize == "array" and len(maps):
+            if maps.dtype.kind in "biu":
+                maps = maps.astype(np.float64)  # differences of small integers wrap around
             low, high = maps.min(), maps.max()
             if low == high:
                 raise ValueError('a constant array has no range to normalise with normalize="array"')
@@ -115,21 +120,28 @@ class SemanticEncoder(nn.Module):
             processor = DepthImageProcessor(invalid_values=[], do_resize=False, num_channels=self.input_channels)
             maps = processor(maps, return_tensors="np")["pixel_values"]
         tensor = torch.from_numpy(np.ascontiguousarray(maps, dtype=np.float32))
-        return self.encode_batch(tensor, batch_size=batch_size or max(len(tensor), 1)).cpu().numpy()
+        batch_size = max(len(tensor), 1) if batch_size is None else batch_size
+        return self.encode_batch(tensor, batch_size=batch_size).cpu().numpy()
 
     def load_pretrained_weights(self, path: str | os.PathLike[str]) -> None:
         """Load the weights of a legacy file, a local repo or a Hub id into this network.
 
         Raises:
-            ValueError: if its sizes are not this network's (give it as `pretrained_path` then).
+            ValueError: if its sizes or its `batch_norm_eps` are not this network's (give it as `pretrained_path` then).
             CheckpointError: if a legacy file cannot be used. The weights are untouched after an error.
         """
         loaded = self._load(path)
         ours, theirs = ({name: tuple(t.shape) for name, t in e.state_dict().items()} for e in (self.encoder, loaded))
-        if ours != theirs:
-            raise ValueError(f"{path}: a network of other sizes than this one; pass it as pretrained_path instead")
+        # The one setting that changes the embedding and shows in no shape.
+        if ours != theirs or self.encoder.config.batch_norm_eps != loaded.config.batch_norm_eps:
+            raise ValueError(
+                f"{path}: a network of other sizes or another batch_norm_eps than this one; pass it as pretrained_path"
+                " instead"
+            )
         self.encoder.load_state_dict(loaded.state_dict())
-        self.encoder.processor = loaded.processor
+        # The configuration says where the processor is. It is read when it is asked for: a repo may have none.
+        self.encoder.config = loaded.config
+        self.encoder.processor = None
         self.pretrained_path = str(path)
 
     def freeze_parameters(self, freeze: bool = True) -> None:
