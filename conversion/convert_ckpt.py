@@ -71,11 +71,13 @@ def convert(
         VerificationError: if the repo does not give the file's numbers.
         OSError: if the output exists already or cannot be written.
     """
-    output = output or checkpoint.with_name(f"{checkpoint.stem}-hf")
+    output = output or checkpoint.parent / f"{checkpoint.stem}-hf"
     check_folder(output, overwrite)
+    if output.resolve() in checkpoint.resolve().parents:
+        raise CheckpointError(f"{checkpoint}: lies in {output}, which would be replaced; choose another --output")
+    source = read_depth_checkpoint(checkpoint, layout)
     with ThreadPoolExecutor(1) as background:
         digest = background.submit(sha256, checkpoint)  # takes as long as all the rest, so it runs beside it
-        source = read_depth_checkpoint(checkpoint, layout)
         _check_arguments(source, include_decoder, input_channels, latent_dim)
         prefixes = ("encoder.", "decoder.") if include_decoder else ("encoder.",)
         wanted = {name: tensor for name, tensor in source.tensors.items() if name.startswith(prefixes)}
@@ -89,7 +91,7 @@ def convert(
                 verification["rounding"] = {"to": dtype, "embeddings": _rounding(source, wanted, tensors)}
             report = _report(source, digest.result(), tensors, dtype, verification, repo, include_decoder)
             write_report(repo, report)
-            write_card(repo, output.name, report)
+            write_card(repo, plain(output.name), report)
     return output
 
 
@@ -114,7 +116,7 @@ def verify_repo(repo: str, checkpoint: Path | None = None) -> dict[str, Any]:
     missing = written.keys() - source.tensors.keys()
     if missing:
         raise LayoutError(f"{checkpoint}: has no {min(missing)!r}, which {repo} has; it is not its source")
-    tensors = _cast({name: source.tensors[name] for name in written}, report["dtype"])
+    tensors = {name: source.tensors[name].to(tensor.dtype) for name, tensor in written.items()}
     for name, tensor in tensors.items():
         if tensor.shape != written[name].shape or not torch.equal(tensor, written[name]):
             raise LayoutError(
@@ -144,7 +146,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("--against goes with --verify")
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    if args.verify:
+    if args.verify is not None:
         _print_verification(verify_repo(args.verify, args.against))
         return
     output = convert(
@@ -229,7 +231,7 @@ def _report(
         count = parameters(source.config).num_parameters()
     return {
         "source": {
-            "name": source.path.name,
+            "name": plain(source.path.name),
             "size": source.path.stat().st_size,
             "sha256": digest,
             "layout": source.layout,

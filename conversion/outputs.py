@@ -1,6 +1,7 @@
 """Outputs that appear whole or not at all: written under a hidden name beside their place, then renamed."""
 
 import errno
+import glob
 import os
 import shutil
 import tempfile
@@ -26,11 +27,12 @@ def new_folder(output: Path, overwrite: bool = False) -> Iterator[Path]:
         partial.mkdir()
         yield partial
         _open_to_others(partial)
+        check_folder(output, overwrite)  # another process may have written it meanwhile
         if output.exists():
             replaced = partial.with_name(f"{partial.name}-replaced")
             output.rename(replaced)
             partial.rename(output)
-            shutil.rmtree(replaced, ignore_errors=True)
+            _remove(replaced)
         else:
             partial.rename(output)
 
@@ -38,11 +40,10 @@ def new_folder(output: Path, overwrite: bool = False) -> Iterator[Path]:
 @contextmanager
 def new_file(output: Path, overwrite: bool = False) -> Iterator[Path]:
     """The same for one file."""
-    if output.is_dir() or (output.exists() and not overwrite):
-        hint = "choose another name" if output.is_dir() else "choose another name, or give --overwrite"
-        raise FileExistsError(f"{output}: exists already; {hint}")
+    _check_file(output, overwrite)
     with _partial(output) as partial:
         yield partial
+        _check_file(output, overwrite)  # another process may have written it meanwhile
         partial.replace(output)
 
 
@@ -56,6 +57,12 @@ def check_folder(output: Path, overwrite: bool) -> None:
         raise FileExistsError(f"{output}: not a folder with a model, so it is not overwritten; choose another --output")
 
 
+def _check_file(output: Path, overwrite: bool) -> None:
+    if output.is_dir() or (output.exists() and not overwrite):
+        hint = "choose another name" if output.is_dir() else "choose another name, or give --overwrite"
+        raise FileExistsError(f"{output}: exists already; {hint}")
+
+
 @contextmanager
 def _partial(output: Path) -> Iterator[Path]:
     """A hidden path beside the output that is gone afterwards, whatever happens; those of killed processes go first."""
@@ -63,17 +70,19 @@ def _partial(output: Path) -> Iterator[Path]:
     partial = Path(tempfile.mktemp(prefix=f"{prefix}{os.getpid()}-", dir=output.parent))
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        for stale in output.parent.glob(f"{prefix}*"):
+        for stale in output.parent.glob(f"{glob.escape(prefix)}*"):
             if not _is_alive(stale.name.removeprefix(prefix).partition("-")[0]):
                 _remove(stale)
         yield partial
-    except FileExistsError as error:
-        raise OSError(errno.ENOTDIR, f"cannot be written ({error.filename} is no folder)", str(output)) from error
     except (OSError, SafetensorError, RuntimeError) as error:
         if not _is_failed_write(error):
             raise
-        free = shutil.disk_usage(output.parent).free
-        reason = getattr(error, "strerror", None) or f"{free / 1e6:.0f} MB are free there"
+        if isinstance(error, FileExistsError):
+            raise OSError(errno.ENOTDIR, f"cannot be written ({error.filename} is no folder)", str(output)) from error
+        # Asked for only where the error does not say why: the parent may be what cannot be made.
+        reason = (
+            getattr(error, "strerror", None) or f"{shutil.disk_usage(output.parent).free / 1e6:.0f} MB are free there"
+        )
         raise OSError(errno.EIO, f"cannot be written ({reason})", str(output)) from error
     finally:
         _remove(partial)
@@ -88,7 +97,7 @@ def _is_failed_write(error: Exception) -> bool:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         with suppress(OSError):

@@ -38,14 +38,17 @@ def library_versions() -> dict[str, str]:
 def plain(value: Any) -> Any:
     """The JSON form of whatever a checkpoint says about itself; what has none becomes its text."""
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {plain(str(key)): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     if hasattr(value, "tolist"):  # tensors, NumPy arrays and numbers
         return plain(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
-    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+    if value is None or isinstance(value, (int, float)):
+        return value
+    # Names that are no valid UTF-8 reach Python as lone surrogates, which no UTF-8 file can hold.
+    return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def write_report(repo: Path, report: Mapping[str, Any]) -> None:
@@ -61,11 +64,14 @@ def read_report(repo: Path) -> dict[str, Any]:
     """
     path = repo / REPORT_NAME
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        report = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(f"{repo}: has no {REPORT_NAME}; it is no repo that convert_ckpt.py wrote") from None
     except ValueError as error:
         raise ValueError(f"{path}: not valid JSON ({error})") from None
+    if not isinstance(report, dict) or not {"source", "weights_sha256"} <= report.keys():
+        raise ValueError(f"{path}: not what convert_ckpt.py wrote; convert the checkpoint again")
+    return report
 
 
 def write_card(repo: Path, name: str, report: Mapping[str, Any]) -> None:

@@ -16,9 +16,14 @@ def repo_folder(repo: str) -> Path:
     """The folder of a repo, downloaded first if it is a Hub id.
 
     Raises:
-        OSError, ValueError: if there is no such repo; the message says so.
+        ValueError: if there is no such repo.
     """
-    return Path(repo) if Path(repo).is_dir() else Path(snapshot_download(repo))
+    if Path(repo).is_dir():
+        return Path(repo)
+    try:
+        return Path(snapshot_download(repo))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{repo}: no such folder, and not to be had from the Hub ({error})") from error
 
 
 def read_repo(folder: Path) -> tuple[DepthSemanticEncoderConfig, dict[str, Tensor]]:

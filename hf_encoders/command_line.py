@@ -1,6 +1,7 @@
 """What every command of this project does alike: bad input ends in one line on stderr and exit status 2."""
 
 import argparse
+import io
 import os
 import sys
 import traceback
@@ -21,6 +22,9 @@ def run(command: Callable[[], None]) -> None:
 
     With HF_ENCODERS_DEBUG set, the traceback is printed too.
     """
+    for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show must not fail a finished command
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         command()
     except KeyboardInterrupt:
@@ -35,6 +39,7 @@ def run(command: Callable[[], None]) -> None:
 def describe(error: Exception) -> str:
     """One line for an exception."""
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        return " ".join(text.split())
     message = " ".join(str(error).split())
     return message if isinstance(error, (ValueError, OSError)) and message else f"{type(error).__name__}: {message}"

@@ -1,12 +1,14 @@
 """Reads a .pth or .pt file without executing anything in it, and says in one line what is wrong with it."""
 
 import os
+import pickletools
 import re
 import warnings
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -23,6 +25,11 @@ _NUMPY_GLOBALS: list[Any] = [
     *(np.ndarray, np.dtype),
     *(type(np.dtype(name)) for name in ("f2", "f4", "f8", "i4", "i8", "u1", "bool")),
 ]
+# What the pickle of a state dict names.
+_PLAIN_GLOBALS = re.compile(
+    r"torch\.\w+$|torch\.(_utils|_tensor|nn\.parameter|storage)\.|collections\.OrderedDict$|_codecs\.encode$"
+    r"|numpy\.(_?core\.|ndarray$|dtype)"
+)
 
 
 class CheckpointError(ValueError):
@@ -61,7 +68,9 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Mapping[str, Any]:
 def _check_kind(path: Path) -> bool:
     """Refuse what is no checkpoint; true if the file can be memory-mapped."""
     if path.is_dir():
-        raise CheckpointError(f"{path}: a directory, expected a checkpoint file such as {path.name}/best_model.pth")
+        raise CheckpointError(f"{path}: a directory, expected a checkpoint file such as {path / 'best_model.pth'}")
+    if path.exists() and not path.is_file():  # a pipe or a device: reading might never end
+        raise CheckpointError(f"{path}: not a regular file; copy it to one")
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -107,7 +116,8 @@ def _name_kind(head: bytes, size: int) -> str:
     try:
         text = head.decode("utf-8")
     except UnicodeDecodeError as error:
-        text = head[: error.start].decode("utf-8") if error.start > len(head) - 4 else "\0"
+        cut = size > len(head) and error.start > len(head) - 4  # the letter goes on after what was read
+        text = head[: error.start].decode("utf-8") if cut else "\0"
     if "\0" not in text:
         kind = "JSON" if re.match(r'\s*(\{\s*["}]|\[\s*[\[{"\d-])', text) else "text"
         return f"a {kind} file, not a PyTorch checkpoint"
@@ -116,20 +126,56 @@ def _name_kind(head: bytes, size: int) -> str:
 
 def _explain(path: Path, error: Exception) -> str:
     message = str(error)
-    unsafe = re.search(r"GLOBAL ([\w.]+)", message)
-    if unsafe and "torch.nn." in unsafe.group(1):
+    named = re.search(r"GLOBAL ([\w.]+)", message)
+    newer = "Unsupported operand" in message  # torch reads pickles of protocol 2, its own, and stops at others
+    unsafe = named.group(1) if named else _unsafe_global(path) if newer else ""
+    if unsafe.startswith("torch.nn."):
         return (
-            f"{path}: a whole pickled module ({unsafe.group(1)}), refused because loading it would run code; in its own"
+            f"{path}: a whole pickled module ({unsafe}), refused because loading it would run code; in its own"
             " repository save model.state_dict() instead"
         )
     if unsafe:
         return (
-            f"{path}: refused, because the file asks to load {unsafe.group(1)}, which could run code; in its own"
+            f"{path}: refused, because the file asks to load {unsafe}, which could run code; in its own"
             " repository save the state dict alone"
+        )
+    if newer:
+        return (
+            f"{path}: damaged, or saved with another pickle protocol than PyTorch's 2; save it again with"
+            " torch.save(state_dict, path)"
         )
     if "legacy .tar" in message:
         return f"{path}: the tar format of PyTorch before 0.1.10; save it again with a newer PyTorch"
     return f"{path}: damaged, or not a PyTorch checkpoint ({_cause(message) or type(error).__name__})"
+
+
+def _unsafe_global(path: Path) -> str:
+    """The first global that a pickle of any protocol names and that is no part of plain data, or an empty string."""
+    strings: list[str] = []
+    with suppress(Exception), _open_pickle(path) as file:  # a damaged pickle ends somewhere
+        while True:  # the old format is several pickles
+            memo: list[Any] = []
+            previous: Any = None
+            for code, argument, _ in pickletools.genops(file):
+                if code.name in ("GLOBAL", "STACK_GLOBAL"):
+                    name = ".".join(strings[-2:]) if argument is None else str(argument).replace(" ", ".")
+                    if not _PLAIN_GLOBALS.match(name):
+                        return name
+                elif code.name == "MEMOIZE":
+                    memo.append(previous)
+                elif code.name in ("BINGET", "LONG_BINGET"):
+                    argument = memo[argument] if argument < len(memo) else None
+                if isinstance(argument, str):
+                    strings.append(argument)
+                previous = argument
+    return ""
+
+
+def _open_pickle(path: Path) -> IO[bytes]:
+    if not zipfile.is_zipfile(path):
+        return path.open("rb")
+    archive = zipfile.ZipFile(path)
+    return archive.open(next(name for name in archive.namelist() if name.endswith("data.pkl")))
 
 
 def _cause(message: str) -> str:

@@ -23,6 +23,8 @@ _WRAPPINGS = {"model_state_dict": "training checkpoint", "encoder_state_dict": "
 # nn.DataParallel, DDP and torch.compile put these in front of whatever they wrap, a sub-module included.
 _WRAPPER_NAMES = {"module", "_orig_mod"}
 _STATE = {"optimizer_state_dict", "scheduler_state_dict"}
+_FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+_SMALLEST_SIDE = 32  # pixels that the encoder needs
 
 
 class LayoutError(CheckpointError):
@@ -96,7 +98,7 @@ def check_values(path: str | os.PathLike[str], tensors: Mapping[str, Tensor]) ->
         counter = name.endswith("num_batches_tracked")
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
             raise LayoutError(f"{path}: {name} is a sparse, quantised or empty tensor, expected a dense one")
-        if tensor.is_floating_point() == counter or tensor.is_complex():
+        if (tensor.is_floating_point() or tensor.is_complex()) if counter else tensor.dtype not in _FLOATS:
             expected = "an integer" if counter else "floating-point numbers"
             raise LayoutError(f"{path}: {name} holds {str(tensor.dtype).removeprefix('torch.')}, expected {expected}")
         if not counter and not tensor.isfinite().all():
@@ -220,7 +222,7 @@ def _expected_shapes(config: DepthSemanticEncoderConfig, layout: str) -> dict[st
 def _stated_image_size(content: Mapping[str, Any]) -> int | None:
     stated = content.get("config")
     size = stated.get("image_size") if isinstance(stated, Mapping) else None
-    return size if isinstance(size, int) and size >= 1 else None
+    return size if isinstance(size, int) and size >= _SMALLEST_SIDE else None
 
 
 def _count(shapes: Mapping[str, tuple[int, ...]], pattern: str) -> int:

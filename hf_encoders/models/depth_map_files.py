@@ -105,6 +105,8 @@ def array_to_tensor(array: np.ndarray[Any, Any], name: str) -> Tensor:
         raise DepthMapError(f"{name}: an array of {array.dtype}, expected real numbers")
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         array = array.astype(np.float64)
+    if isinstance(array, np.ma.MaskedArray):  # as raster libraries mark what was not measured
+        array = array.astype(np.float64).filled(np.nan)
     # Always a copy: torch warns of arrays that are read-only.
     return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
 

@@ -14,11 +14,16 @@ from torch import Tensor
 from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 from transformers.image_utils import SizeDict
 from transformers.processing_utils import ImagesKwargs
+from transformers.utils import logging
 
 from .depth_map_files import DepthMapError, array_to_tensor, image_to_tensor, read_depth_map
 
+logger = logging.get_logger(__name__)
+
 _NEAREST, _BILINEAR = int(Image.Resampling.NEAREST), int(Image.Resampling.BILINEAR)
 _FILLS = ("mean", "min", "max")
+# What transformers writes beside the settings.
+_JSON_KEYS = {"image_processor_type", "processor_class", "auto_map", "feature_extractor_type"}
 
 
 class DepthImageProcessorKwargs(ImagesKwargs, total=False):  # type: ignore[call-arg]
@@ -87,9 +92,11 @@ class DepthImageProcessor(BaseImageProcessor):
     )  # fmt: skip
 
     def __init__(self, **kwargs: Any):
-        super().__init__(
-            **{name: value for name, value in kwargs.items() if name not in self.valid_kwargs.__annotations__}
-        )
+        others = {name: value for name, value in kwargs.items() if name not in self.valid_kwargs.__annotations__}
+        unknown = others.keys() - _JSON_KEYS
+        if unknown:  # no error: a repo's JSON may hold what a later version knows
+            logger.warning("DepthImageProcessor has no setting %s", ", ".join(sorted(unknown)))
+        super().__init__(**others)
         self._set_attributes(**kwargs)
         self._check_settings(**{name: getattr(self, name) for name in self._settings})
 

@@ -245,3 +245,8 @@ def test_no_file_runs_code(tmp_path, name):
     assert not (tmp_path / "sprung").exists()
     pickle.loads(pickle.dumps(Trap(tmp_path / "sprung")))  # the trap works
     assert (tmp_path / "sprung").exists()
+
+
+def test_masked_pixels_of_an_array_are_invalid():
+    raster = np.ma.masked_equal(np.array([[1, 2], [3, -32768]], dtype=np.int16), -32768)
+    assert torch.equal(array_to_tensor(raster, "raster").isnan(), torch.tensor([[False, False], [False, True]]))

@@ -1,0 +1,23 @@
+"""`make demo`, run as it is."""
+
+import re
+import subprocess
+import sys
+
+import numpy as np
+from conftest import ROOT
+from PIL import Image
+
+
+def test_the_demo_converts_embeds_and_draws(tmp_path):
+    command = [sys.executable, ROOT / "examples" / "depth_demo.py", "--output", tmp_path]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert re.search(r"verified: embeddings differ by \d\.\de-0[6-9] relative", output)
+    scores = dict(re.findall(r"^(noun|label) +([\d.]+)", output, re.MULTILINE))
+    # The sample network's own figures on these maps: a shuffled or broken embedding falls to the most frequent class.
+    assert abs(float(scores["noun"]) - 0.065) < 0.011
+    assert abs(float(scores["label"]) - 0.205) < 0.011
+    picture = np.asarray(Image.open(tmp_path / "neighbours.png").convert("RGB"))
+    assert picture.shape[0] > 800
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 1000
+    assert str(tmp_path / "neighbours.png") in output
