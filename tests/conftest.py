@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 from datasets import Dataset
-from golden import golden_state_dict
 from safetensors.torch import load_file
 
+from golden import golden_state_dict
 from hf_encoders import DepthAutoencoderModel, DepthSemanticEncoderConfig, DepthSemanticEncoderModel
 
 ROOT = Path(__file__).parent.parent

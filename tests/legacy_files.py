@@ -7,12 +7,12 @@ from functools import cache
 from pathlib import Path
 from unittest import mock
 
-import convert_ckpt
 import numpy as np
 import torch
+
+import convert_ckpt
 from conftest import TINY
 from golden import golden_tensor
-
 from hf_encoders import DepthAutoencoderModel, DepthSemanticEncoderConfig, command_line
 
 EMBEDDING, SIZE = TINY["hidden_size"], 64

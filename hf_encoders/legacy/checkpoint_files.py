@@ -154,7 +154,7 @@ def _unsafe_global(path: Path) -> str:
     strings: list[str] = []
     with suppress(Exception), _open_pickle(path) as file:  # a damaged pickle ends somewhere
         while True:  # the old format is several pickles
-            memo: list[Any] = []
+            memo: dict[Any, Any] = {}
             previous: Any = None
             for code, argument, _ in pickletools.genops(file):
                 if code.name in ("GLOBAL", "STACK_GLOBAL"):
@@ -162,9 +162,9 @@ def _unsafe_global(path: Path) -> str:
                     if not _PLAIN_GLOBALS.match(name):
                         return name
                 elif code.name == "MEMOIZE":
-                    memo.append(previous)
+                    memo[len(memo)] = previous
                 elif code.name in ("BINGET", "LONG_BINGET"):
-                    argument = memo[argument] if argument < len(memo) else None
+                    argument = memo.get(argument)
                 if isinstance(argument, str):
                     strings.append(argument)
                 previous = argument

@@ -7,13 +7,13 @@ import os
 
 import pytest
 import torch
-from conftest import SMALL_CHECKPOINT, TINY
 from huggingface_hub import ModelCard
-from legacy_files import SAVINGS, SIZE, WRAPPINGS, cast, convert, encoder_part, one_thread, tiny_state, write_legacy
 from safetensors.torch import load_file
 from transformers import AutoImageProcessor, AutoModel
 
+from conftest import SMALL_CHECKPOINT, TINY
 from hf_encoders import DepthAutoencoderModel, DepthSemanticEncoderConfig, DepthSemanticEncoderModel
+from legacy_files import SAVINGS, SIZE, WRAPPINGS, cast, convert, encoder_part, one_thread, tiny_state, write_legacy
 
 FILES = {"README.md", "config.json", "conversion_report.json", "model.safetensors", "preprocessor_config.json"}
 # A bare state dict has no metadata that could hold NumPy numbers.

@@ -5,8 +5,9 @@ import subprocess
 import sys
 
 import numpy as np
-from conftest import ROOT
 from PIL import Image
+
+from conftest import ROOT
 
 
 def test_the_demo_converts_embeds_and_draws(tmp_path):

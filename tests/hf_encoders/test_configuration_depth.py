@@ -4,11 +4,11 @@ import json
 
 import pytest
 import torch
-from conftest import TINY
 from huggingface_hub.errors import StrictDataclassFieldValidationError
 from torch import nn
 from transformers import AutoConfig
 
+from conftest import TINY
 from hf_encoders import DepthAutoencoderModel, DepthSemanticEncoderConfig, DepthSemanticEncoderModel
 
 # Every number differs from its default and, where that is possible, from every other number.

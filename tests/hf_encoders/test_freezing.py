@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from conftest import TINY
 from torch import nn
 
+from conftest import TINY
 from hf_encoders import (
     DepthAutoencoderModel,
     DepthSemanticEncoderConfig,

@@ -6,12 +6,12 @@ import re
 
 import pytest
 import torch
-from conftest import TINY
-from golden import golden_tensor
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageClassification
 
+from conftest import TINY
+from golden import golden_tensor
 from hf_encoders import (
     DepthAutoencoderModel,
     DepthImageProcessor,

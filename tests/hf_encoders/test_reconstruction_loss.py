@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from conftest import TINY
 
+from conftest import TINY
 from hf_encoders import DepthSemanticEncoderConfig
 from hf_encoders.models.reconstruction_loss import reconstruction_loss, sobel_magnitude, structural_similarity
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from conftest import TINY
 from transformers import AutoImageProcessor
 
+from conftest import TINY
 from hf_encoders import (
     DepthAutoencoderModel,
     DepthImageProcessor,

@@ -9,10 +9,10 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from conftest import DATA, SMALL_CHECKPOINT, TINY
-from golden import golden_tensor
 from torch import nn
 
+from conftest import DATA, SMALL_CHECKPOINT, TINY
+from golden import golden_tensor
 from hf_encoders import DepthAutoencoderModel, DepthSemanticEncoderConfig, SemanticEncoder, create_semantic_encoder
 
 assert_equal = partial(torch.testing.assert_close, rtol=0, atol=0)

@@ -143,6 +143,7 @@ def test_other_files_are_told_apart(data, said, tmp_path):
     assert said in message_for(tmp_path, data)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_archives_are_told_apart(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
         archive.writestr("notes.txt", "hello")

@@ -1,0 +1,80 @@
+"""kill -9 at any moment: no output that loads, and the next run completes as if nothing had happened."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from transformers import AutoModel
+
+from conftest import ROOT, SMALL_CHECKPOINT
+
+COMMAND = [sys.executable, str(ROOT / "conversion" / "convert_ckpt.py"), str(SMALL_CHECKPOINT), "--output"]
+DEADLINE = 120  # seconds
+
+
+def start(output, *options):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([*COMMAND, str(output), *options], stdout=subprocess.DEVNULL, env=environment)
+
+
+def wait_until(condition, process):
+    """Poll often: the moments that matter are short. False if the process ended first."""
+    end = time.monotonic() + DEADLINE
+    while not condition():
+        if process.poll() is not None:
+            return False
+        assert time.monotonic() < end
+        time.sleep(0.001)
+    return True
+
+
+def partial_file(folder, name):
+    """Whether the hidden folder of a running conversion has this file (or, without a name, exists)."""
+    return lambda: any(folder.glob(f".out.partial-*/{name}" if name else ".out.partial-*"))
+
+
+# Empty folder, first file, weights, the verification between config and report, the report, the card before the rename.
+@pytest.mark.parametrize(
+    ("written", "delay"),
+    [(None, 0), ("preprocessor_config.json", 0), ("model.safetensors", 0), ("model.safetensors", 0.3),
+     ("conversion_report.json", 0), ("README.md", 0)],
+)  # fmt: skip
+def test_a_killed_conversion_leaves_no_output(written, delay, tmp_path):
+    output = tmp_path / "out"
+    process = start(output)
+    reached = wait_until(partial_file(tmp_path, written), process)
+    time.sleep(delay)
+    process.send_signal(signal.SIGKILL)
+    killed = process.wait() == -signal.SIGKILL
+    if reached and killed and not output.exists():
+        # What is left is hidden, and cleared away by the next run, which needs no --overwrite.
+        assert all(path.name.startswith(".out.partial-") for path in tmp_path.iterdir())
+        assert start(output).wait() == 0
+    # Either way the output is whole: the last moments before the rename can pass faster than a poll.
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+    assert AutoModel.from_pretrained(output).num_parameters() == 1_365_634
+    assert (output / "conversion_report.json").is_file() and (output / "README.md").is_file()
+
+
+def test_a_killed_overwrite_keeps_the_old_output(tmp_path):
+    output = tmp_path / "out"
+    assert start(output).wait() == 0
+    (output / "mine.txt").write_text("the old one")
+    process = start(output, "--overwrite")
+    assert wait_until(partial_file(tmp_path, "model.safetensors"), process)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert (output / "mine.txt").read_text() == "the old one"
+    assert AutoModel.from_pretrained(output).num_parameters() == 1_365_634
+
+
+def test_ctrl_c_leaves_nothing(tmp_path):
+    process = subprocess.Popen([*COMMAND, str(tmp_path / "out")], stderr=subprocess.PIPE, text=True)
+    assert wait_until(partial_file(tmp_path, "model.safetensors"), process)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=DEADLINE)
+    assert process.returncode not in (0, -signal.SIGINT) and "Traceback" not in error
+    assert list(tmp_path.iterdir()) == []
