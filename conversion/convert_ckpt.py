@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 from transformers.utils import logging
 
 import functional_depth
@@ -85,11 +86,24 @@ def convert(
         dtype = dtype or _common_dtype(wanted)
         tensors = _cast(wanted, dtype)
         with new_folder(output, overwrite) as repo:
-            _write_model(repo, source, tensors, include_decoder)
+            model = _write_model(repo, source, tensors, include_decoder)
             verification = verify(repo, tensors) if verified else None
             if verification and any(tensor.dtype != wanted[name].dtype for name, tensor in tensors.items()):
                 verification["rounding"] = {"to": dtype, "embeddings": _rounding(source, wanted, tensors)}
-            report = _report(source, digest.result(), tensors, dtype, verification, repo, include_decoder)
+            report = {
+                "source": _describe(source) | {"sha256": digest.result()},
+                "architecture": type(model).__name__,
+                "decoder": include_decoder,
+                "dtype": dtype,
+                "parameters": {"total": model.num_parameters(), "encoder": model.base_model.num_parameters()},
+                "weights_sha256": weight_digests(repo),
+                "keys": {
+                    key: _target(name, include_decoder) if name in tensors else None
+                    for name, key in source.source_keys.items()
+                },
+                "versions": library_versions(),
+                "verification": verification,
+            }
             write_report(repo, report)
             write_card(repo, plain(output.name), report)
     return output
@@ -116,6 +130,7 @@ def verify_repo(repo: str, checkpoint: Path | None = None) -> dict[str, Any]:
     missing = written.keys() - source.tensors.keys()
     if missing:
         raise LayoutError(f"{checkpoint}: has no {min(missing)!r}, which {repo} has; it is not its source")
+    check_values(checkpoint, {name: source.tensors[name] for name in written})
     tensors = {name: source.tensors[name].to(tensor.dtype) for name, tensor in written.items()}
     for name, tensor in tensors.items():
         if tensor.shape != written[name].shape or not torch.equal(tensor, written[name]):
@@ -162,7 +177,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     report = read_report(output)
     print(f"{args.checkpoint}: {report['source']['wrapping']}, {report['source']['layout']}")
-    print(f"{report['parameters']:,} parameters in {report['dtype']} → {output}")
+    print(f"{report['parameters']['total']:,} parameters in {report['dtype']} → {output}")
     _print_verification(report["verification"])
     print(f'load it: AutoModel.from_pretrained("{output}")')
 
@@ -195,13 +210,16 @@ def _cast(tensors: dict[str, Tensor], dtype: str) -> dict[str, Tensor]:
     return cast
 
 
-def _write_model(repo: Path, source: LegacyDepthCheckpoint, tensors: dict[str, Tensor], include_decoder: bool) -> None:
+def _write_model(
+    repo: Path, source: LegacyDepthCheckpoint, tensors: dict[str, Tensor], include_decoder: bool
+) -> PreTrainedModel:
     with torch.device("meta"):
         model = DepthAutoencoderModel(source.config) if include_decoder else DepthSemanticEncoderModel(source.config)
     state_dict = {_target(name, include_decoder): tensor.contiguous() for name, tensor in tensors.items()}
     model.load_state_dict(state_dict, assign=True)
     model.processor = DepthImageProcessor(size=source.config.image_size, num_channels=source.config.num_channels)
     model.save_pretrained(repo)
+    return model
 
 
 def _target(name: str, include_decoder: bool) -> str:
@@ -217,35 +235,13 @@ def _rounding(source: LegacyDepthCheckpoint, before: dict[str, Tensor], after: d
     return compare(expected, actual) | {"least_cosine": torch.cosine_similarity(expected, actual).min().item()}
 
 
-def _report(
-    source: LegacyDepthCheckpoint,
-    digest: str,
-    tensors: dict[str, Tensor],
-    dtype: str,
-    verification: dict[str, Any] | None,
-    repo: Path,
-    include_decoder: bool,
-) -> dict[str, Any]:
-    parameters = DepthAutoencoderModel if include_decoder else DepthSemanticEncoderModel
-    with torch.device("meta"):
-        count = parameters(source.config).num_parameters()
+def _describe(source: LegacyDepthCheckpoint) -> dict[str, Any]:
     return {
-        "source": {
-            "name": plain(source.path.name),
-            "size": source.path.stat().st_size,
-            "sha256": digest,
-            "layout": source.layout,
-            "wrapping": source.wrapping,
-            "metadata": plain(source.metadata),
-        },
-        "architecture": parameters.__name__,
-        "decoder": include_decoder,
-        "dtype": dtype,
-        "parameters": count,
-        "weights_sha256": weight_digests(repo),
-        "keys": {key: _target(n, include_decoder) if n in tensors else None for n, key in source.source_keys.items()},
-        "versions": library_versions(),
-        "verification": verification,
+        "name": plain(source.path.name),
+        "size": source.path.stat().st_size,
+        "layout": source.layout,
+        "wrapping": source.wrapping,
+        "metadata": plain(source.metadata),
     }
 
 

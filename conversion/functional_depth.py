@@ -27,20 +27,23 @@ class LegacyTensors:
     def __contains__(self, name: str) -> bool:
         return f"{self.prefix}{name}" in self.tensors
 
-    def get(self, name: str) -> Tensor | None:
-        """The tensor of that name in float32, or None."""
-        tensor = self.tensors.get(f"{self.prefix}{name}")
-        return None if tensor is None else tensor.float()
+    def get(self, name: str) -> Tensor:
+        """The tensor of that name in float32."""
+        return self.tensors[f"{self.prefix}{name}"].float()
+
+    def bias(self) -> Tensor | None:
+        """The bias, where there is one."""
+        return self.get("bias") if "bias" in self else None
 
     def conv(self, x: Tensor, name: object, stride: int = 1) -> Tensor:
         """A convolution padded to keep the size at stride 1."""
         layer = self[name]
         weight = layer.get("weight")
-        return F.conv2d(x, weight, layer.get("bias"), stride, padding=weight.shape[-1] // 2)
+        return F.conv2d(x, weight, layer.bias(), stride, padding=weight.shape[-1] // 2)
 
     def up(self, x: Tensor, name: object) -> Tensor:
         """A transposed convolution 2x2 with stride 2."""
-        return F.conv_transpose2d(x, self[name].get("weight"), self[name].get("bias"), stride=2)
+        return F.conv_transpose2d(x, self[name].get("weight"), self[name].bias(), stride=2)
 
     def norm(self, x: Tensor, name: object) -> Tensor:
         """BatchNorm with the running statistics."""
@@ -49,7 +52,7 @@ class LegacyTensors:
 
     def linear(self, x: Tensor, name: object) -> Tensor:
         """A linear layer."""
-        return F.linear(x, self[name].get("weight"), self[name].get("bias"))
+        return F.linear(x, self[name].get("weight"), self[name].bias())
 
 
 def encode(tensors: Mapping[str, Tensor], x: Tensor) -> Tensor:

@@ -106,7 +106,7 @@ def array_to_tensor(array: np.ndarray[Any, Any], name: str) -> Tensor:
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         array = array.astype(np.float64)
     if isinstance(array, np.ma.MaskedArray):  # as raster libraries mark what was not measured
-        array = array.astype(np.float64).filled(np.nan)
+        array = np.ma.filled(array.astype(np.float64), np.nan)
     # Always a copy: torch warns of arrays that are read-only.
     return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
 

@@ -77,7 +77,7 @@ def test_the_decoder_is_included_on_request(wrapping, dtype, tmp_path):
     assert model.config.architectures == ["DepthAutoencoderModel"] and model.dtype == getattr(torch, dtype)
     report = read_report(tmp_path / "a-hf")
     assert report["decoder"] and report["architecture"] == "DepthAutoencoderModel"
-    assert report["parameters"] == sum(parameter.numel() for parameter in model.parameters())
+    assert report["parameters"] == {"total": model.num_parameters(), "encoder": model.encoder.num_parameters()}
     assert report["keys"] == {f"module.{name}": name for name in tiny_state()}
 
 
@@ -162,9 +162,10 @@ def test_report_says_what_was_converted(tmp_path):
     assert all(versions[name] == importlib.metadata.version(name) for name in ("torch", "transformers", "safetensors"))
     weights = hashlib.sha256((repo / "model.safetensors").read_bytes()).hexdigest()
     parameters = [t for name, t in encoder_part(state).items() if ".running_" not in name and t.is_floating_point()]
+    count = sum(tensor.numel() for tensor in parameters)
     assert report == {
         "architecture": "DepthSemanticEncoderModel", "decoder": False, "dtype": "float32",
-        "parameters": sum(tensor.numel() for tensor in parameters),
+        "parameters": {"total": count, "encoder": count},
         "weights_sha256": {"model.safetensors": weights},
     }  # fmt: skip
 

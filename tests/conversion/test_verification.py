@@ -7,10 +7,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import convert_ckpt
+import functional_depth
 import verification
 from conftest import SMALL_CHECKPOINT
 from hf_encoders.models import modeling_depth_semantic_encoder as modeling
 from legacy_files import convert, refusal, tiny_state, tree, write_legacy
+
+BIAS = "encoder.fc.6.bias"
 
 
 @pytest.fixture
@@ -29,7 +32,7 @@ def break_a_tensor(monkeypatch):
 
     def wrong(repo, source, tensors, include_decoder):
         changed = {**tensors, "encoder.layer3.0.conv2.weight": tensors["encoder.layer3.0.conv2.weight"] * 1.01}
-        write(repo, source, changed, include_decoder)
+        return write(repo, source, changed, include_decoder)
 
     monkeypatch.setattr(convert_ckpt, "_write_model", wrong)
 
@@ -58,13 +61,31 @@ def test_a_wrong_conversion_fails_and_leaves_nothing(fault, checkpoint, monkeypa
     fault(monkeypatch)
     assert "embeddings differ from the legacy network's by" in refusal(checkpoint)
     assert tree(checkpoint.parent) == before
+    convert(checkpoint, "--no-verify")  # it was the verification that refused
+
+
+def test_a_wrong_conversion_leaves_the_old_repo_as_it_was(repo, checkpoint, monkeypatch):
+    before = tree(checkpoint.parent)
+    break_a_tensor(monkeypatch)
+    assert "embeddings differ" in refusal(checkpoint, "--overwrite")
+    assert tree(checkpoint.parent) == before
+
+
+@pytest.mark.parametrize(("change", "passes"), [(0.8e-4, True), (-0.8e-4, True), (1.2e-4, False), (-1.2e-4, False)])
+def test_the_limit_is_one_in_ten_thousand(change, passes, checkpoint, monkeypatch):
+    encode = functional_depth.encode
+    monkeypatch.setattr(functional_depth, "encode", lambda tensors, maps: encode(tensors, maps) * (1 + change))
+    if passes:
+        convert(checkpoint)
+    else:
+        assert "more than 1e-04" in refusal(checkpoint)
 
 
 def test_a_wrong_decoder_fails(checkpoint, monkeypatch):
     write = convert_ckpt._write_model
 
     def wrong(repo, source, tensors, include_decoder):
-        write(repo, source, {**tensors, "decoder.final_conv.9.bias": torch.ones(1)}, include_decoder)
+        return write(repo, source, {**tensors, "decoder.final_conv.9.bias": torch.ones(1)}, include_decoder)
 
     monkeypatch.setattr(convert_ckpt, "_write_model", wrong)
     assert "the reconstruction differ" in refusal(checkpoint, "--include-decoder")
@@ -82,9 +103,12 @@ def test_a_repo_passes_again(repo, checkpoint):
     assert "verified: embeddings" in convert("--verify", repo, "--against", checkpoint)
 
 
-def test_a_rounded_repo_passes_against_its_source(checkpoint, tmp_path):
-    convert(checkpoint, "--output", tmp_path / "half", "--dtype", "float16")
-    assert "verified: embeddings" in convert("--verify", tmp_path / "half", "--against", checkpoint)
+@pytest.mark.parametrize(("stored", "dtype"), [("float32", "float16"), ("float32", "bfloat16"), ("float16", "float32")])
+def test_a_rounded_repo_passes_against_its_source(stored, dtype, tmp_path):
+    checkpoint = write_legacy(tmp_path / "best.pth", dtype=getattr(torch, stored))
+    convert(checkpoint, "--output", tmp_path / "half", "--dtype", dtype, "--include-decoder")
+    out = convert("--verify", tmp_path / "half", "--against", checkpoint)
+    assert "verified: embeddings" in out and "verified: reconstruction" in out
 
 
 def test_another_wrapping_of_the_same_weights_passes(repo, tmp_path):
@@ -97,9 +121,12 @@ def change_the_weights(repo):
     save_file({**tensors, "fc.6.bias": tensors["fc.6.bias"] + 1}, repo / "model.safetensors", {"format": "pt"})
 
 
+def change_json(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
 def change_the_epsilon(repo):
-    config = json.loads((repo / "config.json").read_text())
-    (repo / "config.json").write_text(json.dumps(config | {"batch_norm_eps": 0.1}))
+    change_json(repo / "config.json", batch_norm_eps=0.1)
 
 
 @pytest.mark.parametrize(
@@ -111,6 +138,12 @@ def change_the_epsilon(repo):
         (lambda repo: (repo / "conversion_report.json").write_text("{"), "not valid JSON"),
         (lambda repo: (repo / "conversion_report.json").write_text("[]"), "not what convert_ckpt.py wrote"),
         (lambda repo: (repo / "model.safetensors").unlink(), "weights are not those"),
+        (lambda repo: (repo / "other.safetensors").write_bytes(b"x"), "weights are not those"),
+        (lambda repo: change_json(repo / "conversion_report.json", weights_sha256={}), "weights are not those"),
+        (
+            lambda repo: change_json(repo / "config.json", model_type="bert"),
+            "a bert model, expected depth_semantic_encoder",
+        ),
     ],
 )
 def test_a_tampered_repo_fails(tamper, says, repo, checkpoint):
@@ -130,3 +163,45 @@ def test_another_checkpoint_fails(repo, tmp_path):
 
 def test_a_zero_output_is_compared_absolutely():
     assert verification.compare(torch.zeros(2), torch.ones(2))["relative_difference"] == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda path: write_legacy(path, dtype=torch.float16), "is not what"),
+        (lambda path: write_legacy(path, state=tiny_state(hidden_size=20)), "is not its source"),
+        (lambda path: torch.save(tiny_state() | {BIAS: torch.full((12,), torch.nan)}, path), "NaN or infinity"),
+        (lambda path: torch.save(tiny_state() | {BIAS: torch.ones(12).to_sparse()}, path), "sparse"),
+        (lambda path: path.write_text("x"), "a text file"),
+        (lambda path: None, "no such file"),
+    ],
+)
+def test_what_is_not_the_source_is_told_apart(make, says, repo, tmp_path):
+    make(tmp_path / "other.pth")
+    assert says in refusal("--verify", repo, "--against", tmp_path / "other.pth")
+
+
+def test_an_encoder_file_is_not_the_source_of_an_autoencoder(checkpoint, tmp_path):
+    convert(checkpoint, "--include-decoder", "--no-verify")
+    other = write_legacy(tmp_path / "other.pth", "extracted")
+    assert "has no 'decoder.decoder_blocks" in refusal("--verify", tmp_path / "best-hf", "--against", other)
+
+
+def test_weights_changed_together_with_their_digest_are_found_by_the_source(repo, checkpoint):
+    change_the_weights(repo)
+    change_json(repo / "conversion_report.json", weights_sha256=convert_ckpt.weight_digests(repo))
+    convert("--verify", repo)  # consistent in itself
+    assert f"'{BIAS}' is not what" in refusal("--verify", repo, "--against", checkpoint)
+
+
+def test_a_repo_that_lacks_tensors_is_refused(repo):
+    tensors = load_file(repo / "model.safetensors")
+    save_file({n: t for n, t in tensors.items() if "layer4" not in n}, repo / "model.safetensors")
+    change_json(repo / "conversion_report.json", weights_sha256=convert_ckpt.weight_digests(repo))
+    assert "lacks 24 of its tensors, 'encoder.layer4.0.conv1.weight' among them" in refusal("--verify", repo)
+
+
+def test_no_repo_at_all_is_refused(tmp_path):
+    assert "no such folder, and not to be had from the Hub" in refusal("--verify", tmp_path / "none" / "a")
+    assert "has no conversion_report.json" in refusal("--verify", tmp_path)
+    assert "has no conversion_report.json" in refusal("--verify", "")  # the working directory, not a conversion

@@ -221,6 +221,9 @@ def test_classifier_starts_from_a_pretrained_encoder(model_class, tmp_path):
     [
         ("encoder.attention2.gamma", lambda value: value.item() == pytest.approx(0.1)),
         ("decoder.decoder_blocks.1.se.alpha", lambda value: value.item() == pytest.approx(0.5)),
+        # Their neighbours gamma and alpha, which no submodule holds, must keep what was loaded.
+        ("encoder.attention2.channel_attention.1.bias", lambda value: (value == 0).all()),
+        ("decoder.decoder_blocks.1.se.fc.0.bias", lambda value: (value == 0).all()),
         ("encoder.stem.1.running_var", lambda value: (value == 1).all()),
         ("encoder.layer2.0.bn1.weight", lambda value: (value == 1).all()),
         ("encoder.fc.3.bias", lambda value: (value == 0).all()),
