@@ -1,0 +1,127 @@
+"""Outputs appear whole or not at all, and never at the cost of something else."""
+
+import errno
+import os
+import stat
+import subprocess
+import sys
+
+import pytest
+from safetensors import SafetensorError
+
+from outputs import new_file, new_folder
+
+
+def write_folder(output, overwrite=False, text="new"):
+    with new_folder(output, overwrite) as folder:
+        assert folder.parent == output.parent and folder.name.startswith(".")  # a rename stays on one disk
+        (folder / "config.json").write_text(text)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def umask():
+    """Another umask than the usual one, put back afterwards."""
+    before = os.umask(0o027)
+    yield
+    os.umask(before)
+
+
+def test_a_folder_appears_at_the_end(tmp_path):
+    with new_folder(tmp_path / "a" / "out") as folder:  # the parent is made
+        (folder / "config.json").write_text("{}")
+        assert not (tmp_path / "a" / "out").exists()
+    assert names(tmp_path / "a") == ["out"] and names(tmp_path / "a" / "out") == ["config.json"]
+
+
+def test_a_file_appears_at_the_end(tmp_path):
+    with new_file(tmp_path / "out.pth") as path:
+        path.write_text("all of it")
+        assert not (tmp_path / "out.pth").exists()
+    assert names(tmp_path) == ["out.pth"] and (tmp_path / "out.pth").read_text() == "all of it"
+
+
+def test_the_modes_follow_the_umask(tmp_path, umask):
+    with new_folder(tmp_path / "out") as folder:
+        (folder / "private").touch(mode=0o600)
+    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o750
+    assert stat.S_IMODE((tmp_path / "out" / "private").stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt(), OSError("no errno"), RuntimeError("other")])
+@pytest.mark.parametrize("make", [new_folder, new_file])
+def test_an_error_leaves_nothing_and_passes(make, error, tmp_path):
+    with pytest.raises(type(error)) as caught, make(tmp_path / "out"):
+        raise error
+    assert caught.value is error and names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device", "/x/.out.partial-1"),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        RuntimeError("[enforce fail] PytorchStreamWriter failed writing file data/0"),
+    ],
+)
+def test_a_full_disk_is_named_after_the_output(error, tmp_path):
+    with pytest.raises(OSError, match="cannot be written") as caught, new_folder(tmp_path / "out"):
+        raise error
+    assert caught.value.filename == str(tmp_path / "out") and "partial" not in str(caught.value)
+    assert names(tmp_path) == []
+
+
+def test_an_existing_output_is_replaced_on_request_only(tmp_path):
+    output = tmp_path / "out"
+    write_folder(output, text="old")
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        write_folder(output)
+    assert (output / "config.json").read_text() == "old"
+    write_folder(output, overwrite=True)
+    assert (output / "config.json").read_text() == "new" and names(tmp_path) == ["out"]
+
+
+def test_the_old_output_survives_an_error(tmp_path):
+    write_folder(tmp_path / "out", text="old")
+    with pytest.raises(ValueError), new_folder(tmp_path / "out", overwrite=True):
+        raise ValueError("too late")
+    assert (tmp_path / "out" / "config.json").read_text() == "old" and names(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize(
+    "make", ["folder of photographs", "file", "link to nothing", "link to a folder of photographs"]
+)
+def test_overwrite_deletes_models_only(make, tmp_path):
+    photographs, output = tmp_path / "photographs", tmp_path / "out"
+    photographs.mkdir()
+    (photographs / "child.jpg").touch()
+    if make == "folder of photographs":
+        output = photographs
+    elif make == "file":
+        output.write_text("mine")
+    else:
+        output.symlink_to(photographs if "photographs" in make else tmp_path / "none")
+    before = names(tmp_path)
+    with pytest.raises(FileExistsError, match="not a folder with a model"):
+        write_folder(output, overwrite=True)
+    assert names(tmp_path) == before and names(photographs) == ["child.jpg"]
+
+
+def test_what_a_killed_process_left_is_removed_and_a_running_one_kept(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (tmp_path / f".out.partial-{dead.pid}-abc").mkdir()
+    (tmp_path / f".out.partial-{dead.pid}-abc" / "config.json").touch()
+    (tmp_path / f".out.partial-{os.getppid()}-abc").mkdir()
+    (tmp_path / f".other.partial-{dead.pid}-abc").mkdir()
+    write_folder(tmp_path / "out")
+    assert names(tmp_path) == [f".other.partial-{dead.pid}-abc", f".out.partial-{os.getppid()}-abc", "out"]
+
+
+def test_an_output_that_came_meanwhile_is_kept(tmp_path):
+    with pytest.raises(FileExistsError), new_folder(tmp_path / "out"):
+        write_folder(tmp_path / "out", text="theirs")
+    assert (tmp_path / "out" / "config.json").read_text() == "theirs"
