@@ -15,6 +15,8 @@ DATA = Path(__file__).parent / "data"
 SAMPLES = ROOT / "samples"
 SMALL_CHECKPOINT = SAMPLES / "legacy" / "depth_autoencoder_small.pth"
 
+torch.set_num_threads(1)  # tiny networks gain nothing from threads, and wait for each other beside other processes
+
 TINY = {
     "hidden_size": 12, "stem_sizes": [2, 4], "hidden_sizes": [8, 8, 16, 16], "depths": [1, 2, 1, 1],
     "enhance_size": 8, "fusion_size": 4, "fc_sizes": [16, 8], "decoder_global_size": 8, "decoder_spatial_size": 4,

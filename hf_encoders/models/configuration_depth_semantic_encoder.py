@@ -100,6 +100,10 @@ class DepthSemanticEncoderConfig(PreTrainedConfig):
             value = getattr(self, name)
             if min(value if isinstance(value, list) else [value], default=1) < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
+        if self.decoder_gated_blocks < 0:
+            raise ValueError(f"decoder_gated_blocks must be at least 0, got {self.decoder_gated_blocks}")
+        if self.ssim_window_size % 2 == 0:
+            raise ValueError(f"ssim_window_size must be odd, got {self.ssim_window_size}")
 
     @property
     def reconstruction_size(self) -> int:

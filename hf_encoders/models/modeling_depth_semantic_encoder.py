@@ -215,8 +215,6 @@ class DepthSemanticEncoderModel(EncodingMixin, DepthSemanticEncoderPreTrainedMod
 class DepthSemanticEncoderForImageClassification(DepthSemanticEncoderPreTrainedModel):
     """The encoder with a linear classifier on the embedding."""
 
-    _keys_to_ignore_on_load_unexpected = [r"^decoder\."]
-
     def __init__(self, config: DepthSemanticEncoderConfig):
         super().__init__(config)
         self.num_labels = config.num_labels

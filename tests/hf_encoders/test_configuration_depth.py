@@ -17,9 +17,10 @@ UNUSUAL = {
     "depths": [2, 1, 3, 2], "bottleneck_expansion": 2, "gate_reduction": 6, "gate_init_value": 0.25, "se_reduction": 5,
     "enhance_size": 7, "fusion_size": 9, "pool_grid": 3, "fc_sizes": [11, 13], "hidden_dropout_prob": 0.25,
     "batch_norm_eps": 1e-3, "decoder_global_size": 14, "decoder_spatial_size": 15, "decoder_fusion_size": 16,
-    "decoder_hidden_sizes": [8, 17], "decoder_gated_blocks": 1, "decoder_se_reduction": 4, "decoder_se_init_value": 0.75,
-    "decoder_head_sizes": [19, 20, 21], "mse_loss_weight": 0.5, "l1_loss_weight": 0.6, "ssim_loss_weight": 0.7,
-    "edge_loss_weight": 0.8, "ssim_window_size": 7, "ssim_sigma": 1.1,
+    "decoder_hidden_sizes": [8, 17], "decoder_gated_blocks": 1, "decoder_se_reduction": 4,
+    "decoder_se_init_value": 0.75, "decoder_head_sizes": [19, 20, 21],
+    "mse_loss_weight": 0.5, "l1_loss_weight": 0.6, "ssim_loss_weight": 0.7, "edge_loss_weight": 0.8,
+    "ssim_window_size": 7, "ssim_sigma": 1.1,
 }  # fmt: skip
 
 
@@ -121,6 +122,8 @@ def test_integers_are_accepted_where_fractions_are_usual():
         ({"depths": [3, 4, 0, 3]}, r"depths must be at least 1, got \[3, 4, 0, 3\]"),
         ({"decoder_hidden_sizes": [4, 0]}, "decoder_hidden_sizes must be at least 1"),
         ({"num_channels": 0}, "num_channels must be at least 1, got 0"),
+        ({"decoder_gated_blocks": -1}, "decoder_gated_blocks must be at least 0, got -1"),
+        ({"ssim_window_size": 10}, "ssim_window_size must be odd, got 10"),
         ({"latent_dim": -1}, "hidden_size must be at least 1, got -1"),
         ({"fc_sizes": []}, "fc_sizes takes 2 numbers"),
     ],

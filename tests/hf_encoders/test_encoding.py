@@ -45,7 +45,6 @@ def paths(maps, folder):
 
 FORMS = {
     "list of arrays": lambda maps, _: list(maps),
-    "tuple of arrays": lambda maps, _: tuple(maps),
     "array [N, H, W]": lambda maps, _: maps,
     "array [N, 1, H, W]": lambda maps, _: maps[:, None],
     "tensor [N, H, W]": lambda maps, _: torch.from_numpy(maps),

@@ -1,0 +1,282 @@
+"""Whatever the input: exit status 2, one line that says what is wrong, nothing left behind, never a traceback."""
+
+import io
+import json
+import os
+import pickle
+import resource
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+import convert_ckpt
+from conftest import ROOT, SMALL_CHECKPOINT
+from legacy_files import WRAPPINGS, convert, encoder_part, refusal, run_command, tiny_state, tree, write_legacy
+
+COMMAND = [sys.executable, str(ROOT / "conversion" / "convert_ckpt.py")]
+OLD = {"_use_new_zipfile_serialization": False}
+WEIGHT, BIAS, COUNTER = "encoder.layer1.0.conv2.weight", "encoder.fc.6.bias", "encoder.stem.1.num_batches_tracked"
+
+
+class MakesAFile:
+    """A pickle that creates the file `executed` when it is loaded."""
+
+    def __reduce__(self):
+        return os.mkdir, ("executed",)
+
+
+def saved(content, **options):
+    buffer = io.BytesIO()
+    torch.save(content, buffer, **options)
+    return buffer.getvalue()
+
+
+def changed(name, change):
+    """A tiny checkpoint with one tensor changed, or removed where the change gives None."""
+    state = tiny_state()
+    state[name] = change(state[name])
+    return saved({name: tensor for name, tensor in state.items() if tensor is not None})
+
+
+def zipped(**files):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name.replace("_pkl", ".pkl"), data)
+    return buffer.getvalue()
+
+
+def torchscript():
+    buffer = io.BytesIO()
+    torch.jit.save(torch.jit.script(torch.nn.Identity()), buffer)
+    return buffer.getvalue()
+
+
+# Name → (what makes the bytes, what is said).
+BAD_FILES = {
+    "empty": (bytes, "the file is empty"),
+    "truncated zip": (lambda: saved(tiny_state())[:90_000], "damaged or truncated"),
+    "truncated old format": (lambda: saved(tiny_state(), **OLD)[:50_000], "damaged"),
+    "text": (lambda: b"epoch 1\n", "a text file"),
+    "JSON": (lambda: json.dumps({"epoch": 1}).encode(), "a JSON file"),
+    "Git LFS pointer": (lambda: b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "run `git lfs pull`"),
+    "HDF5": (lambda: b"\x89HDF\r\n\x1a\n" + bytes(99), "an HDF5 file"),
+    "zip of something else": (lambda: zipped(notes="hello"), "a zip archive but not a PyTorch checkpoint"),
+    "TorchScript": (torchscript, "a TorchScript archive; save the original model's state_dict()"),
+    "tensor alone": (lambda: saved(torch.ones(2)), "holds a Tensor, expected a dictionary"),
+    "whole module": (lambda: saved(torch.nn.Linear(1, 1)), "(torch.nn.modules.linear.Linear), refused"),
+    "whole module, old format": (lambda: saved(torch.nn.Linear(1, 1), **OLD), "(torch.nn.modules.linear.Linear)"),
+    "whole module, pickled": (lambda: pickle.dumps(torch.nn.Linear(1, 1)), "(torch.nn.modules.linear.Linear)"),
+    "payload": (lambda: saved({"model_state_dict": MakesAFile()}), "posix.mkdir, which could run code"),
+    "payload, old format": (lambda: saved({"a": MakesAFile()}, **OLD), "posix.mkdir, which could run code"),
+    "payload, pickled": (lambda: pickle.dumps({"a": MakesAFile()}), "posix.mkdir, which could run code"),
+    "payload, beside good weights": (lambda: saved({**tiny_state(), "x": MakesAFile()}), "posix.mkdir"),
+    "ResNet": (lambda: saved({"conv1.weight": torch.ones(1)}), "layout is depth-encoder (0 of"),
+    "multimodal": (lambda: saved({"text_encoder.x": torch.ones(1)}), "a multimodal (BERT + ViT) checkpoint"),
+    "no state dict": (lambda: saved({"epoch": 1}), "holds no state dict; at its top are 'epoch'"),
+    "missing key": (lambda: changed(WEIGHT, lambda t: None), f"missing '{WEIGHT}'"),
+    "extra key": (lambda: saved(tiny_state() | {"encoder.x": torch.ones(1)}), "unexpected 'encoder.x'"),
+    "wrong shape": (lambda: changed(WEIGHT, lambda t: t[:, :1]), "has shape [2, 1, 3, 3], expected [2, 2, 3, 3]"),
+    "NaN": (lambda: changed(BIAS, lambda t: t * torch.nan), f"{BIAS} holds NaN or infinity"),
+    "infinity": (lambda: changed(BIAS, lambda t: t - torch.inf), f"{BIAS} holds NaN or infinity"),
+    "integers": (lambda: changed(WEIGHT, torch.Tensor.long), f"{WEIGHT} holds int64, expected floating-point numbers"),
+    "float counter": (lambda: changed(COUNTER, torch.Tensor.float), "holds float32, expected an integer"),
+    "sparse": (lambda: changed(WEIGHT, torch.Tensor.to_sparse), f"{WEIGHT} is a sparse"),
+    "8 bits": (lambda: changed(WEIGHT, lambda t: t.to(torch.float8_e5m2)), f"{WEIGHT} holds float8_e5m2"),
+}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("kind", BAD_FILES)
+def test_bad_files(kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make, said = BAD_FILES[kind]
+    (tmp_path / "a.pth").write_bytes(make())
+    before = tree(tmp_path)
+    line = refusal("a.pth")
+    assert said in line and "a.pth: " in line
+    assert tree(tmp_path) == before  # no output, nothing hidden, nothing executed
+
+
+def test_a_safetensors_file_is_told_how_to_be_loaded(tmp_path):
+    save_file(encoder_part(tiny_state()), tmp_path / "model.safetensors")
+    line = refusal(tmp_path / "model.safetensors")
+    assert "safetensors.torch.load_file" in line and "AutoModel.from_pretrained" in line
+
+
+@pytest.mark.parametrize(
+    ("wrapping", "options", "said"),
+    [
+        ("training", ["--layout", "depth-encoder"], "its layout is depth-autoencoder, not depth-encoder"),
+        ("extracted", ["--layout", "depth-autoencoder"], "its layout is depth-encoder, not depth-autoencoder"),
+        ("training", ["--latent-dim", "768"], "the file says 12, not --latent-dim 768; leave the option out"),
+        ("training", ["--latent-dim", "0"], "the file says 12, not --latent-dim 0"),
+        ("bare encoder", ["--input-channels", "3"], "the file says 1, not --input-channels 3; leave the option out"),
+        ("wrapper class", ["--include-decoder"], "holds no decoder; leave --include-decoder out"),
+        ("training", ["--layout", "resnet"], "invalid choice: 'resnet'"),
+        ("training", ["--dtype", "int8"], "invalid choice: 'int8'"),
+        ("training", ["--latent-dim", "many"], "invalid int value: 'many'"),
+        ("training", ["--verify", "repo"], "give either a CHECKPOINT to convert or --verify REPO"),
+        ("training", ["--against", "b.pth"], "--against goes with --verify"),
+        ("training", ["--speed"], "unrecognized arguments: --speed"),
+    ],
+)
+def test_arguments_that_contradict(wrapping, options, said, tmp_path):
+    checkpoint = write_legacy(tmp_path / "a.pth", wrapping)
+    assert said in refusal(checkpoint, *options)
+    assert list(tmp_path.iterdir()) == [checkpoint]
+
+
+def test_no_arguments_and_no_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "give either a CHECKPOINT to convert or --verify REPO" in refusal()
+    assert refusal("none.pth") == "error: none.pth: no such file\n"
+    assert "no such file" in refusal("a\nb.pth")  # one line all the same
+    for folder in (tmp_path, ".", "/"):
+        assert "a directory, expected a checkpoint file such as" in refusal(folder)
+    os.mkfifo("pipe")
+    for endless in ("pipe", "/dev/zero"):
+        assert "not a regular file" in refusal(endless, "--output", "out")
+    assert os.listdir() == ["pipe"]
+
+
+def test_weights_too_large_for_float16(tmp_path):
+    state = tiny_state()
+    checkpoint = write_legacy(tmp_path / "a.pth", state=state | {BIAS: state[BIAS] + 1e5})
+    assert f"{BIAS} does not fit into float16; choose bfloat16 or float32" in refusal(checkpoint, "--dtype", "float16")
+    assert list(tmp_path.iterdir()) == [checkpoint]
+    convert(checkpoint, "--dtype", "bfloat16")
+
+
+@pytest.mark.parametrize("options", [[], ["--overwrite"]])
+@pytest.mark.parametrize("there", ["repo", "file", "folder of others", "link to nothing", "checkpoint's own folder"])
+def test_outputs_that_exist(there, options, tmp_path):
+    checkpoint, output = write_legacy(tmp_path / "a.pth"), tmp_path / "out"
+    output.touch() if there == "file" else output.symlink_to("none") if "link" in there else output.mkdir()
+    if there == "folder of others":
+        (output / "notes.txt").touch()
+    elif output.is_dir():
+        (output / "config.json").write_text("{}")
+    if there == "checkpoint's own folder":
+        checkpoint = checkpoint.rename(output / "a.pth")
+    before = tree(tmp_path)
+    if there == "repo" and options:
+        convert(checkpoint, "--output", output, "--no-verify", *options)
+        assert (output / "model.safetensors").is_file()
+        return
+    said = "lies in" if "own" in there else "not a folder with a model, so it is not overwritten"
+    assert (said if options else "exists already; choose another --output, or give --overwrite") in refusal(
+        checkpoint, "--output", output, *options
+    )
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("output", ["/proc/none/out", "a.pth/out", "a.pth/deeper/out", "/dev/null/out", "o" * 256])
+def test_unwritable_outputs(output, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_legacy("a.pth")
+    line = refusal("a.pth", "--output", output)
+    assert output in line and ("cannot be written" in line or "name too long" in line or "Not a directory" in line)
+    assert os.listdir() == ["a.pth"]
+
+
+def full_disk(limit):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+
+# The first limit stops the processor's or the configuration's file, the second the weights, the third the report.
+@pytest.mark.parametrize(("checkpoint", "limit"), [("tiny", 200), ("small", 1_000_000), ("tiny", 39_000)])
+def test_no_room_in_a_process_of_its_own(checkpoint, limit, tmp_path):
+    source = SMALL_CHECKPOINT if checkpoint == "small" else write_legacy(tmp_path / "a.pth")
+    before = tree(tmp_path)
+    command = [*COMMAND, str(source), "--output", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=lambda: full_disk(limit), timeout=200)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith(f"error: {tmp_path / 'out'}: cannot be written (") and done.stderr.count("\n") == 1
+    assert tree(tmp_path) == before
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=5m", "tmpfs", str(disk)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting is not allowed here")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_disk_that_is_full(small_disk):
+    line = refusal(SMALL_CHECKPOINT, "--output", small_disk / "out")
+    assert f"{small_disk / 'out'}: cannot be written (" in line and list(small_disk.iterdir()) == []
+    (small_disk / "ballast").write_bytes(bytes(4_900_000))
+    assert "cannot be written" in refusal(write_legacy(small_disk.parent / "a.pth"), "--output", small_disk / "out")
+    assert [path.name for path in small_disk.iterdir()] == ["ballast"]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [("a.pth", b"hello", "a text file"), ("caf\udce9.pth", pickle.dumps(MakesAFile()), "posix.mkdir")],
+)
+def test_a_real_process_says_one_line(name, data, said, tmp_path):
+    (tmp_path / name).write_bytes(data)
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([*COMMAND, name], cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout) == (2, "") and os.listdir(tmp_path) == [name]
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and said in done.stderr
+
+
+def test_a_terminal_without_arrows_does_not_fail_a_finished_conversion(tmp_path):
+    write_legacy(os.fsencode(tmp_path / "caf").decode() + "\udce9.pth")
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    command = [*COMMAND, "caf\udce9.pth", "--output", "out"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (0, "") and "\\u2192" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def valid():
+    """A small checkpoint in both formats, as bytes."""
+    content = WRAPPINGS["training"](encoder_part(tiny_state(), "encoder."), float)
+    return {"zip": saved(content), "old": saved(content, **OLD)}
+
+
+MAGICS = [b"", b"PK\x03\x04", b"PK\x05\x06", b"\x80\x02", b"\x80\x04\x95", b"\x89HDF", b"version https://git-lfs", b"{"]
+random_bytes = st.tuples(st.sampled_from(MAGICS), st.binary(max_size=300)).map(b"".join)
+mutations = st.tuples(
+    st.sampled_from(["zip", "old"]),
+    st.lists(st.tuples(st.floats(-1, 1), st.binary(min_size=1, max_size=4)), max_size=6),
+    st.floats(0, 1) | st.just(1),
+)
+
+
+@given(st.one_of(random_bytes, mutations))
+@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+def test_garbage_never_gives_a_traceback(valid, tmp_path_factory, garbage):
+    folder = tmp_path_factory.getbasetemp() / "garbage"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    (folder / "a.pth").write_bytes(garbage if isinstance(garbage, bytes) else mutated(valid, *garbage))
+    before = tree(folder)
+    status, _, err = run_command(convert_ckpt.main, folder / "a.pth")
+    assert status in (0, 2)
+    if status == 2:
+        assert err.startswith("error: ") and err.count("\n") == 1 and tree(folder) == before
+
+
+def mutated(valid, kind, changes, kept):
+    """Bytes of a valid file: some overwritten, most at its ends where the structure is, and the rest cut off."""
+    data = bytearray(valid[kind])
+    for place, new in changes:
+        start = int(abs(place) ** 3 * len(data)) % len(data)
+        start = start if place >= 0 else len(data) - 1 - start
+        data[start : start + len(new)] = new
+    return bytes(data[: int(kept * len(data))])
