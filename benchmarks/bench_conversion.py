@@ -31,6 +31,8 @@ CONVERT = f"""
 import sys, time, pathlib
 sys.path.insert(0, {str(ROOT / "conversion")!r})
 import convert_ckpt
+from transformers.utils import logging
+logging.disable_progress_bar()
 start = time.perf_counter()
 arguments = dict(overwrite=True, verified="--no-verify" not in sys.argv)
 convert_ckpt.convert(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), **arguments)

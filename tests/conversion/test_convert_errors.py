@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import random
 import resource
 import shutil
 import subprocess
@@ -217,7 +218,7 @@ def small_disk(tmp_path):
 def test_a_disk_that_is_full(small_disk):
     line = refusal(SMALL_CHECKPOINT, "--output", small_disk / "out")
     assert f"{small_disk / 'out'}: cannot be written (" in line and list(small_disk.iterdir()) == []
-    (small_disk / "ballast").write_bytes(bytes(4_900_000))
+    (small_disk / "ballast").write_bytes(bytes(5_200_000))
     assert "cannot be written" in refusal(write_legacy(small_disk.parent / "a.pth"), "--output", small_disk / "out")
     assert [path.name for path in small_disk.iterdir()] == ["ballast"]
 
@@ -234,8 +235,8 @@ def test_a_real_process_says_one_line(name, data, said, tmp_path):
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and said in done.stderr
 
 
-def test_a_terminal_without_arrows_does_not_fail_a_finished_conversion(tmp_path):
-    write_legacy(os.fsencode(tmp_path / "caf").decode() + "\udce9.pth")
+def test_what_a_terminal_cannot_show_does_not_fail_a_finished_conversion(tmp_path):
+    write_legacy(tmp_path / "caf\udce9.pth", **OLD)
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     command = [*COMMAND, "caf\udce9.pth", "--output", "out"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
@@ -251,15 +252,11 @@ def valid():
 
 MAGICS = [b"", b"PK\x03\x04", b"PK\x05\x06", b"\x80\x02", b"\x80\x04\x95", b"\x89HDF", b"version https://git-lfs", b"{"]
 random_bytes = st.tuples(st.sampled_from(MAGICS), st.binary(max_size=300)).map(b"".join)
-mutations = st.tuples(
-    st.sampled_from(["zip", "old"]),
-    st.lists(st.tuples(st.floats(-1, 1), st.binary(min_size=1, max_size=4)), max_size=6),
-    st.floats(0, 1) | st.just(1),
-)
+mutations = st.tuples(st.sampled_from(["zip", "old"]), st.integers(0, 2**32))
 
 
-@given(st.one_of(random_bytes, mutations))
-@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+@given(st.one_of(random_bytes, mutations, mutations))
+@settings(max_examples=120, deadline=None, derandomize=True, database=None)
 def test_garbage_never_gives_a_traceback(valid, tmp_path_factory, garbage):
     folder = tmp_path_factory.getbasetemp() / "garbage"
     shutil.rmtree(folder, ignore_errors=True)
@@ -272,11 +269,11 @@ def test_garbage_never_gives_a_traceback(valid, tmp_path_factory, garbage):
         assert err.startswith("error: ") and err.count("\n") == 1 and tree(folder) == before
 
 
-def mutated(valid, kind, changes, kept):
-    """Bytes of a valid file: some overwritten, most at its ends where the structure is, and the rest cut off."""
-    data = bytearray(valid[kind])
-    for place, new in changes:
-        start = int(abs(place) ** 3 * len(data)) % len(data)
-        start = start if place >= 0 else len(data) - 1 - start
-        data[start : start + len(new)] = new
-    return bytes(data[: int(kept * len(data))])
+def mutated(valid, kind, seed):
+    """A valid file with a few bytes changed or left out, and its end sometimes cut off."""
+    choice, data = random.Random(seed), bytearray(valid[kind])
+    for _ in range(choice.randrange(1, 4)):
+        place = choice.choice([1, -1]) * choice.randrange(16, 24_000)  # most of the structure is near the ends
+        length = choice.randrange(1, 5)
+        data[place : place + length] = choice.randbytes(choice.choice([length, length, 0]))
+    return bytes(data[: choice.randrange(len(data))] if choice.random() < 0.15 else data)
