@@ -179,6 +179,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"{args.checkpoint}: {report['source']['wrapping']}, {report['source']['layout']}")
     print(f"{report['parameters']['total']:,} parameters in {report['dtype']} → {output}")
     _print_verification(report["verification"])
+    stated = report["source"]["metadata"].get("config")
+    if isinstance(stated, dict) and "height_range" in stated:
+        print(
+            "note: the processor stretches each map from its minimum to its maximum, as legacy inference did; the file"
+            f" names a height range of ±{stated['height_range']} (README.md there says how to use it)"
+        )
     print(f'load it: AutoModel.from_pretrained("{output}")')
 
 

@@ -12,6 +12,8 @@ def reconstruction_loss(
 ) -> Tensor:
     """Weighted sum of the four terms, with the weights of the configuration.
 
+    What the legacy files leave open is chosen here: SSIM for values that span 2, zero padding in SSIM and Sobel.
+
     Args:
         reconstruction: [B, C, H, W] in [-1, 1].
         target: [B, C, H, W] in [-1, 1].

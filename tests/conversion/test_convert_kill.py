@@ -10,6 +10,7 @@ import pytest
 from transformers import AutoModel
 
 from conftest import ROOT, SMALL_CHECKPOINT
+from legacy_files import convert
 
 COMMAND = [sys.executable, str(ROOT / "conversion" / "convert_ckpt.py"), str(SMALL_CHECKPOINT), "--output"]
 DEADLINE = 120  # seconds
@@ -52,16 +53,38 @@ def test_a_killed_conversion_leaves_no_output(written, delay, tmp_path):
     if reached and killed and not output.exists():
         # What is left is hidden, and cleared away by the next run, which needs no --overwrite.
         assert all(path.name.startswith(".out.partial-") for path in tmp_path.iterdir())
-        assert start(output).wait() == 0
+        convert(SMALL_CHECKPOINT, "--output", output)
     # Either way the output is whole: the last moments before the rename can pass faster than a poll.
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
     assert AutoModel.from_pretrained(output).num_parameters() == 1_365_634
     assert (output / "conversion_report.json").is_file() and (output / "README.md").is_file()
 
 
+# Says when it would rename, and waits there to be killed.
+STOP_BEFORE_RENAME = """
+import pathlib, runpy, sys, time
+pathlib.Path.rename = lambda *paths: (print("complete", flush=True), time.sleep(600))
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_a_kill_between_the_last_file_and_the_rename(tmp_path):
+    command = [sys.executable, "-c", STOP_BEFORE_RENAME, *COMMAND[1:], str(tmp_path / "out"), "--no-verify"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "conversion")}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout.readline() == "complete\n"
+        process.kill()
+    (partial,) = tmp_path.iterdir()
+    assert partial.name.startswith(".out.partial-") and (partial / "README.md").is_file()
+    convert(SMALL_CHECKPOINT, "--output", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert AutoModel.from_pretrained(tmp_path / "out").num_parameters() == 1_365_634
+
+
 def test_a_killed_overwrite_keeps_the_old_output(tmp_path):
     output = tmp_path / "out"
-    assert start(output).wait() == 0
+    convert(SMALL_CHECKPOINT, "--output", output)
     (output / "mine.txt").write_text("the old one")
     process = start(output, "--overwrite")
     assert wait_until(partial_file(tmp_path, "model.safetensors"), process)

@@ -125,3 +125,28 @@ def test_an_output_that_came_meanwhile_is_kept(tmp_path):
     with pytest.raises(FileExistsError), new_folder(tmp_path / "out"):
         write_folder(tmp_path / "out", text="theirs")
     assert (tmp_path / "out" / "config.json").read_text() == "theirs"
+
+
+def test_a_file_that_came_meanwhile_is_kept(tmp_path):
+    with pytest.raises(FileExistsError), new_file(tmp_path / "out.pth") as path:
+        path.write_text("ours")
+        (tmp_path / "out.pth").write_text("theirs")
+    assert (tmp_path / "out.pth").read_text() == "theirs" and names(tmp_path) == ["out.pth"]
+
+
+def test_a_link_to_a_model_is_replaced_and_the_model_kept(tmp_path):
+    write_folder(tmp_path / "model", text="old")
+    (tmp_path / "out").symlink_to("model")
+    write_folder(tmp_path / "out", overwrite=True)
+    assert names(tmp_path) == ["model", "out"] and not (tmp_path / "out").is_symlink()
+    assert [(tmp_path / name / "config.json").read_text() for name in ("model", "out")] == ["old", "new"]
+
+
+def test_names_are_no_patterns(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (tmp_path / f".[a]*.partial-{dead.pid}-abc").mkdir()
+    (tmp_path / f".ab.partial-{os.getppid()}-abc").mkdir()  # of a running process
+    write_folder(tmp_path / "[a]*")
+    write_folder(tmp_path / "*")
+    assert names(tmp_path) == ["*", f".ab.partial-{os.getppid()}-abc", "[a]*"]
