@@ -137,6 +137,7 @@ def change_the_epsilon(repo):
         (lambda repo: (repo / "conversion_report.json").unlink(), "has no conversion_report.json"),
         (lambda repo: (repo / "conversion_report.json").write_text("{"), "not valid JSON"),
         (lambda repo: (repo / "conversion_report.json").write_text("[]"), "not what convert_ckpt.py wrote"),
+        (lambda repo: (repo / "conversion_report.json").write_text("{}"), "not what convert_ckpt.py wrote"),
         (lambda repo: (repo / "model.safetensors").unlink(), "weights are not those"),
         (lambda repo: (repo / "other.safetensors").write_bytes(b"x"), "weights are not those"),
         (lambda repo: change_json(repo / "conversion_report.json", weights_sha256={}), "weights are not those"),
