@@ -13,6 +13,7 @@ from huggingface_hub import ModelCard, ModelCardData
 
 REPORT_NAME = "conversion_report.json"
 _TEMPLATE = Path(__file__).parent.parent / "model_cards" / "depth_semantic_encoder_template.md"
+_LARGEST_ARRAY = 1000  # numbers; what is larger is no figure of a training run
 _LIBRARIES = ("torch", "transformers", "safetensors", "huggingface_hub", "numpy")
 
 
@@ -42,7 +43,8 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     if hasattr(value, "tolist"):  # tensors, NumPy arrays and numbers
-        return plain(value.tolist())
+        large = math.prod(value.shape) > _LARGEST_ARRAY
+        return f"an array of shape {list(value.shape)}" if large else plain(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if value is None or isinstance(value, (int, float)):

@@ -23,6 +23,7 @@ _WRAPPINGS = {"model_state_dict": "training checkpoint", "encoder_state_dict": "
 # nn.DataParallel, DDP and torch.compile put these in front of whatever they wrap, a sub-module included.
 _WRAPPER_NAMES = {"module", "_orig_mod"}
 _STATE = {"optimizer_state_dict", "scheduler_state_dict"}
+_COUNTER = "num_batches_tracked"
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _SMALLEST_SIDE = 32  # pixels that the encoder needs
 
@@ -95,10 +96,10 @@ def check_values(path: str | os.PathLike[str], tensors: Mapping[str, Tensor]) ->
         LayoutError: naming the first tensor that holds NaN or infinity, or has another type than it must.
     """
     for name, tensor in tensors.items():
-        counter = name.endswith("num_batches_tracked")
+        counter = name.endswith(_COUNTER)
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
             raise LayoutError(f"{path}: {name} is a sparse, quantised or empty tensor, expected a dense one")
-        if (tensor.is_floating_point() or tensor.is_complex()) if counter else tensor.dtype not in _FLOATS:
+        if tensor.is_complex() if counter else tensor.dtype not in _FLOATS:
             expected = "an integer" if counter else "floating-point numbers"
             raise LayoutError(f"{path}: {name} holds {str(tensor.dtype).removeprefix('torch.')}, expected {expected}")
         if not counter and not tensor.isfinite().all():
@@ -129,9 +130,19 @@ def _canonical_names(path: Any, state_dict: Mapping[str, Tensor]) -> tuple[dict[
         name = clean[key] if prefixed else f"encoder.{clean[key]}"
         if name in tensors:
             raise LayoutError(f"{path}: {key!r} and {source_keys[name]!r} are the same parameter twice")
-        tensors[name] = tensor.detach()
+        tensors[name] = _whole_counter(tensor) if name.endswith(_COUNTER) else tensor.detach()
         source_keys[name] = key
     return tensors, source_keys
+
+
+def _whole_counter(tensor: Tensor) -> Tensor:
+    """BatchNorm's count of batches as an integer again, where a whole state dict was cast to half precision.
+
+    No output depends on it; what half precision could not hold becomes 0.
+    """
+    if tensor.is_floating_point() and tensor.layout == torch.strided and not tensor.is_meta:
+        return tensor.float().nan_to_num(0, posinf=0, neginf=0).to(torch.int64)
+    return tensor
 
 
 def _matching_config(

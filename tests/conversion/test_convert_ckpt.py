@@ -170,16 +170,29 @@ def test_report_says_what_was_converted(tmp_path):
     }  # fmt: skip
 
 
+def test_counters_that_were_cast_to_half_precision_are_integers_again(tmp_path):
+    state = {name: tensor.half() for name, tensor in tiny_state().items()}
+    lost = "encoder.stem.1.num_batches_tracked"
+    state[lost] = torch.tensor(torch.inf, dtype=torch.float16)  # as 70,000 becomes
+    convert(write_legacy(tmp_path / "a.pth", state=state))
+    written = load_file(tmp_path / "a-hf" / "model.safetensors")
+    counters = {name: tensor for name, tensor in written.items() if name.endswith("num_batches_tracked")}
+    assert {tensor.dtype for tensor in counters.values()} == {torch.int64}
+    assert counters.pop(lost.removeprefix("encoder.")) == 0 and {int(tensor) for tensor in counters.values()} == {1000}
+
+
 def test_metadata_of_any_kind_is_reported(tmp_path):
     odd = {
         "epoch": torch.tensor(3), "loss": float("nan"), 5: (1, 2), "note": "caf\udce9",
         "training_history": [torch.arange(2), {"device": torch.device("cpu")}], "config": "none",
+        "ema": {"weight": torch.zeros(40, 50)},
     }  # fmt: skip
     torch.save({**odd, "model_state_dict": tiny_state()}, tmp_path / "a.pth")
     convert(tmp_path / "a.pth", "--no-verify")
     assert read_report(tmp_path / "a-hf")["source"]["metadata"] == {
         "epoch": 3, "loss": "nan", "5": [1, 2], "note": "caf\\udce9",
         "training_history": [[0, 1], {"device": "cpu"}], "config": "none",
+        "ema": {"weight": "an array of shape [40, 50]"},
     }  # fmt: skip
 
 

@@ -84,7 +84,7 @@ BAD_FILES = {
     "NaN": (lambda: changed(BIAS, lambda t: t * torch.nan), f"{BIAS} holds NaN or infinity"),
     "infinity": (lambda: changed(BIAS, lambda t: t - torch.inf), f"{BIAS} holds NaN or infinity"),
     "integers": (lambda: changed(WEIGHT, torch.Tensor.long), f"{WEIGHT} holds int64, expected floating-point numbers"),
-    "float counter": (lambda: changed(COUNTER, torch.Tensor.float), "holds float32, expected an integer"),
+    "complex counter": (lambda: changed(COUNTER, lambda t: t.to(torch.complex64)), "complex64, expected an integer"),
     "sparse": (lambda: changed(WEIGHT, torch.Tensor.to_sparse), f"{WEIGHT} is a sparse"),
     "8 bits": (lambda: changed(WEIGHT, lambda t: t.to(torch.float8_e5m2)), f"{WEIGHT} holds float8_e5m2"),
 }

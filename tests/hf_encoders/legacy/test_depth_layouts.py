@@ -177,7 +177,7 @@ def test_every_precision_of_weights_is_good(dtype):
         (WEIGHT, lambda t: t > 0, "holds bool, expected floating-point numbers"),
         (WEIGHT, lambda t: t.to(torch.complex64), "holds complex64, expected floating-point numbers"),
         (WEIGHT, lambda t: t.to(torch.float8_e4m3fn), "holds float8_e4m3fn, expected floating-point numbers"),
-        (COUNTER, lambda t: t.float(), "holds float32, expected an integer"),
+        (COUNTER, lambda t: t.to(torch.complex64), "holds complex64, expected an integer"),
         (WEIGHT, lambda t: t.to_sparse(), "is a sparse, quantised or empty tensor"),
         (WEIGHT, lambda t: torch.quantize_per_tensor(t, 0.1, 0, torch.qint8), "is a sparse, quantised or empty tensor"),
         (WEIGHT, lambda t: t.to("meta"), "is a sparse, quantised or empty tensor"),
