@@ -17,7 +17,8 @@ def new_folder(output: Path, overwrite: bool = False) -> Iterator[Path]:
     """Give a folder beside `output` to write into; at the end it takes the name `output`.
 
     After an error nothing is left. After a kill only a hidden folder `.NAME.partial-...` can be left, which the next
-    call for the same output removes.
+    call for the same output removes; a kill between the two renames of an overwrite leaves the old output as
+    `.NAME.replaced-...`.
 
     Raises:
         OSError: if the output exists and may not be overwritten, or cannot be written.
@@ -29,9 +30,14 @@ def new_folder(output: Path, overwrite: bool = False) -> Iterator[Path]:
         _open_to_others(partial)
         check_folder(output, overwrite)  # another process may have written it meanwhile
         if output.exists():
-            replaced = partial.with_name(f"{partial.name}-replaced")
+            # Under a name that no later run clears away: a kill before the next line would lose the old output.
+            replaced = partial.with_name(partial.name.replace(".partial-", ".replaced-"))
             output.rename(replaced)
-            partial.rename(output)
+            try:
+                partial.rename(output)
+            except BaseException:
+                replaced.rename(output)
+                raise
             _remove(replaced)
         else:
             partial.rename(output)

@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from safetensors import SafetensorError
@@ -150,3 +151,26 @@ def test_names_are_no_patterns(tmp_path):
     write_folder(tmp_path / "[a]*")
     write_folder(tmp_path / "*")
     assert names(tmp_path) == ["*", f".ab.partial-{os.getppid()}-abc", "[a]*"]
+
+
+def test_the_old_output_comes_back_if_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
+    write_folder(tmp_path / "out", text="old")
+    rename = Path.rename
+
+    def fail_for_the_new_one(source, target):
+        if ".partial-" in source.name:
+            raise PermissionError(errno.EPERM, "Operation not permitted", str(source))
+        return rename(source, target)
+
+    monkeypatch.setattr(Path, "rename", fail_for_the_new_one)
+    with pytest.raises(OSError, match="cannot be written"):
+        write_folder(tmp_path / "out", overwrite=True)
+    assert names(tmp_path) == ["out"] and (tmp_path / "out" / "config.json").read_text() == "old"
+
+
+def test_an_old_output_set_aside_by_a_killed_process_is_never_removed(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (tmp_path / f".out.replaced-{dead.pid}-abc").mkdir()
+    write_folder(tmp_path / "out")
+    assert names(tmp_path) == [f".out.replaced-{dead.pid}-abc", "out"]
