@@ -31,7 +31,7 @@ from hf_encoders.legacy.depth_layouts import (
     check_values,
     read_depth_checkpoint,
 )
-from outputs import check_folder, new_folder
+from hf_encoders.outputs import check_folder, new_folder
 from report import library_versions, plain, read_report, sha256, weight_digests, write_card, write_report
 from repos import read_repo, repo_folder
 from verification import compare, verification_maps, verify

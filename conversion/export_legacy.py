@@ -19,7 +19,7 @@ from transformers.utils import logging
 from hf_encoders import DepthSemanticEncoderConfig
 from hf_encoders.command_line import OneLineArgumentParser, run
 from hf_encoders.legacy.depth_layouts import MODEL_TYPE
-from outputs import new_file
+from hf_encoders.outputs import new_file
 from report import REPORT_NAME, read_report
 from repos import read_repo, repo_folder
 

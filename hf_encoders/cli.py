@@ -26,6 +26,7 @@ def command(argv: Sequence[str]) -> None:
     encode.add_argument("model", help="folder or Hub id of a depth encoder")
     encode.add_argument("paths", nargs="+", type=Path, help="depth maps, or folders of them")
     encode.add_argument("--output", type=Path, default=Path("embeddings.npz"), help="default: %(default)s")
+    encode.add_argument("--overwrite", action="store_true", help="replace an existing output")
     encode.add_argument("--batch-size", type=int, default=32)
     encode.add_argument("--normalize", action="store_true", help="scale each embedding to length 1")
     encode.add_argument("--device", help="such as cuda; default: the model's")
@@ -41,20 +42,24 @@ def _encode(args: argparse.Namespace) -> None:
     from transformers import AutoModel
     from transformers.utils import logging
 
+    from .outputs import new_file
+
     if args.output.suffix != ".npz":
         raise ValueError(f"{args.output}: the output is a .npz file (arrays 'embeddings' and 'paths')")
     paths = list_maps(args.paths)
     logging.disable_progress_bar()  # of loading; the bar of encoding stays
     model = AutoModel.from_pretrained(args.model)
-    embeddings = model.encode(
-        paths,
-        batch_size=args.batch_size,
-        normalize=args.normalize,
-        device=args.device,
-        dtype=args.dtype,
-        convert_to="numpy",
-    )
-    np.savez(args.output, embeddings=embeddings, paths=np.array([str(path) for path in paths]))
+    # Opened before the work, so that a place that cannot be written is known at once.
+    with new_file(args.output, args.overwrite) as partial, partial.open("wb") as file:
+        embeddings = model.encode(
+            paths,
+            batch_size=args.batch_size,
+            normalize=args.normalize,
+            device=args.device,
+            dtype=args.dtype,
+            convert_to="numpy",
+        )
+        np.savez(file, embeddings=embeddings, paths=np.array([str(path) for path in paths]))
     print(f"{len(paths)} maps → {args.output}: embeddings {list(embeddings.shape)}, paths")
 
 

@@ -13,6 +13,7 @@ from .legacy.depth_layouts import MODEL_TYPE, check_values, read_depth_checkpoin
 from .models.configuration_depth_semantic_encoder import DepthSemanticEncoderConfig
 from .models.image_processing_depth import DepthImageProcessor
 from .models.modeling_depth_semantic_encoder import DepthSemanticEncoderModel
+from .outputs import new_file
 
 
 class SemanticEncoder(nn.Module):
@@ -169,7 +170,8 @@ class SemanticEncoder(nn.Module):
             },
             "model_info": self.get_model_info(),
         }
-        torch.save(content, path)
+        with new_file(Path(path), overwrite=True) as partial, partial.open("wb") as file:
+            torch.save(content, file)
 
     def count_parameters(self, only_trainable: bool = False) -> int:
         """Number of parameters."""

@@ -51,6 +51,7 @@ def test_encode_normalizes(repo, maps, tmp_path):
         (["encode", "{repo}", "{repo}"], "no depth map in this folder"),
         (["encode", "{repo}", "{maps}", "--output", "out.csv"], "out.csv: the output is a .npz file"),
         (["encode", "{repo}", "{maps}", "--batch-size", "0"], "batch_size must be at least 1"),
+        (["encode", "{repo}", "{maps}", "--output", "{maps}/b.npy/out.npz"], "cannot be written"),
         (["encode", "{maps}", "{maps}"], "config.json"),
         (["encode", "{repo}"], "paths"),
         (["embroider"], "invalid choice"),
@@ -66,7 +67,17 @@ def test_bad_input_ends_in_one_line_and_status_2(arguments, says, repo, maps, ca
     assert stop.value.code == 2
     assert says in error
     assert error.count("\n") == 1
-    assert not list(tmp_path.glob("*.npz"))
+    assert not list(tmp_path.rglob("*npz*"))
+
+
+def test_an_existing_output_is_replaced_on_request_only(repo, maps, tmp_path):
+    output = tmp_path / "out.npz"
+    output.write_text("mine")
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        cli.command(["encode", repo, str(maps), "--output", str(output)])
+    assert output.read_text() == "mine"
+    cli.command(["encode", repo, str(maps), "--output", str(output), "--overwrite"])
+    assert len(np.load(output)["paths"]) == 3
 
 
 def test_the_installed_command_answers():

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
-from outputs import new_file, new_folder
+from hf_encoders.outputs import new_file, new_folder
 
 
 def write_folder(output, overwrite=False, text="new"):
