@@ -66,3 +66,10 @@ def tiny_encoder(tiny_config):
 @pytest.fixture
 def tiny_autoencoder(tiny_config):
     return DepthAutoencoderModel(tiny_config).eval()
+
+
+@pytest.fixture
+def tiny_multimodal():
+    from multimodal_models import tiny_model
+
+    return tiny_model()

@@ -10,10 +10,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from .input_errors import InputError, reason
+
 _COLOURS = ("RGB", "RGBA", "LA")
 
 
-class DepthMapError(ValueError):
+class DepthMapError(InputError):
     """A depth map that cannot be used; the message names the file or the index and what was expected."""
 
 
@@ -35,7 +37,7 @@ def read_depth_map(path: str | os.PathLike[str]) -> Tensor:
     except FileNotFoundError:
         raise DepthMapError(f"{path}: no such file") from None
     except Exception as error:  # the decoders raise whatever they like on damaged files
-        raise DepthMapError(f"{path}: not a readable depth map ({_first_line(error)})") from error
+        raise DepthMapError(f"{path}: not a readable depth map ({reason(error)})") from error
     return depth_map
 
 
@@ -53,7 +55,7 @@ def image_to_tensor(image: Image.Image, name: str) -> Tensor:
     try:
         image.load()
     except Exception as error:  # the decoders raise whatever they like on damaged files
-        raise DepthMapError(f"{name}: not a readable depth map ({_first_line(error)})") from error
+        raise DepthMapError(f"{name}: not a readable depth map ({reason(error)})") from error
     if image.mode in ("1", "L", "I", "F") or image.mode.startswith("I;16"):
         # Pillow hands out big-endian 16-bit images as such, and torch takes the native order only.
         array = np.asarray(image)
@@ -109,10 +111,6 @@ def array_to_tensor(array: np.ndarray[Any, Any], name: str) -> Tensor:
         array = np.ma.filled(array.astype(np.float64), np.nan)
     # Always a copy: torch warns of arrays that are read-only.
     return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 _READERS: dict[str, Callable[[Path], Tensor]] = {

@@ -1,16 +1,16 @@
-"""Any input → embeddings: batches, order, precision and progress, the same for every encoder."""
+"""Any input → embeddings: batches, order, precision and progress, the same for every encoder and modality."""
 
-import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypedDict
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
+from .encoding_batches import Batch, Skipped
 from .saved_processor import SavedProcessorMixin
 
 logger = logging.get_logger(__name__)
@@ -19,80 +19,93 @@ logger = logging.get_logger(__name__)
 _PROGRESS_DELAY = 2.0
 
 
-class EncodingMixin(SavedProcessorMixin):
-    """Adds `encode`; a model that uses it defines `_embed`: what `forward` takes → [B, D]."""
+class EncodeOptions(TypedDict, total=False):
+    """What every `encode...` method takes.
 
-    def encode(
+    Args:
+        batch_size: how many inputs the model sees at a time (default 32). It does not change the result.
+        normalize: scale each embedding to length 1 (default: true for the multimodal encoder, false for the depth
+            encoder).
+        truncate_dim: keep the first so many dimensions (before normalising).
+        show_progress_bar: true or false; by default a bar appears in a terminal when the work takes long.
+        convert_to: "tensor" (on the model's device; the default) or "numpy".
+        device: move the model there first.
+        dtype: compute in "bfloat16" or "float16" (autocast; the weights stay as they are).
+        on_error: "raise" (the default) or "skip": leave out inputs that cannot be used, and return
+            `(embeddings, kept)`, where `kept` [N] is true for each input that has a row.
+    """
+
+    batch_size: int
+    normalize: bool
+    truncate_dim: int | None
+    show_progress_bar: bool | None
+    convert_to: str
+    device: str | torch.device | None
+    dtype: str | torch.dtype | None
+    on_error: str
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """One kind of input on its way to embeddings.
+
+    Args:
+        batches: the batch size and where to collect what is skipped (or None) → batches in any order.
+        embed: a batch as the model takes it → [B, D].
+        dimensions: D.
+        total: how many inputs there are, if known.
+    """
+
+    batches: Callable[[int, Skipped | None], Iterator[Batch]]
+    embed: Callable[[dict[str, Tensor]], Tensor]
+    dimensions: int
+    total: int | None = None
+
+
+class EncodingMixin(SavedProcessorMixin):
+    """Adds what the `encode...` methods of the models have in common."""
+
+    def _encode(
         self,
-        inputs: Any,
-        batch_size: int = 32,
+        encoding: Encoding,
         *,
+        batch_size: int = 32,
         normalize: bool = False,
         truncate_dim: int | None = None,
         show_progress_bar: bool | None = None,
         convert_to: str = "tensor",
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
+        on_error: str = "raise",
     ) -> Any:
-        """Embed anything the processor reads, in evaluation and inference mode, in the order given.
-
-        Args:
-            inputs: what people hold. Raw inputs go through `processor`: paths, PIL images, arrays ([H, W],
-                [N, H, W], [N, C, H, W]), lists of them, a `datasets` column, any iterable. What is processed already
-                goes straight to the model: the processor's output, and 4-dimensional floating-point *tensors*
-                (`pixel_values`).
-            batch_size: how many inputs the model sees at a time. It does not change the result.
-            normalize: scale each embedding to length 1.
-            truncate_dim: keep the first so many dimensions (before normalising).
-            show_progress_bar: true or false; by default a bar appears in a terminal when the work takes long.
-            convert_to: "tensor" (on the model's device) or "numpy".
-            device: move the model there first.
-            dtype: compute in "bfloat16" or "float16" (autocast; the weights stay as they are).
-
-        Returns:
-            [N, D] float32, one row an input (one row for a single map too); [0, D] for no input.
-
-        Raises:
-            ValueError: for an option out of range, or an input that cannot be used (its path or index is named).
-        """
+        """Embed batch by batch, in evaluation and inference mode; the options are `EncodeOptions`."""
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         if convert_to not in ("tensor", "numpy"):
             raise ValueError(f"convert_to is 'tensor' or 'numpy', got {convert_to!r}")
-        dimensions = self.config.hidden_size
-        if truncate_dim is not None and not 1 <= truncate_dim <= dimensions:
-            raise ValueError(f"truncate_dim must be from 1 to {dimensions}, got {truncate_dim}")
+        if on_error not in ("raise", "skip"):
+            raise ValueError(f"on_error is 'raise' or 'skip', got {on_error!r}")
+        _check_truncation(truncate_dim, encoding.dimensions)
         if device is not None:
             self.to(device)
 
-        embeddings: list[Tensor] = []
-        progress = self._progress(inputs, show_progress_bar)
+        skipped: Skipped = {}
+        indices: list[int] = []
+        rows: list[Tensor] = []
+        progress = _progress(encoding.total, show_progress_bar)
         with evaluating(self), torch.inference_mode(), self._precision(dtype), progress as bar:
-            for batch in self._model_inputs(inputs, batch_size):
+            for batch_indices, batch in encoding.batches(batch_size, skipped if on_error == "skip" else None):
                 batch = {name: value.to(self.device) for name, value in batch.items()}
-                embeddings.append(self._embed(batch).float())
-                bar.update(len(embeddings[-1]))
+                rows.append(encoding.embed(batch).float())
+                indices += batch_indices
+                bar.update(len(batch_indices))
         # Outside inference mode, so that the result is an ordinary tensor.
-        result = torch.cat(embeddings) if embeddings else torch.empty(0, dimensions, device=self.device)
-        result = result[:, :truncate_dim]
-        if normalize:
-            result = nn.functional.normalize(result, dim=-1)
-        return result.cpu().numpy() if convert_to == "numpy" else result
-
-    def _embed(self, inputs: dict[str, Tensor]) -> Tensor:
-        raise TypeError(f"{type(self).__name__} does not say how it embeds")
-
-    def _model_inputs(self, inputs: Any, batch_size: int) -> Iterator[dict[str, Tensor]]:
-        """What `forward` takes, a batch at a time."""
-        ready = _processed(inputs)
-        if ready is not None:
-            for start in range(0, len(ready), batch_size):
-                yield {"pixel_values": ready[start : start + batch_size]}
-            return
-        start = 0
-        for items in _batches(inputs, batch_size):
-            yield dict(self.processor(items, first_index=start))
-            start += len(items)
+        result = torch.cat(rows) if rows else torch.empty(0, encoding.dimensions, device=self.device)
+        result = shaped(_in_order(result, indices), truncate_dim, normalize)
+        kept = _kept(indices, skipped)
+        if convert_to == "numpy":
+            result, kept = result.cpu().numpy(), kept.numpy()
+        return (result, kept) if on_error == "skip" else result
 
     def _precision(self, dtype: str | torch.dtype | None) -> AbstractContextManager[Any]:
         name = str(dtype or self.dtype).removeprefix("torch.")
@@ -102,14 +115,10 @@ class EncodingMixin(SavedProcessorMixin):
             raise ValueError(f"dtype={name}: load the model in it (from_pretrained(..., dtype={name!r})) instead")
         return torch.autocast(self.device.type, dtype=getattr(torch, name))
 
-    @staticmethod
-    def _progress(inputs: Any, show: bool | None) -> Any:
-        total = 1 if _is_single(inputs) else len(inputs) if hasattr(inputs, "__len__") else None
-        if isinstance(inputs, Mapping):
-            total = len(inputs.get("pixel_values", ()))
-        # disable=None shows the bar in a terminal only.
-        hidden = None if show is None else not show
-        return tqdm(total=total, desc="Encoding", disable=hidden, delay=_PROGRESS_DELAY if show is None else 0)
+
+def _check_truncation(truncate_dim: int | None, dimensions: int) -> None:
+    if truncate_dim is not None and not 1 <= truncate_dim <= dimensions:
+        raise ValueError(f"truncate_dim must be from 1 to {dimensions}, got {truncate_dim}")
 
 
 @contextmanager
@@ -124,37 +133,33 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def _processed(inputs: Any) -> Tensor | None:
-    """`pixel_values`, if the inputs went through the processor already."""
-    if isinstance(inputs, Mapping):
-        if "pixel_values" not in inputs:
-            raise ValueError(f"a mapping with {', '.join(map(str, inputs)) or 'nothing'}, expected pixel_values")
-        return torch.as_tensor(inputs["pixel_values"])
-    if isinstance(inputs, Tensor) and inputs.ndim == 4 and inputs.is_floating_point():
-        if inputs.numel() and not (inputs.amin() >= -1.01 and inputs.amax() <= 1.01):
-            logger.warning(
-                "encode takes a 4-dimensional tensor for pixel_values in [-1, 1], and this one lies outside; for raw"
-                " maps pass a list of them, an array, or [N, H, W]"
-            )
-        return inputs
-    return None
+def shaped(embeddings: Tensor, truncate_dim: int | None, normalize: bool) -> Tensor:
+    """Embeddings [B, D] cut to `truncate_dim` and scaled to length 1, as asked.
+
+    Raises:
+        ValueError: if there are no so many dimensions.
+    """
+    _check_truncation(truncate_dim, embeddings.shape[-1])
+    embeddings = embeddings[:, :truncate_dim]
+    return nn.functional.normalize(embeddings, dim=-1) if normalize else embeddings
 
 
-def _is_single(inputs: Any) -> bool:
-    # An array of no dimensions is one (bad) input too: it has no length, and the processor says what is wrong with it.
-    return isinstance(inputs, str) or not hasattr(inputs, "__iter__") or getattr(inputs, "ndim", 3) in (0, 2)
+def _in_order(rows: Tensor, indices: Sequence[int]) -> Tensor:
+    """Rows in the order of the inputs, whatever order they were computed in."""
+    order = torch.tensor(indices, dtype=torch.long)
+    return rows if bool((order.diff() > 0).all()) else rows[order.argsort().to(rows.device)]
 
 
-def _batches(inputs: Any, batch_size: int) -> Iterator[Any]:
-    """Lists or arrays of at most `batch_size` inputs, read as late as possible."""
-    if hasattr(inputs, "column_names"):
-        raise ValueError(f"a data set, expected one of its columns: {', '.join(inputs.column_names or ())}")
-    if _is_single(inputs):
-        yield [inputs]
-    elif isinstance(inputs, (np.ndarray, Tensor)):
-        for start in range(0, len(inputs), batch_size):
-            yield inputs[start : start + batch_size]
-    else:
-        items = iter(inputs)
-        while batch := list(itertools.islice(items, batch_size)):
-            yield batch
+def _kept(indices: Sequence[int], skipped: Skipped) -> Tensor:
+    kept = torch.ones(len(indices) + len(skipped), dtype=torch.bool)
+    kept[list(skipped)] = False
+    if skipped:
+        first = min(skipped)
+        logger.warning("%d of %d inputs skipped, the first: %s", len(skipped), len(kept), skipped[first])
+    return kept
+
+
+def _progress(total: int | None, show: bool | None) -> Any:
+    # disable=None shows the bar in a terminal only.
+    hidden = None if show is None else not show
+    return tqdm(total=total, desc="Encoding", disable=hidden, delay=_PROGRESS_DELAY if show is None else 0)

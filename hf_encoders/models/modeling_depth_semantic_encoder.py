@@ -10,10 +10,12 @@ from torch import Tensor, nn
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput
 from transformers.modeling_utils import PreTrainedModel
+from transformers.processing_utils import Unpack
 from transformers.utils import can_return_tuple
 
 from .configuration_depth_semantic_encoder import DepthSemanticEncoderConfig
-from .encoding import EncodingMixin
+from .encoding import EncodeOptions, EncodingMixin
+from .encoding_pixels import depth_encoding
 from .freezing import FreezingMixin
 from .image_processing_depth import DepthImageProcessor
 from .saved_processor import SavedProcessorMixin
@@ -102,6 +104,9 @@ class DepthSemanticEncoderPreTrainedModel(FreezingMixin, SavedProcessorMixin, Pr
     main_input_name = "pixel_values"
     input_modalities = ("image",)
     _no_split_modules = ["DepthSemanticEncoderBottleneck"]
+
+    def _default_processor(self) -> DepthImageProcessor:
+        return DepthImageProcessor(size=self.config.image_size, num_channels=self.config.num_channels)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -207,6 +212,26 @@ class DepthSemanticEncoderModel(EncodingMixin, DepthSemanticEncoderPreTrainedMod
                 f"pixel_values must be [batch, {self.config.num_channels}, height, width] with sides from 32 pixels,"
                 f" got {list(shape)}"
             )
+
+    def encode(self, inputs: Any, batch_size: int = 32, **options: Unpack[EncodeOptions]) -> Any:
+        """Embed anything the processor reads, in evaluation and inference mode, in the order given.
+
+        Args:
+            inputs: what people hold. Raw inputs go through `processor`: paths, PIL images, arrays ([H, W],
+                [N, H, W], [N, C, H, W]), lists of them, a `datasets` column, any iterable. What is processed already
+                goes straight to the model: the processor's output, and 4-dimensional floating-point *tensors*
+                (`pixel_values`).
+            batch_size: how many inputs the model sees at a time. It does not change the result.
+            options: see `EncodeOptions`.
+
+        Returns:
+            [N, D] float32, one row an input (one row for a single map too); [0, D] for no input.
+
+        Raises:
+            ValueError: for an option out of range, or an input that cannot be used (its path or index is named).
+        """
+        encoding = depth_encoding(inputs, lambda: self.processor, self._embed, self.config.hidden_size)
+        return self._encode(encoding, batch_size=batch_size, **options)
 
     def _embed(self, inputs: dict[str, Tensor]) -> Tensor:
         return self(**inputs, return_dict=True).pooler_output

@@ -28,14 +28,16 @@ class SavedProcessorMixin(PreTrainedModel):
                 revision = getattr(owner.config, "_commit_hash", None) or "main"
                 owner._processor = owner.processor_class.from_pretrained(source, revision=revision)
             else:
-                owner._processor = owner.processor_class(
-                    size=owner.config.image_size, num_channels=owner.config.num_channels
-                )
+                owner._processor = owner._default_processor()
         return owner._processor
 
     @processor.setter
     def processor(self, processor: Any) -> None:
         self.base_model._processor = processor
+
+    def _default_processor(self) -> Any:
+        """The processor of a model that came from no repo."""
+        return self.processor_class()
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
         """Save the weights as transformers does, and the processor beside them where the model has one."""

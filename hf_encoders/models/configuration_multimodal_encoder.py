@@ -1,0 +1,61 @@
+"""Configuration of the multimodal encoder: a text, an image and an optional depth tower in one space."""
+
+from typing import Any
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig
+from transformers.configuration_utils import PreTrainedConfig, SubConfigSpec
+
+from .configuration_depth_semantic_encoder import DepthSemanticEncoderConfig
+
+_POOLINGS = ("cls", "mean")
+
+
+@strict
+class MultimodalEncoderConfig(PreTrainedConfig):
+    """Towers, projections and temperature; the defaults are the legacy network's (BERT-base and ViT-B/16).
+
+    Args:
+        text_config: configuration (or its dictionary, with `model_type`) of any text model that `AutoModel` builds.
+        vision_config: the same for the image tower.
+        depth_config: configuration of the depth semantic encoder; None for a model without a depth tower.
+        projection_dim: dimension D of the shared space.
+        temperature_init_value: initial temperature; similarities are divided by it to give logits.
+        learn_temperature: whether the temperature is trained. The legacy loss used the constant 0.07.
+        text_pooling: "cls" (the first token's last hidden state) or "mean" (over the tokens, without padding).
+        vision_pooling: "cls" or "mean", for towers that give a sequence with a class token. From other towers (ResNet,
+            SigLIP, Swin) the feature is their pooled output.
+
+    Raises:
+        ValueError: for a pooling, dimension or temperature that does not exist.
+    """
+
+    model_type = "multimodal_encoder"
+    sub_configs_defaults = {
+        "text_config": SubConfigSpec(config_class=AutoConfig, model_type="bert"),
+        "vision_config": SubConfigSpec(config_class=AutoConfig, model_type="vit"),
+        "depth_config": SubConfigSpec(config_class=DepthSemanticEncoderConfig, optional=True),
+    }
+
+    text_config: PreTrainedConfig | dict | None = None
+    vision_config: PreTrainedConfig | dict | None = None
+    depth_config: PreTrainedConfig | dict | None = None
+    projection_dim: int = 256
+    temperature_init_value: float | int = 0.07
+    learn_temperature: bool = True
+    text_pooling: str = "cls"
+    vision_pooling: str = "cls"
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Build the towers' configurations, then check what the types alone cannot."""
+        super().__post_init__(**kwargs)
+        for name in ("text_pooling", "vision_pooling"):
+            if getattr(self, name) not in _POOLINGS:
+                raise ValueError(f"{name} is {' or '.join(map(repr, _POOLINGS))}, got {getattr(self, name)!r}")
+        if self.projection_dim < 1:
+            raise ValueError(f"projection_dim must be at least 1, got {self.projection_dim}")
+        if not self.temperature_init_value > 0:
+            raise ValueError(f"temperature_init_value must be positive, got {self.temperature_init_value}")
+
+
+__all__ = ["MultimodalEncoderConfig"]

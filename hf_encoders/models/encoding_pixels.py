@@ -1,0 +1,116 @@
+"""Images and depth maps on their way to embeddings: what is processed already, what is one input, what is many."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers.utils import logging
+
+from .encoding import Encoding
+from .encoding_batches import Batch, Skipped, count, prepared_batches
+from .image_files import read_image
+
+logger = logging.get_logger(__name__)
+
+
+def depth_encoding(
+    inputs: Any, processor: Callable[[], Any], embed: Callable[..., Tensor], dimensions: int
+) -> Encoding:
+    """Depth maps, raw or processed, on their way to [N, D]; `processor` is asked for when the first is read."""
+    ready = processed_pixels(inputs)
+    if ready is None:
+        return raw_depth_encoding(inputs, processor, embed, dimensions)
+    _warn_of_raw_maps(inputs, ready)
+    return Encoding(partial(_ready_batches, ready), embed, dimensions, total=len(ready))
+
+
+def raw_depth_encoding(
+    inputs: Any, processor: Callable[[], Any], embed: Callable[..., Tensor], dimensions: int
+) -> Encoding:
+    """Raw depth maps on their way to [N, D]."""
+
+    def prepare(maps: Any, first_index: int) -> dict[str, Tensor]:
+        return dict(processor()(maps, first_index=first_index))
+
+    return _raw_encoding(inputs, _is_single_map, prepare, embed, dimensions)
+
+
+def raw_image_encoding(
+    inputs: Any, processor: Callable[[], Any], embed: Callable[..., Tensor], dimensions: int
+) -> Encoding:
+    """Raw images on their way to [N, D]."""
+
+    def prepare(images: Any, first_index: int) -> dict[str, Tensor]:
+        names = (_image_name(image, index) for index, image in enumerate(images, start=first_index))
+        pictures = [read_image(image, name) for image, name in zip(images, names, strict=True)]
+        return dict(processor()(pictures, return_tensors="pt"))
+
+    return _raw_encoding(inputs, _is_single_image, prepare, embed, dimensions)
+
+
+def processed_pixels(inputs: Any, names: tuple[str, ...] = ("pixel_values",)) -> Tensor | None:
+    """The tensor [N, C, H, W], if the inputs went through a processor already.
+
+    Args:
+        inputs: anything.
+        names: what a processor may call the tensor, the best first.
+
+    Raises:
+        ValueError: for a mapping that holds none of the names.
+    """
+    if isinstance(inputs, Mapping) and "bytes" not in inputs:  # bytes: an image that `datasets` did not decode
+        for name in names:
+            if name in inputs:
+                return torch.as_tensor(inputs[name])
+        raise ValueError(f"a mapping with {', '.join(map(str, inputs)) or 'nothing'}, expected {' or '.join(names)}")
+    if isinstance(inputs, Tensor) and inputs.ndim == 4 and inputs.is_floating_point():
+        return inputs
+    return None
+
+
+def _raw_encoding(
+    inputs: Any,
+    is_single: Callable[[Any], bool],
+    prepare: Callable[[Any, int], dict[str, Tensor]],
+    embed: Callable[..., Tensor],
+    dimensions: int,
+) -> Encoding:
+    def batches(batch_size: int, skipped: Skipped | None) -> Iterator[Batch]:
+        return prepared_batches(inputs, batch_size, is_single, prepare, skipped)
+
+    return Encoding(batches, embed, dimensions, total=count(inputs, is_single))
+
+
+def _ready_batches(ready: Tensor, batch_size: int, skipped: Skipped | None) -> Iterator[Batch]:
+    for start in range(0, len(ready), batch_size):
+        part = ready[start : start + batch_size]
+        yield range(start, start + len(part)), {"pixel_values": part}
+
+
+def _warn_of_raw_maps(inputs: Any, ready: Tensor) -> None:
+    if isinstance(inputs, Tensor) and ready.numel() and not (ready.amin() >= -1.01 and ready.amax() <= 1.01):
+        logger.warning(
+            "encode takes a 4-dimensional tensor for pixel_values in [-1, 1], and this one lies outside; for raw"
+            " maps pass a list of them, an array, or [N, H, W]"
+        )
+
+
+def _is_single_map(inputs: Any) -> bool:
+    # An array of no dimensions is one (bad) input too: it has no length, and the processor says what is wrong with it.
+    return _is_single(inputs) or getattr(inputs, "ndim", 3) in (0, 2)
+
+
+def _is_single_image(inputs: Any) -> bool:
+    return _is_single(inputs) or getattr(inputs, "ndim", 4) in (0, 2, 3)
+
+
+def _is_single(inputs: Any) -> bool:
+    return isinstance(inputs, (str, bytes, Mapping, Image.Image)) or not hasattr(inputs, "__iter__")
+
+
+def _image_name(image: Any, index: int) -> str:
+    return os.fsdecode(image) if isinstance(image, (str, bytes, os.PathLike)) else f"image {index}"

@@ -1,0 +1,189 @@
+"""Reads one picture, whatever it comes as, to the 8-bit RGB image that transformers' image processors expect."""
+
+import io
+import os
+import re
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from .input_errors import InputError, printable, reason
+
+# What rounding adds to floats between 0 and 1, such as those of a resized picture.
+_TOLERANCE = 1e-3
+_INPUTS = "a path, a PIL image, an array, a tensor or {'bytes': ..., 'path': ...}"
+_DEPTH_HINT = "depth maps are for encode_depth"
+
+
+class ImageError(InputError):
+    """A picture that cannot be used; the message names it and says what was expected."""
+
+
+def read_image(item: Any, name: str) -> Image.Image:
+    """Read one picture, upright (the EXIF orientation is applied) and without its alpha channel, as `convert("RGB")`.
+
+    Of an animation or a file of several pages it is the first frame; of a PIL image, the frame that it stands at.
+    What has more than 8 bits is scaled, not cut off at 255: 16-bit grey keeps its high byte, as Pillow does with
+    16-bit colours.
+
+    Args:
+        item: a path (text, `PathLike` or bytes), a PIL image of any mode, `{"bytes": ..., "path": ...}` as `datasets`
+            gives undecoded, or an array or tensor: [H, W], [H, W, 1 | 3 | 4] or [1 | 3 | 4, H, W] of uint8, uint16,
+            bool, or floats from 0 to 1. Three dimensions are channels last if the last one is 3 or 4, else channels
+            first if the first one is 1, 3 or 4. A PIL image of floats holds 0 to 1, or else 0 to 255.
+        name: what messages call it: its path, or such as "image 3".
+
+    Returns:
+        An RGB image in memory, of its own: no file stays open, and `item` does not change with it.
+
+    Raises:
+        ImageError: if it is missing, unreadable, larger than Pillow's limit, or holds values that are no picture.
+        TypeError: if it is something else.
+    """
+    if isinstance(item, Tensor):
+        return _from_array(_tensor_to_array(item, name), name)
+    if isinstance(item, np.ndarray):
+        return _from_array(item, name)
+    with warnings.catch_warnings():
+        # Large pictures, palettes with transparency, damaged metadata: Pillow copes, and mentions each file.
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        if isinstance(item, Image.Image):
+            return _from_pil(item, name)
+        if isinstance(item, Mapping) and isinstance(item.get("bytes"), bytes):
+            return _from_file(io.BytesIO(item["bytes"]), name)
+        path = item.get("path") if isinstance(item, Mapping) else item
+        if isinstance(path, (str, bytes, os.PathLike)):
+            return _from_path(path, name)
+    found = f"a {type(item).__name__}" + (" without 'bytes' or 'path'" if isinstance(item, Mapping) else "")
+    raise TypeError(f"{printable(name)}: {found}, expected {_INPUTS}")
+
+
+def _from_path(path: str | bytes | os.PathLike[Any], name: str) -> Image.Image:
+    try:
+        file = open(path, "rb")  # noqa: SIM115 (closed below: errors of opening are told apart from those of reading)
+    except FileNotFoundError:
+        raise ImageError(f"{name}: no such file") from None
+    except IsADirectoryError:
+        raise ImageError(f"{name}: a folder, expected an image file") from None
+    except (OSError, ValueError) as error:
+        hint = "; for the content of a file pass {'bytes': content}" if isinstance(path, bytes) else ""
+        text = getattr(error, "strerror", None) or reason(error)
+        raise ImageError(f"{name}: cannot be opened ({text}){hint}") from error
+    with file:
+        return _from_file(file, name)
+
+
+def _from_file(file: Any, name: str) -> Image.Image:
+    try:
+        image = Image.open(file)
+    except UnidentifiedImageError:
+        is_empty = file.seek(0, os.SEEK_END) == 0
+        found = "an empty file" if is_empty else "not an image of a kind that Pillow reads"
+        raise ImageError(f"{name}: {found}") from None
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{name}: {_too_large(error)}") from None
+    except Exception as error:  # the decoders raise whatever they like on damaged files
+        raise ImageError(f"{name}: not a readable image ({reason(error)})") from error
+    with image:
+        return _from_pil(image, name)
+
+
+def _too_large(error: Exception) -> str:
+    size = re.search(r"\((\d+) pixels", str(error))
+    megapixels = f"{int(size[1]) / 1e6:.0f} megapixels" if size else "too many pixels"
+    limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6  # Pillow warns at its constant and refuses at twice that
+    return (
+        f"{megapixels}, more than the {limit:.0f} that Pillow takes for safe; make it smaller, or raise"
+        " PIL.Image.MAX_IMAGE_PIXELS if you trust it"
+    )
+
+
+def _from_pil(image: Image.Image, name: str) -> Image.Image:
+    if image.format == "EPS":  # a program, which Pillow would hand to Ghostscript
+        raise ImageError(f"{name}: EPS is a program that draws an image, expected pixels; convert it to PNG")
+    if 0 in image.size:
+        raise ImageError(f"{name}: an image of {image.width} x {image.height} pixels")
+    try:
+        image.load()
+        image = _upright(image)
+        if image.mode == "F":
+            return _grey(_scale_floats(np.asarray(image), name))
+        if image.mode == "I" or image.mode.startswith("I;16"):
+            return _grey(_scale_integers(np.asarray(image), name))
+        return image.convert("RGB")
+    except ImageError:
+        raise
+    except Exception as error:  # as above
+        raise ImageError(f"{name}: not a readable image ({reason(error)})") from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # damaged metadata, of which every parser has its own opinion; the pixels are whole
+        return image
+
+
+def _scale_floats(values: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, Any]:
+    """Floats from 0 to 1, or else to 255 → uint8."""
+    low, high = float(values.min()), float(values.max())
+    if not (low >= -_TOLERANCE and high <= 255 + _TOLERANCE):  # NaN fails too
+        raise ImageError(f"{name}: floats from {low:g} to {high:g}, expected 0 to 1 or 0 to 255; {_DEPTH_HINT}")
+    return _to_8_bits(values if high <= 1 + _TOLERANCE else values / 255)
+
+
+def _scale_integers(values: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, Any]:
+    """16-bit values of any integer type → uint8."""
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > 65535:
+        raise ImageError(f"{name}: integers from {low} to {high}, expected 16 bits (0 to 65535); {_DEPTH_HINT}")
+    return (values >> 8).astype(np.uint8)
+
+
+def _tensor_to_array(tensor: Tensor, name: str) -> np.ndarray[Any, Any]:
+    try:
+        tensor = tensor.detach().cpu()
+        return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+    except Exception as error:  # quantized, sparse, or without data
+        raise ImageError(f"{name}: a tensor that is no plain array ({reason(error)})") from error
+
+
+def _from_array(array: np.ndarray[Any, Any], name: str) -> Image.Image:
+    """An array of any shape and type that `read_image` names → RGB."""
+    shape = list(array.shape)
+    if array.ndim == 3 and array.shape[-1] not in (3, 4) and array.shape[0] in (1, 3, 4):
+        array = array.transpose(1, 2, 0)
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim != 3 or array.shape[-1] not in (1, 3, 4) or 0 in shape:
+        raise ImageError(f"{name}: an array of shape {shape}, expected [H, W], [H, W, 1|3|4] or [1|3|4, H, W]")
+    array = array[..., :3]
+    if array.dtype == np.bool_:
+        pixels = array * np.uint8(255)
+    elif array.dtype == np.uint8:
+        pixels = array
+    elif array.dtype.kind == "u" and array.dtype.itemsize == 2:
+        pixels = _scale_integers(array, name)
+    elif array.dtype.kind == "f":
+        low, high = float(array.min()), float(array.max())
+        if not (low >= -_TOLERANCE and high <= 1 + _TOLERANCE):  # NaN fails too
+            raise ImageError(f"{name}: floats from {low:g} to {high:g}, expected 0 to 1; or pass uint8 (0 to 255)")
+        pixels = _to_8_bits(array)
+    else:
+        raise ImageError(f"{name}: an array of {array.dtype}, expected uint8, uint16, bool or floats from 0 to 1")
+    if pixels.shape[-1] == 1:
+        return _grey(pixels[..., 0])
+    return Image.fromarray(np.ascontiguousarray(pixels))
+
+
+def _to_8_bits(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    # Rounded, so that k / 255 becomes k again.
+    return np.rint(values.clip(0, 1) * 255).astype(np.uint8)
+
+
+def _grey(pixels: np.ndarray[Any, Any]) -> Image.Image:
+    return Image.fromarray(np.ascontiguousarray(pixels)).convert("RGB")

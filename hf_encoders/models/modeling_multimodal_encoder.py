@@ -1,0 +1,323 @@
+"""The multimodal encoder: texts, images and depth maps in one space, by one tower and one projection each.
+
+Sub-modules keep the names of the legacy network.
+"""
+
+import itertools
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoImageProcessor, AutoTokenizer
+from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.modeling_utils import PreTrainedModel
+from transformers.utils import ModelOutput, can_return_tuple
+
+from .configuration_multimodal_encoder import MultimodalEncoderConfig
+from .encoding_multimodal import MultimodalEncodingMixin
+from .freezing import FreezingMixin
+from .modeling_depth_semantic_encoder import DepthSemanticEncoderModel
+from .multimodal_towers import build_tower, feature_size, has_class_token, load_processor, load_tower, pooled
+from .processing_multimodal_encoder import MultimodalEncoderProcessor
+
+# Below, a learned temperature makes the softmax so sharp that training diverges; CLIP stops at the same value.
+_LEAST_TEMPERATURE = 0.01
+
+
+@dataclass
+class MultimodalEncoderOutput(ModelOutput):
+    """What `MultimodalEncoderModel` returns; B is the batch of each modality, which may differ without a loss.
+
+    Args:
+        loss: scalar: the symmetric cross-entropy of matching rows, mean over the pairs of modalities.
+        logits_per_image: [B_image, B_text] cosine similarities divided by the temperature.
+        logits_per_text: [B_text, B_image], its transpose.
+        logits_per_depth: [B_depth, B_text].
+        logits_per_text_depth: [B_text, B_depth], its transpose.
+        logits_per_depth_image: [B_depth, B_image].
+        logits_per_image_depth: [B_image, B_depth], its transpose.
+        text_embeds: [B_text, D], of length 1.
+        image_embeds: [B_image, D], of length 1.
+        depth_embeds: [B_depth, D], of length 1.
+        text_model_output: of the text tower; its `pooler_output` [B, D] is the projected feature, not normalised.
+        vision_model_output: the same of the image tower.
+        depth_model_output: the same of the depth tower.
+    """
+
+    loss: torch.FloatTensor | None = None
+    logits_per_image: torch.FloatTensor | None = None
+    logits_per_text: torch.FloatTensor | None = None
+    logits_per_depth: torch.FloatTensor | None = None
+    logits_per_text_depth: torch.FloatTensor | None = None
+    logits_per_depth_image: torch.FloatTensor | None = None
+    logits_per_image_depth: torch.FloatTensor | None = None
+    text_embeds: torch.FloatTensor | None = None
+    image_embeds: torch.FloatTensor | None = None
+    depth_embeds: torch.FloatTensor | None = None
+    text_model_output: BaseModelOutputWithPooling | None = None
+    vision_model_output: BaseModelOutputWithPooling | None = None
+    depth_model_output: BaseModelOutputWithPooling | None = None
+
+    def to_tuple(self) -> tuple[Any, ...]:
+        """The values that are there, the towers' outputs as tuples too."""
+        return tuple(value.to_tuple() if isinstance(value, ModelOutput) else value for value in self.values())
+
+
+class MultimodalEncoderModel(FreezingMixin, MultimodalEncodingMixin, PreTrainedModel):
+    """Texts, images and depth maps → one space.
+
+    `encode_text`, `encode_image` and `encode_depth` take what people hold, `forward` what the processor returns.
+    """
+
+    config: MultimodalEncoderConfig
+    processor_class = MultimodalEncoderProcessor
+    base_model_prefix = "multimodal_encoder"
+    input_modalities = ("image", "text")
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    # The legacy files hold poolers that nothing uses, and older ones the positions as a buffer.
+    _keys_to_ignore_on_load_unexpected = [r"^(text|visual)_encoder\.pooler\.", r"embeddings\.position_ids$"]
+
+    def __init__(self, config: MultimodalEncoderConfig):
+        super().__init__(config)
+        self.text_encoder = build_tower(config.text_config)
+        self.visual_encoder = build_tower(config.vision_config)
+        self.text_projection = nn.Linear(feature_size(config.text_config), config.projection_dim)
+        self.visual_projection = nn.Linear(feature_size(config.vision_config), config.projection_dim)
+        if config.depth_config is not None:
+            self.depth_encoder = DepthSemanticEncoderModel(config.depth_config)
+            self.depth_projection = nn.Linear(config.depth_config.hidden_size, config.projection_dim)
+        self.temperature = nn.Parameter(
+            torch.tensor(float(config.temperature_init_value)), requires_grad=config.learn_temperature
+        )
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        # The towers initialise themselves.
+        if module is self:
+            init.constant_(self.temperature, float(self.config.temperature_init_value))
+        elif isinstance(module, nn.Linear):
+            init.normal_(module.weight, std=module.in_features**-0.5)
+            init.zeros_(module.bias)
+
+    @classmethod
+    def from_towers(
+        cls,
+        text: str | os.PathLike[str] | PreTrainedModel,
+        vision: str | os.PathLike[str] | PreTrainedModel,
+        depth: str | os.PathLike[str] | DepthSemanticEncoderModel | None = None,
+        *,
+        tokenizer: Any = None,
+        image_processor: Any = None,
+        depth_processor: Any = None,
+        **config: Any,
+    ) -> "MultimodalEncoderModel":
+        """Join towers, with their weights, by new projections.
+
+        Args:
+            text: Hub id, folder or model of the text tower; a model is copied.
+            vision: the same for the image tower.
+            depth: the same for the depth tower: a depth semantic encoder.
+            tokenizer: for the processor; by default what lies beside the text tower, if anything does.
+            image_processor: the same for images.
+            depth_processor: the same for depth maps.
+            config: other fields of `MultimodalEncoderConfig`.
+
+        Raises:
+            OSError, ValueError: if a tower cannot be loaded, or is not whole.
+        """
+        towers = {"text_encoder": load_tower(text), "visual_encoder": load_tower(vision)}
+        if depth is not None:
+            towers["depth_encoder"] = load_tower(depth)
+            if not isinstance(towers["depth_encoder"], DepthSemanticEncoderModel):
+                raise ValueError(f"{depth}: no depth semantic encoder, expected one as the depth tower")
+            config["depth_config"] = towers["depth_encoder"].config
+            depth_processor = depth_processor or towers["depth_encoder"].processor
+        model = cls(
+            MultimodalEncoderConfig(
+                text_config=towers["text_encoder"].config, vision_config=towers["visual_encoder"].config, **config
+            )
+        )
+        for name, tower in towers.items():
+            setattr(model, name, tower)
+        model.processor = MultimodalEncoderProcessor(
+            image_processor=image_processor or load_processor(AutoImageProcessor, vision),
+            tokenizer=tokenizer or load_processor(AutoTokenizer, text),
+            depth_image_processor=depth_processor,
+        )
+        return model.eval()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The text tower's."""
+        return self.text_encoder.get_input_embeddings()
+
+    @can_return_tuple
+    def get_text_features(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
+    ) -> tuple | BaseModelOutputWithPooling:
+        """Project the text tower's features.
+
+        Args:
+            input_ids: [B, L] tokens.
+            attention_mask: [B, L], zero for padding.
+            kwargs: what else the tower takes (`token_type_ids`, `output_hidden_states`, ...).
+
+        Returns:
+            The tower's output; its `pooler_output` [B, D] is the projected feature, not normalised.
+        """
+        outputs = self.text_encoder(input_ids=input_ids, attention_mask=attention_mask, return_dict=True, **kwargs)
+        feature = pooled(outputs, self.config.text_pooling, first_token=True, attention_mask=attention_mask)
+        return _with_feature(outputs, self.text_projection(feature))
+
+    @can_return_tuple
+    def get_image_features(self, pixel_values: Tensor, **kwargs: Any) -> tuple | BaseModelOutputWithPooling:
+        """Project the image tower's features.
+
+        Args:
+            pixel_values: [B, 3, H, W].
+            kwargs: what else the tower takes (`interpolate_pos_encoding`, `output_hidden_states`, ...).
+
+        Returns:
+            As `get_text_features`.
+        """
+        outputs = self.visual_encoder(pixel_values=pixel_values.to(self.dtype), return_dict=True, **kwargs)
+        feature = pooled(outputs, self.config.vision_pooling, first_token=has_class_token(self.visual_encoder))
+        return _with_feature(outputs, self.visual_projection(feature))
+
+    @can_return_tuple
+    def get_depth_features(self, depth_values: Tensor, **kwargs: Any) -> tuple | BaseModelOutputWithPooling:
+        """Project the depth tower's embedding.
+
+        Args:
+            depth_values: [B, C, H, W] in [-1, 1].
+            kwargs: what else the tower takes (`output_hidden_states`).
+
+        Returns:
+            As `get_text_features`.
+
+        Raises:
+            ValueError: if the model has no depth tower.
+        """
+        self.require_depth_tower()
+        outputs = self.depth_encoder(depth_values, return_dict=True, **kwargs)
+        return _with_feature(outputs, self.depth_projection(outputs.pooler_output))
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        return_loss: bool | None = None,
+        token_type_ids: Tensor | None = None,
+        depth_values: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        **kwargs: Any,
+    ) -> MultimodalEncoderOutput:
+        """Embed any one, two or three modalities, and compare them.
+
+        Args:
+            input_ids: [B, L] tokens of texts, as `attention_mask`, `position_ids` and `token_type_ids`.
+            pixel_values: [B, 3, H, W] images.
+            attention_mask: [B, L], zero for padding.
+            position_ids: [B, L].
+            return_loss: also compute the contrastive loss: row i of one modality belongs to row i of the others.
+            token_type_ids: [B, L].
+            depth_values: [B, C, H, W] depth maps in [-1, 1].
+            output_attentions: also return the attentions of the transformer towers (needs `eager` attention).
+            output_hidden_states: also return the hidden states of the towers.
+            kwargs: for the image tower (`interpolate_pos_encoding`).
+
+        Raises:
+            ValueError: if no modality is given, a tower is absent, or the loss has no two batches of equal size.
+        """
+        states = {"output_hidden_states": _asked(output_hidden_states, self.config.output_hidden_states)}
+        recorded = states | {"output_attentions": _asked(output_attentions, self.config.output_attentions)}
+        states, recorded = _set(states), _set(recorded)
+        outputs: dict[str, Any] = {}
+        if input_ids is not None:
+            others = _set({"position_ids": position_ids, "token_type_ids": token_type_ids})
+            outputs["text"] = self.get_text_features(input_ids, attention_mask, **others, **recorded, return_dict=True)
+        if pixel_values is not None:
+            outputs["image"] = self.get_image_features(pixel_values, **recorded, **kwargs, return_dict=True)
+        if depth_values is not None:
+            outputs["depth"] = self.get_depth_features(depth_values, **states, return_dict=True)
+        if not outputs:
+            raise ValueError("nothing to embed: give input_ids, pixel_values or depth_values")
+
+        embeds = {name: nn.functional.normalize(output.pooler_output, dim=-1) for name, output in outputs.items()}
+        logits = {
+            (one, other): embeds[one] @ embeds[other].T / self.clamped_temperature
+            for one, other in itertools.permutations(embeds, 2)
+        }
+        return MultimodalEncoderOutput(
+            loss=_contrastive_loss(logits) if return_loss else None,
+            logits_per_image=logits.get(("image", "text")),
+            logits_per_text=logits.get(("text", "image")),
+            logits_per_depth=logits.get(("depth", "text")),
+            logits_per_text_depth=logits.get(("text", "depth")),
+            logits_per_depth_image=logits.get(("depth", "image")),
+            logits_per_image_depth=logits.get(("image", "depth")),
+            text_embeds=embeds.get("text"),
+            image_embeds=embeds.get("image"),
+            depth_embeds=embeds.get("depth"),
+            text_model_output=outputs.get("text"),
+            vision_model_output=outputs.get("image"),
+            depth_model_output=outputs.get("depth"),
+        )
+
+    @property
+    def clamped_temperature(self) -> Tensor:
+        """What similarities are divided by: the temperature, at least 0.01, constant unless it is learned."""
+        temperature = self.temperature if self.config.learn_temperature else self.temperature.detach()
+        return temperature.clamp(min=_LEAST_TEMPERATURE)
+
+    def similarity(self, a: Any, b: Any) -> Tensor:
+        """Cosine similarities [N, M] of embeddings [N, D] and [M, D], tensors or arrays."""
+        a, b = (nn.functional.normalize(torch.as_tensor(one, device=self.device).float(), dim=-1) for one in (a, b))
+        return a @ b.T
+
+
+def _contrastive_loss(logits: dict[tuple[str, str], Tensor]) -> Tensor:
+    """Mean over the directions of the cross-entropy of matching rows (Radford et al., https://arxiv.org/abs/2103.00020)."""
+    if not logits:
+        raise ValueError("the contrastive loss compares two modalities, and one was given")
+    losses = []
+    for (one, other), values in logits.items():
+        if values.shape[0] != values.shape[1]:
+            raise ValueError(
+                f"the loss needs a {other} for each {one}: {values.shape[0]} {one}, {values.shape[1]} {other}"
+            )
+        losses.append(nn.functional.cross_entropy(values.float(), torch.arange(len(values), device=values.device)))
+    return torch.stack(losses).mean()
+
+
+def _with_feature(outputs: Any, feature: Tensor) -> BaseModelOutputWithPooling:
+    """A tower's output with the projected feature in the place of the pooled one."""
+    return BaseModelOutputWithPooling(
+        last_hidden_state=outputs.last_hidden_state,
+        pooler_output=feature,
+        hidden_states=outputs.get("hidden_states"),
+        attentions=outputs.get("attentions"),
+    )
+
+
+def _asked(argument: bool | None, default: bool | None) -> bool | None:
+    return (default if argument is None else argument) or None
+
+
+def _set(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Those that were given: towers differ in what they take."""
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
+__all__ = ["MultimodalEncoderModel", "MultimodalEncoderOutput"]

@@ -1,0 +1,110 @@
+"""The towers of the multimodal encoder: any text or vision model of transformers, built, loaded and pooled alike."""
+
+import copy
+import inspect
+import os
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import MODEL_MAPPING, AutoConfig, AutoModel
+from transformers.configuration_utils import PreTrainedConfig
+from transformers.modeling_utils import PreTrainedModel
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
+
+# What vision transformers call the embedding of the token that stands for the whole image.
+_CLASS_TOKENS = {"cls_token", "class_token", "class_embedding"}
+
+
+def build_tower(config: PreTrainedConfig) -> PreTrainedModel:
+    """A model with random weights, without the pooler that nothing here uses."""
+    tower = AutoModel.from_config(config, **_without_pooler(config))
+    # One configuration object for both, so that a later change of the attention reaches the tower.
+    config._attn_implementation = tower.config._attn_implementation
+    tower.config = config
+    return tower
+
+
+def load_tower(source: str | os.PathLike[str] | PreTrainedModel) -> PreTrainedModel:
+    """A model with its weights: a Hub id, a folder, or a model, which is copied.
+
+    Raises:
+        ValueError: if weights are missing in the repo.
+    """
+    if isinstance(source, PreTrainedModel):
+        tower = copy.deepcopy(source)
+        if _without_pooler(tower.config) and getattr(tower, "pooler", None) is not None:
+            tower.pooler = None
+        return tower
+    config = AutoConfig.from_pretrained(source)
+    tower, info = AutoModel.from_pretrained(source, config=config, output_loading_info=True, **_without_pooler(config))
+    if info["missing_keys"]:
+        missing = sorted(info["missing_keys"])
+        raise ValueError(f"{source}: its weights lack {missing[0]!r} ({len(missing)} tensors in all)")
+    return tower
+
+
+def load_processor(auto_class: Any, source: Any) -> Any:
+    """The tokenizer or image processor beside a tower's weights, or None where nothing is."""
+    name = source.config.name_or_path if isinstance(source, PreTrainedModel) else source
+    if not name:
+        return None
+    try:
+        return auto_class.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        logger.warning("%s: no %s found beside the tower (%s)", name, auto_class.__name__.removeprefix("Auto"), error)
+        return None
+
+
+def feature_size(config: PreTrainedConfig) -> int:
+    """Dimension of the feature that a tower gives.
+
+    Raises:
+        ValueError: if the configuration does not tell it.
+    """
+    sizes = getattr(config, "hidden_size", None) or (getattr(config, "hidden_sizes", None) or [None])[-1]
+    if not isinstance(sizes, int):
+        raise ValueError(f"a {config.model_type} tower has no hidden_size; expected a text or a vision model")
+    return sizes
+
+
+def has_class_token(tower: nn.Module) -> bool:
+    """Whether the first token of a vision tower stands for the whole image."""
+    return any(name.rpartition(".")[2] in _CLASS_TOKENS for name, _ in tower.named_parameters())
+
+
+def pooled(outputs: Any, pooling: str, first_token: bool, attention_mask: Tensor | None = None) -> Tensor:
+    """The feature [B, H] of a tower's outputs: of its sequence where there is one, else its pooled output.
+
+    Args:
+        outputs: of the tower: `last_hidden_state` [B, L, H] or [B, H, h, w].
+        pooling: "cls" or "mean".
+        first_token: whether the first token stands for the whole input.
+        attention_mask: [B, L], zero where the mean leaves a token out.
+    """
+    hidden = outputs.last_hidden_state
+    if not first_token or hidden.ndim != 3:
+        pooler_output = getattr(outputs, "pooler_output", None)
+        return hidden.mean(1) if pooler_output is None else pooler_output.flatten(1)
+    if pooling == "cls":
+        return hidden[:, 0]
+    if attention_mask is None:
+        return hidden.mean(1)
+    weights = attention_mask.to(hidden.dtype)[..., None]
+    return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
+
+
+def token_limit(tower: nn.Module) -> int | None:
+    """The most tokens that a text tower takes, or None if it has no limit of its own."""
+    limit = getattr(tower.config, "max_position_embeddings", None)
+    positions = next((m for n, m in tower.named_modules() if n.endswith("position_embeddings")), None)
+    # RoBERTa and its kin count positions from the padding index on.
+    padding = getattr(positions, "padding_idx", None)
+    return limit if limit is None or padding is None else limit - padding - 1
+
+
+def _without_pooler(config: PreTrainedConfig) -> dict[str, bool]:
+    model_class = MODEL_MAPPING.get(type(config), None)
+    accepts = model_class is not None and "add_pooling_layer" in inspect.signature(model_class.__init__).parameters
+    return {"add_pooling_layer": False} if accepts else {}
