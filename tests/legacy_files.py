@@ -86,6 +86,7 @@ def write_legacy(
     wrapping="training",
     state=None,
     *,
+    wrappings=WRAPPINGS,
     rename=str,
     dtype=None,
     convert=None,
@@ -95,7 +96,7 @@ def write_legacy(
 ):
     """Save a tiny checkpoint; returns its path. `location` is the device that its storages claim to be on."""
     state = tiny_state() if state is None else state
-    content = WRAPPINGS[wrapping](cast(state, dtype), number)
+    content = wrappings[wrapping](cast(state, dtype), number)
     inner = next((key for key in ("model_state_dict", "encoder_state_dict") if key in content), None)
     changed = {rename(k): convert(v) if convert else v for k, v in (content[inner] if inner else content).items()}
     tag = torch.serialization.location_tag if location is None else lambda storage: location

@@ -12,7 +12,20 @@ from torch import Tensor
 
 from ..models.configuration_depth_semantic_encoder import DepthSemanticEncoderConfig
 from ..models.modeling_depth_autoencoder import DepthAutoencoderModel
-from .checkpoint_files import CheckpointError, read_checkpoint
+from .checkpoint_files import read_checkpoint
+from .state_dicts import (
+    COUNTER,
+    TOWERS,
+    LayoutError,
+    Shape,
+    check_names,
+    check_shapes,
+    other_content,
+    rename,
+    strip_wrappers,
+    unwrap,
+)
+from .state_dicts import check_values as check_values  # importers know it from here
 
 AUTOENCODER, ENCODER = "depth-autoencoder", "depth-encoder"
 LAYOUTS = (AUTOENCODER, ENCODER)
@@ -20,16 +33,7 @@ MODEL_TYPE = "EnhancedResNet50Encoder"  # what the legacy files call the encoder
 
 # What wraps the state dict, by the key that holds it.
 _WRAPPINGS = {"model_state_dict": "training checkpoint", "encoder_state_dict": "extracted encoder"}
-# nn.DataParallel, DDP and torch.compile put these in front of whatever they wrap, a sub-module included.
-_WRAPPER_NAMES = {"module", "_orig_mod"}
-_STATE = {"optimizer_state_dict", "scheduler_state_dict"}
-_COUNTER = "num_batches_tracked"
-_FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _SMALLEST_SIDE = 32  # pixels that the encoder needs
-
-
-class LayoutError(CheckpointError):
-    """A checkpoint that is none of the legacy layouts, or not a whole one."""
 
 
 @dataclass(frozen=True)
@@ -75,64 +79,22 @@ def read_depth_checkpoint(path: str | os.PathLike[str], layout: str = "auto") ->
         LayoutError: if it is another architecture, or keys are missing, left over or of the wrong shape.
     """
     content = read_checkpoint(path)
-    wrapping, state_dict = _unwrap(path, content)
+    wrapping, state_dict = unwrap(path, content, _WRAPPINGS)
     tensors, source_keys = _canonical_names(path, state_dict)
     found = AUTOENCODER if any(name.startswith("decoder.") for name in tensors) else ENCODER
     config = _matching_config(path, tensors, source_keys, found, content)
     if layout not in ("auto", found):
         raise LayoutError(f"{path}: its layout is {found}, not {layout} (leave --layout out, or correct it)")
-    metadata = {
-        key: value
-        for key, value in content.items()
-        if wrapping != "bare state dict" and key not in {*_WRAPPINGS, *_STATE}
-    }
+    metadata = other_content(content, wrapping, _WRAPPINGS)
     return LegacyDepthCheckpoint(Path(path), found, wrapping, config, tensors, source_keys, metadata)
 
 
-def check_values(path: str | os.PathLike[str], tensors: Mapping[str, Tensor]) -> None:
-    """Refuse tensors that no weights can be.
-
-    Raises:
-        LayoutError: naming the first tensor that holds NaN or infinity, or has another type than it must.
-    """
-    for name, tensor in tensors.items():
-        counter = name.endswith(_COUNTER)
-        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
-            raise LayoutError(f"{path}: {name} is a sparse, quantised or empty tensor, expected a dense one")
-        if tensor.is_complex() if counter else tensor.dtype not in _FLOATS:
-            expected = "an integer" if counter else "floating-point numbers"
-            raise LayoutError(f"{path}: {name} holds {str(tensor.dtype).removeprefix('torch.')}, expected {expected}")
-        if not counter and not tensor.isfinite().all():
-            raise LayoutError(
-                f"{path}: {name} holds NaN or infinity; choose a checkpoint from before training diverged"
-            )
-
-
-def _unwrap(path: Any, content: Mapping[str, Any]) -> tuple[str, dict[str, Tensor]]:
-    container = next((key for key in _WRAPPINGS if key in content), None)
-    inner, wrapping = (content, "bare state dict") if container is None else (content[container], _WRAPPINGS[container])
-    tensors = inner if isinstance(inner, Mapping) else {}
-    others = [str(key) for key, value in tensors.items() if not isinstance(value, Tensor) or not isinstance(key, str)]
-    if not tensors or len(others) == len(tensors):
-        keys = ", ".join(repr(str(key)) for key in list(content)[:5]) or "nothing"
-        raise LayoutError(f"{path}: holds no state dict; at its top are {keys} (expected {' or '.join(_WRAPPINGS)})")
-    if others:
-        raise LayoutError(f"{path}: {others[0]!r} in the state dict is not a tensor")
-    return wrapping, dict(tensors)
-
-
 def _canonical_names(path: Any, state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    tensors: dict[str, Tensor] = {}
-    source_keys: dict[str, str] = {}
-    clean = {key: ".".join(part for part in key.split(".") if part not in _WRAPPER_NAMES) for key in state_dict}
-    prefixed = any(name.startswith(("encoder.", "decoder.")) for name in clean.values())
-    for key, tensor in state_dict.items():
-        name = clean[key] if prefixed else f"encoder.{clean[key]}"
-        if name in tensors:
-            raise LayoutError(f"{path}: {key!r} and {source_keys[name]!r} are the same parameter twice")
-        tensors[name] = _whole_counter(tensor) if name.endswith(_COUNTER) else tensor.detach()
-        source_keys[name] = key
-    return tensors, source_keys
+    prefixed = any(strip_wrappers(key).startswith(("encoder.", "decoder.")) for key in state_dict)
+    tensors, source_keys = rename(path, state_dict, lambda name: name if prefixed else f"encoder.{name}")
+    return {
+        name: _whole_counter(tensor) if name.endswith(COUNTER) else tensor for name, tensor in tensors.items()
+    }, source_keys
 
 
 def _whole_counter(tensor: Tensor) -> Tensor:
@@ -149,6 +111,11 @@ def _matching_config(
     path: Any, tensors: Mapping[str, Tensor], source_keys: Mapping[str, str], layout: str, content: Mapping[str, Any]
 ) -> DepthSemanticEncoderConfig:
     """The configuration whose network has exactly these tensors."""
+    if any(name.removeprefix("encoder.").startswith(TOWERS) for name in tensors):
+        raise LayoutError(
+            f"{path}: a multimodal (BERT + ViT) checkpoint, not a depth network (leave --layout out, or choose another"
+            " file)"
+        )
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     try:
         config = infer_config(shapes)
@@ -158,29 +125,12 @@ def _matching_config(
         config = DepthSemanticEncoderConfig()
     expected = _expected_shapes(config, layout)
 
-    missing = [name for name in expected if name not in shapes]
-    unexpected = [source_keys[name] for name in shapes if name not in expected]
-    if missing or unexpected:
-        if any(name.removeprefix("encoder.").startswith(("text_encoder.", "visual_encoder.")) for name in shapes):
-            raise LayoutError(
-                f"{path}: a multimodal (BERT + ViT) checkpoint; this command converts depth encoders only"
-            )
-        matching = len(expected) - len(missing)
-        raise LayoutError(
-            f"{path}: not a whole legacy depth network; the closest layout is {layout} ({matching} of {len(expected)}"
-            f" keys match): {_list('missing', missing)}{'; ' if missing and unexpected else ''}"
-            f"{_list('unexpected', unexpected)}"
-        )
-    for name, shape in expected.items():
-        if shapes[name] != shape:
-            raise LayoutError(
-                f"{path}: {source_keys[name]!r} has shape {list(shapes[name])}, expected {list(shape)} beside the other"
-                " weights"
-            )
+    check_names(path, source_keys, expected, f"not a whole legacy depth network; the closest layout is {layout}")
+    check_shapes(path, shapes, source_keys, expected)
     return config
 
 
-def infer_config(shapes: Mapping[str, tuple[int, ...]]) -> DepthSemanticEncoderConfig:
+def infer_config(shapes: Mapping[str, Shape]) -> DepthSemanticEncoderConfig:
     """Infer every width and depth from the shapes of a legacy network's tensors, by canonical name.
 
     Raises:
@@ -220,7 +170,7 @@ def infer_config(shapes: Mapping[str, tuple[int, ...]]) -> DepthSemanticEncoderC
     return DepthSemanticEncoderConfig(**config)
 
 
-def _expected_shapes(config: DepthSemanticEncoderConfig, layout: str) -> dict[str, tuple[int, ...]]:
+def _expected_shapes(config: DepthSemanticEncoderConfig, layout: str) -> dict[str, Shape]:
     with torch.device("meta"):
         network = DepthAutoencoderModel(config)
     return {
@@ -236,20 +186,13 @@ def _stated_image_size(content: Mapping[str, Any]) -> int | None:
     return size if isinstance(size, int) and size >= _SMALLEST_SIDE else None
 
 
-def _count(shapes: Mapping[str, tuple[int, ...]], pattern: str) -> int:
+def _count(shapes: Mapping[str, Shape], pattern: str) -> int:
     number = 0
     while pattern.format(number) in shapes:
         number += 1
     return number
 
 
-def _reduction(shape: tuple[int, ...]) -> int:
+def _reduction(shape: Shape) -> int:
     """Channels divided by inner channels of a squeezing layer's weight [inner, channels, ...]."""
     return shape[1] // shape[0]
-
-
-def _list(what: str, names: list[str], most: int = 3) -> str:
-    if not names:
-        return ""
-    shown = ", ".join(repr(name) for name in names[:most])
-    return f"{what} {shown}" + (f" and {len(names) - most} more" if len(names) > most else "")

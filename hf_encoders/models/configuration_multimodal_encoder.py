@@ -23,8 +23,8 @@ class MultimodalEncoderConfig(PreTrainedConfig):
         temperature_init_value: initial temperature; similarities are divided by it to give logits.
         learn_temperature: whether the temperature is trained. The legacy loss used the constant 0.07.
         text_pooling: "cls" (the first token's last hidden state) or "mean" (over the tokens, without padding).
-        vision_pooling: "cls" or "mean", for towers that give a sequence with a class token. From other towers (ResNet,
-            SigLIP, Swin) the feature is their pooled output.
+        vision_pooling: "cls" or "mean". Towers without a class token (ResNet, SigLIP, Swin) and those that normalise
+            theirs afterwards (CLIP) give their pooled output for "cls".
 
     Raises:
         ValueError: for a pooling, dimension or temperature that does not exist.

@@ -28,6 +28,8 @@ def read_depth_map(path: str | os.PathLike[str]) -> Tensor:
     Raises:
         DepthMapError: if the file is missing or unreadable, or does not hold exactly one map.
     """
+    if not os.fspath(path):  # which Path would turn into the current folder
+        raise DepthMapError("an empty path, expected the file of a depth map")
     path = Path(path)
     reader = _READERS.get(path.suffix.lower(), _read_image)
     try:
@@ -36,6 +38,8 @@ def read_depth_map(path: str | os.PathLike[str]) -> Tensor:
         raise
     except FileNotFoundError:
         raise DepthMapError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise DepthMapError(f"{path}: a folder, expected the file of a depth map") from None
     except Exception as error:  # the decoders raise whatever they like on damaged files
         raise DepthMapError(f"{path}: not a readable depth map ({reason(error)})") from error
     return depth_map

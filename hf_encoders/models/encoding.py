@@ -100,9 +100,9 @@ class EncodingMixin(SavedProcessorMixin):
                 indices += batch_indices
                 bar.update(len(batch_indices))
         # Outside inference mode, so that the result is an ordinary tensor.
-        result = torch.cat(rows) if rows else torch.empty(0, encoding.dimensions, device=self.device)
+        result: Any = torch.cat(rows) if rows else torch.empty(0, encoding.dimensions, device=self.device)
         result = shaped(_in_order(result, indices), truncate_dim, normalize)
-        kept = _kept(indices, skipped)
+        kept: Any = _kept(indices, skipped)
         if convert_to == "numpy":
             result, kept = result.cpu().numpy(), kept.numpy()
         return (result, kept) if on_error == "skip" else result

@@ -8,10 +8,12 @@ from torch import Tensor
 from transformers.processing_utils import Unpack
 
 from .encoding import EncodeOptions, Encoding, EncodingMixin, shaped
-from .encoding_pixels import processed_pixels, raw_depth_encoding, raw_image_encoding
+from .encoding_pixels import processed_pixels, raw_depth_encoding, raw_image_encoding, warn_of_raw_values
 from .encoding_texts import raw_text_encoding
 from .multimodal_towers import token_limit
 
+# Standardised pixels stay far below.
+_LARGEST_PIXEL = 16.0
 _TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
 
 
@@ -61,7 +63,7 @@ class MultimodalEncodingMixin(EncodingMixin):
             tokens = {name: inputs[name] for name in _TEXT_INPUTS if name in inputs}
             return self._encode_processed(tokens, self._embed_text, **options)
         encoding = raw_text_encoding(
-            inputs, lambda: self.text_tokenizer, self._token_limit(), self._embed_text, self.config.projection_dim
+            inputs, self._matching_tokenizer, self._token_limit(), self._embed_text, self.config.projection_dim
         )
         return self._encode_raw(encoding, batch_size, **options)
 
@@ -77,6 +79,7 @@ class MultimodalEncodingMixin(EncodingMixin):
         """
         pixel_values = processed_pixels(inputs)
         if pixel_values is not None:
+            warn_of_raw_values(inputs, _LARGEST_PIXEL, "image")
             return self._encode_processed({"pixel_values": pixel_values}, self._embed_image, **options)
         encoding = raw_image_encoding(
             inputs, lambda: self.image_processor, self._embed_image, self.config.projection_dim
@@ -95,6 +98,7 @@ class MultimodalEncodingMixin(EncodingMixin):
         self.require_depth_tower()
         depth_values = processed_pixels(inputs, ("depth_values", "pixel_values"))
         if depth_values is not None:
+            warn_of_raw_values(inputs, 1.01, "depth map")
             return self._encode_processed({"pixel_values": depth_values}, self._embed_depth, **options)
         encoding = raw_depth_encoding(
             inputs, lambda: self.depth_processor, self._embed_depth, self.config.projection_dim
@@ -119,15 +123,18 @@ class MultimodalEncodingMixin(EncodingMixin):
         convert_to: str = "tensor",
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
-        show_progress_bar: bool | None = None,  # one pass needs no bar,
-        on_error: str = "raise",  # and what was processed has no bad items
+        show_progress_bar: bool | None = None,  # one pass needs no bar
+        on_error: str = "raise",
     ) -> Any:
         if device is not None:
             self.to(device)
         batch = {name: torch.as_tensor(values).to(self.device) for name, values in inputs.items()}
         with self._precision(dtype):
-            embeddings = shaped(embed(batch), truncate_dim, normalize)
-        return embeddings.detach().float().cpu().numpy() if convert_to == "numpy" else embeddings
+            embeddings: Any = shaped(embed(batch), truncate_dim, normalize)
+        kept: Any = torch.ones(len(embeddings), dtype=torch.bool)  # what was processed has no bad items
+        if convert_to == "numpy":
+            embeddings, kept = embeddings.detach().float().cpu().numpy(), kept.numpy()
+        return (embeddings, kept) if on_error == "skip" else embeddings
 
     def _embed_text(self, batch: dict[str, Tensor]) -> Tensor:
         length, limit = batch["input_ids"].shape[-1], self._token_limit()
@@ -142,6 +149,14 @@ class MultimodalEncodingMixin(EncodingMixin):
 
     def _embed_depth(self, batch: dict[str, Tensor]) -> Tensor:
         return self.get_depth_features(batch["pixel_values"], return_dict=True).pooler_output
+
+    def _matching_tokenizer(self) -> Any:
+        known = self.text_encoder.get_input_embeddings().num_embeddings
+        if len(self.text_tokenizer) > known:
+            raise ValueError(
+                f"the tokenizer has {len(self.text_tokenizer)} tokens and the text tower {known}: it is another model's"
+            )
+        return self.text_tokenizer
 
     def _token_limit(self) -> int | None:
         return token_limit(self.text_encoder)

@@ -24,7 +24,7 @@ def depth_encoding(
     ready = processed_pixels(inputs)
     if ready is None:
         return raw_depth_encoding(inputs, processor, embed, dimensions)
-    _warn_of_raw_maps(inputs, ready)
+    warn_of_raw_values(inputs, 1.01, "depth map")
     return Encoding(partial(_ready_batches, ready), embed, dimensions, total=len(ready))
 
 
@@ -62,7 +62,8 @@ def processed_pixels(inputs: Any, names: tuple[str, ...] = ("pixel_values",)) ->
     Raises:
         ValueError: for a mapping that holds none of the names.
     """
-    if isinstance(inputs, Mapping) and "bytes" not in inputs:  # bytes: an image that `datasets` did not decode
+    # What has bytes or a path is an image that `datasets` did not decode.
+    if isinstance(inputs, Mapping) and not {"bytes", "path"} & inputs.keys():
         for name in names:
             if name in inputs:
                 return torch.as_tensor(inputs[name])
@@ -70,6 +71,16 @@ def processed_pixels(inputs: Any, names: tuple[str, ...] = ("pixel_values",)) ->
     if isinstance(inputs, Tensor) and inputs.ndim == 4 and inputs.is_floating_point():
         return inputs
     return None
+
+
+def warn_of_raw_values(inputs: Any, largest: float, what: str) -> None:
+    """Warn where a tensor is taken for processed, and holds values that no processor gives."""
+    if isinstance(inputs, Tensor) and inputs.numel() and not inputs.abs().amax() <= largest:
+        logger.warning(
+            "a 4-dimensional floating-point tensor is taken for processed, and this one lies outside [-%g, %g]; for a"
+            " raw %s pass a list of them, or an array",
+            *(largest, largest, what),
+        )
 
 
 def _raw_encoding(
@@ -91,14 +102,6 @@ def _ready_batches(ready: Tensor, batch_size: int, skipped: Skipped | None) -> I
         yield range(start, start + len(part)), {"pixel_values": part}
 
 
-def _warn_of_raw_maps(inputs: Any, ready: Tensor) -> None:
-    if isinstance(inputs, Tensor) and ready.numel() and not (ready.amin() >= -1.01 and ready.amax() <= 1.01):
-        logger.warning(
-            "encode takes a 4-dimensional tensor for pixel_values in [-1, 1], and this one lies outside; for raw"
-            " maps pass a list of them, an array, or [N, H, W]"
-        )
-
-
 def _is_single_map(inputs: Any) -> bool:
     # An array of no dimensions is one (bad) input too: it has no length, and the processor says what is wrong with it.
     return _is_single(inputs) or getattr(inputs, "ndim", 3) in (0, 2)
@@ -113,4 +116,4 @@ def _is_single(inputs: Any) -> bool:
 
 
 def _image_name(image: Any, index: int) -> str:
-    return os.fsdecode(image) if isinstance(image, (str, bytes, os.PathLike)) else f"image {index}"
+    return os.fsdecode(image) if isinstance(image, (str, bytes, os.PathLike)) and image else f"image {index}"

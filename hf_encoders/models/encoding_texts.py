@@ -58,6 +58,8 @@ def _checked(window: Sequence[Any], start: int, skipped: Skipped | None) -> dict
             check_readable(text, index)
             if not isinstance(text, str):
                 raise TypeError(f"text {index}: a {type(text).__name__}, expected a string")
+            if not _is_unicode(text):
+                raise ValueError(f"text {index}: holds lone surrogates, which no tokenizer reads; decode it anew")
         except (ValueError, TypeError) as error:
             if skipped is None:
                 raise
@@ -82,5 +84,13 @@ def _tokenize(
     return tokens, next(cut, None)
 
 
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _is_single_text(inputs: Any) -> bool:
-    return isinstance(inputs, str) or not hasattr(inputs, "__iter__")
+    return isinstance(inputs, (str, bytes)) or not hasattr(inputs, "__iter__") or getattr(inputs, "ndim", 1) == 0

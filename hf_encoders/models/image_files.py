@@ -63,6 +63,8 @@ def read_image(item: Any, name: str) -> Image.Image:
 
 
 def _from_path(path: str | bytes | os.PathLike[Any], name: str) -> Image.Image:
+    if not os.fspath(path):
+        raise ImageError(f"{name or 'image'}: an empty path, expected an image file")
     try:
         file = open(path, "rb")  # noqa: SIM115 (closed below: errors of opening are told apart from those of reading)
     except FileNotFoundError:

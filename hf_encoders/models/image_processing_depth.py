@@ -130,7 +130,7 @@ class DepthImageProcessor(BaseImageProcessor):
 
         values, masks = [], []
         for index, item in enumerate(self._split(images), start=first_index):
-            name = str(item) if isinstance(item, (str, os.PathLike)) else f"map {index}"
+            name = str(item) if isinstance(item, (str, os.PathLike)) and item else f"map {index}"
             value, mask = self._process_map(self._to_tensor(item, name), name, **settings)
             values.append(value)
             masks.append(mask)

@@ -16,11 +16,12 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import ModelOutput, can_return_tuple
 
+from .configuration_depth_semantic_encoder import DepthSemanticEncoderConfig
 from .configuration_multimodal_encoder import MultimodalEncoderConfig
 from .encoding_multimodal import MultimodalEncodingMixin
 from .freezing import FreezingMixin
 from .modeling_depth_semantic_encoder import DepthSemanticEncoderModel
-from .multimodal_towers import build_tower, feature_size, has_class_token, load_processor, load_tower, pooled
+from .multimodal_towers import build_tower, feature_size, has_first_token, load_processor, load_tower, pooled
 from .processing_multimodal_encoder import MultimodalEncoderProcessor
 
 # Below, a learned temperature makes the softmax so sharp that training diverges; CLIP stops at the same value.
@@ -47,16 +48,16 @@ class MultimodalEncoderOutput(ModelOutput):
         depth_model_output: the same of the depth tower.
     """
 
-    loss: torch.FloatTensor | None = None
-    logits_per_image: torch.FloatTensor | None = None
-    logits_per_text: torch.FloatTensor | None = None
-    logits_per_depth: torch.FloatTensor | None = None
-    logits_per_text_depth: torch.FloatTensor | None = None
-    logits_per_depth_image: torch.FloatTensor | None = None
-    logits_per_image_depth: torch.FloatTensor | None = None
-    text_embeds: torch.FloatTensor | None = None
-    image_embeds: torch.FloatTensor | None = None
-    depth_embeds: torch.FloatTensor | None = None
+    loss: Tensor | None = None
+    logits_per_image: Tensor | None = None
+    logits_per_text: Tensor | None = None
+    logits_per_depth: Tensor | None = None
+    logits_per_text_depth: Tensor | None = None
+    logits_per_depth_image: Tensor | None = None
+    logits_per_image_depth: Tensor | None = None
+    text_embeds: Tensor | None = None
+    image_embeds: Tensor | None = None
+    depth_embeds: Tensor | None = None
     text_model_output: BaseModelOutputWithPooling | None = None
     vision_model_output: BaseModelOutputWithPooling | None = None
     depth_model_output: BaseModelOutputWithPooling | None = None
@@ -90,12 +91,14 @@ class MultimodalEncoderModel(FreezingMixin, MultimodalEncodingMixin, PreTrainedM
         self.visual_encoder = build_tower(config.vision_config)
         self.text_projection = nn.Linear(feature_size(config.text_config), config.projection_dim)
         self.visual_projection = nn.Linear(feature_size(config.vision_config), config.projection_dim)
-        if config.depth_config is not None:
+        if isinstance(config.depth_config, DepthSemanticEncoderConfig):
             self.depth_encoder = DepthSemanticEncoderModel(config.depth_config)
             self.depth_projection = nn.Linear(config.depth_config.hidden_size, config.projection_dim)
-        self.temperature = nn.Parameter(
-            torch.tensor(float(config.temperature_init_value)), requires_grad=config.learn_temperature
-        )
+        temperature = torch.tensor(float(config.temperature_init_value))
+        if config.learn_temperature:
+            self.temperature = nn.Parameter(temperature)
+        else:  # a parameter without a gradient would disturb training on several processes
+            self.register_buffer("temperature", temperature)
         self.post_init()
 
     @torch.no_grad()
@@ -188,7 +191,7 @@ class MultimodalEncoderModel(FreezingMixin, MultimodalEncodingMixin, PreTrainedM
             As `get_text_features`.
         """
         outputs = self.visual_encoder(pixel_values=pixel_values.to(self.dtype), return_dict=True, **kwargs)
-        feature = pooled(outputs, self.config.vision_pooling, first_token=has_class_token(self.visual_encoder))
+        feature = pooled(outputs, self.config.vision_pooling, first_token=has_first_token(self.visual_encoder))
         return _with_feature(outputs, self.visual_projection(feature))
 
     @can_return_tuple
@@ -277,9 +280,8 @@ class MultimodalEncoderModel(FreezingMixin, MultimodalEncodingMixin, PreTrainedM
 
     @property
     def clamped_temperature(self) -> Tensor:
-        """What similarities are divided by: the temperature, at least 0.01, constant unless it is learned."""
-        temperature = self.temperature if self.config.learn_temperature else self.temperature.detach()
-        return temperature.clamp(min=_LEAST_TEMPERATURE)
+        """What similarities are divided by: the temperature, at least 0.01."""
+        return self.temperature.clamp(min=_LEAST_TEMPERATURE)
 
     def similarity(self, a: Any, b: Any) -> Tensor:
         """Cosine similarities [N, M] of embeddings [N, D] and [M, D], tensors or arrays."""

@@ -5,7 +5,8 @@ import inspect
 import os
 from typing import Any
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 from transformers import MODEL_MAPPING, AutoConfig, AutoModel
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
@@ -18,8 +19,11 @@ _CLASS_TOKENS = {"cls_token", "class_token", "class_embedding"}
 
 
 def build_tower(config: PreTrainedConfig) -> PreTrainedModel:
-    """A model with random weights, without the pooler that nothing here uses."""
-    tower = AutoModel.from_config(config, **_without_pooler(config))
+    """A model with random weights, without the pooler that nothing here would use."""
+    options: dict[str, Any] = dict(_without_pooler(config))
+    if not _model_class(config)._supports_sdpa:  # ResNet, for one: what is asked of the other towers is not for it
+        options["attn_implementation"] = "eager"
+    tower = AutoModel.from_config(config, **options)
     # One configuration object for both, so that a later change of the attention reaches the tower.
     config._attn_implementation = tower.config._attn_implementation
     tower.config = config
@@ -30,14 +34,18 @@ def load_tower(source: str | os.PathLike[str] | PreTrainedModel) -> PreTrainedMo
     """A model with its weights: a Hub id, a folder, or a model, which is copied.
 
     Raises:
+        OSError: if there is no such model.
         ValueError: if weights are missing in the repo.
     """
     if isinstance(source, PreTrainedModel):
         tower = copy.deepcopy(source)
-        if _without_pooler(tower.config) and getattr(tower, "pooler", None) is not None:
+        if _without_pooler(tower.config):
             tower.pooler = None
         return tower
-    config = AutoConfig.from_pretrained(source)
+    try:
+        config = AutoConfig.from_pretrained(source)
+    except OSError as error:
+        raise OSError(f"{source}: cannot be loaded ({' '.join(str(error).split())})") from error
     tower, info = AutoModel.from_pretrained(source, config=config, output_loading_info=True, **_without_pooler(config))
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
@@ -69,25 +77,28 @@ def feature_size(config: PreTrainedConfig) -> int:
     return sizes
 
 
-def has_class_token(tower: nn.Module) -> bool:
-    """Whether the first token of a vision tower stands for the whole image."""
-    return any(name.rpartition(".")[2] in _CLASS_TOKENS for name, _ in tower.named_parameters())
+def has_first_token(tower: PreTrainedModel) -> bool:
+    """Whether the first token of a tower stands for the whole input: texts begin with one, images may."""
+    names = (name.rpartition(".")[2] for name, _ in tower.named_parameters())
+    return hasattr(tower.config, "vocab_size") or any(name in _CLASS_TOKENS for name in names)
 
 
 def pooled(outputs: Any, pooling: str, first_token: bool, attention_mask: Tensor | None = None) -> Tensor:
-    """The feature [B, H] of a tower's outputs: of its sequence where there is one, else its pooled output.
+    """The feature [B, H] of a tower's outputs.
 
     Args:
         outputs: of the tower: `last_hidden_state` [B, L, H] or [B, H, h, w].
-        pooling: "cls" or "mean".
+        pooling: "cls": the tower's own pooled output where it has one (CLIP normalises its first token there), else
+            the first token, else the mean. "mean": the mean of the sequence where there is one.
         first_token: whether the first token stands for the whole input.
         attention_mask: [B, L], zero where the mean leaves a token out.
     """
-    hidden = outputs.last_hidden_state
-    if not first_token or hidden.ndim != 3:
-        pooler_output = getattr(outputs, "pooler_output", None)
-        return hidden.mean(1) if pooler_output is None else pooler_output.flatten(1)
-    if pooling == "cls":
+    hidden, own = outputs.last_hidden_state, outputs.get("pooler_output")
+    if own is not None and (pooling == "cls" or hidden.ndim == 4):
+        return own.flatten(1)
+    if hidden.ndim == 4:
+        return hidden.mean((2, 3))
+    if pooling == "cls" and first_token:
         return hidden[:, 0]
     if attention_mask is None:
         return hidden.mean(1)
@@ -95,7 +106,7 @@ def pooled(outputs: Any, pooling: str, first_token: bool, attention_mask: Tensor
     return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
 
 
-def token_limit(tower: nn.Module) -> int | None:
+def token_limit(tower: PreTrainedModel) -> int | None:
     """The most tokens that a text tower takes, or None if it has no limit of its own."""
     limit = getattr(tower.config, "max_position_embeddings", None)
     positions = next((m for n, m in tower.named_modules() if n.endswith("position_embeddings")), None)
@@ -105,6 +116,17 @@ def token_limit(tower: nn.Module) -> int | None:
 
 
 def _without_pooler(config: PreTrainedConfig) -> dict[str, bool]:
-    model_class = MODEL_MAPPING.get(type(config), None)
-    accepts = model_class is not None and "add_pooling_layer" in inspect.signature(model_class.__init__).parameters
-    return {"add_pooling_layer": False} if accepts else {}
+    """What to build a tower with so that it has no pooler, unless the pooler is all that sums up its input."""
+    model_class = _model_class(config)
+    if "add_pooling_layer" not in inspect.signature(model_class.__init__).parameters:
+        return {}
+    with torch.device("meta"):
+        first_token = has_first_token(model_class(config, add_pooling_layer=False))
+    return {"add_pooling_layer": False} if first_token else {}
+
+
+def _model_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
+    try:
+        return MODEL_MAPPING[type(config)]
+    except KeyError:
+        raise ValueError(f"AutoModel builds no {config.model_type} model; expected a text or a vision model") from None

@@ -94,7 +94,7 @@ class MultimodalEncoderProcessor(ProcessorMixin):
     def save_pretrained(self, save_directory: Any, **kwargs: Any) -> Any:
         """Save the parts that are present, as transformers does."""
         present = [name for name in self.get_attributes() if getattr(self, name) is not None]
-        self.get_attributes = lambda: present  # transformers would save all
+        self.get_attributes = lambda: present  # type: ignore[method-assign]  # transformers would save all
         try:
             return super().save_pretrained(save_directory, **kwargs)
         finally:

@@ -201,6 +201,11 @@ def test_errors_name_the_file_and_what_was_expected(tmp_path, name):
     assert str(tmp_path / name) in str(error.value) and message in str(error.value)
 
 
+def test_an_empty_path_is_not_the_current_folder():
+    with pytest.raises(DepthMapError, match="an empty path"):
+        read_depth_map("")
+
+
 @pytest.mark.parametrize(("colour_type", "channels"), [(RGB, 3), (GREY_ALPHA, 2), (RGB_ALPHA, 4)])
 def test_16_bit_colours_are_refused_rather_than_cut_to_8_bits(tmp_path, colour_type, channels):
     array = np.repeat(some_map("u2")[..., None], channels, axis=-1)

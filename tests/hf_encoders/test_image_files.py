@@ -1,0 +1,327 @@
+"""A picture of any kind arrives as the RGB image that Pillow and transformers see, or as an error with its name."""
+
+import io
+import os
+import pickle
+import re
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import EpsImagePlugin, Image
+from transformers import ViTImageProcessor
+from transformers.image_utils import load_image
+
+from hf_encoders.models.depth_map_files import DepthMapError
+from hf_encoders.models.image_files import ImageError, read_image
+
+SUFFIXES = [".png", ".jpg", ".webp", ".tif", ".bmp", ".gif", ".ppm"]
+WIDE = np.arange(0, 65536, 1093, dtype=np.uint16).reshape(5, 12)  # all of 16 bits, and more pixels wide than high
+
+
+@pytest.fixture(autouse=True)
+def _no_warnings():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+def noise(*shape):
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+def encoded(image, kind="PNG", **options):
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return {"bytes": file.getvalue(), "path": None}
+
+
+def assert_pixels(image, expected):
+    assert type(image) is Image.Image and image.mode == "RGB"
+    expected = np.asarray(expected)
+    if expected.ndim == 2:
+        expected = np.repeat(expected[..., None], 3, axis=-1)
+    np.testing.assert_array_equal(np.asarray(image), expected)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_files_give_what_pillow_gives(tmp_path, suffix):
+    path = tmp_path / f"image{suffix}"
+    Image.fromarray(noise(5, 7, 3)).save(path)
+    with Image.open(path) as image:
+        assert_pixels(read_image(path, str(path)), image.convert("RGB"))
+
+
+def test_photographs_give_transformers_own_values(tmp_path, objects_test):
+    processor = ViTImageProcessor(size={"height": 32, "width": 32})
+    for index, row in enumerate(objects_test.select(range(4))):
+        path = tmp_path / f"{index}.jpg"
+        row["image"].save(path)
+        with Image.open(path) as image:
+            expected = processor(image.convert("RGB"), return_tensors="pt")["pixel_values"]
+        assert torch.equal(processor(read_image(path, "image"), return_tensors="pt")["pixel_values"], expected)
+
+
+@pytest.mark.parametrize("kind", [str, Path, os.fsencode, lambda path: {"bytes": None, "path": str(path)}])
+def test_kinds_of_paths(tmp_path, kind):
+    path = tmp_path / "im\N{LATIN SMALL LETTER A WITH DIAERESIS}ge.png"
+    Image.fromarray(noise(5, 7, 3)).save(path)
+    assert_pixels(read_image(kind(path), "image"), noise(5, 7, 3))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+@pytest.mark.parametrize("kind", [os.fsencode, os.fsdecode, lambda path: Path(os.fsdecode(path))])
+def test_names_that_are_no_utf8(tmp_path, kind):
+    path = os.fsencode(tmp_path) + b"/na\xffme\n.png"
+    with open(path, "wb") as file:
+        Image.fromarray(noise(5, 7, 3)).save(file, "PNG")
+    assert_pixels(read_image(kind(path), "image"), noise(5, 7, 3))
+    os.truncate(path, 40)
+    with pytest.raises(ImageError) as error:
+        read_image(kind(path), os.fsdecode(path))
+    assert r"na\udcffme\n.png: not" in str(error.value)
+    str(error.value).encode()
+
+
+def test_errors_survive_being_sent_between_processes():
+    for error in (ImageError("na\udcffme: no such file"), DepthMapError("na\udcffme: no such file")):
+        sent = pickle.loads(pickle.dumps(error))
+        assert type(sent) is type(error) and str(sent) == r"na\udcffme: no such file"
+
+
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "P", "PA", "LA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV", "LAB"]
+)
+def test_modes_of_8_bits_are_converted_as_pillow_does(mode):
+    source = Image.fromarray(noise(5, 7, 3))
+    image = source if mode == "RGB" else Image.new(mode, source.size)
+    for position in np.ndindex(source.size):
+        image.putpixel(position, tuple(range(10, 10 + len(image.getbands())))[: len(image.getbands())])
+    before = image.tobytes()
+    assert_pixels(read_image(image, "image"), image.convert("RGB"))
+    assert image.tobytes() == before and read_image(image, "image") is not image
+
+
+@pytest.mark.parametrize("transparency", [1, b"\x00\x80"])
+def test_palettes_with_transparency(transparency):
+    image = Image.fromarray(noise(5, 7) % 2, "L").convert("P")
+    image.putpalette([10, 20, 30, 200, 100, 0])
+    expected = np.array([[10, 20, 30], [200, 100, 0]], np.uint8)[noise(5, 7) % 2]
+    assert_pixels(read_image(encoded(image, transparency=transparency), "image"), expected)
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        Image.fromarray(WIDE),
+        Image.fromarray(WIDE.astype(">u2")),
+        Image.fromarray(WIDE.astype(np.int32)),
+        encoded(Image.fromarray(WIDE)),
+        encoded(Image.fromarray(WIDE.astype(">u2")), "TIFF"),
+        WIDE,
+        WIDE.astype(">u2"),
+        torch.from_numpy(WIDE),
+    ],
+    ids="I;16 I;16B I png tiff array big-endian tensor".split(),
+)
+def test_16_bits_are_scaled_to_8(item):
+    assert_pixels(read_image(item, "image"), WIDE >> 8)
+
+
+@pytest.mark.parametrize("scale", [255, 1])
+def test_float_images_hold_0_to_1_or_0_to_255(scale):
+    image = Image.fromarray(noise(5, 7).astype(np.float32) / scale)
+    assert image.mode == "F"
+    assert_pixels(read_image(image, "image"), noise(5, 7))
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_the_first_frame_of_several(kind):
+    frames = [Image.new("RGB", (7, 5), colour) for colour in ("red", "blue")]
+    options = {"lossless": True} if kind == "WEBP" else {}
+    item = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
+    assert Image.open(io.BytesIO(item["bytes"])).n_frames == 2
+    assert_pixels(read_image(item, "image"), frames[0])
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 7])
+def test_pictures_stand_upright_as_transformers_puts_them(tmp_path, kind, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    item = encoded(Image.fromarray(noise(5, 7, 3)), kind, exif=exif)
+    (tmp_path / "image").write_bytes(item["bytes"])
+    image = read_image(item, "image")
+    assert_pixels(image, load_image(str(tmp_path / "image")))
+    assert image.size == ((5, 7) if orientation > 4 else (7, 5))
+
+
+def test_16_bit_pictures_stand_upright_too():
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    assert_pixels(read_image(encoded(Image.fromarray(WIDE), exif=exif), "image"), WIDE[::-1, ::-1] >> 8)
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0no metadata", b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01"])
+def test_damaged_metadata_costs_no_picture(exif):
+    source = Image.fromarray(noise(5, 7, 3))
+    plain = Image.open(io.BytesIO(encoded(source, "JPEG")["bytes"]))
+    assert_pixels(read_image(encoded(source, "JPEG", exif=exif), "image"), plain)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (20_000, 1), (20_000, 2_000)], ids=str)
+def test_small_and_large_pictures(size):
+    assert read_image(encoded(Image.new("1", size)), "image").size == size
+
+
+def test_pictures_of_which_pillow_warns(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 30)
+    with pytest.warns(Image.DecompressionBombWarning):
+        Image.open(io.BytesIO(encoded(Image.new("1", (5, 7)))["bytes"]))
+    assert read_image(encoded(Image.new("1", (5, 7))), "image").size == (5, 7)
+
+
+ARRAYS = {
+    "hw": noise(5, 7),
+    "hw1": noise(5, 7, 1),
+    "hw3": noise(5, 7, 3),
+    "hw4": noise(5, 7, 4),
+    "1hw": noise(1, 5, 7),
+    "3hw": noise(3, 5, 7),
+    "4hw": noise(4, 5, 7),
+    "one pixel": noise(1, 1, 3),
+    "last wins": noise(3, 5, 3),
+    "first": noise(3, 5, 1),
+}
+
+
+@pytest.mark.parametrize("case", ARRAYS)
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy], ids=["array", "tensor"])
+@pytest.mark.parametrize("dtype", ["uint8", "bool", "float16", "float32", "float64"])
+def test_arrays(case, kind, dtype):
+    array = ARRAYS[case]
+    expected = array.transpose(1, 2, 0) if case in ("1hw", "3hw", "4hw", "first") else np.atleast_3d(array)
+    expected = np.broadcast_to(expected[..., :3], (*expected.shape[:2], 3))
+    item = array
+    if dtype == "bool":
+        item, expected = array > 127, (expected > 127) * np.uint8(255)
+    elif dtype != "uint8":
+        item = (array / 255).astype(dtype)
+    assert_pixels(read_image(kind(item), "image"), expected)
+
+
+def test_tensors_of_other_kinds():
+    values = torch.from_numpy(noise(3, 5, 7) / np.float32(255))
+    expected = noise(3, 5, 7).transpose(1, 2, 0)
+    assert_pixels(read_image(values.clone().requires_grad_(), "image"), expected)
+    assert_pixels(read_image(values.permute(1, 2, 0), "image"), expected)
+    assert_pixels(read_image(torch.ones(2, 2, dtype=torch.bfloat16) * 1.0001, "image"), np.full((2, 2), 255))
+
+
+def cut(kind):
+    return encoded(Image.fromarray(noise(64, 64, 3)), kind)["bytes"][:2000]
+
+
+UNREADABLE = {
+    "text": (b"no picture", "not an image of a kind that Pillow reads"),
+    "empty": (b"", "an empty file"),
+    "cut.jpg": (cut("JPEG"), "not a readable image (image file is truncated"),
+    "cut.png": (cut("PNG"), "not a readable image (image file is truncated"),
+    "cut.tif": (cut("TIFF"), "not a"),
+    "map.tif": (encoded(Image.fromarray(np.full((2, 2), 300, np.float32)), "TIFF")["bytes"], "for encode_depth"),
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_files_that_cannot_be_read(tmp_path, name):
+    content, message = UNREADABLE[name]
+    path = tmp_path / name
+    path.write_bytes(content)
+    for item, called in ((path, str(path)), ({"bytes": content, "path": None}, "image 3")):
+        with pytest.raises(ImageError, match=re.escape(f"{called}: {message}") if "map" not in name else message):
+            read_image(item, called)
+
+
+def test_paths_that_lead_nowhere(tmp_path):
+    for item, message in {
+        "": "an empty path, expected an image file",
+        str(tmp_path / "missing.png"): "no such file",
+        tmp_path: "a folder, expected an image file",
+        "a red chair " * 500: "cannot be opened (File name too long)",
+        "a\0b": "cannot be opened (embedded null byte)",
+        b"\x89PNG\0": "cannot be opened (embedded null byte); for the content of a file pass {'bytes': content}",
+    }.items():
+        with pytest.raises(ImageError, match=f"^image 3: {re.escape(message)}$"):
+            read_image(item, "image 3")
+
+
+def test_a_picture_above_pillows_limit(tmp_path):
+    Image.new("1", (20_000, 10_000)).save(tmp_path / "huge.png")
+    with pytest.raises(
+        ImageError, match="huge.png: 200 megapixels, more than the 179 .*; make it smaller, or raise PIL"
+    ):
+        read_image(tmp_path / "huge.png", "huge.png")
+
+
+@pytest.mark.parametrize("item", [None, 3, 2.5, True, ["a.png"], object(), {}, {"bytes": None, "path": None}], ids=str)
+def test_other_types(item):
+    with pytest.raises(TypeError, match=r"^image\\n3: a \w+.*, expected a path, a PIL image, an array"):
+        read_image(item, "image\n3")
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        (np.zeros((2, 3, 4, 5)), "shape [2, 3, 4, 5], expected [H, W], [H, W, 1|3|4] or [1|3|4, H, W]"),
+        (np.zeros((5, 7, 2)), "shape [5, 7, 2], expected"),
+        (np.zeros((0, 3)), "shape [0, 3], expected"),
+        (np.zeros(()), "shape [], expected"),
+        (np.full((2, 2), 255.0), "floats from 255 to 255, expected 0 to 1; or pass uint8"),
+        (np.full((2, 2), -0.5), "floats from -0.5 to -0.5, expected 0 to 1"),
+        (np.array([[0, np.nan]]), "floats from nan to nan, expected 0 to 1"),
+        (np.zeros((2, 2), int), "an array of int64, expected uint8, uint16, bool or floats from 0 to 1"),
+        (np.array([["a"]]), "an array of <U1, expected"),
+        (torch.zeros(2, 2, device="meta"), "a tensor that is no plain array"),
+        (Image.new("F", (2, 2), float("inf")), "floats from inf to inf, expected 0 to 1 or 0 to 255; depth maps are"),
+        (Image.new("I", (2, 2), 65536), "integers from 65536 to 65536, expected 16 bits (0 to 65535); depth maps are"),
+        (Image.new("I", (2, 2), -1), "integers from -1 to -1"),
+        (Image.new("RGB", (0, 2)), "an image of 0 x 2 pixels"),
+        (Image.new("La", (2, 2)), "not a readable image (conversion from La"),
+    ],
+    ids=lambda value: value[:24] if isinstance(value, str) else "",
+)
+def test_values_that_are_no_picture(item, message):
+    with pytest.raises(ImageError, match=f"^image 3: .*{re.escape(message)}|^image 3: {re.escape(message)}"):
+        read_image(item, "image 3")
+
+
+def test_no_file_runs_code(tmp_path, monkeypatch):
+    run = []
+    monkeypatch.setattr(
+        EpsImagePlugin, "Ghostscript", lambda *args, **kwargs: run.append(args) or Image.core.new("L", (9, 9))
+    )
+    path = tmp_path / "program.png"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
+    with pytest.raises(ImageError, match="program.png: EPS is a program"):
+        read_image(path, "program.png")
+    assert not run
+    with Image.open(path) as image:
+        image.load()  # Pillow alone would run it
+    assert run
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts open files as Linux shows them")
+def test_files_are_closed(tmp_path):
+    Image.fromarray(noise(5, 7, 3)).save(
+        tmp_path / "image.gif", save_all=True, append_images=[Image.new("RGB", (7, 5))]
+    )
+    (tmp_path / "bad.png").write_bytes(cut("PNG"))
+    before = len(os.listdir("/proc/self/fd"))
+    images = [read_image(tmp_path / "image.gif", "image") for _ in range(3)]
+    for _ in range(3):
+        with pytest.raises(ImageError):
+            read_image(tmp_path / "bad.png", "image")
+    assert len(os.listdir("/proc/self/fd")) == before and len(images) == 3
