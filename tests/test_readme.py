@@ -1,6 +1,7 @@
 """What the README prints is what happens."""
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -8,6 +9,8 @@ import sys
 import pytest
 
 from conftest import ROOT
+from multimodal_files import write_multimodal
+from multimodal_models import SPECIAL, WORDS
 
 README = (ROOT / "README.md").read_text()
 
@@ -17,40 +20,55 @@ def blocks(language):
 
 
 @pytest.fixture(scope="module")
-def converted(tmp_path_factory):
-    """A folder in which the README's conversion command was run, and what it printed."""
+def folder(tmp_path_factory, objects_test):
+    """A folder with what the README's lines name."""
     folder = tmp_path_factory.mktemp("readme")
     for name in ("conversion", "samples", "model_cards"):
         (folder / name).symlink_to(ROOT / name)
-    (command,) = [line for block in blocks("sh") for line in block.splitlines() if "convert_ckpt.py" in line]
-    words = [sys.executable if word == "python" else word for word in command.split()]
-    printed = subprocess.run(words, cwd=folder, check=True, capture_output=True, text=True).stdout
-    return folder, printed
+    write_multimodal(folder / "best_checkpoint.pt")
+    (folder / "vocab.txt").write_text("\n".join(SPECIAL + WORDS))
+    (folder / "maps").mkdir()
+    objects_test[0]["depth"].save(folder / "depth.png")
+    objects_test[0]["depth"].save(folder / "maps" / "depth.png")
+    for index, name in enumerate(("one.jpg", "two.jpg")):
+        objects_test[index]["image"].save(folder / name)
+    return folder
+
+
+def run(line, folder):
+    """Run a line as the shell would; returns what it printed."""
+    words = shlex.split(line)
+    programs = {"python": [sys.executable], "hf-encoders": [sys.executable, "-m", "hf_encoders.cli"]}
+    command = programs[words[0]] + words[1:]
+    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture(scope="module")
+def converted(folder):
+    """What the README's conversions printed."""
+    lines = [line for block in blocks("sh") for line in block.splitlines() if "convert_ckpt.py" in line]
+    assert len(lines) == 2
+    return [run(line, folder) for line in lines]
 
 
 def test_the_conversion_prints_what_the_readme_shows(converted):
-    _, printed = converted
     (shown,) = [block for block in blocks("") if block.startswith("samples/")]
     # The last digits of a largest difference depend on the processor.
     figures = re.compile(r"\d\.\de-\d\d(?= relative)|(?<=\()\d\.\de-\d\d")
-    assert figures.sub("#", printed) == figures.sub("#", shown)
+    assert figures.sub("#", converted[0]) == figures.sub("#", shown)
 
 
-def test_the_python_lines_run(converted, objects_test):
-    folder, _ = converted
-    objects_test[0]["depth"].save(folder / "depth.png")
-    (code,) = blocks("python")
-    check = "assert embeddings.shape == (1, 768)"
-    subprocess.run([sys.executable, "-c", f"{code}\n{check}"], cwd=folder, check=True)
+def test_the_python_lines_run(converted, folder):
+    depth, multimodal = blocks("python")
+    for code, check in ((depth, "embeddings.shape == (1, 768)"), (multimodal, "texts.shape == (2, 256)")):
+        subprocess.run([sys.executable, "-c", f"{code}\nassert {check}"], cwd=folder, check=True)
 
 
-def test_the_terminal_line_runs(converted, objects_test):
-    folder, _ = converted
-    (folder / "maps").mkdir()
-    objects_test[0]["depth"].save(folder / "maps" / "depth.png")
-    words = re.search(r"`hf-encoders (encode .*?)`", README).group(1).split()
-    subprocess.run([sys.executable, "-c", "from hf_encoders.cli import main; main()", *words], cwd=folder, check=True)
-    assert (folder / "embeddings.npz").is_file()
+def test_the_terminal_lines_run(converted, folder):
+    lines = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("hf-encoders")]
+    printed = [run(line, folder) for line in lines]
+    assert len(lines) == 3 and (folder / "embeddings.npz").is_file() and (folder / "found.png").is_file()
+    assert "chair" in printed[-1]
 
 
 def test_every_named_file_exists():

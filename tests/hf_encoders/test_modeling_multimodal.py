@@ -20,6 +20,7 @@ from transformers import (
 from conftest import DATA
 from golden import golden_state_dict
 from hf_encoders import MultimodalEncoderConfig, MultimodalEncoderModel
+from multimodal_files import with_new_names
 from multimodal_models import SIZE, tiny_model, tiny_model_config
 
 SMALL = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 512}
@@ -30,28 +31,6 @@ CONFIGS = {
     ),
     "base": MultimodalEncoderConfig,  # its defaults are the legacy sizes
 }
-
-
-def new_names(state):
-    """A state dict of transformers 4 under the names that transformers 5 has in memory."""
-    parts = {
-        "visual_encoder.encoder.layer.": "visual_encoder.layers.",
-        ".attention.attention.query.": ".attention.q_proj.",
-        ".attention.attention.key.": ".attention.k_proj.",
-        ".attention.attention.value.": ".attention.v_proj.",
-    }
-    last = {
-        ".attention.output.dense.": ".attention.o_proj.",
-        ".intermediate.dense.": ".mlp.fc1.",
-        ".output.dense.": ".mlp.fc2.",
-    }
-    renamed = {}
-    for name, tensor in state.items():
-        if name.startswith("visual_encoder."):
-            for old, new in (parts | last).items():
-                name = name.replace(old, new)
-        renamed[name] = tensor
-    return renamed
 
 
 def write_repo(folder, size, rename=dict, **others):
@@ -84,7 +63,7 @@ def test_goldens(size, tmp_path):
     gc.collect()
 
 
-@pytest.mark.parametrize("rename", [dict, new_names])
+@pytest.mark.parametrize("rename", [dict, with_new_names])
 def test_old_and_new_names_load_equally_and_save_readably(rename, tiny_repo, tmp_path):
     positions = {"text_encoder.embeddings.position_ids": torch.arange(64)[None]}
     write_repo(tmp_path, "tiny", rename, **positions)

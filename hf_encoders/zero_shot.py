@@ -1,0 +1,103 @@
+"""Classification by words: images or depth maps get the labels whose prompts are most similar."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+MODALITIES = ("image", "depth")
+
+
+class ZeroShotClassifier:
+    """Classifies images and depth maps by labels in words, with a model that embeds both in one space.
+
+    A label's embedding is the mean of the normalised embeddings of its prompts, one a template, normalised again, as
+    CLIP (Radford et al., 2021) does. The labels are embedded once, at first use: make a new classifier after the
+    weights of the model have changed.
+
+    Args:
+        model: a `MultimodalEncoderModel`.
+        labels: different strings, such as "chair".
+        templates: one or more prompts, each with one `{}` where the label goes. For depth maps the prompts of their
+            training captions do best.
+
+    Raises:
+        ValueError: if there is no label or template, a label is empty or comes twice, or a template has not exactly
+            one `{}` and no other brace.
+    """
+
+    def __init__(self, model: Any, labels: Sequence[str], templates: str | Sequence[str] = ("a photo of a {}.",)):
+        self.model = model
+        self.labels = _checked_labels(labels)
+        self.templates = _checked_templates([templates] if isinstance(templates, str) else templates)
+
+    @cached_property
+    def label_embeds(self) -> Tensor:
+        """[L, D] unit vectors, in float32, one a label."""
+        prompts = [template.replace("{}", label) for label in self.labels for template in self.templates]
+        embeds = self.model.encode_text(prompts).unflatten(0, (len(self.labels), len(self.templates)))
+        return nn.functional.normalize(embeds.mean(dim=1), dim=-1)
+
+    @torch.no_grad()
+    def classify(
+        self, inputs: Any, modality: str = "image", *, top_k: int = 5, batch_size: int = 32
+    ) -> list[list[dict[str, Any]]]:
+        """The best labels of each input.
+
+        Args:
+            inputs: what `model.encode_image` or `model.encode_depth` takes: one input or many.
+            modality: "image" or "depth".
+            top_k: how many labels an input gets; all of them, if there are fewer.
+            batch_size: how many inputs the model sees at a time. It does not change the result.
+
+        Returns:
+            For each input a list of `{"label": ..., "score": ...}`, the best first. Scores are the softmax of
+            cosine / temperature over all labels.
+
+        Raises:
+            ValueError: for an option out of range, or an input that cannot be used (its path or index is named).
+        """
+        if modality not in MODALITIES:
+            raise ValueError(f"modality is 'image' or 'depth', got {modality!r}")
+        if top_k < 1:
+            raise ValueError(f"top_k must be at least 1, got {top_k}")
+        encode = self.model.encode_image if modality == "image" else self.model.encode_depth
+        embeds = encode(inputs, batch_size=batch_size)
+        label_embeds = self.label_embeds.to(embeds.device)  # the model may have moved since they were made
+        temperature = self.model.clamped_temperature.to(embeds)
+        results = []
+        for rows in embeds.split(batch_size):
+            scores, order = (rows @ label_embeds.T / temperature).softmax(dim=-1).sort(descending=True, stable=True)
+            for row_scores, row_order in zip(scores[:, :top_k].tolist(), order[:, :top_k].tolist(), strict=True):
+                pairs = zip(row_order, row_scores, strict=True)
+                results.append([{"label": self.labels[index], "score": score} for index, score in pairs])
+        return results
+
+
+def _checked_labels(labels: Sequence[str]) -> list[str]:
+    if isinstance(labels, str):
+        raise ValueError(f"labels is the string {labels!r}, expected a list of strings")
+    labels = list(labels)
+    if not labels:
+        raise ValueError("no labels, expected at least one")
+    first: dict[str, int] = {}
+    for index, label in enumerate(labels):
+        if not isinstance(label, str) or not label.strip():
+            raise ValueError(f"labels[{index}] is {label!r}, expected a word or words")
+        if label in first:
+            raise ValueError(f"labels[{index}]: {label!r} is there already, as labels[{first[label]}]")
+        first[label] = index
+    return labels
+
+
+def _checked_templates(templates: Sequence[str]) -> list[str]:
+    templates = list(templates)
+    if not templates:
+        raise ValueError("no templates, expected at least one (such as 'a photo of a {}.')")
+    for index, template in enumerate(templates):
+        # What is left must have no brace: "{label}" or "{{}}" are meant for another way of filling them in.
+        if not isinstance(template, str) or template.count("{}") != 1 or set("{}") & set(template.replace("{}", "")):
+            raise ValueError(f"templates[{index}]: {template!r}, expected exactly one {{}} and no other brace")
+    return templates
