@@ -4,11 +4,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 from . import __version__
 from .command_line import OneLineArgumentParser, run
 
-MAP_SUFFIXES = (".png", ".tif", ".tiff", ".npy", ".npz", ".pt", ".pgm", ".jp2")
+_MODALITY_HELP = "default: image, where the model embeds images, else depth"
 
 
 def main() -> None:
@@ -22,19 +23,77 @@ def command(argv: Sequence[str]) -> None:
     parser.add_argument("--version", action="version", version=f"hf-encoders {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
 
-    encode = commands.add_parser("encode", help="embed depth maps into a .npz file")
-    encode.add_argument("model", help="folder or Hub id of a depth encoder")
-    encode.add_argument("paths", nargs="+", type=Path, help="depth maps, or folders of them")
+    encode = commands.add_parser("encode", help="embed images or depth maps into a .npz file")
+    encode.add_argument("model", help="folder or Hub id of an encoder")
+    encode.add_argument("paths", nargs="+", type=Path, help="images or depth maps, or folders of them")
     encode.add_argument("--output", type=Path, default=Path("embeddings.npz"), help="default: %(default)s")
-    encode.add_argument("--overwrite", action="store_true", help="replace an existing output")
-    encode.add_argument("--batch-size", type=int, default=32)
     encode.add_argument("--normalize", action="store_true", help="scale each embedding to length 1")
-    encode.add_argument("--device", help="such as cuda; default: the model's")
-    encode.add_argument("--dtype", choices=("bfloat16", "float16"), help="compute in half precision")
+    encode.add_argument("--modality", choices=("image", "depth"), help=_MODALITY_HELP)
+    _add_shared_options(encode)
     encode.set_defaults(run=_encode)
+
+    search = commands.add_parser("search", help="find images, depth maps or texts by words or by example")
+    _add_collection(search)
+    search.add_argument("queries", nargs="+", metavar="query", help="a text, or with --by a file")
+    search.add_argument("--by", choices=("text", "image", "depth"), help="what the queries are (default: text)")
+    search.add_argument("--modality", choices=("image", "depth", "text"), help=f"what is searched; {_MODALITY_HELP}")
+    search.add_argument("-k", type=_count, default=5, help="results for each query (default: %(default)s)")
+    search.set_defaults(run=lambda args: print(_commands().search(args)))
+
+    classify = commands.add_parser("classify", help="label images or depth maps with words, without training")
+    _add_collection(classify)
+    classify.add_argument("--labels", required=True, help="such as chair,table,lamp, or @FILE with one a line")
+    classify.add_argument(
+        "--template",
+        action="append",
+        help="a prompt with {} for the label; several are averaged (default: a photo of a {}.)",
+    )
+    classify.add_argument("--modality", choices=("image", "depth"), help=_MODALITY_HELP)
+    classify.add_argument("--top-k", type=_count, default=3, help="labels for each (default: %(default)s)")
+    classify.set_defaults(run=lambda args: print(_commands().classify(args)))
 
     args = parser.parse_args(argv)
     args.run(args)
+
+
+def _add_collection(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="folder or Hub id of an encoder")
+    parser.add_argument("source", help="folder of files, parquet file, or Hub id of a data set")
+    parser.add_argument("--column", help="of a parquet file or data set; default: the one of that kind")
+    parser.add_argument("--split", help="of a data set on the Hub; default: its only one")
+    parser.add_argument(
+        "--output", type=Path, default=Path("-"), help="results.jsonl, sheet.png (thumbnails), or - (default): a table"
+    )
+    parser.add_argument(
+        "--on-error", choices=("raise", "skip"), default="raise", help="what to do with files that cannot be read"
+    )
+    _add_shared_options(parser)
+
+
+def _add_shared_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--device", help="such as cuda; default: the model's")
+    parser.add_argument("--dtype", choices=("bfloat16", "float16"), help="compute in half precision")
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
+    return number
+
+
+def _commands() -> ModuleType:
+    """What works on collections, without the bars of loading; the bar of encoding stays."""
+    from datasets import disable_progress_bars
+    from transformers.utils import logging
+
+    from . import collection_commands
+
+    logging.disable_progress_bar()
+    disable_progress_bars()
+    return collection_commands
 
 
 def _encode(args: argparse.Namespace) -> None:
@@ -42,16 +101,20 @@ def _encode(args: argparse.Namespace) -> None:
     from transformers import AutoModel
     from transformers.utils import logging
 
+    from .modalities import default_modality, encoder
     from .outputs import new_file
+    from .sources import list_files
 
     if args.output.suffix != ".npz":
         raise ValueError(f"{args.output}: the output is a .npz file (arrays 'embeddings' and 'paths')")
-    paths = list_maps(args.paths)
     logging.disable_progress_bar()  # of loading; the bar of encoding stays
     model = AutoModel.from_pretrained(args.model)
+    modality = args.modality or default_modality(model)
+    encode = encoder(model, modality)
+    paths = list_files(args.paths, modality)
     # Opened before the work, so that a place that cannot be written is known at once.
     with new_file(args.output, args.overwrite) as partial, partial.open("wb") as file:
-        embeddings = model.encode(
+        embeddings = encode(
             paths,
             batch_size=args.batch_size,
             normalize=args.normalize,
@@ -60,22 +123,9 @@ def _encode(args: argparse.Namespace) -> None:
             convert_to="numpy",
         )
         np.savez(file, embeddings=embeddings, paths=np.array([str(path) for path in paths]))
-    print(f"{len(paths)} maps → {args.output}: embeddings {list(embeddings.shape)}, paths")
+    noun = "maps" if modality == "depth" else "images"
+    print(f"{len(paths)} {noun} → {args.output}: embeddings {list(embeddings.shape)}, paths")
 
 
-def list_maps(paths: Sequence[Path]) -> list[Path]:
-    """The files among the paths, and below each folder the depth maps in alphabetical order.
-
-    Raises:
-        ValueError: if a folder holds none.
-    """
-    files: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            found = sorted(file for file in path.rglob("*") if file.suffix.lower() in MAP_SUFFIXES)
-            if not found:
-                raise ValueError(f"{path}: no depth map in this folder (looked for {', '.join(MAP_SUFFIXES)})")
-            files += found
-        else:
-            files.append(path)
-    return files
+if __name__ == "__main__":
+    main()

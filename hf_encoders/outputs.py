@@ -11,24 +11,33 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+MODEL_MANIFEST, INDEX_MANIFEST = "config.json", "embedding_index.json"
+# An overwrite deletes what is there: it must be what it is taken for.
+_KINDS = {MODEL_MANIFEST: "a model", INDEX_MANIFEST: "an index"}
+
 
 @contextmanager
-def new_folder(output: Path, overwrite: bool = False) -> Iterator[Path]:
+def new_folder(output: Path, overwrite: bool = False, manifest: str = MODEL_MANIFEST) -> Iterator[Path]:
     """Give a folder beside `output` to write into; at the end it takes the name `output`.
 
     After an error nothing is left. After a kill only a hidden folder `.NAME.partial-...` can be left, which the next
     call for the same output removes; a kill between the two renames of an overwrite leaves the old output as
     `.NAME.replaced-...`.
 
+    Args:
+        output: where the folder will be.
+        overwrite: replace a folder of the same kind.
+        manifest: the file by which that kind is known.
+
     Raises:
         OSError: if the output exists and may not be overwritten, or cannot be written.
     """
-    check_folder(output, overwrite)
+    check_folder(output, overwrite, manifest)
     with _partial(output) as partial:
         partial.mkdir()
         yield partial
         _open_to_others(partial)
-        check_folder(output, overwrite)  # another process may have written it meanwhile
+        check_folder(output, overwrite, manifest)  # another process may have written it meanwhile
         if output.exists():
             # Under a name that no later run clears away: a kill before the next line would lose the old output.
             replaced = partial.with_name(partial.name.replace(".partial-", ".replaced-"))
@@ -46,24 +55,27 @@ def new_folder(output: Path, overwrite: bool = False) -> Iterator[Path]:
 @contextmanager
 def new_file(output: Path, overwrite: bool = False) -> Iterator[Path]:
     """The same for one file."""
-    _check_file(output, overwrite)
+    check_file(output, overwrite)
     with _partial(output) as partial:
         yield partial
-        _check_file(output, overwrite)  # another process may have written it meanwhile
+        check_file(output, overwrite)  # another process may have written it meanwhile
         partial.replace(output)
 
 
-def check_folder(output: Path, overwrite: bool) -> None:
+def check_folder(output: Path, overwrite: bool, manifest: str = MODEL_MANIFEST) -> None:
     """Refuse an output folder that exists, or that `overwrite` must not delete."""
     if not output.exists() and not output.is_symlink():
         return
     if not overwrite:
         raise FileExistsError(f"{output}: exists already; choose another --output, or give --overwrite")
-    if not output.is_dir() or (any(output.iterdir()) and not (output / "config.json").is_file()):
-        raise FileExistsError(f"{output}: not a folder with a model, so it is not overwritten; choose another --output")
+    if not output.is_dir() or (any(output.iterdir()) and not (output / manifest).is_file()):
+        raise FileExistsError(
+            f"{output}: not a folder with {_KINDS[manifest]}, so it is not overwritten; choose another --output"
+        )
 
 
-def _check_file(output: Path, overwrite: bool) -> None:
+def check_file(output: Path, overwrite: bool) -> None:
+    """Refuse an output file that exists, or that is a folder."""
     if output.is_dir() or (output.exists() and not overwrite):
         hint = "choose another name" if output.is_dir() else "choose another name, or give --overwrite"
         raise FileExistsError(f"{output}: exists already; {hint}")
@@ -114,8 +126,9 @@ def _open_to_others(folder: Path) -> None:
     """Give the files the modes that the umask asks for: the safetensors writer makes private ones."""
     umask = os.umask(0)
     os.umask(umask)
-    for path in folder.iterdir():
-        path.chmod(0o666 & ~umask)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(0o666 & ~umask)
 
 
 def _is_alive(pid: str) -> bool:

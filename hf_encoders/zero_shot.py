@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 MODALITIES = ("image", "depth")
+_ROWS_AT_ONCE = 1024
 
 
 class ZeroShotClassifier:
@@ -61,19 +62,39 @@ class ZeroShotClassifier:
         """
         if modality not in MODALITIES:
             raise ValueError(f"modality is 'image' or 'depth', got {modality!r}")
-        if top_k < 1:
-            raise ValueError(f"top_k must be at least 1, got {top_k}")
+        _check_top_k(top_k)
         encode = self.model.encode_image if modality == "image" else self.model.encode_depth
-        embeds = encode(inputs, batch_size=batch_size)
+        return self.classify_embeddings(encode(inputs, batch_size=batch_size), top_k=top_k)
+
+    @torch.no_grad()
+    def classify_embeddings(self, embeds: Tensor, *, top_k: int = 5) -> list[list[dict[str, Any]]]:
+        """The best labels of inputs that are embedded already.
+
+        Args:
+            embeds: [N, D] unit vectors of the same model.
+            top_k: how many labels an input gets; all of them, if there are fewer.
+
+        Returns:
+            As `classify`.
+
+        Raises:
+            ValueError: if `top_k` is less than 1.
+        """
+        _check_top_k(top_k)
         label_embeds = self.label_embeds.to(embeds.device)  # the model may have moved since they were made
         temperature = self.model.clamped_temperature.to(embeds)
         results = []
-        for rows in embeds.split(batch_size):
+        for rows in embeds.split(_ROWS_AT_ONCE):
             scores, order = (rows @ label_embeds.T / temperature).softmax(dim=-1).sort(descending=True, stable=True)
             for row_scores, row_order in zip(scores[:, :top_k].tolist(), order[:, :top_k].tolist(), strict=True):
                 pairs = zip(row_order, row_scores, strict=True)
                 results.append([{"label": self.labels[index], "score": score} for index, score in pairs])
         return results
+
+
+def _check_top_k(top_k: int) -> None:
+    if top_k < 1:
+        raise ValueError(f"top_k must be at least 1, got {top_k}")
 
 
 def _checked_labels(labels: Sequence[str]) -> list[str]:

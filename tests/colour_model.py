@@ -1,0 +1,54 @@
+"""A model whose space one can see: a text is its colour words, an image its mean colour, a map what its thirds say."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from torch import nn
+
+from hf_encoders.models.depth_map_files import read_depth_map
+from hf_encoders.models.image_files import read_image
+
+COLOURS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1)}
+
+
+class ColourModel(nn.Module):
+    """Has the `encode_...` methods of the multimodal encoder, three dimensions, and no training."""
+
+    def __init__(self, name="colours", revision=None):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(3))
+        self.config = SimpleNamespace(name_or_path=name, _commit_hash=revision, depth_config={})
+        self.batch_sizes = []
+
+    def encode_text(self, texts, **options):
+        return self._encode(texts, lambda text: np.sum([COLOURS[word] for word in text.split()], axis=0), **options)
+
+    def encode_image(self, images, **options):
+        def colour(image):
+            return np.asarray(read_image(image, str(image)), np.float32).mean((0, 1))
+
+        return self._encode(images, colour, **options)
+
+    def encode_depth(self, maps, **options):
+        def thirds(depth):
+            depth = read_depth_map(depth) if isinstance(depth, str) else np.asarray(depth)
+            return [part.mean() for part in np.split(np.asarray(depth, np.float32), 3, axis=1)]
+
+        return self._encode(maps, thirds, **options)
+
+    def _encode(self, items, embed, *, batch_size=32, on_error="raise", convert_to="tensor", show_progress_bar=None):
+        assert convert_to == "numpy"
+        self.batch_sizes.append(batch_size)
+        rows, kept = [], []
+        for index in range(len(items)):
+            try:
+                rows.append(embed(items[index]))
+                kept.append(True)
+            except Exception as error:
+                if on_error == "raise":
+                    raise ValueError(f"item {index}: {error}") from error
+                kept.append(False)
+        rows = np.array(rows, np.float32).reshape(-1, 3) * self.scale.detach().numpy()
+        rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        return (rows, np.array(kept)) if on_error == "skip" else rows
