@@ -1,0 +1,31 @@
+"""Runs a test module's own `main` in real processes that talk to each other by gloo."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+TESTS = Path(__file__).parent
+
+
+def on_ranks(script, folder, processes=2):
+    """What `joined` saved on each rank of `python SCRIPT FOLDER`."""
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0",
+        "--local-addr", "127.0.0.1", "--nproc-per-node", str(processes), str(script), str(folder),
+    ]  # fmt: skip
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": str(TESTS)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-9000:]
+    return [torch.load(folder / f"{rank}.pt") for rank in range(processes)]
+
+
+def joined(main):
+    """Call `main`, with this process as one of the ranks, and save what it returns."""
+    dist.init_process_group("gloo")
+    torch.save(main(dist.get_rank()), Path(sys.argv[1]) / f"{dist.get_rank()}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
