@@ -1,10 +1,12 @@
-"""Converting and loading a full-size legacy depth checkpoint, beside the plain way.
+"""Converting and loading full-size legacy checkpoints, beside the plain way.
 
     python benchmarks/bench_conversion.py
 
 Makes a training checkpoint of 1.6 GB (the full AutoEncoder with AdamW's state), and measures in fresh processes:
 conversion against `torch.load` + `save_file` of the encoder, with peak memory; and loading the result with
-`AutoModel.from_pretrained` against the legacy way (build the network, `torch.load`, `load_state_dict`).
+`AutoModel.from_pretrained` against the legacy way (build the network, `torch.load`, `load_state_dict`). Then the same
+of a multimodal checkpoint of 0.8 GB (BERT-base and ViT-B/16 with the goldens' weights), converted against
+`torch.load` + `load_state_dict` + `save_pretrained`.
 """
 
 import argparse
@@ -28,14 +30,32 @@ save_file({k: v for k, v in tensors.items() if k.startswith("encoder.")}, sys.ar
 print(time.perf_counter() - start)
 """
 CONVERT = f"""
-import sys, time, pathlib
+import sys, time
 sys.path.insert(0, {str(ROOT / "conversion")!r})
 import convert_ckpt
+start = time.perf_counter()
+convert_ckpt.main([*sys.argv[1:], "--overwrite"])
+print(time.perf_counter() - start)
+"""
+MAKE_MULTIMODAL = f"""
+import sys, pathlib, torch
+sys.path.insert(0, {str(ROOT / "tests")!r})
+from golden import golden_state_dict
+keys = pathlib.Path({str(ROOT / "tests" / "data" / "multimodal_base_keys.tsv")!r})
+torch.save({{"epoch": 0, "global_step": 0, "model_state_dict": golden_state_dict(keys)}}, sys.argv[1])
+"""
+PLAIN_MULTIMODAL = """
+import sys, time, torch, hf_encoders
+from hf_encoders.legacy.multimodal_layouts import model_name
+from transformers import BertConfig, ViTConfig
 from transformers.utils import logging
 logging.disable_progress_bar()
 start = time.perf_counter()
-arguments = dict(overwrite=True, verified="--no-verify" not in sys.argv)
-convert_ckpt.convert(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), **arguments)
+config = hf_encoders.MultimodalEncoderConfig(text_config=BertConfig(), vision_config=ViTConfig())
+model = hf_encoders.MultimodalEncoderModel(config)
+tensors = torch.load(sys.argv[1], map_location="cpu")["model_state_dict"]
+model.load_state_dict({model_name(k): v for k, v in tensors.items() if ".pooler." not in k})
+model.save_pretrained(sys.argv[2])
 print(time.perf_counter() - start)
 """
 AUTO_MODEL = """
@@ -88,25 +108,47 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--repeats", type=int, default=3)
     repeats = parser.parse_args().repeats
+    print(f"{machine()}; medians of {repeats} fresh processes")
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint, encoder, repo = (f"{folder}/{name}" for name in ("training.pth", "encoder.pth", "repo"))
-        make = f"import bench_conversion, pathlib; bench_conversion.make_checkpoint(pathlib.Path({checkpoint!r}))"
-        measure(["-c", f"import sys; sys.path.insert(0, {str(ROOT / 'benchmarks')!r}); {make}"], 1)
-        plain = measure(["-c", PLAIN, checkpoint, f"{folder}/plain.safetensors"], repeats)
-        converted = measure(["-c", CONVERT, checkpoint, repo], repeats)
-        unverified = measure(["-c", CONVERT, checkpoint, repo, "--no-verify"], repeats)
-        auto = measure(["-c", AUTO_MODEL, repo], repeats)
-        legacy = measure(["-c", LEGACY, encoder], repeats)
-        training = measure(["-c", LEGACY, checkpoint], repeats)
-        size = Path(checkpoint).stat().st_size / 1e9
-
-    print(f"{machine()}; medians of {repeats} fresh processes; checkpoint of {size:.2f} GB")
-    _print_table({"torch.load + save_file": plain, "convert": converted, "convert, not verified": unverified})
-    _print_table({"AutoModel.from_pretrained": auto, "legacy, encoder file": legacy, "legacy, training file": training})
+        measure_depth(folder, repeats)
+    with tempfile.TemporaryDirectory() as folder:
+        measure_multimodal(folder, repeats)
 
 
-def _print_table(results: dict[str, Measurement]) -> None:
+def measure_depth(folder: str, repeats: int) -> None:
+    """Convert the autoencoder's training checkpoint, and load the result."""
+    checkpoint, encoder, repo = (f"{folder}/{name}" for name in ("training.pth", "encoder.pth", "repo"))
+    make = f"import bench_conversion, pathlib; bench_conversion.make_checkpoint(pathlib.Path({checkpoint!r}))"
+    measure(["-c", f"import sys; sys.path.insert(0, {str(ROOT / 'benchmarks')!r}); {make}"], 1)
+    plain = measure(["-c", PLAIN, checkpoint, f"{folder}/plain.safetensors"], repeats)
+    _print_table(checkpoint, {"torch.load + save_file": plain, **_conversions(checkpoint, repo, repeats)})
+    auto = measure(["-c", AUTO_MODEL, repo], repeats)
+    legacy = measure(["-c", LEGACY, encoder], repeats)
+    training = measure(["-c", LEGACY, checkpoint], repeats)
+    loading = {"AutoModel.from_pretrained": auto, "legacy, encoder file": legacy, "legacy, training file": training}
+    _print_table(checkpoint, loading)
+
+
+def measure_multimodal(folder: str, repeats: int) -> None:
+    """Convert BERT-base and ViT-B/16."""
+    checkpoint = f"{folder}/multimodal.pt"
+    measure(["-c", MAKE_MULTIMODAL, checkpoint], 1)
+    plain = measure(["-c", PLAIN_MULTIMODAL, checkpoint, f"{folder}/plain"], repeats)
+    converted = _conversions(checkpoint, f"{folder}/repo", repeats, "--allow-no-tokenizer")
+    _print_table(checkpoint, {"torch.load + load_state_dict + save_pretrained": plain, **converted})
+
+
+def _conversions(checkpoint: str, repo: str, repeats: int, *options: str) -> dict[str, Measurement]:
+    arguments = ["-c", CONVERT, checkpoint, "--output", repo, *options]
+    return {
+        "convert": measure(arguments, repeats),
+        "convert, not verified": measure([*arguments, "--no-verify"], repeats),
+    }
+
+
+def _print_table(checkpoint: str, results: dict[str, Measurement]) -> None:
     """One line a result, with its ratio to the first."""
+    print(f"\n{Path(checkpoint).name}, {Path(checkpoint).stat().st_size / 1e9:.2f} GB")
     print("\n| | seconds | ratio | with imports | ratio | peak MiB |\n|---|---|---|---|---|---|")
     first = next(iter(results.values()))
     for name, result in results.items():

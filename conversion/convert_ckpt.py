@@ -1,42 +1,39 @@
-"""Turn a legacy depth checkpoint into a repo that AutoModel.from_pretrained loads, and prove that it is the same.
+"""Turn a legacy checkpoint into a repo that AutoModel.from_pretrained loads, and prove that it is the same.
 
     python conversion/convert_ckpt.py best_model.pth
     python conversion/convert_ckpt.py best_model.pth --output depth-semantic-encoder --include-decoder --dtype float16
+    python conversion/convert_ckpt.py checkpoint.pt --text-model bert-base-uncased --with-training-state
+    python conversion/convert_ckpt.py checkpoint.pt --tokenizer vocab.txt --depth-encoder depth-semantic-encoder
     python conversion/convert_ckpt.py --verify depth-semantic-encoder --against best_model.pth
 
 The layout, the wrapping and all sizes are read off the file. Bad input ends in one line and exit status 2, and the
 output appears whole or not at all.
 """
 
+import dataclasses
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import torch
-from torch import Tensor
-from transformers import PreTrainedModel
 from transformers.utils import logging
 
-import functional_depth
-from hf_encoders import DepthAutoencoderModel, DepthImageProcessor, DepthSemanticEncoderModel
+from convert_depth import DepthConversion, DepthOptions
+from convert_multimodal import MultimodalConversion, MultimodalOptions
 from hf_encoders.command_line import OneLineArgumentParser, run
-from hf_encoders.legacy.checkpoint_files import CheckpointError
-from hf_encoders.legacy.depth_layouts import (
-    AUTOENCODER,
-    LAYOUTS,
-    LayoutError,
-    LegacyDepthCheckpoint,
-    check_values,
-    read_depth_checkpoint,
-)
-from hf_encoders.outputs import check_folder, new_folder
-from report import library_versions, plain, read_report, sha256, weight_digests, write_card, write_report
-from repos import read_repo, repo_folder
-from verification import compare, verification_maps, verify
+from hf_encoders.legacy.checkpoint_files import CheckpointError, read_checkpoint
+from hf_encoders.legacy.depth_layouts import LAYOUTS, read_depth_checkpoint
+from hf_encoders.legacy.multimodal_layouts import MULTIMODAL, is_multimodal
+from hf_encoders.outputs import check_folder
+from recheck import verify_repo
+from report import read_report
+from verification import ABSOLUTE, MEASURES
+from writing import DTYPES, EMBEDDINGS, Conversion, write_repo
 
-DTYPES = ("float32", "float16", "bfloat16")
+Options = TypeVar("Options", DepthOptions, MultimodalOptions)
+
+_OUTPUTS = (*EMBEDDINGS, "reconstruction", "cosine")
 
 
 def convert(
@@ -44,12 +41,11 @@ def convert(
     output: Path | None = None,
     *,
     layout: str = "auto",
-    include_decoder: bool = False,
-    input_channels: int | None = None,
-    latent_dim: int | None = None,
     dtype: str | None = None,
     verified: bool = True,
     overwrite: bool = False,
+    depth: DepthOptions | None = None,
+    multimodal: MultimodalOptions | None = None,
 ) -> Path:
     """Convert one file.
 
@@ -57,12 +53,11 @@ def convert(
         checkpoint: the legacy file.
         output: the folder to write; `<stem>-hf` beside the checkpoint by default.
         layout: "auto", or the layout that the file must have.
-        include_decoder: write the autoencoder instead of the encoder alone.
-        input_channels: what the file must have.
-        latent_dim: what the file must have.
         dtype: precision of the written weights; the file's own by default.
         verified: compare the written repo with the legacy tensors before it appears.
         overwrite: replace an existing output.
+        depth: options for a depth checkpoint; only such a file takes them.
+        multimodal: options for a multimodal checkpoint, likewise.
 
     Returns:
         The output folder.
@@ -70,95 +65,26 @@ def convert(
     Raises:
         CheckpointError: if the file cannot be used, or contradicts an argument.
         VerificationError: if the repo does not give the file's numbers.
+        ValueError: if something else that is named cannot be used.
         OSError: if the output exists already or cannot be written.
     """
     output = output or checkpoint.parent / f"{checkpoint.stem}-hf"
     check_folder(output, overwrite)
     if output.resolve() in checkpoint.resolve().parents:
         raise CheckpointError(f"{checkpoint}: lies in {output}, which would be replaced; choose another --output")
-    source = read_depth_checkpoint(checkpoint, layout)
-    with ThreadPoolExecutor(1) as background:
-        digest = background.submit(sha256, checkpoint)  # takes as long as all the rest, so it runs beside it
-        _check_arguments(source, include_decoder, input_channels, latent_dim)
-        prefixes = ("encoder.", "decoder.") if include_decoder else ("encoder.",)
-        wanted = {name: tensor for name, tensor in source.tensors.items() if name.startswith(prefixes)}
-        check_values(checkpoint, wanted)
-        dtype = dtype or _common_dtype(wanted)
-        tensors = _cast(wanted, dtype)
-        with new_folder(output, overwrite) as repo:
-            model = _write_model(repo, source, tensors, include_decoder)
-            verification = verify(repo, tensors) if verified else None
-            if verification and any(tensor.dtype != wanted[name].dtype for name, tensor in tensors.items()):
-                verification["rounding"] = {"to": dtype, "embeddings": _rounding(source, wanted, tensors)}
-            report = {
-                "source": _describe(source) | {"sha256": digest.result()},
-                "architecture": type(model).__name__,
-                "decoder": include_decoder,
-                "dtype": dtype,
-                "parameters": {"total": model.num_parameters(), "encoder": model.base_model.num_parameters()},
-                "weights_sha256": weight_digests(repo),
-                "keys": {
-                    key: _target(name, include_decoder) if name in tensors else None
-                    for name, key in source.source_keys.items()
-                },
-                "versions": library_versions(),
-                "verification": verification,
-            }
-            write_report(repo, report)
-            write_card(repo, plain(output.name), report)
+    write_repo(
+        lambda: _recognise(checkpoint, layout, depth, multimodal),
+        output,
+        dtype=dtype,
+        verified=verified,
+        overwrite=overwrite,
+    )
     return output
-
-
-def verify_repo(repo: str, checkpoint: Path | None = None) -> dict[str, Any]:
-    """Check a converted repo again: that its weights are those of the report, and that they give the same numbers.
-
-    Args:
-        repo: a folder or a Hub id.
-        checkpoint: the legacy file to compare with; without it, the repo's own tensors run through the legacy network.
-
-    Raises:
-        ValueError: if something differs or is missing.
-    """
-    folder = repo_folder(repo)
-    report = read_report(folder)
-    if weight_digests(folder) != report["weights_sha256"]:
-        raise ValueError(f"{repo}: its weights are not those that the conversion wrote; convert the checkpoint again")
-    _, written = read_repo(folder)
-    if checkpoint is None:
-        return verify(folder, written)
-    source = read_depth_checkpoint(checkpoint)
-    missing = written.keys() - source.tensors.keys()
-    if missing:
-        raise LayoutError(f"{checkpoint}: has no {min(missing)!r}, which {repo} has; it is not its source")
-    check_values(checkpoint, {name: source.tensors[name] for name in written})
-    tensors = {name: source.tensors[name].to(tensor.dtype) for name, tensor in written.items()}
-    for name, tensor in tensors.items():
-        if tensor.shape != written[name].shape or not torch.equal(tensor, written[name]):
-            raise LayoutError(
-                f"{checkpoint}: {source.source_keys[name]!r} is not what {repo} holds; it is not its source"
-            )
-    return verify(folder, tensors)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line."""
-    parser = OneLineArgumentParser(prog="convert_ckpt.py", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("checkpoint", nargs="?", type=Path, help="legacy .pth or .pt file")
-    parser.add_argument("--output", type=Path, help="folder to write (default: CHECKPOINT's name with -hf, beside it)")
-    parser.add_argument("--layout", choices=("auto", *LAYOUTS), default="auto", help="what the file must be")
-    parser.add_argument("--include-decoder", action="store_true", help="write the autoencoder, not the encoder alone")
-    parser.add_argument("--input-channels", type=int, metavar="N", help="channels that the file must have")
-    parser.add_argument("--latent-dim", type=int, metavar="N", help="embedding dimension that the file must have")
-    parser.add_argument("--dtype", choices=DTYPES, help="precision to write (default: the file's own)")
-    parser.add_argument("--no-verify", action="store_true", help="do not compare the result with the legacy network")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
-    parser.add_argument("--verify", metavar="REPO", help="check a converted repo again")
-    parser.add_argument("--against", type=Path, metavar="CHECKPOINT", help="with --verify: the legacy file")
-    args = parser.parse_args(argv)
-    if (args.checkpoint is None) == (args.verify is None):
-        parser.error("give either a CHECKPOINT to convert or --verify REPO")
-    if args.against and not args.verify:
-        parser.error("--against goes with --verify")
+    args = _parse(argv)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     if args.verify is not None:
@@ -168,17 +94,77 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.checkpoint,
         args.output,
         layout=args.layout,
-        include_decoder=args.include_decoder,
-        input_channels=args.input_channels,
-        latent_dim=args.latent_dim,
         dtype=args.dtype,
         verified=not args.no_verify,
         overwrite=args.overwrite,
+        depth=_options(DepthOptions, args),
+        multimodal=_options(MultimodalOptions, args),
     )
-    report = read_report(output)
-    print(f"{args.checkpoint}: {report['source']['wrapping']}, {report['source']['layout']}")
+    _print_report(args.checkpoint, output, read_report(output))
+
+
+def _parse(argv: Sequence[str] | None) -> Namespace:
+    parser = OneLineArgumentParser(prog="convert_ckpt.py", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("checkpoint", nargs="?", type=Path, help="legacy .pth or .pt file")
+    parser.add_argument("--output", type=Path, help="folder to write (default: CHECKPOINT's name with -hf, beside it)")
+    parser.add_argument(
+        "--layout", choices=("auto", *LAYOUTS, MULTIMODAL), default="auto", help="what the file must be"
+    )
+    parser.add_argument("--dtype", choices=DTYPES, help="precision to write (default: the file's own)")
+    parser.add_argument("--no-verify", action="store_true", help="do not compare the result with the legacy network")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
+    depth = parser.add_argument_group("depth checkpoints")
+    depth.add_argument("--include-decoder", action="store_true", help="write the autoencoder, not the encoder alone")
+    depth.add_argument("--input-channels", type=int, metavar="N", help="channels that the file must have")
+    depth.add_argument("--latent-dim", type=int, metavar="N", help="embedding dimension that the file must have")
+    multimodal = parser.add_argument_group("multimodal checkpoints", "DIR_OR_ID is a folder or a Hub id")
+    multimodal.add_argument("--text-model", metavar="DIR_OR_ID", help="BERT's configuration and tokenizer")
+    multimodal.add_argument("--vision-model", metavar="DIR_OR_ID", help="ViT's configuration and image processor")
+    multimodal.add_argument("--tokenizer", metavar="DIR_OR_ID", help="a tokenizer, or BERT's vocab.txt")
+    multimodal.add_argument("--allow-no-tokenizer", action="store_true", help="write a repo that cannot read texts yet")
+    multimodal.add_argument("--depth-encoder", metavar="REPO", help="a depth semantic encoder to add as depth tower")
+    multimodal.add_argument("--with-training-state", action="store_true", help="write the optimizer's state too")
+    again = parser.add_argument_group("checking again")
+    again.add_argument("--verify", metavar="REPO", help="check a converted repo again")
+    again.add_argument("--against", type=Path, metavar="CHECKPOINT", help="with --verify: the legacy file")
+    args = parser.parse_args(argv)
+    if (args.checkpoint is None) == (args.verify is None):
+        parser.error("give either a CHECKPOINT to convert or --verify REPO")
+    if args.against and not args.verify:
+        parser.error("--against goes with --verify")
+    return args
+
+
+def _options(kind: type[Options], args: Namespace) -> Options:
+    return kind(**{field.name: getattr(args, field.name) for field in dataclasses.fields(kind)})
+
+
+def _recognise(
+    checkpoint: Path, layout: str, depth: DepthOptions | None, multimodal: MultimodalOptions | None
+) -> Conversion:
+    if layout not in LAYOUTS and is_multimodal(read_checkpoint(checkpoint)):
+        _refuse(depth, f"{checkpoint}: a multimodal checkpoint")
+        return MultimodalConversion(checkpoint, multimodal or MultimodalOptions())
+    if layout == MULTIMODAL:
+        raise CheckpointError(f"{checkpoint}: its layout is not {layout} (leave --layout out, or correct it)")
+    source = read_depth_checkpoint(checkpoint, layout)
+    _refuse(multimodal, f"{checkpoint}: a depth checkpoint")
+    return DepthConversion(source, depth or DepthOptions())
+
+
+def _refuse(options: DepthOptions | MultimodalOptions | None, found: str) -> None:
+    """Refuse options that are for the other layout."""
+    for field in dataclasses.fields(options) if options else ():
+        if getattr(options, field.name) != field.default:
+            raise CheckpointError(f"{found}; leave --{field.name.replace('_', '-')} out")
+
+
+def _print_report(checkpoint: Path, output: Path, report: dict[str, Any]) -> None:
+    print(f"{checkpoint}: {report['source']['wrapping']}, {report['source']['layout']}")
     print(f"{report['parameters']['total']:,} parameters in {report['dtype']} → {output}")
     _print_verification(report["verification"])
+    if report["source"]["layout"] == MULTIMODAL:
+        _print_multimodal(report)
     stated = report["source"]["metadata"].get("config")
     if isinstance(stated, dict) and "height_range" in stated:
         print(
@@ -188,87 +174,37 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f'load it: AutoModel.from_pretrained("{output}")')
 
 
-def _check_arguments(
-    source: LegacyDepthCheckpoint, include_decoder: bool, input_channels: int | None, latent_dim: int | None
-) -> None:
-    for option, stated, found in (
-        ("--input-channels", input_channels, source.config.num_channels),
-        ("--latent-dim", latent_dim, source.config.hidden_size),
-    ):
-        if stated not in (None, found):
-            raise CheckpointError(f"{source.path}: the file says {found}, not {option} {stated}; leave the option out")
-    if include_decoder and source.layout != AUTOENCODER:
-        raise CheckpointError(f"{source.path}: holds no decoder; leave --include-decoder out")
-
-
-def _common_dtype(tensors: dict[str, Tensor]) -> str:
-    found = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values() if tensor.is_floating_point()}
-    return found.pop() if len(found) == 1 and found <= set(DTYPES) else "float32"
-
-
-def _cast(tensors: dict[str, Tensor], dtype: str) -> dict[str, Tensor]:
-    """Floating-point tensors in another precision; those that have it already stay mapped from their file."""
-    target = getattr(torch, dtype)
-    cast = {name: t.to(target) if t.is_floating_point() else t.to(torch.int64) for name, t in tensors.items()}
-    for name, tensor in cast.items():
-        if tensor.dtype != tensors[name].dtype and not tensor.isfinite().all():
-            raise LayoutError(f"{name} does not fit into {dtype}; choose bfloat16 or float32")
-    return cast
-
-
-def _write_model(
-    repo: Path, source: LegacyDepthCheckpoint, tensors: dict[str, Tensor], include_decoder: bool
-) -> PreTrainedModel:
-    with torch.device("meta"):
-        model = DepthAutoencoderModel(source.config) if include_decoder else DepthSemanticEncoderModel(source.config)
-    state_dict = {_target(name, include_decoder): tensor.contiguous() for name, tensor in tensors.items()}
-    model.load_state_dict(state_dict, assign=True)
-    model.processor = DepthImageProcessor(size=source.config.image_size, num_channels=source.config.num_channels)
-    model.save_pretrained(repo)
-    return model
-
-
-def _target(name: str, include_decoder: bool) -> str:
-    """The name of a tensor in the repo."""
-    return name if include_decoder else name.removeprefix("encoder.")
-
-
-def _rounding(source: LegacyDepthCheckpoint, before: dict[str, Tensor], after: dict[str, Tensor]) -> dict[str, float]:
-    """What storing the weights in another precision does to the embeddings."""
-    maps = verification_maps(source.config.num_channels, source.config.image_size)
-    with torch.inference_mode():
-        expected, actual = functional_depth.encode(before, maps), functional_depth.encode(after, maps)
-    return compare(expected, actual) | {"least_cosine": torch.cosine_similarity(expected, actual).min().item()}
-
-
-def _describe(source: LegacyDepthCheckpoint) -> dict[str, Any]:
-    return {
-        "name": plain(source.path.name),
-        "size": source.path.stat().st_size,
-        "layout": source.layout,
-        "wrapping": source.wrapping,
-        "metadata": plain(source.metadata),
-    }
+def _print_multimodal(report: dict[str, Any]) -> None:
+    if report["dropped"]:
+        print(f"dropped: {', '.join(report['dropped'])} (nothing uses them)")
+    if report["training_state"]:
+        state = report["training_state"]
+        print(f"training state: epoch {state['epoch']}, step {state['global_step']}, AdamW's moments")
+    for option, part in (("--text-model", "text_config"), ("--vision-model", "vision_config")):
+        if report["parts"][part] is None:
+            heads = report["attention_heads"][part]
+            print(f"note: {part}: {heads} attention heads of 64 channels assumed, no shape tells them; {option} does")
+    for name in report["untrained"]:
+        print(f"warning: {name} is untrained: depth embeddings mean nothing until it is trained")
+    if report["parts"]["tokenizer"] is None:
+        print("warning: there is no tokenizer: set model.processor.tokenizer before texts are embedded")
 
 
 def _print_verification(verification: dict[str, Any] | None) -> None:
     if verification is None:
         print("not verified (--no-verify)")
         return
-    for name in ("embeddings", "reconstruction"):
-        if name in verification:
-            result = verification[name]
-            print(
-                f"verified: {name} differ by {result['relative_difference']:.1e} relative"
-                f" ({result['largest_difference']:.1e} of {result['largest_magnitude']:.3g}; at most"
-                f" {verification['tolerance']:.0e} allowed)"
-            )
+    measure = verification["measure"]
+    for name in (name for name in _OUTPUTS if name in verification):
+        result, limit = verification[name], f"at most {verification['tolerance']:.0e} allowed"
+        if measure != ABSOLUTE:
+            limit = f"{result['largest_difference']:.1e} of {result['largest_magnitude']:.3g}; {limit}"
+        print(f"verified: {name} differ by {result[measure]:.1e}{MEASURES[measure]} ({limit})")
     if "rounding" in verification:
-        rounding = verification["rounding"]
-        print(
-            f"rounding to {rounding['to']}: cosine of the embeddings at least"
-            f" {rounding['embeddings']['least_cosine']:.6f}"
-        )
+        rounding = dict(verification["rounding"])
+        target = rounding.pop("to")
+        for name, result in rounding.items():
+            print(f"rounding to {target}: cosine of the {name} at least {result['least_cosine']:.6f}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""Turn a repo back into a legacy .pth file, with equal tensors.
+"""Turn a repo back into a legacy .pth or .pt file, with equal tensors.
 
     python conversion/export_legacy.py depth-semantic-encoder encoder.pth
     python conversion/export_legacy.py depth-autoencoder best_model.pth --autoencoder
+    python conversion/export_legacy.py multimodal-encoder checkpoint.pt
 
-Without an option it writes the extracted-encoder dictionary; with --autoencoder, from a repo that has the decoder, the
-training-checkpoint dictionary. What a repo does not hold (optimizer and scheduler states) is left out.
+From a depth repo it writes the extracted-encoder dictionary, or with --autoencoder, where the repo has the decoder, the
+training-checkpoint dictionary; from a multimodal repo the training checkpoint, with the optimizer's state where the
+repo has it. What a repo does not hold (scheduler states, unused poolers) is left out.
 """
 
 import sys
@@ -16,47 +18,60 @@ import torch
 from torch import Tensor
 from transformers.utils import logging
 
-from hf_encoders import DepthSemanticEncoderConfig
+from export_multimodal import multimodal_checkpoint
+from hf_encoders import DepthSemanticEncoderConfig, MultimodalEncoderConfig
 from hf_encoders.command_line import OneLineArgumentParser, run
 from hf_encoders.legacy.depth_layouts import MODEL_TYPE
 from hf_encoders.outputs import new_file
-from report import REPORT_NAME, read_report
+from report import known_metadata
 from repos import read_repo, repo_folder
 
 
-def export(repo: str, output: Path, *, autoencoder: bool = False, overwrite: bool = False) -> None:
+def export(repo: str, output: Path, *, autoencoder: bool = False, overwrite: bool = False) -> list[str]:
     """Write a legacy file from a repo.
 
     Args:
         repo: a folder or a Hub id, from the converter or from `save_pretrained`.
         output: the file to write.
-        autoencoder: write the whole network as a training checkpoint, not the encoder alone.
+        autoencoder: write the whole depth network as a training checkpoint, not the encoder alone.
         overwrite: replace an existing file.
 
+    Returns:
+        What a person should know of the file, a sentence each.
+
     Raises:
-        ValueError: if the repo holds no depth model, or no decoder where one is asked for.
+        ValueError: if the repo holds no depth or multimodal model, or no decoder where one is asked for.
         OSError: if the output exists already or cannot be written.
     """
     folder = repo_folder(repo)
     config, tensors = read_repo(folder)
+    multimodal = isinstance(config, MultimodalEncoderConfig)
     if autoencoder and not any(name.startswith("decoder.") for name in tensors):
-        raise ValueError(f"{repo}: has no decoder; leave --autoencoder out, or convert with --include-decoder")
-    content = _training_checkpoint(folder, config, tensors) if autoencoder else _extracted(repo, config, tensors)
+        hint = "leave --autoencoder out" + ("" if multimodal else ", or convert with --include-decoder")
+        raise ValueError(f"{repo}: has no decoder; {hint}")
+    notes: list[str] = []
+    if multimodal:
+        content, notes = multimodal_checkpoint(folder, tensors)
+    elif autoencoder:
+        content = _training_checkpoint(folder, config, tensors)
+    else:
+        content = _extracted(repo, config, tensors)
     with new_file(output, overwrite) as partial, partial.open("wb") as file:
         torch.save(content, file)
+    return notes
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line."""
     parser = OneLineArgumentParser(prog="export_legacy.py", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("repo", help="folder or Hub id")
-    parser.add_argument("output", type=Path, help="the .pth file to write")
-    parser.add_argument("--autoencoder", action="store_true", help="write the training-checkpoint dictionary")
+    parser.add_argument("output", type=Path, help="the .pth or .pt file to write")
+    parser.add_argument("--autoencoder", action="store_true", help="write a depth training checkpoint")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
     args = parser.parse_args(argv)
     logging.set_verbosity_error()
-    export(args.repo, args.output, autoencoder=args.autoencoder, overwrite=args.overwrite)
-    print(f"{args.repo} → {args.output}")
+    notes = export(args.repo, args.output, autoencoder=args.autoencoder, overwrite=args.overwrite)
+    print(f"{args.repo} → {args.output}", *notes, sep="\n")
 
 
 def _extracted(repo: str, config: DepthSemanticEncoderConfig, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -82,8 +97,7 @@ def _extracted(repo: str, config: DepthSemanticEncoderConfig, tensors: Mapping[s
 def _training_checkpoint(
     folder: Path, config: DepthSemanticEncoderConfig, tensors: Mapping[str, Tensor]
 ) -> dict[str, Any]:
-    # What the source said of its training, where the repo was converted and still has the report.
-    known = read_report(folder)["source"]["metadata"] if (folder / REPORT_NAME).is_file() else {}
+    known = known_metadata(folder)
     sizes = {
         "image_size": config.image_size,
         "latent_dim": config.hidden_size,

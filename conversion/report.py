@@ -12,8 +12,13 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 
 REPORT_NAME = "conversion_report.json"
-_TEMPLATE = Path(__file__).parent.parent / "model_cards" / "depth_semantic_encoder_template.md"
+_TEMPLATES = Path(__file__).parent.parent / "model_cards"
 _LARGEST_ARRAY = 1000  # numbers; what is larger is no figure of a training run
+# Kind of card → what the Hub finds it by.
+_CARDS = {
+    "depth_semantic_encoder": ("image-feature-extraction", ["depth", "feature-extraction", "image-similarity"]),
+    "multimodal_encoder": ("zero-shot-image-classification", ["clip", "feature-extraction", "multimodal"]),
+}
 _LIBRARIES = ("torch", "transformers", "safetensors", "huggingface_hub", "numpy")
 
 
@@ -53,6 +58,11 @@ def plain(value: Any) -> Any:
     return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def file_name(source: str) -> str:
+    """How a report names a source: a Hub id as it is, a file or folder without its place on this machine."""
+    return plain(Path(source).resolve().name if Path(source).exists() else source)
+
+
 def write_report(repo: Path, report: Mapping[str, Any]) -> None:
     """Write conversion_report.json."""
     (repo / REPORT_NAME).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -76,12 +86,15 @@ def read_report(repo: Path) -> dict[str, Any]:
     return report
 
 
-def write_card(repo: Path, name: str, report: Mapping[str, Any]) -> None:
-    """Write README.md from the report."""
-    data = ModelCardData(
-        library_name="transformers",
-        pipeline_tag="image-feature-extraction",
-        tags=["depth", "feature-extraction", "image-similarity", "converted"],
-    )
-    card = ModelCard.from_template(data, template_path=str(_TEMPLATE), name=name, report=report)
+def known_metadata(repo: Path) -> dict[str, Any]:
+    """What the source said of its training, where the repo was converted and still has the report."""
+    return read_report(repo)["source"]["metadata"] if (repo / REPORT_NAME).is_file() else {}
+
+
+def write_card(repo: Path, kind: str, name: str, report: Mapping[str, Any]) -> None:
+    """Write README.md from the report; `kind` names the template."""
+    pipeline_tag, tags = _CARDS[kind]
+    data = ModelCardData(library_name="transformers", pipeline_tag=pipeline_tag, tags=[*tags, "converted"])
+    template = str(_TEMPLATES / f"{kind}_template.md")
+    card = ModelCard.from_template(data, template_path=template, name=name, report=report)
     card.save(repo / "README.md")

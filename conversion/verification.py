@@ -1,4 +1,4 @@
-"""Proves that a repo computes what its legacy checkpoint computes."""
+"""Proves that a depth repo computes what its legacy checkpoint computes."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,13 +6,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig, AutoModel, PreTrainedConfig
 
 import functional_depth
 from hf_encoders import DepthAutoencoderModel
 
 TOLERANCE = 1e-4  # largest difference, relative to the largest magnitude
-_SEED = 0
+AGAINST = "functional forward over the legacy tensors, float32, CPU"
+# What a difference can be measured by, and how it is said.
+RELATIVE, ABSOLUTE = "relative_difference", "largest_difference"
+MEASURES = {RELATIVE: " relative", ABSOLUTE: ""}
+SEED = 0
 
 
 class VerificationError(ValueError):
@@ -21,7 +25,7 @@ class VerificationError(ValueError):
 
 def verification_maps(num_channels: int, size: int) -> Tensor:
     """Four fixed maps [4, C, size, size] in [-1, 1]: noise, a slope, smooth hills and a constant."""
-    generator = torch.Generator().manual_seed(_SEED)
+    generator = torch.Generator().manual_seed(SEED)
     noise = torch.rand(num_channels, size, size, generator=generator) * 2 - 1
     line = torch.linspace(-1, 1, size)
     slope = line.expand(num_channels, size, size)
@@ -29,40 +33,63 @@ def verification_maps(num_channels: int, size: int) -> Tensor:
     return torch.stack([noise, slope, hills, torch.full_like(noise, 0.25)])
 
 
-def verify(repo: Path, tensors: Mapping[str, Tensor], tolerance: float = TOLERANCE) -> dict[str, Any]:
-    """Run the tensors through the functional forward and the repo through AutoModel, on the same maps, in float32.
+def depth_outputs(config: PreTrainedConfig, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What the legacy network gives for the verification's maps.
+
+    Args:
+        config: of the depth encoder or autoencoder.
+        tensors: by canonical name (`encoder.`, and `decoder.` where it is compared too), in any precision.
+    """
+    maps = verification_maps(config.num_channels, config.image_size)
+    with torch.inference_mode():
+        outputs = {"embeddings": functional_depth.encode(tensors, maps)}
+        if any(name.startswith("decoder.") for name in tensors):
+            outputs["reconstruction"] = functional_depth.decode(tensors, outputs["embeddings"])
+    return outputs
+
+
+def verify_depth(repo: Path, expected: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Run the verification's maps through the repo, loaded with AutoModel, in float32.
 
     Args:
         repo: a folder with a depth encoder or autoencoder.
-        tensors: the legacy tensors by canonical name (`encoder.`, `decoder.`), in the precision of the repo.
-        tolerance: the largest difference that passes, relative to the largest magnitude.
+        expected: what the legacy network gives over the tensors in the precision of the repo, see `depth_outputs`.
 
     Returns:
         What was compared and the largest differences, for the report.
 
     Raises:
-        VerificationError: if a difference is larger, or not a number.
+        VerificationError: if a difference is too large, or not a number.
     """
     config = AutoConfig.from_pretrained(repo)
     maps = verification_maps(config.num_channels, config.image_size)
-    result: dict[str, Any] = {
-        "inputs": {"maps": ["noise", "slope", "hills", "constant"], "shape": list(maps.shape), "seed": _SEED},
-        "against": "functional forward over the legacy tensors, float32, CPU",
-        "tolerance": tolerance,
-    }
     with torch.inference_mode():
-        expected = {"embeddings": functional_depth.encode(tensors, maps)}
         actual = {"embeddings": AutoModel.from_pretrained(repo, dtype=torch.float32)(maps).pooler_output}
-        if DepthAutoencoderModel.__name__ in (config.architectures or []):
+        if "reconstruction" in expected:
             autoencoder = DepthAutoencoderModel.from_pretrained(repo, dtype=torch.float32)
-            expected["reconstruction"] = functional_depth.decode(tensors, expected["embeddings"])
             actual["reconstruction"] = autoencoder(maps).reconstruction
+    inputs = {"maps": ["noise", "slope", "hills", "constant"], "shape": list(maps.shape), "seed": SEED}
+    return {"inputs": inputs, "against": AGAINST} | judge(repo, expected, actual, TOLERANCE, RELATIVE)
+
+
+def judge(
+    repo: Path, expected: Mapping[str, Tensor], actual: Mapping[str, Tensor], tolerance: float, measure: str
+) -> dict[str, Any]:
+    """Compare outputs by name; `measure` is the figure of `compare` that `tolerance` limits.
+
+    Returns:
+        The figures of each output, and the limit.
+
+    Raises:
+        VerificationError: if a difference is larger, or not a number.
+    """
+    result: dict[str, Any] = {"tolerance": tolerance, "measure": measure}
     for name in expected:
         result[name] = compare(expected[name], actual[name])
-        difference = result[name]["relative_difference"]
+        difference = result[name][measure]
         if not difference <= tolerance:  # NaN fails too
             raise VerificationError(
-                f"{repo}: the {name} differ from the legacy network's by {difference:.1e} relative, more than"
+                f"{repo}: the {name} differ from the legacy network's by {difference:.1e}{MEASURES[measure]}, more than"
                 f" {tolerance:.0e}; this is a fault of the conversion, please report it"
             )
     return result

@@ -137,12 +137,6 @@ class MultimodalEncoderModel(FreezingMixin, MultimodalEncodingMixin, PreTrainedM
             OSError, ValueError: if a tower cannot be loaded, or is not whole.
         """
         towers = {"text_encoder": load_tower(text), "visual_encoder": load_tower(vision)}
-        if depth is not None:
-            towers["depth_encoder"] = load_tower(depth)
-            if not isinstance(towers["depth_encoder"], DepthSemanticEncoderModel):
-                raise ValueError(f"{depth}: no depth semantic encoder, expected one as the depth tower")
-            config["depth_config"] = towers["depth_encoder"].config
-            depth_processor = depth_processor or towers["depth_encoder"].processor
         model = cls(
             MultimodalEncoderConfig(
                 text_config=towers["text_encoder"].config, vision_config=towers["visual_encoder"].config, **config
@@ -153,9 +147,31 @@ class MultimodalEncoderModel(FreezingMixin, MultimodalEncodingMixin, PreTrainedM
         model.processor = MultimodalEncoderProcessor(
             image_processor=image_processor or load_processor(AutoImageProcessor, vision),
             tokenizer=tokenizer or load_processor(AutoTokenizer, text),
-            depth_image_processor=depth_processor,
         )
+        if depth is not None:
+            model.add_depth_tower(depth, depth_processor)
         return model.eval()
+
+    def add_depth_tower(
+        self, depth: str | os.PathLike[str] | DepthSemanticEncoderModel, depth_processor: Any = None
+    ) -> None:
+        """Give the model a depth tower, or another one, with a new projection that wants training.
+
+        Args:
+            depth: Hub id, folder or model of a depth semantic encoder; a model is copied.
+            depth_processor: by default what lies beside the tower.
+
+        Raises:
+            OSError, ValueError: if it cannot be loaded, is not whole, or is another model.
+        """
+        tower = load_tower(depth)
+        if not isinstance(tower, DepthSemanticEncoderModel):
+            raise ValueError(f"{depth}: no depth semantic encoder, expected one as the depth tower")
+        self.config.depth_config = tower.config
+        self.depth_encoder = tower.to(self.device, self.dtype)
+        self.depth_projection = nn.Linear(tower.config.hidden_size, self.config.projection_dim).to(self.device, self.dtype)
+        self._init_weights(self.depth_projection)
+        self.processor.depth_image_processor = depth_processor or tower.processor
 
     def get_input_embeddings(self) -> nn.Module:
         """The text tower's."""
@@ -282,6 +298,11 @@ class MultimodalEncoderModel(FreezingMixin, MultimodalEncodingMixin, PreTrainedM
     def clamped_temperature(self) -> Tensor:
         """What similarities are divided by: the temperature, at least 0.01."""
         return self.temperature.clamp(min=_LEAST_TEMPERATURE)
+
+    @torch.no_grad()
+    def clamp_temperature(self) -> None:
+        """Lift a temperature that training brought below 0.01, where it would get no gradient; for after each step."""
+        self.temperature.clamp_(min=_LEAST_TEMPERATURE)
 
     def similarity(self, a: Any, b: Any) -> Tensor:
         """Cosine similarities [N, M] of embeddings [N, D] and [M, D], tensors or arrays."""

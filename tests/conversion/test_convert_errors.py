@@ -76,7 +76,7 @@ BAD_FILES = {
     "payload, pickled": (lambda: pickle.dumps({"a": MakesAFile()}), "posix.mkdir, which could run code"),
     "payload, beside good weights": (lambda: saved({**tiny_state(), "x": MakesAFile()}), "posix.mkdir"),
     "ResNet": (lambda: saved({"conv1.weight": torch.ones(1)}), "layout is depth-encoder (0 of"),
-    "multimodal": (lambda: saved({"text_encoder.x": torch.ones(1)}), "a multimodal (BERT + ViT) checkpoint"),
+    "multimodal": (lambda: saved({"text_encoder.x": torch.ones(1)}), "not a whole legacy multimodal encoder (0 of"),
     "no state dict": (lambda: saved({"epoch": 1}), "holds no state dict; at its top are 'epoch'"),
     "missing key": (lambda: changed(WEIGHT, lambda t: None), f"missing '{WEIGHT}'"),
     "extra key": (lambda: saved(tiny_state() | {"encoder.x": torch.ones(1)}), "unexpected 'encoder.x'"),

@@ -6,12 +6,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-import convert_ckpt
 import functional_depth
 import verification
 from conftest import SMALL_CHECKPOINT
+from convert_depth import DepthConversion
 from hf_encoders.models import modeling_depth_semantic_encoder as modeling
 from legacy_files import convert, refusal, tiny_state, tree, write_legacy
+from report import weight_digests
 
 BIAS = "encoder.fc.6.bias"
 
@@ -27,14 +28,15 @@ def repo(checkpoint):
     return checkpoint.with_name("best-hf")
 
 
+def change_on_the_way(monkeypatch, name, change):
+    write = DepthConversion.write
+    monkeypatch.setattr(
+        DepthConversion, "write", lambda c, r, tensors: write(c, r, {**tensors, name: change(tensors[name])})
+    )
+
+
 def break_a_tensor(monkeypatch):
-    write = convert_ckpt._write_model
-
-    def wrong(repo, source, tensors, include_decoder):
-        changed = {**tensors, "encoder.layer3.0.conv2.weight": tensors["encoder.layer3.0.conv2.weight"] * 1.01}
-        return write(repo, source, changed, include_decoder)
-
-    monkeypatch.setattr(convert_ckpt, "_write_model", wrong)
+    change_on_the_way(monkeypatch, "encoder.layer3.0.conv2.weight", lambda tensor: tensor * 1.01)
 
 
 def break_the_epsilon(monkeypatch):
@@ -82,12 +84,7 @@ def test_the_limit_is_one_in_ten_thousand(change, passes, checkpoint, monkeypatc
 
 
 def test_a_wrong_decoder_fails(checkpoint, monkeypatch):
-    write = convert_ckpt._write_model
-
-    def wrong(repo, source, tensors, include_decoder):
-        return write(repo, source, {**tensors, "decoder.final_conv.9.bias": torch.ones(1)}, include_decoder)
-
-    monkeypatch.setattr(convert_ckpt, "_write_model", wrong)
+    change_on_the_way(monkeypatch, "decoder.final_conv.9.bias", torch.ones_like)
     assert "the reconstruction differ" in refusal(checkpoint, "--include-decoder")
 
 
@@ -190,7 +187,7 @@ def test_an_encoder_file_is_not_the_source_of_an_autoencoder(checkpoint, tmp_pat
 
 def test_weights_changed_together_with_their_digest_are_found_by_the_source(repo, checkpoint):
     change_the_weights(repo)
-    change_json(repo / "conversion_report.json", weights_sha256=convert_ckpt.weight_digests(repo))
+    change_json(repo / "conversion_report.json", weights_sha256=weight_digests(repo))
     convert("--verify", repo)  # consistent in itself
     assert f"'{BIAS}' is not what" in refusal("--verify", repo, "--against", checkpoint)
 
@@ -198,7 +195,7 @@ def test_weights_changed_together_with_their_digest_are_found_by_the_source(repo
 def test_a_repo_that_lacks_tensors_is_refused(repo):
     tensors = load_file(repo / "model.safetensors")
     save_file({n: t for n, t in tensors.items() if "layer4" not in n}, repo / "model.safetensors")
-    change_json(repo / "conversion_report.json", weights_sha256=convert_ckpt.weight_digests(repo))
+    change_json(repo / "conversion_report.json", weights_sha256=weight_digests(repo))
     assert "lacks 24 of its tensors, 'encoder.layer4.0.conv1.weight' among them" in refusal("--verify", repo)
 
 

@@ -206,6 +206,8 @@ def test_temperature_stays_above_its_least(stored, used, tiny_multimodal):
     outputs = tiny_multimodal(input_ids=torch.tensor([[2, 10, 3]]), pixel_values=torch.zeros(1, 3, SIZE, SIZE))
     cosine = tiny_multimodal.similarity(outputs.text_embeds, outputs.image_embeds)
     torch.testing.assert_close(outputs.logits_per_text, cosine / used)
+    tiny_multimodal.clamp_temperature()
+    assert tiny_multimodal.temperature.item() == pytest.approx(used)
 
 
 def test_constant_temperature(tmp_path):

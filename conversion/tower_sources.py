@@ -1,0 +1,173 @@
+"""What belongs to a tower and is in no legacy checkpoint: its configuration, tokenizer and image processor.
+
+Sources are folders or Hub ids in the Hugging Face format; for the tokenizer also BERT's own vocab.txt. Nothing in them
+is executed.
+"""
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoTokenizer,
+    BertConfig,
+    BertTokenizer,
+    PreTrainedConfig,
+    ViTConfig,
+    ViTImageProcessorPil,
+)
+from transformers.utils import cached_file
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
+_IMAGE_PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
+
+
+class SourceError(ValueError):
+    """A source that cannot be used. The message is one line: which option, what is wrong, what to do."""
+
+
+def read_config(option: str, source: str, expected: type[PreTrainedConfig]) -> PreTrainedConfig:
+    """Read a tower's configuration.
+
+    Args:
+        option: the option that names the source, for errors.
+        source: a folder or a Hub id.
+        expected: BertConfig or ViTConfig.
+
+    Raises:
+        SourceError: if there is none, or it is another model's.
+    """
+    if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
+        raise SourceError(f"{option} {source}: has no config.json; give the folder of a whole model{_hint(expected)}")
+    config = _read(option, source, AutoConfig)
+    if not isinstance(config, expected):
+        raise SourceError(f"{option} {source}: a {config.model_type} model, expected {expected.model_type}")
+    config.name_or_path = ""  # a path of this machine says nothing to those who load the repo
+    config.dtype = None  # the repo's own counts
+    return config
+
+
+def has_tokenizer(source: str) -> bool:
+    """Whether a folder or Hub id has a tokenizer beside its model."""
+    return any(_has_file(source, name) for name in _TOKENIZER_FILES)
+
+
+def read_tokenizer(option: str, source: str, config: BertConfig) -> Any:
+    """Read a tokenizer and fit its limit to the text tower.
+
+    Args:
+        option: the option that names the source, for errors.
+        source: a folder or a Hub id, or BERT's vocab.txt. A vocabulary alone is lower-cased as bert-base-uncased is,
+            unless a tokenizer_config.json beside it says otherwise.
+        config: of the text tower.
+
+    Raises:
+        SourceError: if there is none, or the tower cannot embed its tokens.
+    """
+    path = Path(source)
+    if path.is_file():
+        tokenizer = _from_vocabulary_file(option, path)
+    elif (path / "vocab.txt").is_file() and not (path / "tokenizer.json").is_file():
+        tokenizer = _from_vocabulary(option, path / "vocab.txt", path)
+    elif path.is_dir() and not has_tokenizer(source):
+        raise SourceError(f"{option} {source}: has no tokenizer ({', '.join(_TOKENIZER_FILES)})")
+    else:
+        tokenizer = _read(option, source, AutoTokenizer)
+    vocabulary = tokenizer.get_vocab()
+    if len(vocabulary) <= len(tokenizer.all_special_tokens):
+        raise SourceError(f"{option} {source}: has no vocabulary; give a folder with tokenizer.json or vocab.txt")
+    largest = max(vocabulary.values()) + 1
+    if largest > config.vocab_size:
+        raise SourceError(
+            f"{option} {source}: has {largest} tokens, and the checkpoint embeds {config.vocab_size}; give the"
+            " tokenizer that it was trained with"
+        )
+    if tokenizer.pad_token is None:
+        raise SourceError(f"{option} {source}: has no padding token, without which texts make no batch")
+    tokenizer.model_max_length = min(tokenizer.model_max_length, config.max_position_embeddings)
+    return tokenizer
+
+
+def read_image_processor(option: str, source: str | None, config: ViTConfig) -> tuple[Any, bool]:
+    """Read an image processor, or make the default one of ViT.
+
+    Args:
+        option: the option that names the source, for errors.
+        source: a folder or a Hub id, or None.
+        config: of the image tower.
+
+    Returns:
+        The processor, and whether it came from the source.
+
+    Raises:
+        SourceError: if it gives images of another size than the tower takes.
+    """
+    found = source is not None and any(_has_file(source, name) for name in _IMAGE_PROCESSOR_FILES)
+    if not found:
+        half = [0.5] * config.num_channels
+        size = {"height": config.image_size, "width": config.image_size}
+        return ViTImageProcessorPil(size=size, image_mean=half, image_std=half), False
+    processor = _read(option, str(source), AutoImageProcessor)
+    try:
+        given = list(processor(Image.new("RGB", (40, 30)), return_tensors="pt")["pixel_values"].shape)
+    except Exception as error:
+        raise SourceError(f"{option} {source}: its image processor fails ({_one_line(error)})") from error
+    expected = [1, config.num_channels, config.image_size, config.image_size]
+    if given != expected:
+        raise SourceError(f"{option} {source}: its image processor gives {given}, the checkpoint expects {expected}")
+    return processor, True
+
+
+def _from_vocabulary(option: str, file: Path, folder: Path) -> Any:
+    """BERT's tokenizer from a vocabulary and what lies beside it in the folder."""
+    try:
+        tokens = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceError(f"{option} {file}: no BERT vocabulary, a text file with one token a line ({error})") from None
+    try:
+        tokenizer = BertTokenizer.from_pretrained(folder)
+    except Exception as error:  # the Rust library raises its own
+        raise SourceError(f"{option} {file}: no BERT vocabulary ({_one_line(error)})") from error
+    tokenizer.name_or_path = ""
+    needed = (tokenizer.cls_token, tokenizer.sep_token, tokenizer.pad_token, tokenizer.unk_token)
+    missing = [token for token in needed if token not in tokens]
+    if missing:
+        raise SourceError(f"{option} {file}: no BERT vocabulary, it has no {missing[0]} among {len(tokens)} lines")
+    return tokenizer
+
+
+def _from_vocabulary_file(option: str, file: Path) -> Any:
+    """Transformers reads a vocabulary from a folder only, and prefers other files that lie there."""
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(file, Path(folder) / "vocab.txt")
+        settings = file.with_name("tokenizer_config.json")
+        if settings.is_file():
+            shutil.copy(settings, folder)
+        return _from_vocabulary(option, file, Path(folder))
+
+
+def _read(option: str, source: str, auto_class: Any) -> Any:
+    try:
+        return auto_class.from_pretrained(source, trust_remote_code=False)
+    except Exception as error:  # whatever a stranger's files make of it
+        raise SourceError(f"{option} {source}: cannot be read ({_one_line(error)})") from error
+
+
+def _has_file(source: str, name: str) -> bool:
+    """Whether a folder or Hub id has a file; false as well if the source does not exist."""
+    try:
+        return cached_file(source, name, _raise_exceptions_for_missing_entries=False) is not None
+    except (OSError, ValueError):
+        return False
+
+
+def _hint(expected: type[PreTrainedConfig]) -> str:
+    return ", or its tokenizer alone with --tokenizer" if expected is BertConfig else ""
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
