@@ -266,7 +266,7 @@ def test_a_picture_above_pillows_limit(tmp_path):
         read_image(tmp_path / "huge.png", "huge.png")
 
 
-@pytest.mark.parametrize("item", [None, 3, 2.5, True, ["a.png"], object(), {}, {"bytes": None, "path": None}], ids=str)
+@pytest.mark.parametrize("item", [None, 3, 2.5, True, ["a.png"], object(), {}, {"bytes": None, "path": None}])
 def test_other_types(item):
     with pytest.raises(TypeError, match=r"^image\\n3: a \w+.*, expected a path, a PIL image, an array"):
         read_image(item, "image\n3")
