@@ -23,6 +23,8 @@ format: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/bench_conversion.py
+	$(BIN)/python benchmarks/bench_evaluation.py
+	$(BIN)/python benchmarks/bench_cached_loss.py
 
 clean:
 	rm -rf .venv demo-output

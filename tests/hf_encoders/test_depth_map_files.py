@@ -171,7 +171,7 @@ UNREADABLE = {
     "missing.png": (lambda path: None, "no such file"),
     "missing.npy": (lambda path: None, "no such file"),
     "missing.pt": (lambda path: None, "no such file"),
-    "folder.png": (lambda path: path.mkdir(), "not a readable depth map"),
+    "folder.png": (lambda path: path.mkdir(), "a folder, expected the file of a depth map"),
     "empty.png": (lambda path: path.touch(), "not a readable depth map"),
     "truncated.png": (truncated, "not a readable depth map"),
     "truncated.tif": (truncated, "not a readable depth map"),
