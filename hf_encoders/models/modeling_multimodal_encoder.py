@@ -169,7 +169,9 @@ class MultimodalEncoderModel(FreezingMixin, MultimodalEncodingMixin, PreTrainedM
             raise ValueError(f"{depth}: no depth semantic encoder, expected one as the depth tower")
         self.config.depth_config = tower.config
         self.depth_encoder = tower.to(self.device, self.dtype)
-        self.depth_projection = nn.Linear(tower.config.hidden_size, self.config.projection_dim).to(self.device, self.dtype)
+        self.depth_projection = nn.Linear(tower.config.hidden_size, self.config.projection_dim).to(
+            self.device, self.dtype
+        )
         self._init_weights(self.depth_projection)
         self.processor.depth_image_processor = depth_processor or tower.processor
 

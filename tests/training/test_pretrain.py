@@ -1,0 +1,225 @@
+"""The training script: killed and resumed, asked to stop, on two processes, on bad data; its result is a repo."""
+
+import json
+import math
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from datasets import Dataset
+from PIL import Image
+from safetensors.torch import load_file
+from transformers import AutoModel, AutoProcessor
+
+import pretrain
+from conftest import ROOT, SAMPLES
+from hf_encoders import MultimodalEncoderModel
+from legacy_files import refusal
+from training_runs import ENVIRONMENT, RECIPE, SCRIPT, command, run, write_recipe
+
+# Everything whose state must come back: accumulation, averages, crops, a schedule, workers.
+DEMANDING = {
+    "gradient_accumulation_steps": 2, "batch_size": 10, "ema_decay": 0.9, "image_scale": 0.6, "checkpoint_steps": 1,
+    "keep_last": 0, "num_workers": 1, "warmup_steps": 3,
+}  # fmt: skip
+
+
+def weights(output, file="model.safetensors"):
+    return load_file(output / file)
+
+
+def assert_equal_runs(one, other):
+    names = {path.name for path in (one / "checkpoints").iterdir()}
+    last = max(names, key=lambda name: int(name.rpartition("-")[2]))
+    for file in (
+        "model.safetensors",
+        f"checkpoints/{last}/model.safetensors",
+        f"checkpoints/{last}/averaged_model.safetensors",
+    ):
+        torch.testing.assert_close(weights(one, file), weights(other, file), rtol=0, atol=0)
+
+
+def wait_for(path, process):
+    end = time.monotonic() + 120
+    while not path.exists():
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    "data", [{}, {"streaming": True, "max_steps": 10, "shuffle_buffer": 30}], ids=["disk", "stream"]
+)
+def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(data, tmp_path):
+    recipe = write_recipe(tmp_path, **DEMANDING, **data)
+    run(recipe, tmp_path / "whole")
+    killed = subprocess.Popen(command(recipe, tmp_path / "killed"), env=ENVIRONMENT, stderr=subprocess.DEVNULL)
+    wait_for(tmp_path / "killed" / "checkpoints" / "checkpoint-3", killed)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert "resumed from" in run(recipe, tmp_path / "killed", resume_from_checkpoint="latest")
+    assert_equal_runs(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_a_run_that_is_asked_to_stop_says_how_to_go_on(tmp_path):
+    recipe = write_recipe(tmp_path, **DEMANDING, epochs=50)
+    process = subprocess.Popen(
+        command(recipe, tmp_path / "out"), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    wait_for(tmp_path / "out" / "checkpoints" / "checkpoint-2", process)
+    process.send_signal(signal.SIGTERM)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "--resume_from_checkpoint latest" in printed and "stopped after step" in printed
+    last = max((tmp_path / "out" / "checkpoints").iterdir(), key=lambda path: int(path.name.rpartition("-")[2]))
+    assert f"stopped after step {last.name.rpartition('-')[2]}" in printed
+
+
+def test_two_processes_make_the_steps_of_one(tmp_path):
+    options = {"learning_rate": 0.01, "lr_schedule": "constant", "max_steps": 2, "checkpoint_steps": 1, "keep_last": 0}
+    recipe = write_recipe(tmp_path, **options, freeze=["depth_encoder"])
+    text = recipe.read_text().replace(
+        "model_type: bert", "model_type: bert\n    hidden_dropout_prob: 0.0\n    attention_probs_dropout_prob: 0.0"
+    )
+    recipe.write_text(text.replace("  depth_config:", "  depth_config:\n    hidden_dropout_prob: 0.0"))
+    run(recipe, tmp_path / "one", batch_size=20)
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node=2",
+        "--master_port=0",
+        "--rdzv-backend=c10d",
+        "--rdzv-endpoint=localhost:0",
+    ]
+    words = command(recipe, tmp_path / "two", batch_size=10)[1:]
+    done = subprocess.run([*torchrun, *words], env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    one, two = (weights(tmp_path / name, "checkpoints/checkpoint-2/model.safetensors") for name in ("one", "two"))
+    for name, tensor in one.items():
+        if "k_proj.bias" not in name and "key.bias" not in name:  # no real gradient: AdamW amplifies its rounding
+            torch.testing.assert_close(two[name], tensor, rtol=0, atol=2e-5, msg=name)
+
+
+@pytest.fixture
+def trainer_options(tmp_path):
+    """Arguments for a run in this process."""
+    return lambda **changes: [str(write_recipe(tmp_path, **changes)), "--output_dir", str(tmp_path / "out")]
+
+
+def test_a_new_run_leaves_an_old_one_alone(trainer_options):
+    pretrain.main(trainer_options(max_steps=1))
+    assert "holds the checkpoints of a run" in refusal(*trainer_options(max_steps=1), main=pretrain.main)
+
+
+def test_the_result_is_a_repo(trainer_options, tmp_path, capsys):
+    changes = {"dataset": [str(SAMPLES / "rooms")], "train_split": "validation", "validation_split": "validation"}
+    pretrain.main(trainer_options(**changes, epochs=1, report_to="tensorboard"))
+    model, info = AutoModel.from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert type(model) is MultimodalEncoderModel and not any(info.values())
+    assert AutoProcessor.from_pretrained(tmp_path / "out").tokenizer is not None
+    progress = json.loads((tmp_path / "out/checkpoints/checkpoint-5/progress.json").read_text())
+    assert progress["epoch"] == 1 and progress["best_step"] == 5 and progress["best"] is not None
+    assert re.search(r"retrieval/image_to_depth_recall@10 +\d\.\d{3}", capsys.readouterr().out)
+    assert list((tmp_path / "out" / "logs").rglob("events.out.tfevents*"))
+
+
+def test_training_learns(trainer_options, tmp_path):
+    colours = ["red", "orange", "green", "cyan", "blue", "purple", "gray", "brown"]
+    images = [Image.new("RGB", (32, 32), colour) for colour in colours]
+    Dataset.from_dict({"image": images, "caption": [f"a {colour} wall" for colour in colours]}).to_parquet(
+        tmp_path / "colours.parquet"
+    )
+    data = {"dataset": [str(tmp_path / "colours.parquet")], "depth_column": "", "batch_size": 8}
+    model_config = RECIPE["model_config"] | {"text_pooling": "mean", "vision_pooling": "mean"}
+    pretrain.main(trainer_options(**data, model_config=model_config, epochs=60, learning_rate=0.01))
+    model = AutoModel.from_pretrained(tmp_path / "out")
+    texts = model.encode_text([f"a {colour} wall" for colour in colours])
+    found = model.similarity(texts, model.encode_image(images)).argmax(dim=1)
+    assert (found == torch.arange(8)).sum() >= 6
+
+
+def test_a_loss_that_is_no_number_stops_the_run(trainer_options, tmp_path, monkeypatch):
+    arguments = trainer_options(checkpoint_steps=1, max_steps=4)
+    trainer = pretrain.Trainer(*pretrain.parse(arguments, pretrain.KINDS, pretrain.DEFAULT_RECIPE, ""))
+    count = iter(range(10))
+    monkeypatch.setattr(
+        trainer.plain_model, "get_text_features", _failing(trainer.plain_model.get_text_features, count, at=2)
+    )
+    with pytest.raises(pretrain.TrainingError, match=r"step 3: the loss is nan, with rows \[.*\].*last checkpoint in"):
+        trainer.train()
+    checkpoints = sorted(path.name for path in (tmp_path / "out" / "checkpoints").iterdir())
+    assert checkpoints == ["checkpoint-1", "checkpoint-2"]
+    assert all(
+        tensor.isfinite().all()
+        for tensor in weights(tmp_path / "out", "checkpoints/checkpoint-2/model.safetensors").values()
+    )
+
+
+def _failing(function, count, at):
+    def features(*args, **kwargs):
+        outputs = function(*args, **kwargs)
+        if next(count) == at:
+            outputs.pooler_output = outputs.pooler_output * math.nan
+        return outputs
+
+    return features
+
+
+@pytest.mark.parametrize("allowed", [2, 1])
+def test_unreadable_rows_are_skipped_and_counted(allowed, trainer_options, tmp_path):
+    rows = Dataset.from_parquet(str(SAMPLES / "rooms" / "validation.parquet")).select(range(60)).to_list()
+    for index in (7, 30):
+        rows[index]["image"]["bytes"] = rows[index]["image"]["bytes"][:900]
+    Dataset.from_list(rows).to_parquet(tmp_path / "bad.parquet")
+    arguments = trainer_options(dataset=[str(tmp_path / "bad.parquet")], epochs=1, max_bad_samples=allowed)
+    if allowed == 2:
+        pretrain.main(arguments)
+        progress = json.loads((tmp_path / "out/checkpoints/checkpoint-3/progress.json").read_text())
+        assert sorted(text.partition(":")[0] for text in progress["bad_samples"]) == ["row 30", "row 7"]
+    else:
+        with pytest.raises(pretrain.TrainingError, match="2 rows cannot be read, more than --max_bad_samples: row"):
+            pretrain.main(arguments)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dataset": []}, "no data: give --dataset"),
+        ({"dataset": ["/no/folder"]}, "/no/folder: cannot be loaded"),
+        ({"text_column": "title"}, "no column 'title'; it has image, depth, caption"),
+        ({"batch_size": 500}, "fewer rows than a batch"),
+        ({"tokenizer": ""}, "needs a --tokenizer"),
+        ({"init_from": "x"}, "give one of --init_from"),
+        ({"freeze": ["vision"]}, "no module 'vision'"),
+        ({"learning_rat": 1}, "there is no option learning_rat"),
+        ({"resume_from_checkpoint": "latest"}, "no checkpoint there yet"),
+    ],
+)
+def test_bad_options_take_one_line(changes, message, trainer_options):
+    assert message in refusal(*trainer_options(**changes), main=pretrain.main)
+
+
+def test_flags_overrule_the_recipe(trainer_options):
+    arguments = [*trainer_options(seed=3), "--learning_rate", "3e-4", "--pair_weights", '{"text-depth": 2}']
+    data, model, loss, options = pretrain.parse(arguments, pretrain.KINDS, pretrain.DEFAULT_RECIPE, "")
+    assert (options.seed, options.learning_rate, loss.pair_weights) == (3, 3e-4, {"text-depth": 2})
+    assert data.depth_column == "depth" and model.model_config["projection_dim"] == 8
+
+
+def test_the_literal_line_works(tmp_path):
+    """`accelerate launch training/pretrain.py`, cut short."""
+    words = [sys.executable, "-m", "accelerate.commands.launch", "training/pretrain.py", "--max_steps", "1"]
+    words += ["--output_dir", str(tmp_path / "out"), "--validation_split", "", "--report_to", "none"]
+    subprocess.run(words, cwd=ROOT, env=ENVIRONMENT, check=True, capture_output=True)
+    assert AutoModel.from_pretrained(tmp_path / "out").config.depth_config is not None
+
+
+def test_the_script_has_its_help():
+    printed = subprocess.run(
+        [sys.executable, SCRIPT, "--help"], capture_output=True, text=True, check=True, env=ENVIRONMENT
+    ).stdout
+    assert "--resume_from_checkpoint" in printed

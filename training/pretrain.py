@@ -1,0 +1,291 @@
+"""Train a multimodal encoder: texts, images and depth maps into one space, by a contrastive loss.
+
+    accelerate launch training/pretrain.py                                    # the sample recipe, on the bundled data
+    accelerate launch training/pretrain.py recipe.yaml --learning_rate 1e-4   # a recipe, with flags on top
+    torchrun --nproc_per_node 8 training/pretrain.py training/recipes/lit.yaml
+    accelerate launch training/pretrain.py recipe.yaml --resume_from_checkpoint latest
+
+A killed run that is resumed ends with the weights of one that was not. `--output_dir` becomes a repo that AutoModel
+loads; checkpoints and logs lie there too.
+"""
+
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator, DataLoaderConfiguration, skip_first_batches
+from accelerate.utils import DistributedDataParallelKwargs, broadcast, gather_object, set_seed
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+import checkpointing
+from arguments import DataArguments, LossArguments, ModelArguments, RunArguments, parse
+from building import build_model
+from checkpointing import Progress, StopRequest
+from data import Collate, SampleMaker, Samples, StreamedSamples, load_rows
+from embedded_rows import embed_rows
+from evaluation_tasks import retrieval
+from hf_encoders.command_line import run as run_command
+from hf_encoders.models.multimodal_towers import token_limit
+from legacy_state import has_legacy_state, load_legacy_state
+from optimization import make_optimizer, make_schedule
+from publishing import publish
+from steps import Step, make_loss
+
+KINDS = (DataArguments, ModelArguments, LossArguments, RunArguments)
+DEFAULT_RECIPE = Path(__file__).parent / "recipes" / "sample.yaml"
+
+
+class TrainingError(ValueError):
+    """A run that cannot go on; its last checkpoint is whole."""
+
+
+class Trainer:
+    """What a run is made of, and its loop."""
+
+    def __init__(self, data: DataArguments, model: ModelArguments, loss: LossArguments, run: RunArguments):
+        self.data, self.run = data, run
+        self.output_dir = Path(run.output_dir)
+        self.checkpoints = self.output_dir / "checkpoints"
+        self.accelerator = Accelerator(
+            cpu=not torch.accelerator.is_available(),  # said, or several processes would not find each other
+            mixed_precision=run.mixed_precision,
+            log_with=None if run.report_to == "none" else run.report_to,
+            project_dir=str(self.output_dir / "logs"),
+            # One schedule step a step, whatever the number of processes.
+            step_scheduler_with_optimizer=False,
+            dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=run.seed),
+            # A step may call the model twice, which broadcasts of BatchNorm's statistics in between would disturb.
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+        )
+        self.stop = StopRequest(self.accelerator)
+        set_seed(run.seed)
+        self.plain_model = build_model(model, loss, run.seed)
+        set_seed(run.seed, device_specific=True)  # dropout differs from process to process
+        self.loss = make_loss(loss).to(self.accelerator.device)
+        self.validation_rows = None
+        if data.validation_split:
+            self.validation_rows = load_rows(replace(data, streaming=False), data.validation_split)
+        loader = self._make_loader()
+        self.steps_per_epoch = (
+            len(loader) // self._world_size // run.gradient_accumulation_steps if not data.streaming else 0
+        )
+        self.total_steps = run.max_steps or self.steps_per_epoch * run.epochs
+        if not self.total_steps:
+            raise ValueError("no steps: fewer rows than a batch of all processes; with --streaming, give --max_steps")
+        optimizer = make_optimizer(self.plain_model, self.loss.parameters(), run)
+        schedule = make_schedule(optimizer, run, self.total_steps)
+        if run.compile:
+            self.plain_model.text_encoder.compile()
+            self.plain_model.visual_encoder.compile()
+        self.model, self.optimizer, self.schedule = self.accelerator.prepare(self.plain_model, optimizer, schedule)
+        self.loader = loader if data.streaming else self.accelerator.prepare(loader)
+        self.averages = None
+        if run.ema_decay:
+            average = get_ema_multi_avg_fn(run.ema_decay)
+            self.averages = AveragedModel(self.plain_model, multi_avg_fn=average, use_buffers=True)
+        self.step = Step(self.accelerator, self.model, self.loss, run, bool(data.boxes_column))
+        self.progress = Progress()
+
+    @property
+    def _world_size(self) -> int:
+        return self.accelerator.num_processes
+
+    @property
+    def _modules(self) -> dict[str, torch.nn.Module]:
+        """What a checkpoint holds beside what Accelerate saves."""
+        modules = {"loss": self.loss} if list(self.loss.parameters()) else {}
+        return modules | ({"averaged_model": self.averages} if self.averages is not None else {})
+
+    def train(self) -> None:
+        """Run to the end, or until asked to stop.
+
+        Raises:
+            TrainingError: if the loss is not a number, or too many rows cannot be read.
+        """
+        if self.run.resume_from_checkpoint:
+            self._resume()
+        else:
+            checkpointing.refuse_old(self.checkpoints)
+        config = {name: str(value) for name, value in (asdict(self.run) | asdict(self.data)).items()}
+        self.accelerator.init_trackers("pretrain", config=config)
+        bar = tqdm(
+            total=self.total_steps,
+            initial=self.progress.step,
+            disable=not self.accelerator.is_main_process,
+            unit="step",
+        )
+        while self.progress.step < self.total_steps:
+            self._train_epoch(bar)
+        bar.close()
+        self.accelerator.end_training()
+        if self.progress.best_metrics:
+            self._say(
+                f"\n{self.output_dir}: the weights of step {self.progress.best_step}, on {self.data.validation_split}"
+            )
+            width = max(map(len, self.progress.best_metrics))
+            for name, value in self.progress.best_metrics.items():
+                self._say(f"  {name:{width}}  {value:.3f}")
+
+    def _train_epoch(self, bar: Any) -> None:
+        progress, run = self.progress, self.run
+        self.model.train()
+        for micro_batches in self._steps_of_epoch():
+            started = time.perf_counter()
+            self._count_bad([sample for batch in micro_batches for sample in batch["bad"]])
+            output = self.step(micro_batches)
+            if not torch.isfinite(output.loss):
+                places = [row for batch in micro_batches for row in batch["rows"]]
+                raise TrainingError(
+                    f"step {progress.step + 1}: the loss is {output.loss.item()}, with rows {places} on this process;"
+                    f" the last checkpoint in {self.output_dir} is kept: resume it with a lower learning rate"
+                )
+            norm = None
+            if run.max_grad_norm:
+                norm = self.accelerator.clip_grad_norm_(self.model.parameters(), run.max_grad_norm)
+            rate = self.schedule.get_last_lr()[0]
+            self.optimizer.step()
+            self.plain_model.clamp_temperature()
+            self.schedule.step()
+            self.optimizer.zero_grad()
+            if self.averages is not None:
+                self.averages.update_parameters(self.plain_model)
+            progress.step += 1
+            progress.batches += len(micro_batches)
+            seconds = time.perf_counter() - started
+            bar.update()
+            bar.set_postfix(loss=f"{output.loss.item():.3f}")
+            if progress.step % run.logging_steps == 0:
+                rows = sum(len(batch["rows"]) for batch in micro_batches) * self._world_size
+                values = {"loss": output.loss.item(), "learning_rate": rate, "rows_per_second": rows / seconds}
+                values |= {f"loss/{name}": part.item() for name, part in output.parts.items()}
+                values |= {} if norm is None else {"gradient_norm": float(norm)}
+                self.accelerator.log(values, step=progress.step)
+            if self.stop:
+                self._save()
+                self._say(f"stopped after step {progress.step}; go on with: {checkpointing.resume_command(sys.argv)}")
+                sys.exit(0)
+            if run.checkpoint_steps and progress.step % run.checkpoint_steps == 0:
+                self._save()
+            if progress.step == self.total_steps:
+                break
+        progress.epoch, progress.batches = progress.epoch + 1, 0
+        self._finish_epoch(bar)
+
+    def _steps_of_epoch(self) -> Iterator[list[dict[str, Any]]]:
+        """The micro-batches of each step that is left in the epoch; a last incomplete step is left out."""
+        loader: Any = self.loader
+        if self.progress.batches:
+            loader = skip_first_batches(loader, self.progress.batches)
+        # The last of all: a loader that skips begins with an epoch of its own. And Accelerate tells the data set only
+        # where there is one process.
+        for told in (loader, loader.dataset):
+            if hasattr(told, "set_epoch"):
+                told.set_epoch(self.progress.epoch)
+        batches = iter(loader)
+        micro_batches: list[dict[str, Any]] = []
+        while (batch := _next(batches)) is not None:
+            micro_batches.append(batch)
+            if len(micro_batches) == self.run.gradient_accumulation_steps:
+                yield micro_batches
+                micro_batches = []
+
+    def _finish_epoch(self, bar: Any) -> None:
+        progress = self.progress
+        if self.validation_rows is None:
+            self._publish()
+        else:
+            metrics = self._validate()
+            self.accelerator.log(metrics, step=progress.step)
+            if self.run.validation_metric not in metrics:
+                raise ValueError(f"no metric {self.run.validation_metric!r}; there are {', '.join(metrics)}")
+            value = metrics[self.run.validation_metric]
+            bar.write(f"epoch {progress.epoch}, step {progress.step}: {self.run.validation_metric} {value:.3f}")
+            if progress.best is None or value > progress.best:
+                progress.best, progress.best_step, progress.best_metrics = value, progress.step, metrics
+                self._publish()
+        self._save()
+
+    def _validate(self) -> dict[str, float]:
+        columns = {"text": self.data.text_column, "image": self.data.image_column, "depth": self.data.depth_column}
+        columns = {modality: column for modality, column in columns.items() if column}
+        for buffer in self._best_model.buffers():  # BatchNorm's statistics, of which each process has its own
+            buffer.copy_(broadcast(buffer.clone()))
+        rows = embed_rows(self._best_model, self.validation_rows, columns, self.accelerator, show_progress_bar=False)
+        return retrieval(rows)
+
+    @property
+    def _best_model(self) -> Any:
+        """The averaged weights, if there are any."""
+        return self.plain_model if self.averages is None else self.averages.module
+
+    def _publish(self) -> None:
+        if self.accelerator.is_main_process:
+            publish(self._best_model, self.output_dir)
+        self.accelerator.wait_for_everyone()
+
+    def _save(self) -> None:
+        checkpointing.save(self.accelerator, self.checkpoints, self.progress, self._modules, self.run.keep_last)
+
+    def _resume(self) -> None:
+        if has_legacy_state(self.run.resume_from_checkpoint):
+            optimizer = self.optimizer.optimizer  # without Accelerate's wrapper
+            self.progress = load_legacy_state(self.run.resume_from_checkpoint, self.plain_model, optimizer)
+            with warnings.catch_warnings():  # of a schedule that is ahead of its optimizer
+                warnings.simplefilter("ignore")
+                for _ in range(self.progress.step):
+                    self.schedule.step()
+            return
+        folder = checkpointing.find(self.checkpoints, self.run.resume_from_checkpoint)
+        self.progress = checkpointing.restore(self.accelerator, folder, self._modules)
+        self._say(f"resumed from {folder}: epoch {self.progress.epoch}, step {self.progress.step}")
+
+    def _count_bad(self, samples: Sequence[Any]) -> None:
+        """Rows that were skipped, on all processes."""
+        found = gather_object([f"row {sample.index}: {sample.reason}" for sample in samples])
+        if not found:
+            return
+        known = self.progress.bad_samples
+        known += [text for text in found if text not in known]
+        self._say(f"skipped {found[0]} ({len(known)} so far)")
+        if len(known) > self.data.max_bad_samples:
+            listed = "; ".join(known[:10])
+            raise TrainingError(f"{len(known)} rows cannot be read, more than --max_bad_samples: {listed}")
+
+    def _say(self, text: str) -> None:
+        if self.accelerator.is_main_process:
+            tqdm.write(text)
+
+    def _make_loader(self) -> DataLoader:
+        data, run = self.data, self.run
+        rows = load_rows(data, data.train_split)
+        processor = self.plain_model.processor
+        make = SampleMaker(data, processor, token_limit(self.plain_model.text_encoder), run.seed)
+        collate = Collate(processor.tokenizer, bool(data.boxes_column))
+        options: dict[str, Any] = {"batch_size": run.batch_size, "collate_fn": collate, "num_workers": data.num_workers}
+        if data.streaming:
+            place = (self.accelerator.process_index, self._world_size)
+            return DataLoader(StreamedSamples(rows, make, data.shuffle_buffer, *place), drop_last=True, **options)
+        return DataLoader(Samples(rows, make), shuffle=True, drop_last=True, **options)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line."""
+    arguments = sys.argv[1:] if argv is None else argv
+    Trainer(*parse(arguments, KINDS, DEFAULT_RECIPE, (__doc__ or "").partition("\n")[0])).train()
+
+
+def _next(batches: Iterator[dict[str, Any]]) -> dict[str, Any] | None:
+    """The next batch. Loaders draw random numbers as they begin, and a resumed run begins elsewhere: none may count."""
+    with torch.random.fork_rng(devices=[]):
+        return next(batches, None)
+
+
+if __name__ == "__main__":
+    run_command(main)
