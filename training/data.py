@@ -199,6 +199,23 @@ class Collate:
         return batch
 
 
+def make_loader(
+    options: DataArguments, batch_size: int, make: SampleMaker, rank: int, world_size: int
+) -> torch.utils.data.DataLoader:
+    """Batches of the training rows; those of a stream are divided over processes already."""
+    rows = load_rows(options, options.train_split)
+    settings: dict[str, Any] = {
+        "batch_size": batch_size,
+        "collate_fn": Collate(make.processor.tokenizer, bool(options.boxes_column)),
+        "num_workers": options.num_workers,
+        "drop_last": True,
+    }
+    if options.streaming:
+        samples = StreamedSamples(rows, make, options.shuffle_buffer, rank, world_size)
+        return torch.utils.data.DataLoader(samples, **settings)
+    return torch.utils.data.DataLoader(Samples(rows, make), shuffle=True, **settings)
+
+
 def _load(name: str, split: str, options: DataArguments) -> Any:
     # Files that are named are the training data.
     rows = load_splits(name, options.train_split, options.streaming).get(split)

@@ -25,7 +25,7 @@ from transformers.utils import logging
 import hf_encoders
 from data import data_revision, load_splits
 from embedded_rows import EmbeddedRows, embed_rows
-from evaluation_tasks import PICTURES, probe, read_labels, retrieval, zero_shot
+from evaluation_tasks import PICTURES, metric_lines, probe, read_labels, retrieval, zero_shot
 from hf_encoders.command_line import OneLineArgumentParser, run
 from hf_encoders.fingerprint import identity
 from hf_encoders.modalities import MODALITIES, default_modality, encoder, modalities
@@ -205,12 +205,7 @@ def _table(report: Mapping[str, Any]) -> str:
     """The metrics, one a line."""
     skipped = f", {report['skipped_rows']} skipped" if report["skipped_rows"] else ""
     title = f"{report['model']} on {report['dataset']} ({report['split']}, {report['rows']} rows{skipped})"
-    width = max(map(len, report["metrics"]))
-    return "\n".join([title, *(f"{name:<{width}}  {_shown(value):>10}" for name, value in report["metrics"].items())])
-
-
-def _shown(value: float) -> str:
-    return f"{value:.4f}" if value >= 1e-4 or not value else f"{value:.1e}"
+    return "\n".join([title, *metric_lines(report["metrics"])])
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:

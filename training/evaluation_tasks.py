@@ -4,7 +4,7 @@ The names of the metrics are flat: TASK/[LABEL COLUMN/[MODALITY/]]MEASURE.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,3 +92,13 @@ def probe(
         prefix = f"{task.replace('-', '_')}_"
         metrics |= {f"{modality}/{name.removeprefix(prefix)}": value for name, value in found.items()}
     return {f"{task}/{test_labels.column}/{name}": value for name, value in metrics.items()}
+
+
+def metric_lines(metrics: Mapping[str, float]) -> list[str]:
+    """Names and values, aligned, one a line."""
+    width = max(map(len, metrics), default=0)
+    return [f"{name:<{width}}  {_shown(value):>10}" for name, value in metrics.items()]
+
+
+def _shown(value: float) -> str:
+    return f"{value:.4f}" if value >= 1e-4 or not value else f"{value:.1e}"

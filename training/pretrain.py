@@ -28,14 +28,14 @@ import checkpointing
 from arguments import DataArguments, LossArguments, ModelArguments, RunArguments, parse
 from building import build_model
 from checkpointing import Progress, StopRequest
-from data import Collate, SampleMaker, Samples, StreamedSamples, load_rows
+from data import SampleMaker, load_rows, make_loader
 from embedded_rows import embed_rows
-from evaluation_tasks import retrieval
+from evaluation_tasks import metric_lines, retrieval
 from hf_encoders.command_line import run as run_command
 from hf_encoders.models.multimodal_towers import token_limit
 from legacy_state import has_legacy_state, load_legacy_state
 from optimization import make_optimizer, make_schedule
-from publishing import publish
+from publishing import publish, push
 from steps import Step, make_loss
 
 KINDS = (DataArguments, ModelArguments, LossArguments, RunArguments)
@@ -73,10 +73,8 @@ class Trainer:
         if data.validation_split:
             self.validation_rows = load_rows(replace(data, streaming=False), data.validation_split)
         loader = self._make_loader()
-        self.steps_per_epoch = (
-            len(loader) // self._world_size // run.gradient_accumulation_steps if not data.streaming else 0
-        )
-        self.total_steps = run.max_steps or self.steps_per_epoch * run.epochs
+        batches = 0 if data.streaming else len(loader) // self.accelerator.num_processes
+        self.total_steps = run.max_steps or batches // run.gradient_accumulation_steps * run.epochs
         if not self.total_steps:
             raise ValueError("no steps: fewer rows than a batch of all processes; with --streaming, give --max_steps")
         optimizer = make_optimizer(self.plain_model, self.loss.parameters(), run)
@@ -93,9 +91,11 @@ class Trainer:
         self.step = Step(self.accelerator, self.model, self.loss, run, bool(data.boxes_column))
         self.progress = Progress()
 
-    @property
-    def _world_size(self) -> int:
-        return self.accelerator.num_processes
+    def _make_loader(self) -> DataLoader:
+        processor = self.plain_model.processor
+        make = SampleMaker(self.data, processor, token_limit(self.plain_model.text_encoder), self.run.seed)
+        place = (self.accelerator.process_index, self.accelerator.num_processes)
+        return make_loader(self.data, self.run.batch_size, make, *place)
 
     @property
     def _modules(self) -> dict[str, torch.nn.Module]:
@@ -126,18 +126,19 @@ class Trainer:
         bar.close()
         self.accelerator.end_training()
         if self.progress.best_metrics:
-            self._say(
+            title = (
                 f"\n{self.output_dir}: the weights of step {self.progress.best_step}, on {self.data.validation_split}"
             )
-            width = max(map(len, self.progress.best_metrics))
-            for name, value in self.progress.best_metrics.items():
-                self._say(f"  {name:{width}}  {value:.3f}")
+            self._say("\n".join([title, *metric_lines(self.progress.best_metrics)]))
+        if self.run.push_to_hub and self.accelerator.is_main_process:
+            self._say(f"pushed to {push(self.output_dir, self.run.push_to_hub)}")
 
     def _train_epoch(self, bar: Any) -> None:
         progress, run = self.progress, self.run
         self.model.train()
+        started = time.perf_counter()
         for micro_batches in self._steps_of_epoch():
-            started = time.perf_counter()
+            waited = time.perf_counter() - started
             self._count_bad([sample for batch in micro_batches for sample in batch["bad"]])
             output = self.step(micro_batches)
             if not torch.isfinite(output.loss):
@@ -159,11 +160,13 @@ class Trainer:
             progress.step += 1
             progress.batches += len(micro_batches)
             seconds = time.perf_counter() - started
+            started += seconds
             bar.update()
             bar.set_postfix(loss=f"{output.loss.item():.3f}")
             if progress.step % run.logging_steps == 0:
-                rows = sum(len(batch["rows"]) for batch in micro_batches) * self._world_size
-                values = {"loss": output.loss.item(), "learning_rate": rate, "rows_per_second": rows / seconds}
+                rows = sum(len(batch["rows"]) for batch in micro_batches) * self.accelerator.num_processes
+                values = {"loss": output.loss.item(), "learning_rate": rate}
+                values |= {"rows_per_second": rows / seconds, "share_of_time_waiting_for_data": waited / seconds}
                 values |= {f"loss/{name}": part.item() for name, part in output.parts.items()}
                 values |= {} if norm is None else {"gradient_norm": float(norm)}
                 self.accelerator.log(values, step=progress.step)
@@ -261,18 +264,6 @@ class Trainer:
     def _say(self, text: str) -> None:
         if self.accelerator.is_main_process:
             tqdm.write(text)
-
-    def _make_loader(self) -> DataLoader:
-        data, run = self.data, self.run
-        rows = load_rows(data, data.train_split)
-        processor = self.plain_model.processor
-        make = SampleMaker(data, processor, token_limit(self.plain_model.text_encoder), run.seed)
-        collate = Collate(processor.tokenizer, bool(data.boxes_column))
-        options: dict[str, Any] = {"batch_size": run.batch_size, "collate_fn": collate, "num_workers": data.num_workers}
-        if data.streaming:
-            place = (self.accelerator.process_index, self._world_size)
-            return DataLoader(StreamedSamples(rows, make, data.shuffle_buffer, *place), drop_last=True, **options)
-        return DataLoader(Samples(rows, make), shuffle=True, drop_last=True, **options)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

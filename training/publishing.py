@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+from huggingface_hub import HfApi
 from transformers import PreTrainedModel
 
 _CONFIG = "config.json"
@@ -21,3 +22,15 @@ def publish(model: PreTrainedModel, output_dir: Path) -> None:
     for path in sorted(partial.iterdir(), key=lambda path: path.name == _CONFIG):
         path.replace(output_dir / path.name)
     partial.rmdir()
+
+
+def push(output_dir: Path, repo_id: str) -> str:
+    """Upload the repo of a run, without its checkpoints and logs.
+
+    Returns:
+        The address of the commit.
+    """
+    api = HfApi()
+    name = api.create_repo(repo_id, exist_ok=True).repo_id
+    ignored = ["checkpoints/*", "logs/*", ".*"]
+    return str(api.upload_folder(repo_id=name, folder_path=output_dir, ignore_patterns=ignored))
