@@ -10,6 +10,7 @@ import time
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from datasets import Dataset
 from PIL import Image
 from safetensors.torch import load_file
@@ -104,10 +105,57 @@ def test_two_processes_make_the_steps_of_one(tmp_path):
             torch.testing.assert_close(two[name], tensor, rtol=0, atol=2e-5, msg=name)
 
 
+@pytest.fixture(autouse=True)
+def _fresh_state():
+    """Accelerate keeps the precision of a process's first run."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
 @pytest.fixture
 def trainer_options(tmp_path):
     """Arguments for a run in this process."""
     return lambda **changes: [str(write_recipe(tmp_path, **changes)), "--output_dir", str(tmp_path / "out")]
+
+
+ROOMS = {"dataset": [str(SAMPLES / "rooms")], "train_split": "validation", "max_steps": 2}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"loss": "sigmoid", "temperature": 0.1},
+        {"matryoshka_dims": [4, 8], "label_smoothing": 0.1},
+        {"boxes_column": "objects.box", "depth_column": "", "text_to_image_only": True},
+        {"boxes_column": "objects.box", "chunk_size": 8, "batch_norm": "update_once"},
+        {"mixed_precision": "bf16", "chunk_size": 10},
+        {"gradient_checkpointing": True, "lr_schedule": "linear", "max_grad_norm": 0},
+        {"freeze": ["visual_encoder", "depth_encoder"], "text_learning_rate": 0.1},
+    ],
+    ids=lambda options: "-".join(options),
+)
+def test_every_option_trains_what_it_should(options, trainer_options, tmp_path):
+    pretrain.main(trainer_options(**ROOMS, **options))
+    trainer = pretrain.Trainer(*pretrain.parse(trainer_options(**ROOMS, **options), pretrain.KINDS, tmp_path, ""))
+    before = trainer.plain_model.state_dict()  # as the seed gives it
+    after = AutoModel.from_pretrained(tmp_path / "out").state_dict()
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name].cpu(), after[name])}
+    frozen = set(options.get("freeze", ()))
+    absent = {"depth_encoder", "depth_projection"} if "depth_column" in options else set()
+    towers = {"text_encoder", "visual_encoder", "depth_encoder"}
+    projections = {"text_projection", "visual_projection", "depth_projection"}
+    # AdamW's decay shrinks what gets no gradient only where a gradient is there at all.
+    assert changed - {"temperature"} == (towers | projections) - frozen - absent
+    assert all(tensor.isfinite().all() for tensor in after.values())
+
+
+def test_masked_copies_are_candidates(trainer_options):
+    options = {**ROOMS, "boxes_column": "objects.box", "max_steps": 1}
+    losses = []
+    for changes in ({}, {"boxes_column": ""}):
+        arguments = trainer_options(**options | changes, output_dir="")
+        trainer = pretrain.Trainer(*pretrain.parse(arguments, pretrain.KINDS, pretrain.DEFAULT_RECIPE, ""))
+        losses.append(trainer.step([next(iter(trainer.loader))]).loss.item())
+    assert losses[0] > losses[1]  # more candidates to be mistaken for the right one
 
 
 def test_a_new_run_leaves_an_old_one_alone(trainer_options):
