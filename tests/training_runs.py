@@ -31,6 +31,21 @@ RECIPE = {
     "learning_rate": 1e-3,
     "report_to": "none",
 }  # fmt: skip
+# The same without dropout and with the depth tower's BatchNorm out of the way: steps then depend on the rows alone.
+EXACT = {
+    "model_config": RECIPE["model_config"]
+    | {
+        "text_config": RECIPE["model_config"]["text_config"]
+        | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
+        "depth_config": RECIPE["model_config"]["depth_config"] | {"hidden_dropout_prob": 0.0},
+    },
+    "freeze": ["depth_encoder"],
+    "learning_rate": 0.01,
+    "lr_schedule": "constant",
+    "max_steps": 2,
+    "checkpoint_steps": 1,
+    "keep_last": 0,
+}
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 

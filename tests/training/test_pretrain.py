@@ -20,7 +20,7 @@ import pretrain
 from conftest import ROOT, SAMPLES
 from hf_encoders import MultimodalEncoderModel
 from legacy_files import refusal
-from training_runs import ENVIRONMENT, RECIPE, SCRIPT, command, run, write_recipe
+from training_runs import ENVIRONMENT, EXACT, RECIPE, SCRIPT, command, run, write_recipe
 
 # Everything whose state must come back: accumulation, averages, crops, a schedule, workers.
 DEMANDING = {
@@ -79,30 +79,35 @@ def test_a_run_that_is_asked_to_stop_says_how_to_go_on(tmp_path):
     assert f"stopped after step {last.name.rpartition('-')[2]}" in printed
 
 
+def assert_equal_steps(one, two):
+    for name, tensor in weights(one, "checkpoints/checkpoint-2/model.safetensors").items():
+        if "k_proj.bias" not in name and "key.bias" not in name:  # no real gradient: AdamW amplifies its rounding
+            other = weights(two, "checkpoints/checkpoint-2/model.safetensors")[name]
+            torch.testing.assert_close(other, tensor, rtol=0, atol=2e-5, msg=name)
+
+
 def test_two_processes_make_the_steps_of_one(tmp_path):
-    options = {"learning_rate": 0.01, "lr_schedule": "constant", "max_steps": 2, "checkpoint_steps": 1, "keep_last": 0}
-    recipe = write_recipe(tmp_path, **options, freeze=["depth_encoder"])
-    text = recipe.read_text().replace(
-        "model_type: bert", "model_type: bert\n    hidden_dropout_prob: 0.0\n    attention_probs_dropout_prob: 0.0"
-    )
-    recipe.write_text(text.replace("  depth_config:", "  depth_config:\n    hidden_dropout_prob: 0.0"))
+    recipe = write_recipe(tmp_path, **EXACT)
     run(recipe, tmp_path / "one", batch_size=20)
-    torchrun = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc_per_node=2",
-        "--master_port=0",
-        "--rdzv-backend=c10d",
-        "--rdzv-endpoint=localhost:0",
-    ]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2"]
+    torchrun += ["--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0"]
     words = command(recipe, tmp_path / "two", batch_size=10)[1:]
     done = subprocess.run([*torchrun, *words], env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    one, two = (weights(tmp_path / name, "checkpoints/checkpoint-2/model.safetensors") for name in ("one", "two"))
-    for name, tensor in one.items():
-        if "k_proj.bias" not in name and "key.bias" not in name:  # no real gradient: AdamW amplifies its rounding
-            torch.testing.assert_close(two[name], tensor, rtol=0, atol=2e-5, msg=name)
+    assert_equal_steps(tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"batch_size": 10, "gradient_accumulation_steps": 2}, {"batch_size": 20, "chunk_size": 7}],
+    ids=["accumulated", "chunked"],
+)
+def test_accumulated_and_chunked_steps_are_those_of_the_whole_batch(options, tmp_path):
+    recipe = write_recipe(tmp_path, **EXACT)
+    pretrain.main([str(recipe), "--output_dir", str(tmp_path / "whole"), "--batch_size", "20"])
+    flags = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    pretrain.main([str(recipe), "--output_dir", str(tmp_path / "parts"), *flags])
+    assert_equal_steps(tmp_path / "whole", tmp_path / "parts")
 
 
 @pytest.fixture(autouse=True)
