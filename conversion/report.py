@@ -1,6 +1,5 @@
 """What a conversion leaves beside the weights: conversion_report.json and the model card."""
 
-import hashlib
 import json
 import math
 import platform
@@ -11,6 +10,8 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
+from hf_encoders.fingerprint import sha256
+
 REPORT_NAME = "conversion_report.json"
 _TEMPLATES = Path(__file__).parent.parent / "model_cards"
 _LARGEST_ARRAY = 1000  # numbers; what is larger is no figure of a training run
@@ -20,15 +21,6 @@ _CARDS = {
     "multimodal_encoder": ("zero-shot-image-classification", ["clip", "feature-extraction", "multimodal"]),
 }
 _LIBRARIES = ("torch", "transformers", "safetensors", "huggingface_hub", "numpy")
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file, read in pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 22):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def weight_digests(repo: Path) -> dict[str, str]:

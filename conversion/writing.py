@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from hf_encoders.fingerprint import sha256
 from hf_encoders.legacy.depth_layouts import LegacyDepthCheckpoint
 from hf_encoders.legacy.multimodal_layouts import LegacyMultimodalCheckpoint
 from hf_encoders.legacy.state_dicts import LayoutError
 from hf_encoders.outputs import new_folder
-from report import library_versions, plain, sha256, weight_digests, write_card, write_report
+from report import library_versions, plain, weight_digests, write_card, write_report
 from verification import compare
 
 EMBEDDINGS = ("embeddings", "text_embeds", "image_embeds", "depth_embeds")

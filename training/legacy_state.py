@@ -1,6 +1,8 @@
 """Goes on where a legacy run stopped: the AdamW state that `convert_ckpt.py --with-training-state` wrote."""
 
+import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,13 +16,14 @@ def has_legacy_state(folder: str) -> bool:
     return (Path(folder) / TRAINING_JSON).is_file()
 
 
-def load_legacy_state(folder: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+def load_legacy_state(folder: str, model: nn.Module, optimizer: torch.optim.Optimizer, schedule: Any) -> Progress:
     """Put AdamW's moments and steps into an optimizer, parameter by parameter, by name.
 
     Args:
         folder: the converted repo.
         model: whose weights are the repo's.
         optimizer: over the model's parameters, in any order and groups; its learning rates and decay stay.
+        schedule: of the learning rates; it goes forward to the step.
 
     Returns:
         The step and epoch that the legacy run had finished.
@@ -47,4 +50,9 @@ def load_legacy_state(folder: str, model: nn.Module, optimizer: torch.optim.Opti
         parameter = parameters[name]
         moments = {kind: tensor.to(parameter) for kind, tensor in state.items() if kind != "step"}
         optimizer.state[parameter] = {"step": state["step"].float(), **moments}
-    return Progress(epoch=info["epoch"] or 0, step=info["global_step"] or 0)
+    progress = Progress(epoch=info["epoch"] or 0, step=info["global_step"] or 0)
+    with warnings.catch_warnings():  # of a schedule that is ahead of its optimizer
+        warnings.simplefilter("ignore")
+        for _ in range(progress.step):
+            schedule.step()
+    return progress

@@ -11,15 +11,14 @@ loads; checkpoints and logs lie there too.
 
 import sys
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator, DataLoaderConfiguration, skip_first_batches
-from accelerate.utils import DistributedDataParallelKwargs, broadcast, gather_object, set_seed
+from accelerate import skip_first_batches
+from accelerate.utils import broadcast, set_seed
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
@@ -35,6 +34,7 @@ from hf_encoders.command_line import run as run_command
 from hf_encoders.models.multimodal_towers import token_limit
 from legacy_state import has_legacy_state, load_legacy_state
 from optimization import make_optimizer, make_schedule
+from processes import count_bad, make_accelerator, say
 from publishing import publish, push
 from steps import Step, make_loss
 
@@ -53,17 +53,7 @@ class Trainer:
         self.data, self.run = data, run
         self.output_dir = Path(run.output_dir)
         self.checkpoints = self.output_dir / "checkpoints"
-        self.accelerator = Accelerator(
-            cpu=not torch.accelerator.is_available(),  # said, or several processes would not find each other
-            mixed_precision=run.mixed_precision,
-            log_with=None if run.report_to == "none" else run.report_to,
-            project_dir=str(self.output_dir / "logs"),
-            # One schedule step a step, whatever the number of processes.
-            step_scheduler_with_optimizer=False,
-            dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=run.seed),
-            # A step may call the model twice, which broadcasts of BatchNorm's statistics in between would disturb.
-            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
-        )
+        self.accelerator = make_accelerator(run)
         self.stop = StopRequest(self.accelerator)
         set_seed(run.seed)
         self.plain_model = build_model(model, loss, run.seed)
@@ -107,7 +97,8 @@ class Trainer:
         """Run to the end, or until asked to stop.
 
         Raises:
-            TrainingError: if the loss is not a number, or too many rows cannot be read.
+            TrainingError: if the loss is not a number.
+            ValueError: if too many rows cannot be read.
         """
         if self.run.resume_from_checkpoint:
             self._resume()
@@ -129,9 +120,9 @@ class Trainer:
             title = (
                 f"\n{self.output_dir}: the weights of step {self.progress.best_step}, on {self.data.validation_split}"
             )
-            self._say("\n".join([title, *metric_lines(self.progress.best_metrics)]))
+            say(self.accelerator, "\n".join([title, *metric_lines(self.progress.best_metrics)]))
         if self.run.push_to_hub and self.accelerator.is_main_process:
-            self._say(f"pushed to {push(self.output_dir, self.run.push_to_hub)}")
+            say(self.accelerator, f"pushed to {push(self.output_dir, self.run.push_to_hub)}")
 
     def _train_epoch(self, bar: Any) -> None:
         progress, run = self.progress, self.run
@@ -139,7 +130,8 @@ class Trainer:
         started = time.perf_counter()
         for micro_batches in self._steps_of_epoch():
             waited = time.perf_counter() - started
-            self._count_bad([sample for batch in micro_batches for sample in batch["bad"]])
+            bad = [f"row {sample.index}: {sample.reason}" for batch in micro_batches for sample in batch["bad"]]
+            count_bad(self.accelerator, self.progress.bad_samples, bad, self.data.max_bad_samples)
             output = self.step(micro_batches)
             if not torch.isfinite(output.loss):
                 places = [row for batch in micro_batches for row in batch["rows"]]
@@ -172,7 +164,10 @@ class Trainer:
                 self.accelerator.log(values, step=progress.step)
             if self.stop:
                 self._save()
-                self._say(f"stopped after step {progress.step}; go on with: {checkpointing.resume_command(sys.argv)}")
+                say(
+                    self.accelerator,
+                    f"stopped after step {progress.step}; go on with: {checkpointing.resume_command(sys.argv)}",
+                )
                 sys.exit(0)
             if run.checkpoint_steps and progress.step % run.checkpoint_steps == 0:
                 self._save()
@@ -239,31 +234,12 @@ class Trainer:
     def _resume(self) -> None:
         if has_legacy_state(self.run.resume_from_checkpoint):
             optimizer = self.optimizer.optimizer  # without Accelerate's wrapper
-            self.progress = load_legacy_state(self.run.resume_from_checkpoint, self.plain_model, optimizer)
-            with warnings.catch_warnings():  # of a schedule that is ahead of its optimizer
-                warnings.simplefilter("ignore")
-                for _ in range(self.progress.step):
-                    self.schedule.step()
+            folder = self.run.resume_from_checkpoint
+            self.progress = load_legacy_state(folder, self.plain_model, optimizer, self.schedule)
             return
-        folder = checkpointing.find(self.checkpoints, self.run.resume_from_checkpoint)
-        self.progress = checkpointing.restore(self.accelerator, folder, self._modules)
-        self._say(f"resumed from {folder}: epoch {self.progress.epoch}, step {self.progress.step}")
-
-    def _count_bad(self, samples: Sequence[Any]) -> None:
-        """Rows that were skipped, on all processes."""
-        found = gather_object([f"row {sample.index}: {sample.reason}" for sample in samples])
-        if not found:
-            return
-        known = self.progress.bad_samples
-        known += [text for text in found if text not in known]
-        self._say(f"skipped {found[0]} ({len(known)} so far)")
-        if len(known) > self.data.max_bad_samples:
-            listed = "; ".join(known[:10])
-            raise TrainingError(f"{len(known)} rows cannot be read, more than --max_bad_samples: {listed}")
-
-    def _say(self, text: str) -> None:
-        if self.accelerator.is_main_process:
-            tqdm.write(text)
+        checkpoint = checkpointing.find(self.checkpoints, self.run.resume_from_checkpoint)
+        self.progress = checkpointing.restore(self.accelerator, checkpoint, self._modules)
+        say(self.accelerator, f"resumed from {checkpoint}: epoch {self.progress.epoch}, step {self.progress.step}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -21,8 +21,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 import torch
-from accelerate import Accelerator, DataLoaderConfiguration, skip_first_batches
-from accelerate.tracking import get_available_trackers
+from accelerate import skip_first_batches
 from accelerate.utils import broadcast, gather_object, set_seed
 from datasets import disable_progress_bars
 from torch.utils.data import DataLoader, Subset
@@ -37,10 +36,10 @@ from depth_data import collate, open_maps
 from depth_schedules import is_stale, make_schedule
 from hf_encoders.command_line import run as run_command
 from hf_encoders.models.reconstruction_loss import reconstruction_loss
+from processes import count_bad, make_accelerator, say
 from publishing import publish
 
 DEFAULT_RECIPE = Path(__file__).parent / "recipes" / "depth_sample.yaml"
-_LISTED = 10  # maps that an error names
 
 
 class DepthTrainer:
@@ -54,17 +53,7 @@ class DepthTrainer:
             checkpointing.refuse_old(self.checkpoints)
             if (self.output_dir / "config.json").exists():
                 raise ValueError(f"{self.output_dir}: holds a model; choose another --output_dir")
-        self.has_tracker = run.report_to in map(str, get_available_trackers())
-        self.accelerator = Accelerator(
-            # Without this, the processes that torchrun starts on CPUs do not find each other.
-            cpu=not torch.accelerator.is_available(),
-            mixed_precision=run.mixed_precision,
-            log_with=run.report_to if self.has_tracker else None,
-            project_dir=str(self.output_dir / "logs"),
-            # One schedule step an epoch, whatever the number of processes.
-            step_scheduler_with_optimizer=False,
-            dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=run.seed),
-        )
+        self.accelerator = make_accelerator(run)
         self.stop = StopRequest(self.accelerator)
         set_seed(run.seed)
         self.network = build_autoencoder(model)
@@ -98,17 +87,21 @@ class DepthTrainer:
         if run.resume_from_checkpoint:
             folder = checkpointing.find(self.checkpoints, run.resume_from_checkpoint)
             progress = self.progress = checkpointing.restore(self.accelerator, folder)
-            self._say(f"resumed from {folder}: epoch {progress.epoch}, step {progress.step}")
-        if not self.has_tracker and run.report_to != "none":
-            self._say(f"{run.report_to} is not installed: nothing is logged to it")
+            say(self.accelerator, f"resumed from {folder}: epoch {progress.epoch}, step {progress.step}")
         config = {name: str(value) for name, value in (asdict(run) | asdict(self.data)).items()}
         self.accelerator.init_trackers("pretrain_depth", config=config)
         while progress.epoch < run.epochs and not is_stale(progress, run.patience):
             if not self._train_epoch():
-                self._say(f"stopped after step {progress.step}; go on with: {checkpointing.resume_command(sys.argv)}")
+                say(
+                    self.accelerator,
+                    f"stopped after step {progress.step}; go on with: {checkpointing.resume_command(sys.argv)}",
+                )
                 break
         else:
-            self._say(f"{self.output_dir}: the model of epoch {progress.best_epoch}, validation {progress.best:.4f}")
+            say(
+                self.accelerator,
+                f"{self.output_dir}: the model of epoch {progress.best_epoch}, validation {progress.best:.4f}",
+            )
         self.accelerator.end_training()
 
     def _train_epoch(self) -> bool:
@@ -139,9 +132,10 @@ class DepthTrainer:
         self.accelerator.log({"validation_loss": validation}, step=progress.step)
         mean = f"{np.mean(losses):.4f}" if losses else "(before)"
         seconds = time.perf_counter() - started
-        self._say(
+        say(
+            self.accelerator,
             f"epoch {progress.epoch}/{self.run.epochs}  loss {mean}  validation {validation:.4f}"
-            f"{'  best' if progress.best_epoch == progress.epoch else ''}  {seconds:.0f} s"
+            f"{'  best' if progress.best_epoch == progress.epoch else ''}  {seconds:.0f} s",
         )
         return True
 
@@ -186,7 +180,7 @@ class DepthTrainer:
                     for i in range(len(pixels))
                 ]
                 losses += zip(batch["indices"], torch.stack(each).tolist(), strict=True)
-        self._count_bad(bad)
+        count_bad(self.accelerator, self.progress.bad_samples, bad, self.data.max_bad_samples)
         everywhere = sorted(gather_object(losses))
         if not everywhere:
             raise ValueError(f"{self.data.dataset}: no validation map can be read")
@@ -201,19 +195,8 @@ class DepthTrainer:
         counts = torch.tensor([int(len(batch["indices"]) < 2), len(batch["bad"])], device=self.accelerator.device)
         too_small, bad = self.accelerator.reduce(counts, reduction="sum").tolist()
         if bad:
-            self._count_bad(batch["bad"])
+            count_bad(self.accelerator, self.progress.bad_samples, batch["bad"], self.data.max_bad_samples)
         return bool(too_small)
-
-    def _count_bad(self, found: Sequence[str]) -> None:
-        """Remember the maps that were skipped on all processes; each epoch meets them again."""
-        known = self.progress.bad_samples
-        new = sorted(set(gather_object(list(found))) - set(known))
-        known += new
-        for text in new[:_LISTED]:
-            self._say(f"skipped {text}")
-        if len(known) > self.data.max_bad_samples:
-            listed = "; ".join(known[:_LISTED])
-            raise ValueError(f"{len(known)} maps cannot be used, more than --max_bad_samples allows: {listed}")
 
     def _fail(self, what: str, value: float, names: list[str]) -> NoReturn:
         """Stop before the weights are touched; `names` are the maps of this process that may be to blame."""
@@ -224,10 +207,6 @@ class DepthTrainer:
 
     def _save(self) -> None:
         checkpointing.save(self.accelerator, self.checkpoints, self.progress, keep_last=self.run.keep_last)
-
-    def _say(self, text: str) -> None:
-        if self.accelerator.is_main_process:
-            print(text, flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

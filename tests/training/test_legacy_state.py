@@ -38,8 +38,9 @@ def test_the_next_step_is_the_legacy_runs(repo):
     model = AutoModel.from_pretrained(repo)  # in evaluation mode: the legacy run had no dropout
     optimizer = torch.optim.AdamW(reversed(list(model.parameters())), lr=1e-4, weight_decay=0.01)
     assert has_legacy_state(str(repo))
-    progress = load_legacy_state(str(repo), model, optimizer)
-    assert progress.step == 3
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+    progress = load_legacy_state(str(repo), model, optimizer, schedule)
+    assert progress.step == schedule.last_epoch == 3
     accelerator = Accelerator(cpu=True)
     loss = make_loss(LossArguments(text_to_image_only=True))
     step = Step(accelerator, model, loss, RunArguments(), has_masked=True)
@@ -76,7 +77,7 @@ def test_a_state_that_does_not_fit_is_refused(lost, message, repo, tmp_path):
     save_file(tensors, tmp_path / TRAINING_TENSORS)
     model = AutoModel.from_pretrained(repo)
     with pytest.raises(ValueError, match=message):
-        load_legacy_state(str(tmp_path), model, torch.optim.AdamW(model.parameters()))
+        load_legacy_state(str(tmp_path), model, torch.optim.AdamW(model.parameters()), None)
 
 
 def test_a_repo_without_a_state_has_none(tmp_path):

@@ -234,7 +234,7 @@ def test_unreadable_rows_are_skipped_and_counted(allowed, trainer_options, tmp_p
         progress = json.loads((tmp_path / "out/checkpoints/checkpoint-3/progress.json").read_text())
         assert sorted(text.partition(":")[0] for text in progress["bad_samples"]) == ["row 30", "row 7"]
     else:
-        with pytest.raises(pretrain.TrainingError, match="2 rows cannot be read, more than --max_bad_samples: row"):
+        with pytest.raises(ValueError, match="2 rows cannot be read, more than --max_bad_samples allows: row"):
             pretrain.main(arguments)
 
 

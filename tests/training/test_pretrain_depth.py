@@ -205,7 +205,7 @@ def test_maps_that_cannot_be_read_are_skipped_up_to_a_limit(recipe, maps, tmp_pa
     assert capsys.readouterr().out.count("skipped") == 3
     bad = progress_of(last_checkpoint(tmp_path / "out"))["bad_samples"]
     assert len(bad) == 3 and any("05.npy: no valid pixel" in line for line in bad)
-    with pytest.raises(ValueError, match=r"maps cannot be used, more than --max_bad_samples allows: .*0[345]\.npy"):
+    with pytest.raises(ValueError, match=r"rows cannot be read, more than --max_bad_samples allows: .*0[345]\.npy"):
         train(recipe, "--max_bad_samples", 1, "--output_dir", tmp_path / "strict")
 
 
