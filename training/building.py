@@ -82,13 +82,11 @@ def _from_config(options: ModelArguments) -> MultimodalEncoderModel:
     model = MultimodalEncoderModel(config)
     size = getattr(config.vision_config, "image_size", 224)
     images = {"size": {"height": size, "width": size}} | (options.image_processor or {})
-    depth_processor = None
-    if config.depth_config is not None:
-        depth_processor = _depth_processor(options) or model.depth_encoder.processor
+    depth_processor = model.processor.depth_image_processor
     model.processor = MultimodalEncoderProcessor(
         image_processor=ViTImageProcessor(**images),
         tokenizer=_tokenizer(options.tokenizer, config.text_config),
-        depth_image_processor=depth_processor,
+        depth_image_processor=depth_processor and (_depth_processor(options) or depth_processor),
     )
     return model
 

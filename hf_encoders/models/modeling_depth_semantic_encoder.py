@@ -105,8 +105,9 @@ class DepthSemanticEncoderPreTrainedModel(FreezingMixin, SavedProcessorMixin, Pr
     input_modalities = ("image",)
     _no_split_modules = ["DepthSemanticEncoderBottleneck"]
 
-    def _default_processor(self) -> DepthImageProcessor:
-        return DepthImageProcessor(size=self.config.image_size, num_channels=self.config.num_channels)
+    @classmethod
+    def _default_processor(cls, config: DepthSemanticEncoderConfig) -> DepthImageProcessor:
+        return DepthImageProcessor(size=config.image_size, num_channels=config.num_channels)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

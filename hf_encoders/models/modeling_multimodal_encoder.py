@@ -23,6 +23,7 @@ from .freezing import FreezingMixin
 from .modeling_depth_semantic_encoder import DepthSemanticEncoderModel
 from .multimodal_towers import build_tower, feature_size, has_first_token, load_processor, load_tower, pooled
 from .processing_multimodal_encoder import MultimodalEncoderProcessor
+from .saved_processor import ProcessorPart
 
 # Below, a learned temperature makes the softmax so sharp that training diverges; CLIP stops at the same value.
 _LEAST_TEMPERATURE = 0.01
@@ -94,6 +95,7 @@ class MultimodalEncoderModel(FreezingMixin, MultimodalEncodingMixin, PreTrainedM
         if isinstance(config.depth_config, DepthSemanticEncoderConfig):
             self.depth_encoder = DepthSemanticEncoderModel(config.depth_config)
             self.depth_projection = nn.Linear(config.depth_config.hidden_size, config.projection_dim)
+            self._share_processor()
         temperature = torch.tensor(float(config.temperature_init_value))
         if config.learn_temperature:
             self.temperature = nn.Parameter(temperature)
@@ -167,13 +169,26 @@ class MultimodalEncoderModel(FreezingMixin, MultimodalEncodingMixin, PreTrainedM
         tower = load_tower(depth)
         if not isinstance(tower, DepthSemanticEncoderModel):
             raise ValueError(f"{depth}: no depth semantic encoder, expected one as the depth tower")
+        depth_processor = depth_processor or tower.processor
         self.config.depth_config = tower.config
         self.depth_encoder = tower.to(self.device, self.dtype)
         self.depth_projection = nn.Linear(tower.config.hidden_size, self.config.projection_dim).to(
             self.device, self.dtype
         )
         self._init_weights(self.depth_projection)
-        self.processor.depth_image_processor = depth_processor or tower.processor
+        self.processor.depth_image_processor = depth_processor
+        self._share_processor()
+
+    def _share_processor(self) -> None:
+        """The depth tower by itself reads maps as the model does."""
+        self.depth_encoder.saved_processor = ProcessorPart(self.saved_processor, "depth_image_processor")
+
+    @classmethod
+    def _default_processor(cls, config: MultimodalEncoderConfig) -> MultimodalEncoderProcessor:
+        depth = config.depth_config
+        if not isinstance(depth, DepthSemanticEncoderConfig):
+            return MultimodalEncoderProcessor()
+        return MultimodalEncoderProcessor(depth_image_processor=DepthSemanticEncoderModel._default_processor(depth))
 
     def get_input_embeddings(self) -> nn.Module:
         """The text tower's."""

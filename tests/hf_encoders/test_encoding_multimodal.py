@@ -1,5 +1,6 @@
 """`encode_text`, `encode_image`, `encode_depth`: every form of input, order, padding, gradients, options."""
 
+import copy
 import re
 
 import numpy as np
@@ -9,7 +10,12 @@ from datasets import Dataset
 from PIL import Image
 from torch import nn
 
-from hf_encoders import MultimodalEncoderProcessor
+from hf_encoders import (
+    DepthImageProcessor,
+    DepthSemanticEncoderModel,
+    MultimodalEncoderModel,
+    MultimodalEncoderProcessor,
+)
 from multimodal_models import LENGTH, SIZE, tiny_model, tiny_tokenizer
 
 WORDS = "red green blue chair table lamp small large left right".split()
@@ -188,11 +194,25 @@ def test_depth_maps_go_through_the_depth_processor(tiny_multimodal, tmp_path):
     for inputs in (MAPS, np.stack(MAPS), paths, Dataset.from_dict({"d": MAPS}).with_format("numpy")["d"]):
         embeddings = tiny_multimodal.encode_depth(inputs, batch_size=4)
         torch.testing.assert_close(embeddings, expected, atol=1e-5, rtol=0)
-    # The tower by itself reads maps the same way.
-    alone = tiny_multimodal.depth_encoder.encode(MAPS)
-    torch.testing.assert_close(
-        nn.functional.normalize(tiny_multimodal.depth_projection(alone), dim=-1), expected, atol=1e-5, rtol=0
+
+
+def test_the_depth_tower_by_itself_reads_maps_as_the_model_does(tiny_multimodal, tmp_path):
+    default = tiny_multimodal.encode_depth(MAPS)
+    tiny_multimodal.processor.depth_image_processor = DepthImageProcessor(
+        size=tiny_multimodal.config.depth_config.image_size, normalization="range", value_range=(0, 4)
     )
+    tiny_multimodal.save_pretrained(tmp_path / "model")
+    loaded = MultimodalEncoderModel.from_pretrained(tmp_path / "model")
+    tower = copy.deepcopy(loaded.depth_encoder)
+    tower.save_pretrained(tmp_path / "tower")
+    tower_of = MultimodalEncoderModel.from_towers(loaded.text_encoder, loaded.visual_encoder, loaded.depth_encoder)
+    for model in (tiny_multimodal, loaded):
+        expected = model.encode_depth(MAPS)
+        assert (expected - default).abs().max() > 1e-3
+        alone = model.depth_encoder.encode(MAPS)
+        torch.testing.assert_close(nn.functional.normalize(model.depth_projection(alone), dim=-1), expected)
+    for other in (tower, DepthSemanticEncoderModel.from_pretrained(tmp_path / "tower"), tower_of.depth_encoder):
+        torch.testing.assert_close(other.encode(MAPS), alone)
 
 
 @pytest.mark.parametrize("kind", ["text", "image", "depth"])
