@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import PartialState
+from datasets import disable_progress_bars
 from transformers import AutoModel
 from transformers.utils import logging
 
@@ -47,7 +48,7 @@ DIRECTIONS = (("text", "image"), ("text", "depth"), ("image", "depth"))
 KS = (1, 5, 10)
 COLUMNS = {"text": "caption", "image": "image", "depth": "depth"}
 PICTURES = {"image": "image", "depth": "depth"}
-PIXELS = 32  # side of the raw pictures: by the validation split no worse than 128
+PIXELS = 32  # side of the raw pictures: on the validation split, depth maps of 128 are no better
 
 Figures = dict[str, dict[str, float | None]]
 
@@ -62,7 +63,8 @@ def command(argv: Sequence[str]) -> None:
     args = _parse(argv)
     if args.output:
         check_file(args.output, args.overwrite)
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # of loading; the bar of encoding stays
+    disable_progress_bars()
     processes = PartialState(cpu=not torch.accelerator.is_available())
     models = {"our model": _load(args.model, processes)}
     if args.aligned:
@@ -149,7 +151,7 @@ def _among_all(asked: Labels, learned: Labels) -> Labels:
 
 
 def _raw_pixels(train: Any, test: Any) -> tuple[EmbeddedRows, EmbeddedRows]:
-    """Images in RGB, and depth maps from 0 to 1 each, of 32 x 32 pixels, less the mean picture of train.
+    """Images in RGB, and depth maps from -1 to 1 each, of 32 x 32 pixels, less the mean picture of train.
 
     Without the mean all pictures are alike by cosine, and the neighbours are worse.
     """
@@ -208,7 +210,7 @@ def _open(name: str, *splits: str) -> Mapping[str, Any]:
         if split not in found:
             raise ValueError(f"{name}: no split {split!r}, it has {', '.join(found)}; give the folder of the data set")
         if lacking := {*COLUMNS.values(), *TEMPLATES}.difference(found[split].column_names):
-            raise ValueError(f"{name}: no column {min(lacking)!r} in {split}; samples/ holds a part, give the whole")
+            raise ValueError(f"{name}: no column {min(lacking)!r} in {split}; give the whole data set")
     return found
 
 

@@ -33,7 +33,7 @@ from measuring import machine
 ROOT = Path(__file__).parent.parent
 PACKAGES = {"open_clip": "open_clip_torch", "sentence_transformers": "sentence-transformers"}
 # Rounding: of float32, and of bfloat16's similarities.
-TOLERANCES = {"no": 1e-3, "bf16": 5e-2}
+TOLERANCES = {"no": 1e-3, "bf16": 2e-2}
 FIRST, CACHED_FIRST = "open_clip: ClipLoss, plain loop", "sentence-transformers: cached ranking loss"
 OURS, OURS_CACHED = "ours", "ours, chunk_size"
 

@@ -13,7 +13,7 @@ from hf_encoders.command_line import OneLineArgumentParser
 
 _REPO = Path(__file__).parent.parent
 # Options whose values in a recipe may be paths in this repository.
-_PATHS = ("dataset", "init_from", "text_model", "vision_model", "depth_model", "tokenizer")
+_PATHS = ("dataset", "init_from", "text_model", "vision_model", "depth_model", "tokenizer", "teacher")
 
 
 def option(default: Any, text: str, **metadata: Any) -> Any:
@@ -41,6 +41,12 @@ class DataArguments:
     image_scale: float = option(1.0, "random crops keep at least this share of an image (1: no crops)")
     max_bad_samples: int = option(0, "rows that cannot be read are skipped; with more than so many the run stops")
     num_workers: int = option(2, "processes that read and prepare the data")
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Modality → column, of what is trained on."""
+        columns = {"text": self.text_column, "image": self.image_column, "depth": self.depth_column}
+        return {modality: column for modality, column in columns.items() if column}
 
 
 @dataclass
@@ -73,6 +79,8 @@ class LossArguments:
     text_to_image_only: bool = option(False, "compare in one direction only, as the legacy training did")
     label_smoothing: float = option(0.0, "share of the target that all candidates get")
     matryoshka_dims: list[int] = option([], "shorter prefixes of the embedding that are trained too")
+    teacher: str = option("", "a multimodal repo whose similarities are learned too")
+    distillation_weight: float = option(1.0, "of the teacher's similarities, beside the loss")
 
 
 @dataclass

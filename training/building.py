@@ -1,5 +1,6 @@
 """Builds the model that is trained: from a repo, from towers, or from a configuration."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -43,17 +44,40 @@ def build_model(options: ModelArguments, loss: LossArguments, seed: int) -> Mult
     return model.train()
 
 
-def _from_repo(options: ModelArguments) -> MultimodalEncoderModel:
-    model, info = AutoModel.from_pretrained(options.init_from, dtype=torch.float32, output_loading_info=True)
+def load_multimodal(source: str) -> MultimodalEncoderModel:
+    """A multimodal encoder with all of its weights, in float32.
+
+    Raises:
+        ValueError, OSError: if it cannot be loaded, or is another model.
+    """
+    model, info = AutoModel.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
     if not isinstance(model, MultimodalEncoderModel):
-        raise ValueError(f"{options.init_from}: a {model.config.model_type} model, expected a multimodal encoder")
+        raise ValueError(f"{source}: a {model.config.model_type} model, expected a multimodal encoder")
     if info["missing_keys"]:
-        raise ValueError(f"{options.init_from}: its weights lack {min(info['missing_keys'])!r}")
+        raise ValueError(f"{source}: its weights lack {min(info['missing_keys'])!r}")
+    return model
+
+
+def use_modalities(model: MultimodalEncoderModel, modalities: Collection[str]) -> None:
+    """Leave out of the training what the data does not reach.
+
+    Raises:
+        ValueError: if the model cannot embed one of the modalities.
+    """
+    if "depth" in modalities:
+        model.require_depth_tower()
+    elif model.config.depth_config is not None:
+        model.freeze(["depth_encoder", "depth_projection"])
+    if "image" not in modalities:
+        model.freeze(["visual_encoder", "visual_projection"])
+
+
+def _from_repo(options: ModelArguments) -> MultimodalEncoderModel:
+    model = load_multimodal(options.init_from)
     if options.tokenizer:
         model.processor.tokenizer = _tokenizer(options.tokenizer, model.config.text_config)
     if options.depth_model:
         model.add_depth_tower(options.depth_model, _depth_processor(options))
-    model.processor.part("tokenizer")  # says how to give one, where there is none
     return model
 
 
@@ -71,7 +95,6 @@ def _from_towers(options: ModelArguments, loss: LossArguments) -> MultimodalEnco
     )
     if options.tokenizer:
         model.processor.tokenizer = _tokenizer(options.tokenizer, model.config.text_config)
-    model.processor.part("tokenizer")
     return model
 
 

@@ -72,8 +72,11 @@ def save(
     accelerator.wait_for_everyone()  # each process writes its random states
     if accelerator.is_main_process:
         for name, module in (modules or {}).items():
-            # Clones: tensors that share memory are not for safetensors.
-            tensors = {key: tensor.cpu().clone() for key, tensor in module.state_dict().items()}
+            # Clones: tensors that share memory, or lie in another order, are not for safetensors.
+            tensors = {
+                key: tensor.cpu().clone(memory_format=torch.contiguous_format)
+                for key, tensor in module.state_dict().items()
+            }
             save_file(tensors, partial / f"{name}.safetensors")
         (partial / _PROGRESS).write_text(json.dumps(asdict(progress), indent=2) + "\n", encoding="utf-8")
         if folder.exists():  # of the same step; out of the way at once, as half of it would be taken for a whole

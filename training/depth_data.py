@@ -8,11 +8,11 @@ import PIL.Image
 import torch
 from torch import Tensor
 
-from data import BadSample
 from depth_arguments import DepthDataArguments
 from hf_encoders import DepthImageProcessor
 from hf_encoders.models.depth_map_files import array_to_tensor, image_to_tensor, read_depth_map
 from hf_encoders.sources import Source, open_source
+from samples import BadSample
 
 
 class DepthMaps(torch.utils.data.Dataset):

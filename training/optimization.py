@@ -37,7 +37,7 @@ def make_optimizer(model: nn.Module, others: Iterable[nn.Parameter], run: RunArg
     settings: list[dict[str, Any]] = [
         {"params": parameters, "lr": rate, "weight_decay": decay} for (rate, decay), parameters in groups.items()
     ]
-    return torch.optim.AdamW(settings)
+    return torch.optim.AdamW(settings, fused=True)
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, run: RunArguments, total_steps: int) -> LRScheduler:

@@ -13,33 +13,36 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import skip_first_batches
 from accelerate.utils import broadcast, set_seed
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 import checkpointing
 from arguments import DataArguments, LossArguments, ModelArguments, RunArguments, parse
-from building import build_model
+from averaging import fit_batch_norm, make_averages
+from building import build_model, use_modalities
 from checkpointing import Progress, StopRequest
-from data import SampleMaker, load_rows, make_loader
+from data import load_rows
+from distillation import Teacher
 from embedded_rows import embed_rows
+from epochs import steps_of_epoch
 from evaluation_tasks import metric_lines, retrieval
 from hf_encoders.command_line import run as run_command
-from hf_encoders.models.multimodal_towers import token_limit
 from legacy_state import has_legacy_state, load_legacy_state
 from optimization import make_optimizer, make_schedule
 from processes import count_bad, make_accelerator, say
 from publishing import publish, push
+from samples import ModelInputs, SampleMaker, make_loader
 from steps import Step, make_loss
 
 KINDS = (DataArguments, ModelArguments, LossArguments, RunArguments)
 DEFAULT_RECIPE = Path(__file__).parent / "recipes" / "sample.yaml"
+_STATISTICS_BATCHES = 32  # that BatchNorm's statistics of averaged weights come from, each epoch
 
 
 class TrainingError(ValueError):
@@ -59,7 +62,9 @@ class Trainer:
         self.plain_model = build_model(model, loss, run.seed)
         set_seed(run.seed, device_specific=True)  # dropout differs from process to process
         self.plain_model.to(memory_format=torch.channels_last)  # convolutions are faster so
-        self.loss = make_loss(loss).to(self.accelerator.device)
+        use_modalities(self.plain_model, data.columns)
+        self.loss = make_loss(loss, data.columns).to(self.accelerator.device)
+        self.teacher = Teacher(loss, self.accelerator) if loss.teacher else None
         self.validation_rows = None
         if data.validation_split:
             self.validation_rows = load_rows(replace(data, streaming=False), data.validation_split)
@@ -71,20 +76,18 @@ class Trainer:
         optimizer = make_optimizer(self.plain_model, self.loss.parameters(), run)
         schedule = make_schedule(optimizer, run, self.total_steps)
         if run.compile:
-            self.plain_model.text_encoder.compile()
-            self.plain_model.visual_encoder.compile()
+            for name, module in self.plain_model.named_children():
+                if name.endswith("_encoder"):
+                    module.compile()
         self.model, self.optimizer, self.schedule = self.accelerator.prepare(self.plain_model, optimizer, schedule)
         self.loader = loader if data.streaming else self.accelerator.prepare(loader)
-        self.averages = None
-        if run.ema_decay:
-            average = get_ema_multi_avg_fn(run.ema_decay)
-            self.averages = AveragedModel(self.plain_model, multi_avg_fn=average, use_buffers=True)
-        self.step = Step(self.accelerator, self.model, self.loss, run, bool(data.boxes_column))
+        self.averages = make_averages(self.plain_model, run.ema_decay) if run.ema_decay else None
+        self.step = Step(self.accelerator, self.model, self.loss, run, self.teacher)
         self.progress = Progress()
 
     def _make_loader(self) -> DataLoader:
-        processor = self.plain_model.processor
-        make = SampleMaker(self.data, processor, token_limit(self.plain_model.text_encoder), self.run.seed)
+        teacher = self.teacher.inputs if self.teacher is not None else None
+        make = SampleMaker(self.data, ModelInputs.of(self.plain_model), self.run.seed, teacher)
         place = (self.accelerator.process_index, self.accelerator.num_processes)
         return make_loader(self.data, self.run.batch_size, make, *place)
 
@@ -178,25 +181,14 @@ class Trainer:
         self._finish_epoch(bar)
 
     def _steps_of_epoch(self) -> Iterator[list[dict[str, Any]]]:
-        """The micro-batches of each step that is left in the epoch; a last incomplete step is left out."""
-        loader: Any = self.loader
-        if self.progress.batches:
-            loader = skip_first_batches(loader, self.progress.batches)
-        # The last of all: a loader that skips begins with an epoch of its own. And Accelerate tells the data set only
-        # where there is one process.
-        for told in (loader, loader.dataset):
-            if hasattr(told, "set_epoch"):
-                told.set_epoch(self.progress.epoch)
-        batches = iter(loader)
-        micro_batches: list[dict[str, Any]] = []
-        while (batch := _next(batches)) is not None:
-            micro_batches.append(batch)
-            if len(micro_batches) == self.run.gradient_accumulation_steps:
-                yield micro_batches
-                micro_batches = []
+        progress, per_step = self.progress, self.run.gradient_accumulation_steps
+        return steps_of_epoch(self.loader, progress.epoch, progress.batches, per_step)
 
     def _finish_epoch(self, bar: Any) -> None:
         progress = self.progress
+        if self.averages is not None:
+            with self.accelerator.autocast():
+                fit_batch_norm(self.averages.module, self._some_inputs())
         if self.validation_rows is None:
             self._publish()
         else:
@@ -212,12 +204,18 @@ class Trainer:
         self._save()
 
     def _validate(self) -> dict[str, float]:
-        columns = {"text": self.data.text_column, "image": self.data.image_column, "depth": self.data.depth_column}
-        columns = {modality: column for modality, column in columns.items() if column}
         for buffer in self._best_model.buffers():  # BatchNorm's statistics, of which each process has its own
             buffer.copy_(broadcast(buffer.clone()))
-        rows = embed_rows(self._best_model, self.validation_rows, columns, self.accelerator, show_progress_bar=False)
+        rows = embed_rows(
+            self._best_model, self.validation_rows, self.data.columns, self.accelerator, show_progress_bar=False
+        )
         return retrieval(rows)
+
+    def _some_inputs(self) -> Iterator[dict[str, Any]]:
+        """From a loader of its own: the run's is not disturbed."""
+        for batch in islice(self._make_loader(), _STATISTICS_BATCHES):
+            if batch["rows"]:
+                yield {name: value.to(self.accelerator.device) for name, value in batch["inputs"].items()}
 
     @property
     def _best_model(self) -> Any:
@@ -247,12 +245,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line."""
     arguments = sys.argv[1:] if argv is None else argv
     Trainer(*parse(arguments, KINDS, DEFAULT_RECIPE, (__doc__ or "").partition("\n")[0])).train()
-
-
-def _next(batches: Iterator[dict[str, Any]]) -> dict[str, Any] | None:
-    """The next batch. Loaders draw random numbers as they begin, and a resumed run begins elsewhere: none may count."""
-    with torch.random.fork_rng(devices=[]):
-        return next(batches, None)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """One optimizer step: micro-batches, all negatives of each other, to gradients; cached where there are several."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -8,6 +8,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from arguments import LossArguments, RunArguments
+from distillation import Teacher
 from hf_encoders.cached_loss import cached_backward
 from hf_encoders.loss_wrappers import MatryoshkaLoss
 from hf_encoders.losses import InfoNCELoss, LossOutput, SigmoidLoss
@@ -16,8 +17,16 @@ _EMBEDS = {"text": "text_embeds", "image": "image_embeds", "depth": "depth_embed
 _MASKED = "masked"  # embeddings of masked copies of images
 
 
-def make_loss(options: LossArguments) -> nn.Module:
-    """The contrastive loss that the options name."""
+def make_loss(options: LossArguments, modalities: Collection[str]) -> nn.Module:
+    """The contrastive loss that the options name.
+
+    Raises:
+        ValueError: if it leaves out one of the modalities.
+    """
+    paired = {modality for pair in options.pair_weights or () for modality in pair.split("-")}
+    for modality in modalities if paired else ():
+        if modality not in paired:
+            raise ValueError(f"pair_weights has no pair with {modality}: add one, or leave out --{modality}_column")
     loss: Any
     if options.loss == "infonce":
         loss = InfoNCELoss(
@@ -36,15 +45,19 @@ class Step:
         model: the prepared model.
         loss: see `make_loss`.
         run: chunk size and what BatchNorm does.
-        has_masked: whether batches bring masked copies of images.
+        teacher: whose similarities are learned too, if there is one.
     """
 
     def __init__(
-        self, accelerator: Accelerator, model: nn.Module, loss: nn.Module, run: RunArguments, has_masked: bool
+        self,
+        accelerator: Accelerator,
+        model: nn.Module,
+        loss: nn.Module,
+        run: RunArguments,
+        teacher: Teacher | None = None,
     ):
-        self.accelerator, self.model, self.loss, self.run = accelerator, model, loss, run
-        self.has_masked = has_masked
-        self.template: dict[str, Tensor] | None = None
+        self.accelerator, self.model, self.loss, self.run, self.teacher = accelerator, model, loss, run, teacher
+        self.template: dict[str, Any] | None = None  # a chunk of no rows
 
     def __call__(self, micro_batches: Sequence[dict[str, Any]]) -> LossOutput:
         """The loss over all micro-batches of all processes.
@@ -53,18 +66,25 @@ class Step:
             ValueError: if no row of the first step can be read.
         """
         chunks = [chunk for batch in micro_batches for chunk in _chunks(batch, self.run.chunk_size)]
-        chunks = chunks or [self._without_rows()]
-        self.template = self.template or {name: value[:1] for name, value in chunks[0]["inputs"].items()}
+        if self.template is None and chunks:
+            self.template = _without_rows(chunks[0])
+        if self.template is None:
+            raise ValueError("no row of the first step can be read: are the columns the right ones?")
+        # A process whose rows are all bad: the others wait for its part.
+        chunks = chunks or [self.template]
         ids = {
             name: torch.cat([chunk["ids"][name] for chunk in chunks]).to(self.accelerator.device)
             for name in chunks[0]["ids"]
         }
 
+        taught = self.teacher.embed(chunks, self._embeds) if self.teacher is not None else {}
+
         def compare(embeds: Mapping[str, Tensor]) -> LossOutput:
             rows = {name: values for name, values in embeds.items() if name != _MASKED}
             negatives = {"image": embeds[_MASKED]} if _MASKED in embeds else None
             temperature = self.accelerator.unwrap_model(self.model).clamped_temperature
-            return self.loss(rows, temperature, ids=ids, negatives=negatives)
+            output = self.loss(rows, temperature, ids=ids, negatives=negatives)
+            return output if self.teacher is None else self.teacher.add(output, rows, temperature, taught)
 
         # By the settings, which are the same on every process; the number of chunks may not be.
         if self.run.chunk_size or self.run.gradient_accumulation_steps > 1:
@@ -82,25 +102,33 @@ class Step:
         return output
 
     def _embed(self, chunk: dict[str, Any]) -> dict[str, Tensor]:
-        device, rows = self.accelerator.device, chunk["rows"]
-        outputs = self.model(**{name: value.to(device, non_blocking=True) for name, value in chunk["inputs"].items()})
-        embeds = {name: outputs[key][:rows] for name, key in _EMBEDS.items() if outputs.get(key) is not None}
+        embeds = self._embeds(self.model, chunk["inputs"], chunk["rows"])
         if (masked := chunk["masked"]) is not None:
             # By themselves: together with the images, rounding would not be that of the legacy training.
             embeds[_MASKED] = (
-                self.model(pixel_values=masked.to(device)).image_embeds if len(masked) else embeds["image"][:0]
+                self.model(pixel_values=masked.to(self.accelerator.device)).image_embeds
+                if len(masked)
+                else embeds["image"][:0]
             )
         return embeds
 
-    def _without_rows(self) -> dict[str, Any]:
-        """A chunk of no rows, for a process whose rows are all bad: the others wait for its part."""
-        if self.template is None:
-            raise ValueError("no row of the first step can be read: are the columns the right ones?")
-        empty = torch.empty(0, dtype=torch.long)
-        kinds = {"input_ids": "text", "pixel_values": "image", "depth_values": "depth"}
-        ids = {kind: empty for name, kind in kinds.items() if name in self.template}
-        masked = self.template["pixel_values"][:0] if self.has_masked else None
-        return {"inputs": self.template, "ids": ids, "masked": masked, "rows": 0}
+    def _embeds(self, model: nn.Module, inputs: Mapping[str, Tensor], rows: int) -> dict[str, Tensor]:
+        """Modality → [rows, D]."""
+        device = self.accelerator.device
+        outputs = model(**{name: value.to(device, non_blocking=True) for name, value in inputs.items()})
+        return {name: outputs[key][:rows] for name, key in _EMBEDS.items() if outputs.get(key) is not None}
+
+
+def _without_rows(chunk: dict[str, Any]) -> dict[str, Any]:
+    """A chunk that is embedded, as towers cannot embed nothing, and of which no row counts."""
+    empty = torch.empty(0, dtype=torch.long)
+    return {
+        "inputs": {name: values[:1] for name, values in chunk["inputs"].items()},
+        "teacher_inputs": {name: values[:1] for name, values in chunk["teacher_inputs"].items()},
+        "ids": dict.fromkeys(chunk["ids"], empty),
+        "masked": None if chunk["masked"] is None else chunk["masked"][:0],
+        "rows": 0,
+    }
 
 
 def _chunks(batch: dict[str, Any], size: int) -> list[dict[str, Any]]:
@@ -110,8 +138,10 @@ def _chunks(batch: dict[str, Any], size: int) -> list[dict[str, Any]]:
     chunks = []
     for start in range(0, count, size):
         part = slice(start, start + size)
-        inputs = {name: values[part] for name, values in batch["inputs"].items()}
-        ids = {name: values[part] for name, values in batch["ids"].items()}
+        chunk = {
+            name: {key: values[part] for key, values in batch[name].items()}
+            for name in ("inputs", "teacher_inputs", "ids")
+        }
         masked = None if batch["masked"] is None else batch["masked"][part]
-        chunks.append({"inputs": inputs, "ids": ids, "masked": masked, "rows": len(batch["rows"][part])})
+        chunks.append(chunk | {"masked": masked, "rows": len(batch["rows"][part])})
     return chunks

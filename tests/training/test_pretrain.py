@@ -20,6 +20,7 @@ import pretrain
 from conftest import ROOT, SAMPLES
 from hf_encoders import MultimodalEncoderModel
 from legacy_files import refusal
+from multimodal_models import tiny_model
 from training_runs import ENVIRONMENT, EXACT, RECIPE, SCRIPT, command, run, write_recipe
 
 # Everything whose state must come back: accumulation, averages, crops, a schedule, workers.
@@ -81,9 +82,10 @@ def test_a_run_that_is_asked_to_stop_says_how_to_go_on(tmp_path):
 
 def assert_equal_steps(one, two):
     for name, tensor in weights(one, "checkpoints/checkpoint-2/model.safetensors").items():
-        if "k_proj.bias" not in name and "key.bias" not in name:  # no real gradient: AdamW amplifies its rounding
+        if "k_proj.bias" not in name and "key.bias" not in name:  # their gradient is rounding alone
             other = weights(two, "checkpoints/checkpoint-2/model.safetensors")[name]
-            torch.testing.assert_close(other, tensor, rtol=0, atol=2e-5, msg=name)
+            # A hundredth of a step: AdamW amplifies the rounding of small gradients.
+            torch.testing.assert_close(other, tensor, rtol=0, atol=1e-4, msg=name)
 
 
 def test_two_processes_make_the_steps_of_one(tmp_path):
@@ -161,6 +163,67 @@ def test_masked_copies_are_candidates(trainer_options):
         trainer = pretrain.Trainer(*pretrain.parse(arguments, pretrain.KINDS, pretrain.DEFAULT_RECIPE, ""))
         losses.append(trainer.step([next(iter(trainer.loader))]).loss.item())
     assert losses[0] > losses[1]  # more candidates to be mistaken for the right one
+
+
+def test_a_teacher_adds_its_similarities(trainer_options, tmp_path):
+    """One step's loss is the loss without it plus the divergence; in chunks, it is the same."""
+    tiny_model(depth=False).save_pretrained(tmp_path / "teacher")  # smaller images, and no depth
+    options = EXACT | {"max_steps": 1, "batch_size": 20, "distillation_weight": 3.0}
+    losses, weights_after = {}, {}
+    for name, changes in {"none": {}, "whole": {"teacher": ""}, "chunks": {"teacher": "", "chunk_size": 7}}.items():
+        changes = {key: str(tmp_path / "teacher") if key == "teacher" else value for key, value in changes.items()}
+        arguments = trainer_options(**options | changes)
+        trainer = pretrain.Trainer(*pretrain.parse(arguments, pretrain.KINDS, pretrain.DEFAULT_RECIPE, ""))
+        batch = next(iter(trainer.loader))
+        with torch.no_grad():
+            student = trainer.plain_model(**batch["inputs"])
+        output = trainer.step([batch])
+        losses[name] = output.loss.item()
+        weights_after[name] = trainer.plain_model.text_projection.weight.grad.clone()
+        if name == "whole":
+            teacher = AutoModel.from_pretrained(tmp_path / "teacher")(**batch["teacher_inputs"])
+            expected = [
+                torch.nn.functional.kl_div(
+                    ours.log_softmax(1), theirs.log_softmax(1), reduction="batchmean", log_target=True
+                )
+                for ours, theirs in (
+                    (student.logits_per_image, teacher.logits_per_image),
+                    (student.logits_per_text, teacher.logits_per_text),
+                )
+            ]
+            divergence = (sum(expected) / 2).item()
+            assert output.parts["distillation/text-image"].item() == pytest.approx(divergence, rel=1e-4)
+            assert "distillation/text-depth" not in output.parts
+    assert divergence > 0.01
+    assert losses["whole"] == pytest.approx(losses["none"] + 3 * divergence, rel=1e-4)
+    assert losses["chunks"] == pytest.approx(losses["whole"], rel=1e-5)
+    torch.testing.assert_close(weights_after["chunks"], weights_after["whole"], rtol=1e-4, atol=1e-6)
+    assert not torch.allclose(weights_after["none"], weights_after["whole"], rtol=1e-2)
+
+
+def test_towers_that_the_data_does_not_reach_stay(trainer_options, tmp_path):
+    pretrain.main(trainer_options(**ROOMS, depth_column=""))
+    pretrain.main([*trainer_options(**ROOMS), "--output_dir", str(tmp_path / "other"), "--max_steps", "1"])
+    one, other = (AutoModel.from_pretrained(tmp_path / name).state_dict() for name in ("out", "other"))
+    trainer = pretrain.Trainer(*pretrain.parse(trainer_options(**ROOMS), pretrain.KINDS, tmp_path, ""))
+    for name, tensor in trainer.plain_model.state_dict().items():
+        if name.startswith("depth_") and "num_batches" not in name:
+            assert torch.equal(one[name], tensor.cpu())
+    assert not torch.equal(other["depth_projection.weight"], one["depth_projection.weight"])
+
+
+def test_averaged_weights_have_statistics_of_their_own(trainer_options, tmp_path):
+    """What is saved embeds training rows in evaluation as it does in training: BatchNorm's statistics fit."""
+    arguments = trainer_options(**ROOMS | {"max_steps": 6}, ema_decay=0.9, learning_rate=0.05, batch_size=50)
+    trainer = pretrain.Trainer(*pretrain.parse(arguments, pretrain.KINDS, pretrain.DEFAULT_RECIPE, ""))
+    trainer.train()
+    saved = AutoModel.from_pretrained(tmp_path / "out")
+    maps = torch.cat([batch["inputs"]["depth_values"] for batch in trainer._make_loader()])
+    raw = trainer.plain_model.depth_encoder.stem[1].running_mean
+    with torch.no_grad():
+        expected = saved.depth_encoder.stem[0](maps).mean((0, 2, 3))  # what the first BatchNorm receives
+    torch.testing.assert_close(saved.depth_encoder.stem[1].running_mean, expected, rtol=1e-3, atol=1e-4)
+    assert (raw.cpu() - expected).abs().max() > 1e-2
 
 
 def test_a_new_run_leaves_an_old_one_alone(trainer_options):
@@ -250,6 +313,9 @@ def test_unreadable_rows_are_skipped_and_counted(allowed, trainer_options, tmp_p
         ({"freeze": ["vision"]}, "no module 'vision'"),
         ({"learning_rat": 1}, "there is no option learning_rat"),
         ({"resume_from_checkpoint": "latest"}, "no checkpoint there yet"),
+        ({"pair_weights": {"text-image": 1}}, "pair_weights has no pair with depth: add one, or leave out --depth_col"),
+        ({"model_config": RECIPE["model_config"] | {"depth_config": None}}, "this model has no depth tower"),
+        ({"teacher": "/no/teacher"}, "/no/teacher"),
     ],
 )
 def test_bad_options_take_one_line(changes, message, trainer_options):
