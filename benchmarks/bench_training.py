@@ -3,8 +3,7 @@
     python benchmarks/bench_training.py
     python benchmarks/bench_training.py --precision no --device cuda --batch 256
 
-Needs `pip install -e '.[bench]'`. open_clip_torch asks for torchvision, which is not needed here; without it:
-`pip install -c constraints.txt sentence-transformers && pip install --no-deps open_clip_torch`.
+Needs `pip install -e '.[bench]'` and, without the torchvision that it asks for, `pip install --no-deps open_clip_torch`.
 
 Every case is a fresh process and trains the text and image tower of a recipe, with the same first weights, AdamW,
 gradient clipping, precision and image processor, on the bundled rows in the same order; dropout and the training of
@@ -31,7 +30,11 @@ from hf_encoders.command_line import OneLineArgumentParser
 from measuring import machine
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = {"open_clip": "open_clip_torch", "sentence_transformers": "sentence-transformers"}
+# Module → how to install it.
+PACKAGES = {
+    "open_clip": "pip install --no-deps open_clip_torch",
+    "sentence_transformers": "pip install -e '.[bench]'",
+}
 # Rounding: of float32, and of bfloat16's similarities.
 TOLERANCES = {"no": 1e-3, "bf16": 2e-2}
 FIRST, CACHED_FIRST = "open_clip: ClipLoss, plain loop", "sentence-transformers: cached ranking loss"
@@ -56,9 +59,9 @@ def main() -> None:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
-    absent = [name for module, name in PACKAGES.items() if importlib.util.find_spec(module) is None]
+    absent = {module: how for module, how in PACKAGES.items() if importlib.util.find_spec(module) is None}
     if absent:
-        parser.error(f"{' and '.join(absent)} not installed: pip install -e '.[bench]'")
+        parser.error(f"{' and '.join(absent)} not installed: {' && '.join(absent.values())}")
     if min(args.batch, args.steps, args.cached_batch, args.cached_steps, args.chunk, args.warmup, args.repeats) < 1:
         parser.error("sizes, steps and repeats must be at least 1")
 

@@ -36,18 +36,19 @@ def test_the_next_step_is_the_legacy_runs(repo):
     expected = load_file(DATA / "multimodal_resume_expected.safetensors")
     batch = {name.removeprefix("batch."): tensor for name, tensor in expected.items() if name.startswith("batch.")}
     model = AutoModel.from_pretrained(repo)  # in evaluation mode: the legacy run had no dropout
-    optimizer = torch.optim.AdamW(reversed(list(model.parameters())), lr=1e-4, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(reversed(list(model.parameters())), lr=1e-4, weight_decay=0.01, fused=True)
     assert has_legacy_state(str(repo))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
     progress = load_legacy_state(str(repo), model, optimizer, schedule)
     assert progress.step == schedule.last_epoch == 3
     accelerator = Accelerator(cpu=True)
-    loss = make_loss(LossArguments(text_to_image_only=True))
-    step = Step(accelerator, model, loss, RunArguments(), has_masked=True)
+    loss = make_loss(LossArguments(text_to_image_only=True), ["text", "image"])
+    step = Step(accelerator, model, loss, RunArguments())
     texts = {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in batch}
     masked = next(tensor for name, tensor in batch.items() if "mask" in name and tensor.ndim == 4)
     inputs = texts | {"pixel_values": batch["pixel_values"]}
-    output = step([{"inputs": inputs, "ids": {}, "masked": masked, "rows": list(range(4)), "bad": []}])
+    batch_of_step = {"inputs": inputs, "teacher_inputs": {}, "ids": {}}
+    output = step([batch_of_step | {"masked": masked, "rows": list(range(4)), "bad": []}])
     assert output.loss.item() == pytest.approx(expected["loss"].item(), abs=1e-6)
     optimizer.step()
     parameters = dict(model.named_parameters())
