@@ -3,7 +3,8 @@
     python benchmarks/bench_training.py
     python benchmarks/bench_training.py --precision no --device cuda --batch 256
 
-Needs `pip install -e '.[bench]'` and, without the torchvision that it asks for, `pip install --no-deps open_clip_torch`.
+Needs `pip install -e '.[bench]'` and `pip install --no-deps open_clip_torch`: what the latter asks for, torchvision,
+is not needed.
 
 Every case is a fresh process and trains the text and image tower of a recipe, with the same first weights, AdamW,
 gradient clipping, precision and image processor, on the bundled rows in the same order; dropout and the training of

@@ -1,9 +1,10 @@
-"""Averaged weights, and BatchNorm statistics that fit them."""
+"""Averaged weights, and BatchNorm statistics that fit them, the same on every process."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -23,6 +24,12 @@ def make_averages(model: nn.Module, decay: float) -> AveragedModel:
         get_ema_multi_avg_fn(now)(averaged, current, steps)
 
     return AveragedModel(model, multi_avg_fn=average)
+
+
+def share_batch_norm(model: nn.Module) -> None:
+    """Give every process the statistics of the first: each has gathered its own."""
+    for buffer in model.buffers():
+        buffer.copy_(broadcast(buffer.clone()))
 
 
 @torch.no_grad()

@@ -72,6 +72,13 @@ def use_modalities(model: MultimodalEncoderModel, modalities: Collection[str]) -
         model.freeze(["visual_encoder", "visual_projection"])
 
 
+def compile_towers(model: MultimodalEncoderModel) -> None:
+    """Compile each tower by itself, in place: what surrounds them differs from modality to modality."""
+    for name, module in model.named_children():
+        if name.endswith("_encoder"):
+            module.compile()
+
+
 def _from_repo(options: ModelArguments) -> MultimodalEncoderModel:
     model = load_multimodal(options.init_from)
     if options.tokenizer:

@@ -18,14 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import broadcast, set_seed
+from accelerate.utils import set_seed
+from datasets import disable_progress_bars
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
+from transformers.utils import logging
 
 import checkpointing
 from arguments import DataArguments, LossArguments, ModelArguments, RunArguments, parse
-from averaging import fit_batch_norm, make_averages
-from building import build_model, use_modalities
+from averaging import fit_batch_norm, make_averages, share_batch_norm
+from building import build_model, compile_towers, use_modalities
 from checkpointing import Progress, StopRequest
 from data import load_rows
 from distillation import Teacher
@@ -76,9 +78,7 @@ class Trainer:
         optimizer = make_optimizer(self.plain_model, self.loss.parameters(), run)
         schedule = make_schedule(optimizer, run, self.total_steps)
         if run.compile:
-            for name, module in self.plain_model.named_children():
-                if name.endswith("_encoder"):
-                    module.compile()
+            compile_towers(self.plain_model)
         self.model, self.optimizer, self.schedule = self.accelerator.prepare(self.plain_model, optimizer, schedule)
         self.loader = loader if data.streaming else self.accelerator.prepare(loader)
         self.averages = make_averages(self.plain_model, run.ema_decay) if run.ema_decay else None
@@ -121,10 +121,8 @@ class Trainer:
         bar.close()
         self.accelerator.end_training()
         if self.progress.best_metrics:
-            title = (
-                f"\n{self.output_dir}: the weights of step {self.progress.best_step}, on {self.data.validation_split}"
-            )
-            say(self.accelerator, "\n".join([title, *metric_lines(self.progress.best_metrics)]))
+            title = f"{self.output_dir}: the weights of step {self.progress.best_step}, on {self.data.validation_split}"
+            say(self.accelerator, "\n".join(["", title, *metric_lines(self.progress.best_metrics)]))
         if self.run.push_to_hub and self.accelerator.is_main_process:
             say(self.accelerator, f"pushed to {push(self.output_dir, self.run.push_to_hub)}")
 
@@ -204,8 +202,7 @@ class Trainer:
         self._save()
 
     def _validate(self) -> dict[str, float]:
-        for buffer in self._best_model.buffers():  # BatchNorm's statistics, of which each process has its own
-            buffer.copy_(broadcast(buffer.clone()))
+        share_batch_norm(self._best_model)
         rows = embed_rows(
             self._best_model, self.validation_rows, self.data.columns, self.accelerator, show_progress_bar=False
         )
@@ -243,6 +240,8 @@ class Trainer:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line."""
+    logging.disable_progress_bar()  # of saving a model; the steps are the progress
+    disable_progress_bars()
     arguments = sys.argv[1:] if argv is None else argv
     Trainer(*parse(arguments, KINDS, DEFAULT_RECIPE, (__doc__ or "").partition("\n")[0])).train()
 
