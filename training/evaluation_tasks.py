@@ -13,6 +13,7 @@ from datasets import ClassLabel
 
 from embedded_rows import EmbeddedRows
 from hf_encoders.evaluation import retrieval_metrics, zero_shot_metrics
+from hf_encoders.modalities import MODALITIES
 from hf_encoders.probes import knn_metrics, linear_probe_metrics
 from hf_encoders.zero_shot import MODALITIES as PICTURES
 from hf_encoders.zero_shot import ZeroShotClassifier
@@ -63,6 +64,16 @@ def retrieval(embedded: EmbeddedRows) -> dict[str, float]:
             names=(one, other),
         )
     return {f"retrieval/{name}": value for name, value in metrics.items()}
+
+
+def recall_line(metrics: Mapping[str, float]) -> str:
+    """The recalls of `retrieval`, one direction a pair: "recall@1/5/10: text → image 0.52/0.80/0.91, ..."."""
+    shown = []
+    for one, other in itertools.combinations(MODALITIES, 2):
+        recalls = [value for name, value in metrics.items() if name.startswith(f"retrieval/{one}_to_{other}_recall@")]
+        if recalls:
+            shown.append(f"{one} → {other} {'/'.join(f'{value:.2f}' for value in recalls)}")
+    return f"recall@1/5/10: {', '.join(shown)}"
 
 
 def zero_shot(

@@ -33,7 +33,7 @@ from data import load_rows
 from distillation import Teacher
 from embedded_rows import embed_rows
 from epochs import steps_of_epoch
-from evaluation_tasks import metric_lines, retrieval
+from evaluation_tasks import metric_lines, recall_line, retrieval
 from hf_encoders.command_line import run as run_command
 from legacy_state import has_legacy_state, load_legacy_state
 from optimization import make_optimizer, make_schedule
@@ -195,7 +195,7 @@ class Trainer:
             if self.run.validation_metric not in metrics:
                 raise ValueError(f"no metric {self.run.validation_metric!r}; there are {', '.join(metrics)}")
             value = metrics[self.run.validation_metric]
-            bar.write(f"epoch {progress.epoch}, step {progress.step}: {self.run.validation_metric} {value:.3f}")
+            bar.write(f"epoch {progress.epoch}, step {progress.step}: {recall_line(metrics)}")
             if progress.best is None or value > progress.best:
                 progress.best, progress.best_step, progress.best_metrics = value, progress.step, metrics
                 self._publish()

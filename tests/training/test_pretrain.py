@@ -239,7 +239,11 @@ def test_the_result_is_a_repo(trainer_options, tmp_path, capsys):
     assert AutoProcessor.from_pretrained(tmp_path / "out").tokenizer is not None
     progress = json.loads((tmp_path / "out/checkpoints/checkpoint-5/progress.json").read_text())
     assert progress["epoch"] == 1 and progress["best_step"] == 5 and progress["best"] is not None
-    assert re.search(r"retrieval/image_to_depth_recall@10 +\d\.\d{3}", capsys.readouterr().out)
+    printed = capsys.readouterr()
+    assert re.search(r"retrieval/image_to_depth_recall@10 +\d\.\d{3}", printed.out)
+    recalls = r"\d\.\d\d/\d\.\d\d/\d\.\d\d"
+    line = rf"epoch 1, step 5: recall@1/5/10: text → image {recalls}, text → depth {recalls}, image → depth {recalls}"
+    assert re.search(line, printed.out)
     assert list((tmp_path / "out" / "logs").rglob("events.out.tfevents*"))
 
 
