@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 from datasets import Dataset
+from huggingface_hub import HfApi, constants
 from safetensors.torch import load_file
 
 from golden import golden_state_dict
 from hf_encoders import DepthAutoencoderModel, DepthSemanticEncoderConfig, DepthSemanticEncoderModel
+from hub import serve
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(__file__).parent / "data"
@@ -73,3 +75,29 @@ def tiny_multimodal():
     from multimodal_models import tiny_model
 
     return tiny_model()
+
+
+@pytest.fixture(scope="session")
+def hub(tmp_path_factory):
+    """A Hub on this machine: see tests/hub. Its repos are those of all tests of this process."""
+    with serve(tmp_path_factory.mktemp("hub")) as running:
+        yield running
+
+
+@pytest.fixture
+def hub_client(hub, monkeypatch):
+    """Lets huggingface_hub talk to the test Hub in this process too, and wait for nothing between its tries."""
+    address = f"{hub.endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    for name, value in {
+        "ENDPOINT": hub.endpoint,
+        "HUGGINGFACE_CO_URL_TEMPLATE": address,
+        "HF_HUB_OFFLINE": False,
+        "HF_HUB_DISABLE_XET": True,
+    }.items():
+        monkeypatch.setattr(constants, name, value)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1")
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    for module in ("utils._http", "file_download"):
+        monkeypatch.setattr(f"huggingface_hub.{module}.time.sleep", lambda seconds: None)
+    return HfApi(endpoint=hub.endpoint, token=hub.token)

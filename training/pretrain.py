@@ -38,7 +38,7 @@ from hf_encoders.command_line import run as run_command
 from legacy_state import has_legacy_state, load_legacy_state
 from optimization import make_optimizer, make_schedule
 from processes import count_bad, make_accelerator, say
-from publishing import publish, push
+from publishing import publish, push, reserve
 from samples import ModelInputs, SampleMaker, make_loader
 from steps import Step, make_loss
 
@@ -102,8 +102,10 @@ class Trainer:
 
         Raises:
             TrainingError: if the loss is not a number.
-            ValueError: if too many rows cannot be read.
+            ValueError: if too many rows cannot be read, or the result could not be pushed.
         """
+        if self.run.push_to_hub and self.accelerator.is_main_process:
+            reserve(self.run.push_to_hub)
         if self.run.resume_from_checkpoint:
             self._resume()
         else:
@@ -166,10 +168,8 @@ class Trainer:
                 self.accelerator.log(values, step=progress.step)
             if self.stop:
                 self._save()
-                say(
-                    self.accelerator,
-                    f"stopped after step {progress.step}; go on with: {checkpointing.resume_command(sys.argv)}",
-                )
+                again = checkpointing.resume_command(sys.argv)
+                say(self.accelerator, f"stopped after step {progress.step}; go on with: {again}")
                 sys.exit(0)
             if run.checkpoint_steps and progress.step % run.checkpoint_steps == 0:
                 self._save()
