@@ -8,18 +8,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import ModelCard, ModelCardData
-
+from hf_encoders import model_card
 from hf_encoders.fingerprint import sha256
+from hf_encoders.model_card import REPORT_NAME
 
-REPORT_NAME = "conversion_report.json"
-_TEMPLATES = Path(__file__).parent.parent / "model_cards"
 _LARGEST_ARRAY = 1000  # numbers; what is larger is no figure of a training run
-# Kind of card → what the Hub finds it by.
-_CARDS = {
-    "depth_semantic_encoder": ("image-feature-extraction", ["depth", "feature-extraction", "image-similarity"]),
-    "multimodal_encoder": ("zero-shot-image-classification", ["clip", "feature-extraction", "multimodal"]),
-}
 _LIBRARIES = ("torch", "transformers", "safetensors", "huggingface_hub", "numpy")
 
 
@@ -84,9 +77,5 @@ def known_metadata(repo: Path) -> dict[str, Any]:
 
 
 def write_card(repo: Path, kind: str, name: str, report: Mapping[str, Any]) -> None:
-    """Write README.md from the report; `kind` names the template."""
-    pipeline_tag, tags = _CARDS[kind]
-    data = ModelCardData(library_name="transformers", pipeline_tag=pipeline_tag, tags=[*tags, "converted"])
-    template = str(_TEMPLATES / f"{kind}_template.md")
-    card = ModelCard.from_template(data, template_path=template, name=name, report=report)
-    card.save(repo / "README.md")
+    """Write README.md of a converted repo, from the report in it."""
+    model_card.write_card(repo, name=name)

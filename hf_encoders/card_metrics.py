@@ -1,0 +1,145 @@
+"""What an evaluation measured, as a card shows it: entries of the model-index, and tables."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult
+
+# First part of a metric's name → the Hub's name of the task, and what a person calls it.
+_TASKS = {
+    "retrieval": ("feature-extraction", "Retrieval"),
+    "zero-shot": ("zero-shot-image-classification", "Zero-shot classification"),
+    "knn": ("image-classification", "Nearest neighbours"),
+    "linear-probe": ("image-classification", "Linear probe"),
+}
+_NO_RESULTS = ("/chance", "/penalty")  # of the model, but circumstances of one
+_NEEDED = ("fingerprint", "dataset", "split", "rows", "metrics")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Values of one task: a row for what was compared, a column for each measure."""
+
+    title: str
+    measures: list[str]
+    rows: list[tuple[str, list[str]]]
+
+
+class Evaluation:
+    """The report of one evaluation.
+
+    Args:
+        report: what `training/evaluate.py --output` writes, or its path.
+
+    Raises:
+        ValueError: if it is no such report.
+    """
+
+    def __init__(self, report: Path | Mapping[str, Any]):
+        self.source = str(report) if isinstance(report, Path) else "metrics"
+        try:
+            self.report = json.loads(report.read_text(encoding="utf-8")) if isinstance(report, Path) else report
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{self.source}: no metrics that can be read ({error})") from None
+        missing = [name for name in _NEEDED if not isinstance(self.report, Mapping) or name not in self.report]
+        if missing or not {"dataset_sha256", "dataset_revision"} & self.report.keys():
+            raise ValueError(f"{self.source}: no report of an evaluation; write it with training/evaluate.py --output")
+        for name in self.report["metrics"]:
+            if name.partition("/")[0] not in _TASKS:
+                raise ValueError(f"{self.source}: metric {name!r} is of none of the tasks {', '.join(_TASKS)}")
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the model that was measured."""
+        return str(self.report["fingerprint"])
+
+    def results(self) -> list[EvalResult]:
+        """The entries of the model-index; each names the fingerprint of the model, and how it was measured."""
+        report = self.report
+        options = {name: value for name, value in report.get("options", {}).items() if value is not None}
+        args = {"fingerprint": self.fingerprint, "rows": report["rows"], **options}
+        is_local = "dataset_sha256" in report
+        name = _data_name(report)
+        return [
+            EvalResult(
+                task_type=_TASKS[metric.partition("/")[0]][0],
+                # Without a slash: a path is not the id of somebody's data set.
+                dataset_type=re.sub(r"[^\w.-]", "-", str(Path(name).with_suffix(""))) if is_local else name,
+                dataset_name=name,
+                dataset_split=report["split"],
+                dataset_revision=None if is_local else report["dataset_revision"],
+                dataset_args={"sha256": report["dataset_sha256"]} if is_local else None,
+                metric_type=_parts(metric)[2].replace("@", "_at_"),
+                metric_name=metric,
+                metric_value=value,
+                metric_args=args,
+            )
+            for metric, value in report["metrics"].items()
+            if not metric.endswith(_NO_RESULTS)
+        ]
+
+    @property
+    def data(self) -> str:
+        """What was measured on, in words, with the data's version."""
+        described = _describe(self.report)
+        return f"{described}; learned from {_describe(self.report['train'])}" if "train" in self.report else described
+
+    def tables(self) -> list[Table]:
+        """One for each task."""
+        tasks: dict[str, dict[str, dict[str, float]]] = {}
+        for name, value in self.report["metrics"].items():
+            task, subject, measure = _parts(name)
+            tasks.setdefault(task, {}).setdefault(subject, {})[measure] = value
+        return [_table(_TASKS[task][1], rows) for task, rows in tasks.items()]
+
+
+def is_measured(result: EvalResult) -> bool:
+    """Whether an entry of a model-index was made here, not by a person."""
+    return "fingerprint" in (result.metric_args or {})
+
+
+def check_versions(results: Sequence[EvalResult]) -> None:
+    """Refuse two versions of one data set: a model-index would show the numbers of both as those of the first.
+
+    Raises:
+        ValueError: if there are two.
+    """
+    seen: dict[tuple[Any, ...], Any] = {}
+    for result in results:
+        if seen.setdefault(result.unique_identifier, result.dataset_args) != result.dataset_args:
+            name = f"{result.dataset_name} ({result.dataset_split})"
+            raise ValueError(f"metrics of two versions of {name}; leave those of one out")
+
+
+def _table(title: str, rows: Mapping[str, Mapping[str, float]]) -> Table:
+    measures = list(dict.fromkeys(measure for row in rows.values() for measure in row))
+    cells = [
+        (name, [f"{row[measure]:.4g}" if measure in row else "" for measure in measures]) for name, row in rows.items()
+    ]
+    return Table(title, [measure.replace("_", " ") for measure in measures], cells)
+
+
+def _parts(metric: str) -> tuple[str, str, str]:
+    """Task, what was compared, and the measure, of `retrieval/A_to_B_MEASURE` or `TASK/COLUMN/[MODALITY/]MEASURE`."""
+    task, _, rest = metric.partition("/")
+    if task == "retrieval":
+        one, _, rest = rest.partition("_to_")
+        other, _, measure = rest.partition("_")
+        return task, f"{one} → {other}", measure
+    subject, _, measure = rest.rpartition("/")
+    subject = subject.replace("/", ", ")
+    return (task, f"{subject}, guessing", "top1_accuracy") if measure == "chance" else (task, subject, measure)
+
+
+def _describe(part: Mapping[str, Any]) -> str:
+    version = f"SHA-256 `{part['dataset_sha256']}`" if "dataset_sha256" in part else f"`{part['dataset_revision']}`"
+    return f"`{_data_name(part)}` ({part['split']}, {part['rows']} rows, {version})"
+
+
+def _data_name(part: Mapping[str, Any]) -> str:
+    """A Hub id as it is, a path without its place on the machine."""
+    return "/".join(Path(part["dataset"]).parts[-2:]) if "dataset_sha256" in part else part["dataset"]

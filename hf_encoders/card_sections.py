@@ -1,0 +1,88 @@
+"""The text of a card: sections that are written again each time, among text that a person wrote, which stays."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_MARK = re.compile(r"<!-- (generated|end): ([\w-]+) -->")
+_CODE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
+_HEADING = re.compile(r"^#{1,6} .+?(?=\s*$)", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece of a card: a generated section with its name, or what a person wrote, which has none."""
+
+    text: str
+    name: str = ""
+
+
+def merge(old: str, new: str) -> str:
+    """The old text with its generated sections replaced by those of the new one.
+
+    What is outside of the sections stays as and where it is. A section that the old text does not have follows the one
+    before it; where a person has a section of the same heading, it is left out. So does one that is empty.
+
+    Args:
+        old: what is there; may be empty.
+        new: sections in their order; text between them is not used.
+
+    Raises:
+        ValueError: if a mark is missing.
+    """
+    pieces = split(old)
+    own = _headings("".join(piece.text for piece in pieces if not piece.name))
+    written = [piece for piece in split(new) if piece.name and piece.text and not _is_taken(piece, own)]
+    by_name = {piece.name: piece for piece in written}
+    merged = [by_name.get(piece.name, piece) for piece in pieces if not piece.name or piece.name in by_name]
+    for place, piece in enumerate(written):
+        if piece not in merged:
+            merged.insert(_place(merged, written[:place]), piece)
+    text = ""
+    for piece in merged:
+        if piece.name and text:  # a blank line before it
+            text += "\n" * (2 - len(text[-2:]) + len(text[-2:].rstrip("\n")))
+        text += _marked(piece) if piece.name else piece.text
+    return text.rstrip("\n") + "\n"
+
+
+def split(text: str) -> list[Piece]:
+    """Cut a card's text at the marks `<!-- generated: NAME -->` and `<!-- end: NAME -->`.
+
+    Raises:
+        ValueError: if a mark is missing.
+    """
+    pieces, start, name = [], 0, ""
+    for mark in _MARK.finditer(text):
+        kind, marked = mark.groups()
+        if (kind == "end") != bool(name) or (name and marked != name):
+            missing = f"end: {name}" if name else f"generated: {marked}"
+            raise ValueError(f"<!-- {missing} --> is missing before {mark[0]}; restore it, or delete its counterpart")
+        between = text[start : mark.start()]
+        if name or between.strip():
+            pieces.append(Piece(between.strip() if name else between, name))
+        start, name = mark.end(), "" if name else marked
+    if name:
+        raise ValueError(f"<!-- end: {name} --> is missing; restore it, or delete its counterpart")
+    return pieces + ([Piece(text[start:])] if text[start:].strip() else [])
+
+
+def _place(merged: Sequence[Piece], before: Sequence[Piece]) -> int:
+    """Where a section goes: after the one before it, or before all others, or at the end if there are none."""
+    if before:
+        return merged.index(before[-1]) + 1
+    return next((place for place, piece in enumerate(merged) if piece.name), len(merged))
+
+
+def _is_taken(piece: Piece, own: set[str]) -> bool:
+    """Whether a person's text has the section's heading; of titles there is one, whatever it is."""
+    heading = next(iter(_HEADING.findall(piece.text)), "")
+    return heading in own or (heading.startswith("# ") and any(one.startswith("# ") for one in own))
+
+
+def _headings(text: str) -> set[str]:
+    return set(_HEADING.findall(_CODE.sub("", text)))
+
+
+def _marked(piece: Piece) -> str:
+    return f"<!-- generated: {piece.name} -->\n{piece.text}\n<!-- end: {piece.name} -->"
