@@ -38,8 +38,6 @@ class DepthConversion:
         CheckpointError: if the file contradicts an option.
     """
 
-    card = "depth_semantic_encoder"
-
     def __init__(self, source: LegacyDepthCheckpoint, options: DepthOptions):
         for option, stated, found in (
             ("--input-channels", options.input_channels, source.config.num_channels),

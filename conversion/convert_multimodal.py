@@ -49,8 +49,6 @@ class MultimodalConversion:
         OSError: likewise.
     """
 
-    card = "multimodal_encoder"
-
     def __init__(self, checkpoint: Path, options: MultimodalOptions):
         text = options.text_model and read_config("--text-model", options.text_model, BertConfig)
         vision = options.vision_model and read_config("--vision-model", options.vision_model, ViTConfig)

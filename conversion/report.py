@@ -8,7 +8,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from hf_encoders import model_card
 from hf_encoders.fingerprint import sha256
 from hf_encoders.model_card import REPORT_NAME
 
@@ -74,8 +73,3 @@ def read_report(repo: Path) -> dict[str, Any]:
 def known_metadata(repo: Path) -> dict[str, Any]:
     """What the source said of its training, where the repo was converted and still has the report."""
     return read_report(repo)["source"]["metadata"] if (repo / REPORT_NAME).is_file() else {}
-
-
-def write_card(repo: Path, kind: str, name: str, report: Mapping[str, Any]) -> None:
-    """Write README.md of a converted repo, from the report in it."""
-    model_card.write_card(repo, name=name)

@@ -13,8 +13,9 @@ from hf_encoders.fingerprint import sha256
 from hf_encoders.legacy.depth_layouts import LegacyDepthCheckpoint
 from hf_encoders.legacy.multimodal_layouts import LegacyMultimodalCheckpoint
 from hf_encoders.legacy.state_dicts import LayoutError
+from hf_encoders.model_card import write_card
 from hf_encoders.outputs import new_folder
-from report import library_versions, plain, weight_digests, write_card, write_report
+from report import library_versions, plain, weight_digests, write_report
 from verification import compare
 
 EMBEDDINGS = ("embeddings", "text_embeds", "image_embeds", "depth_embeds")
@@ -26,11 +27,9 @@ class Conversion(Protocol):
 
     Args:
         wanted: what the repo gets, by canonical legacy name, in the precision of the file.
-        card: name of the card's template.
     """
 
     wanted: dict[str, Tensor]
-    card: str
 
     @property
     def source(self) -> LegacyDepthCheckpoint | LegacyMultimodalCheckpoint:
@@ -79,7 +78,7 @@ def write_repo(
         OSError: if the output exists already or cannot be written.
     """
     conversion = make()
-    card, verify = conversion.card, conversion.verify
+    verify = conversion.verify
     with ThreadPoolExecutor(1) as background:
         digest = background.submit(sha256, conversion.source.path)  # takes as long as the rest, so it runs beside it
         conversion.check()
@@ -98,7 +97,7 @@ def write_repo(
             report["weights_sha256"] = weight_digests(repo)
             report["versions"] = library_versions()
             write_report(repo, report)
-            write_card(repo, card, plain(output.name), report)
+            write_card(repo, name=plain(output.name))
 
 
 def _write(conversion: Conversion, repo: Path, tensors: dict[str, Tensor]) -> dict[str, Any]:

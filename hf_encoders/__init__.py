@@ -25,6 +25,7 @@ from .models.modeling_depth_semantic_encoder import (
 )
 from .models.modeling_multimodal_encoder import MultimodalEncoderModel, MultimodalEncoderOutput
 from .models.processing_multimodal_encoder import MultimodalEncoderProcessor
+from .pushed_cards import with_card
 from .semantic_encoder import SemanticEncoder, create_semantic_encoder
 
 __version__ = "0.1.0"
@@ -59,3 +60,6 @@ AutoConfig.register(MultimodalEncoderConfig.model_type, MultimodalEncoderConfig)
 AutoModel.register(MultimodalEncoderConfig, MultimodalEncoderModel)
 AutoModelForZeroShotImageClassification.register(MultimodalEncoderConfig, MultimodalEncoderModel)
 AutoProcessor.register(MultimodalEncoderConfig, MultimodalEncoderProcessor)
+
+for _model in (DepthSemanticEncoderPreTrainedModel, MultimodalEncoderModel):
+    _model._upload_modified_files = with_card(_model._upload_modified_files)

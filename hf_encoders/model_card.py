@@ -1,8 +1,7 @@
 """README.md of a model's repo: its model card, from what lies in the repo, beside what a person wrote into it."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,17 +120,6 @@ def write_card(
     header = ModelCardData(**data, model_name=name if results else None, eval_results=results or None)
     _write(repo / CARD_NAME, f"---\n{header.to_yaml()}\n---\n\n{merge(old_text, written).lstrip()}")
     return repo / CARD_NAME
-
-
-def with_card(upload: Callable[..., Any]) -> Callable[..., Any]:
-    """Make transformers' `_upload_modified_files` write the card of what `push_to_hub` is about to upload."""
-
-    @wraps(upload)
-    def upload_with_card(self: Any, working_dir: str, repo_id: str, *args: Any, **kwargs: Any) -> Any:
-        write_card(Path(working_dir), name=repo_id)
-        return upload(self, working_dir, repo_id, *args, **kwargs)
-
-    return upload_with_card
 
 
 def _kind(repo: Path) -> str:

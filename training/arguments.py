@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,12 @@ from transformers import HfArgumentParser
 
 from hf_encoders.command_line import OneLineArgumentParser
 
-_REPO = Path(__file__).parent.parent
+_REPO = Path(__file__).resolve().parent.parent
 # Options whose values in a recipe may be paths in this repository.
 _PATHS = ("dataset", "init_from", "text_model", "vision_model", "depth_model", "tokenizer", "teacher")
+
+# Options that say nothing of how a model was made.
+_PLACES = ("output_dir", "resume_from_checkpoint", "push_to_hub", "report_to")
 
 
 def option(default: Any, text: str, **metadata: Any) -> Any:
@@ -132,6 +135,20 @@ def parse(argv: Sequence[str], kinds: Sequence[type[Any]], default_recipe: Path,
     return tuple(_with_json(one) for one in parser.parse_args_into_dataclasses(arguments, look_for_args_file=False))
 
 
+def as_recipe(options: Sequence[Any]) -> dict[str, Any]:
+    """What `parse` reads, in the form of a recipe: what differs from the defaults.
+
+    Without where the result went; of files and folders, not where they lie on this machine.
+    """
+    recipe = {}
+    for part in options:
+        for name, default in asdict(type(part)()).items():
+            value = getattr(part, name)
+            if value != default and name not in _PLACES:
+                recipe[name] = _named(value) if name in _PATHS else value
+    return recipe
+
+
 class _Parser(OneLineArgumentParser, HfArgumentParser):
     """HfArgumentParser whose errors take one line."""
 
@@ -161,6 +178,16 @@ def _found(value: Any) -> Any:
         return [_found(one) for one in value]
     in_repo = _REPO / str(value)
     return str(in_repo) if value and not Path(str(value)).exists() and in_repo.exists() else value
+
+
+def _named(value: Any) -> Any:
+    """What is in this repository by its path there, other files and folders by their name; the inverse of `_found`."""
+    if isinstance(value, list):
+        return [_named(one) for one in value]
+    path = Path(str(value)).resolve()
+    if not path.exists():
+        return value
+    return str(path.relative_to(_REPO)) if path.is_relative_to(_REPO) else path.name
 
 
 def _with_json(options: Any) -> Any:

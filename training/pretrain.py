@@ -28,6 +28,7 @@ import checkpointing
 from arguments import DataArguments, LossArguments, ModelArguments, RunArguments, parse
 from averaging import fit_batch_norm, make_averages, share_batch_norm
 from building import build_model, compile_towers, use_modalities
+from cards import present
 from checkpointing import Progress, StopRequest
 from data import load_rows
 from distillation import Teacher
@@ -38,7 +39,7 @@ from hf_encoders.command_line import run as run_command
 from legacy_state import has_legacy_state, load_legacy_state
 from optimization import make_optimizer, make_schedule
 from processes import count_bad, make_accelerator, say
-from publishing import publish, push, reserve
+from publishing import publish, reserve
 from samples import ModelInputs, SampleMaker, make_loader
 from steps import Step, make_loss
 
@@ -55,7 +56,7 @@ class Trainer:
     """What a run is made of, and its loop."""
 
     def __init__(self, data: DataArguments, model: ModelArguments, loss: LossArguments, run: RunArguments):
-        self.data, self.run = data, run
+        self.data, self.run, self.options = data, run, (data, model, loss, run)
         self.output_dir = Path(run.output_dir)
         self.checkpoints = self.output_dir / "checkpoints"
         self.accelerator = make_accelerator(run)
@@ -125,8 +126,8 @@ class Trainer:
         if self.progress.best_metrics:
             title = f"{self.output_dir}: the weights of step {self.progress.best_step}, on {self.data.validation_split}"
             say(self.accelerator, "\n".join(["", title, *metric_lines(self.progress.best_metrics)]))
-        if self.run.push_to_hub and self.accelerator.is_main_process:
-            say(self.accelerator, f"pushed to {push(self.output_dir, self.run.push_to_hub)}")
+        if self.accelerator.is_main_process:
+            present(self.output_dir, self.options, ["loss", self.run.validation_metric])
 
     def _train_epoch(self, bar: Any) -> None:
         progress, run = self.progress, self.run

@@ -29,6 +29,7 @@ from transformers.utils import logging
 
 import checkpointing
 from arguments import parse
+from cards import present
 from checkpointing import Progress, StopRequest
 from depth_arguments import DepthDataArguments, DepthModelArguments, DepthRunArguments
 from depth_building import build_autoencoder
@@ -46,7 +47,7 @@ class DepthTrainer:
     """What a run is made of, and its loop."""
 
     def __init__(self, data: DepthDataArguments, model: DepthModelArguments, run: DepthRunArguments):
-        self.data, self.run = data, run
+        self.data, self.run, self.options = data, run, (data, model, run)
         self.output_dir = Path(run.output_dir)
         self.checkpoints = self.output_dir / "checkpoints"
         if not run.resume_from_checkpoint:
@@ -103,6 +104,8 @@ class DepthTrainer:
                 f"{self.output_dir}: the model of epoch {progress.best_epoch}, validation {progress.best:.4f}",
             )
         self.accelerator.end_training()
+        if self.accelerator.is_main_process and progress.best is not None:
+            present(self.output_dir, self.options, ["loss", "validation_loss"])
 
     def _train_epoch(self) -> bool:
         """Train to the end of an epoch; False if asked to stop before."""

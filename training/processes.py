@@ -10,6 +10,8 @@ from accelerate.tracking import get_available_trackers
 from accelerate.utils import DistributedDataParallelKwargs, gather_object
 from tqdm.auto import tqdm
 
+from publishing import LOGS
+
 _LISTED = 10  # rows that an error names
 
 
@@ -25,7 +27,7 @@ def make_accelerator(run: Any) -> Accelerator:
         cpu=not torch.accelerator.is_available(),
         mixed_precision=run.mixed_precision,
         log_with=run.report_to if has_tracker else None,
-        project_dir=str(Path(run.output_dir) / "logs"),
+        project_dir=str(Path(run.output_dir) / LOGS),
         # A schedule goes on when it is told to, whatever the number of processes.
         step_scheduler_with_optimizer=False,
         dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=run.seed),

@@ -9,7 +9,8 @@ from huggingface_hub.errors import HfHubHTTPError
 from transformers import PreTrainedModel
 
 _CONFIG = "config.json"
-_NOT_PUSHED = ["checkpoints/*", "logs/*", ".*"]
+LOGS = "logs"
+_NOT_PUSHED = ["checkpoints/*", f"{LOGS}/*", ".*"]
 _ADVICE = {
     401: "log in with 'hf auth login', or set HF_TOKEN",
     403: "use a token that may write there, or another name",

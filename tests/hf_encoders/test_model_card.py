@@ -13,7 +13,8 @@ from transformers import AutoModel, BertConfig
 from conftest import ROOT, SMALL_CHECKPOINT
 from hf_encoders import DepthImageProcessor
 from hf_encoders.fingerprint import fingerprint
-from hf_encoders.model_card import with_card, write_card
+from hf_encoders.model_card import write_card
+from hf_encoders.pushed_cards import with_card
 from legacy_files import convert
 from multimodal_models import tiny_model
 
@@ -215,9 +216,8 @@ def test_the_hub_takes_the_card(repo, hub_in_process):
     assert hub_in_process.requests("POST", "validate-yaml")[-1].status == 200
 
 
-def test_pushing_a_model_writes_its_card_and_keeps_what_is_there(repo, hub_in_process, monkeypatch):
+def test_pushing_a_model_writes_its_card_and_keeps_what_is_there(repo, hub_in_process):
     model, name, token = AutoModel.from_pretrained(repo), "tester/tiny-card", hub_in_process.token
-    monkeypatch.setattr(type(model), "_upload_modified_files", with_card(type(model)._upload_modified_files))
     model.push_to_hub(name, token=token)
     card = ModelCard.load(name, token=token)
     assert f'from_pretrained("{name}")' in card.text and card.data.library_name == "transformers"

@@ -7,11 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from accelerate.state import AcceleratorState
 from datasets import Dataset
+from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoProcessor
@@ -245,6 +248,12 @@ def test_the_result_is_a_repo(trainer_options, tmp_path, capsys):
     line = rf"epoch 1, step 5: recall@1/5/10: text → image {recalls}, text → depth {recalls}, image → depth {recalls}"
     assert re.search(line, printed.out)
     assert list((tmp_path / "out" / "logs").rglob("events.out.tfevents*"))
+    card = ModelCard.load(tmp_path / "out" / "README.md")
+    assert "training_curves.png" in card.text and (tmp_path / "out" / "training_curves.png").stat().st_size > 5000
+    recipe = yaml.safe_load((tmp_path / "out" / "training_recipe.yaml").read_text())
+    assert recipe["dataset"] == ["samples/rooms"] and recipe["batch_size"] == 20 and "output_dir" not in recipe
+    again = pretrain.parse([str(tmp_path / "out" / "training_recipe.yaml")], pretrain.KINDS, tmp_path, "")
+    assert Path(again[0].dataset[0]).resolve() == SAMPLES / "rooms" and again[1].model_config == RECIPE["model_config"]
 
 
 def test_training_learns(trainer_options, tmp_path):
