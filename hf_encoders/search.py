@@ -12,7 +12,7 @@ import PIL.Image
 from datasets import Dataset, load_from_disk
 
 from .fingerprint import identity, sha256
-from .modalities import encoder, modalities
+from .modalities import default_modality, encoder, modalities
 from .outputs import INDEX_MANIFEST, new_folder
 from .vectors import Vectors, no_progress_bars
 
@@ -84,7 +84,7 @@ class EmbeddingIndex:
         model: Any,
         dataset: Dataset,
         column: str,
-        modality: str = "image",
+        modality: str | None = None,
         *,
         index_type: str | None = None,
         **options: Any,
@@ -95,7 +95,8 @@ class EmbeddingIndex:
             model: a multimodal encoder, or a depth encoder for `modality="depth"`.
             dataset: its rows are what `search` returns.
             column: texts, images or depth maps; strings are the paths of images or maps.
-            modality: "text", "image" or "depth".
+            modality: "text", "image" or "depth". By default, pictures of 16 and 32 bits are depth maps, and anything
+                else is an image, or a depth map where the model embeds no images.
             index_type: see the class.
             options: what the model's `encode...` takes, such as `batch_size`, `device`, `dtype`, or `on_error="skip"`,
                 which leaves out rows that cannot be read; `skipped` then lists their positions.
@@ -108,6 +109,7 @@ class EmbeddingIndex:
             raise TypeError(f"a {type(dataset).__name__}, expected a datasets.Dataset (one split, not streamed)")
         if column not in dataset.column_names:
             raise ValueError(f"no column {column!r}; the data set has {', '.join(dataset.column_names)}")
+        modality = modality or _modality_of_column(dataset, column) or default_modality(model)
         embeddings = encoder(model, modality)(dataset[column], **options, convert_to="numpy")
         skipped: list[int] = []
         rows = dataset
@@ -183,8 +185,8 @@ class EmbeddingIndex:
         first = query[0] if isinstance(query, (list, tuple)) and query else query
         if isinstance(first, str) or (isinstance(query, (list, tuple)) and not query):
             return "text"
-        if isinstance(first, PIL.Image.Image) and first.mode in _PIL_MODALITIES:
-            return _PIL_MODALITIES[first.mode]
+        if modality := _modality_of_picture(first):
+            return modality
         raise ValueError(
             f"a {type(first).__name__} may be several things: say modality='text', 'image', 'depth' or 'embedding'"
         )
@@ -263,6 +265,18 @@ class EmbeddingIndex:
             self.rows = load_from_disk(folder / _ROWS) if manifest["has_rows"] else None
         if list(self._vectors.shape) != manifest["shape"] or (self.rows is not None and len(self.rows) != len(self)):
             raise ValueError("damaged, its vectors and rows are not those that were saved")
+
+
+def _modality_of_column(dataset: Dataset, column: str) -> str | None:
+    """Of its first picture; None where that cannot be read, or is no picture."""
+    try:
+        return _modality_of_picture(dataset[0][column])
+    except (IndexError, OSError, SyntaxError, ValueError):  # no rows, or what decoders raise; encoding says more
+        return None
+
+
+def _modality_of_picture(item: Any) -> str | None:
+    return _PIL_MODALITIES.get(item.mode) if isinstance(item, PIL.Image.Image) else None
 
 
 def _is_single(query: Any, modality: str) -> bool:

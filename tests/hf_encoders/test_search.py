@@ -72,6 +72,8 @@ def test_a_batch_of_queries_gives_a_list_each(images):
     [
         ("caption", "text", picture("blue"), None),
         ("depth", "depth", "blue", None),
+        ("depth", None, "blue", None),
+        ("image", None, "blue", None),
         ("depth", "depth", picture("blue"), None),
         ("depth", "depth", depth_map(50, 50, 990), None),
         ("image", "image", depth_map(50, 50, 990), "depth"),

@@ -1,0 +1,40 @@
+"""What the sample model finds by words: rooms in images, and objects in depth maps, which have no colours.
+
+    python examples/search_rooms.py found.png
+
+Draws the best five of each query, with their cosine similarities and captions.
+"""
+
+import sys
+from pathlib import Path
+
+from datasets import Dataset
+from transformers import AutoModel
+
+import hf_encoders  # noqa: F401 - registers the model with AutoModel
+from hf_encoders.contact_sheet import Section, Tile, draw
+from hf_encoders.search import EmbeddingIndex
+
+SAMPLES = Path(__file__).parent.parent / "samples"
+SEARCHES = [
+    ("rooms", "image", ["a red chair", "a yellow crate left of a green bag"]),
+    ("objects", "depth", ["an armchair", "a lamp"]),
+]
+RESULTS = 5
+
+
+def main() -> None:
+    """Search, and draw what is found."""
+    model = AutoModel.from_pretrained(SAMPLES / "multimodal-rooms")
+    sections = []
+    for name, modality, queries in SEARCHES:
+        scenes = Dataset.from_parquet(str(SAMPLES / name / "test.parquet"))
+        index = EmbeddingIndex.from_dataset(model, scenes, modality, modality)
+        for query, hits in zip(queries, index.search(queries, k=RESULTS), strict=True):
+            tiles = [Tile(hit.row[modality], modality, f"{hit.score:.2f}", [hit.row["caption"]]) for hit in hits]
+            sections.append(Section(f"{query}: {modality}", tiles))
+    draw(sections, columns=RESULTS).save(sys.argv[1])
+
+
+if __name__ == "__main__":
+    main()
