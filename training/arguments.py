@@ -15,7 +15,8 @@ _REPO = Path(__file__).resolve().parent.parent
 # Options whose values in a recipe may be paths in this repository.
 _PATHS = ("dataset", "init_from", "text_model", "vision_model", "depth_model", "tokenizer", "teacher")
 
-# Options that say nothing of how a model was made.
+# Options that a recipe states even where they are the defaults, and those that say nothing of how a model was made.
+_STATED = ("seed", "epochs", "batch_size", "learning_rate")
 _PLACES = ("output_dir", "resume_from_checkpoint", "push_to_hub", "report_to")
 
 
@@ -136,7 +137,7 @@ def parse(argv: Sequence[str], kinds: Sequence[type[Any]], default_recipe: Path,
 
 
 def as_recipe(options: Sequence[Any]) -> dict[str, Any]:
-    """What `parse` reads, in the form of a recipe: what differs from the defaults.
+    """What `parse` reads, in the form of a recipe: what differs from the defaults, and what everyone asks for.
 
     Without where the result went; of files and folders, not where they lie on this machine.
     """
@@ -144,7 +145,7 @@ def as_recipe(options: Sequence[Any]) -> dict[str, Any]:
     for part in options:
         for name, default in asdict(type(part)()).items():
             value = getattr(part, name)
-            if value != default and name not in _PLACES:
+            if (value != default or name in _STATED) and name not in _PLACES:
                 recipe[name] = _named(value) if name in _PATHS else value
     return recipe
 

@@ -49,10 +49,9 @@ class ModelInputs:
         model.processor.part("tokenizer")  # says how to give one
         return cls(model.processor, token_limit(model.text_encoder), model.config.depth_config is not None)
 
-    def __call__(self, caption: str, image: PIL.Image.Image | None, depth_map: Any) -> dict[str, Any]:
-        """Tokens, and the pixels of what is there."""
-        tokens = self.processor.tokenizer(caption, truncation=self.limit is not None, max_length=self.limit)
-        inputs: dict[str, Any] = {"tokens": dict(tokens)}
+    def __call__(self, image: PIL.Image.Image | None, depth_map: Any) -> dict[str, Tensor]:
+        """The pixels of what is there."""
+        inputs = {}
         if image is not None:
             inputs["pixel_values"] = self.pixels(image)
         if depth_map is not None and self.has_depth:
@@ -63,9 +62,10 @@ class ModelInputs:
         """[3, H, W]."""
         return self.processor.image_processor(image, return_tensors="pt")["pixel_values"][0]
 
-    def batch(self, samples: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-        """What the model takes of B rows, [B, ...] each."""
-        inputs = dict(self.processor.tokenizer.pad([sample["tokens"] for sample in samples], return_tensors="pt"))
+    def batch(self, captions: list[str], samples: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        """What the model takes of B rows, [B, ...] each; `samples` hold their pixels."""
+        cut = {"truncation": self.limit is not None, "max_length": self.limit}
+        inputs = dict(self.processor.tokenizer(captions, padding=True, return_tensors="pt", **cut))
         pixels = [name for name in ("pixel_values", "depth_values") if name in samples[0]]
         return inputs | {name: torch.stack([sample[name] for sample in samples]) for name in pixels}
 
@@ -96,6 +96,8 @@ class SampleMaker:
         caption = row[options.text_column]
         if not isinstance(caption, str):
             caption = caption[rng.integers(len(caption))]
+            if not isinstance(caption, str):
+                raise TypeError(f"{caption!r} in column {options.text_column!r}, expected a caption")
         sample: dict[str, Any] = {"caption": caption, "index": index}
         sample["id"] = row[options.id_column] if options.id_column else index
         crop = _crop(rng, options.image_scale)
@@ -108,8 +110,8 @@ class SampleMaker:
         if options.depth_column:
             depth_map = crop(_decoded(row[options.depth_column]))
         if self.teacher is not None:
-            sample["teacher"] = self.teacher(caption, image, depth_map)
-        return sample | self.inputs(caption, image, depth_map)
+            sample["teacher"] = self.teacher(image, depth_map)
+        return sample | self.inputs(image, depth_map)
 
 
 class Samples(torch.utils.data.Dataset):
@@ -170,10 +172,11 @@ class Collate:
         batch: dict[str, Any] = {"inputs": {}, "teacher_inputs": {}, "ids": {}, "masked": None, "rows": [], "bad": bad}
         if not good:
             return batch
-        batch["inputs"] = make.inputs.batch(good)
+        captions = [sample["caption"] for sample in good]
+        batch["inputs"] = make.inputs.batch(captions, good)
         if make.teacher is not None:
-            batch["teacher_inputs"] = make.teacher.batch([sample["teacher"] for sample in good])
-        batch["ids"]["text"] = stable_ids(sample["caption"] for sample in good)
+            batch["teacher_inputs"] = make.teacher.batch(captions, [sample["teacher"] for sample in good])
+        batch["ids"]["text"] = stable_ids(captions)
         shown = stable_ids(sample["id"] for sample in good)
         for name, modality in (("pixel_values", "image"), ("depth_values", "depth")):
             if name in batch["inputs"]:
