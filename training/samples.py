@@ -20,6 +20,9 @@ from hf_encoders.masked_images import paint_boxes
 from hf_encoders.models.image_files import read_image
 from hf_encoders.models.multimodal_towers import token_limit
 
+# What a sample may have; `depth` and `teacher_depth` are processed already, as a map may turn out to be none.
+_OF_SAMPLES = ("caption", "image", "masked", "depth", "teacher_depth")
+
 
 @dataclass(frozen=True)
 class BadSample:
@@ -49,25 +52,25 @@ class ModelInputs:
         model.processor.part("tokenizer")  # says how to give one
         return cls(model.processor, token_limit(model.text_encoder), model.config.depth_config is not None)
 
-    def __call__(self, image: PIL.Image.Image | None, depth_map: Any) -> dict[str, Tensor]:
-        """The pixels of what is there."""
-        inputs = {}
-        if image is not None:
-            inputs["pixel_values"] = self.pixels(image)
-        if depth_map is not None and self.has_depth:
-            inputs["depth_values"] = self.processor.depth_image_processor([depth_map])["pixel_values"][0]
-        return inputs
+    def depth_values(self, depth_map: Any) -> Tensor:
+        """[C, H, W]; a map that cannot be used is a ValueError."""
+        return self.processor.depth_image_processor([depth_map])["pixel_values"][0]
 
-    def pixels(self, image: PIL.Image.Image) -> Tensor:
-        """[3, H, W]."""
-        return self.processor.image_processor(image, return_tensors="pt")["pixel_values"][0]
+    def pixels(self, images: list[PIL.Image.Image]) -> Tensor:
+        """[B, 3, H, W]; all at once, as each call of a processor costs about as much as an image."""
+        return self.processor.image_processor(images, return_tensors="pt")["pixel_values"]
 
-    def batch(self, captions: list[str], samples: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        """What the model takes of B rows, [B, ...] each; `samples` hold their pixels."""
+    def batch(
+        self, captions: list[str], images: list[PIL.Image.Image], depth_values: list[Tensor]
+    ) -> dict[str, Tensor]:
+        """What the model takes of B rows, [B, ...] each; without images or depth maps where there are none."""
         cut = {"truncation": self.limit is not None, "max_length": self.limit}
         inputs = dict(self.processor.tokenizer(captions, padding=True, return_tensors="pt", **cut))
-        pixels = [name for name in ("pixel_values", "depth_values") if name in samples[0]]
-        return inputs | {name: torch.stack([sample[name] for sample in samples]) for name in pixels}
+        if images:
+            inputs["pixel_values"] = self.pixels(images)
+        if depth_values:
+            inputs["depth_values"] = torch.stack(depth_values)
+        return inputs
 
 
 class SampleMaker:
@@ -101,21 +104,20 @@ class SampleMaker:
         sample: dict[str, Any] = {"caption": caption, "index": index}
         sample["id"] = row[options.id_column] if options.id_column else index
         crop = _crop(rng, options.image_scale)
-        image = depth_map = None
         if options.image_column:
             image = read_image(row[options.image_column], f"row {index}")
             if options.boxes_column and (boxes := _boxes(row, options.boxes_column)):
-                sample["masked_pixel_values"] = self.inputs.pixels(crop(paint_boxes(image, boxes)))
-            image = crop(image)
+                sample["masked"] = crop(paint_boxes(image, boxes))
+            sample["image"] = crop(image)
         if options.depth_column:
             depth_map = crop(_decoded(row[options.depth_column]))
-        if self.teacher is not None:
-            sample["teacher"] = self.teacher(image, depth_map)
-        return sample | self.inputs(image, depth_map)
+            makers = {"depth": self.inputs} | ({"teacher_depth": self.teacher} if self.teacher is not None else {})
+            sample |= {name: inputs.depth_values(depth_map) for name, inputs in makers.items() if inputs.has_depth}
+        return sample
 
 
 class Samples(torch.utils.data.Dataset):
-    """The samples of a data set on disk."""
+    """The samples of a data set on disk, read a batch at a time."""
 
     def __init__(self, rows: Any, make: SampleMaker):
         self.rows, self.make, self.epoch = rows, make, 0
@@ -129,6 +131,11 @@ class Samples(torch.utils.data.Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any] | BadSample:
         return self.make(self.rows[index], index, self.epoch)
+
+    def __getitems__(self, indices: list[int]) -> list[dict[str, Any] | BadSample]:
+        columns = self.rows[indices]
+        rows = (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
+        return [self.make(row, index, self.epoch) for row, index in zip(rows, indices, strict=True)]
 
 
 class StreamedSamples(torch.utils.data.IterableDataset):
@@ -172,19 +179,17 @@ class Collate:
         batch: dict[str, Any] = {"inputs": {}, "teacher_inputs": {}, "ids": {}, "masked": None, "rows": [], "bad": bad}
         if not good:
             return batch
-        captions = [sample["caption"] for sample in good]
-        batch["inputs"] = make.inputs.batch(captions, good)
+        column = {name: [sample[name] for sample in good if name in sample] for name in _OF_SAMPLES}
+        batch["inputs"] = make.inputs.batch(column["caption"], column["image"], column["depth"])
         if make.teacher is not None:
-            batch["teacher_inputs"] = make.teacher.batch(captions, [sample["teacher"] for sample in good])
-        batch["ids"]["text"] = stable_ids(captions)
+            batch["teacher_inputs"] = make.teacher.batch(column["caption"], column["image"], column["teacher_depth"])
+        batch["ids"]["text"] = stable_ids(column["caption"])
         shown = stable_ids(sample["id"] for sample in good)
-        for name, modality in (("pixel_values", "image"), ("depth_values", "depth")):
-            if name in batch["inputs"]:
-                batch["ids"][modality] = shown
+        batch["ids"] |= {modality: shown for modality in ("image", "depth") if column[modality]}
         if make.options.boxes_column:
-            masked = [sample["masked_pixel_values"] for sample in good if "masked_pixel_values" in sample]
             # An empty tensor where no image has boxes: other processes may have some.
-            batch["masked"] = torch.stack(masked) if masked else batch["inputs"]["pixel_values"][:0]
+            masked = column["masked"]
+            batch["masked"] = make.inputs.pixels(masked) if masked else batch["inputs"]["pixel_values"][:0]
         batch["rows"] = [sample["index"] for sample in good]
         return batch
 

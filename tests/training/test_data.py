@@ -11,7 +11,7 @@ import pretrain
 from arguments import DataArguments
 from conftest import ROOT, SAMPLES
 from data import load_rows
-from multimodal_models import SIZE, tiny_processor
+from multimodal_models import tiny_processor
 from samples import ModelInputs, SampleMaker
 from training_files import PICTURE, image_folder, png
 
@@ -61,7 +61,7 @@ def test_webdataset_shards(tmp_path, streaming):
     rows = list(load_rows(options, "train"))
     assert [row["txt"] for row in rows] == [f"text {shard} {index}" for shard in range(2) for index in range(3)]
     made = SampleMaker(options, ModelInputs(tiny_processor(), 16), 0)(rows[4], 4, 0)
-    assert made["pixel_values"].shape == (3, SIZE, SIZE) and made["caption"] == "text 1 1"
+    assert made["image"].size == PICTURE.shape[1::-1] and made["caption"] == "text 1 1"
 
 
 def test_errors_of_sources(folder):

@@ -18,6 +18,11 @@ def maker(seed=0, **options):
     return SampleMaker(options, ModelInputs(tiny_processor(), 16), seed)
 
 
+def inputs(make, made):
+    """What the model gets of one sample."""
+    return {name: values[0] for name, values in Collate(make)([made])["inputs"].items()}
+
+
 def sample(row, index=0, epoch=0, seed=0, **options):
     return maker(seed, **options)(row, index, epoch)
 
@@ -43,21 +48,22 @@ def test_image_and_depth_are_cut_alike():
         size=SIZE, normalization="range", value_range=[0, 255], invalid_values=[]
     )
     for epoch in range(5):
-        made = make(row, 0, epoch)
+        made = inputs(make, make(row, 0, epoch))
         # Both are 2 x / 255 - 1 of the same numbers.
         assert (made["pixel_values"][0] - made["depth_values"][0]).abs().max() < 0.03
         assert made["pixel_values"][0].max() - made["pixel_values"][0].min() < 1.5  # a part of the ramp
-    whole = sample(row, depth_column="depth")
+    whole = inputs(make, sample(row, depth_column="depth"))
     assert whole["depth_values"].min() == -1 and whole["depth_values"].max() == 1
 
 
 def test_masked_copies_have_their_boxes_painted():
     row = {"caption": "a", "image": {"bytes": png(PICTURE)}, "objects": [{"box": [0, 0, 0.5, 1]}]}
-    made = sample(row, boxes_column="objects.box")
+    make = maker(boxes_column="objects.box")
+    batch = Collate(make)([make(row, 0, 0), make(row | {"objects": []}, 1, 0)])
+    (masked,), (pixels, _) = batch["masked"], batch["inputs"]["pixel_values"]
     half = SIZE // 2
-    assert (made["masked_pixel_values"][:, :, : half - 1] == -1).all()
-    assert torch.equal(made["masked_pixel_values"][:, :, half + 1 :], made["pixel_values"][:, :, half + 1 :])
-    assert "masked_pixel_values" not in sample(row | {"objects": []}, boxes_column="objects.box")
+    assert (masked[:, :, : half - 1] == -1).all()
+    assert torch.equal(masked[:, :, half + 1 :], pixels[:, :, half + 1 :])
 
 
 @pytest.mark.parametrize(
