@@ -140,9 +140,9 @@ class SemanticEncoder(nn.Module):
                 " instead"
             )
         self.encoder.load_state_dict(loaded.state_dict())
-        # The configuration says where the processor is. It is read when it is asked for: a repo may have none.
         self.encoder.config = loaded.config
-        self.encoder.processor = None
+        # Read when it is asked for: a repo may have none.
+        self.encoder.saved_processor = loaded.saved_processor
         self.pretrained_path = str(path)
 
     def freeze_parameters(self, freeze: bool = True) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -143,8 +143,9 @@ def as_recipe(options: Sequence[Any]) -> dict[str, Any]:
     """
     recipe = {}
     for part in options:
-        for name, default in asdict(type(part)()).items():
-            value = getattr(part, name)
+        for one in fields(part):
+            name, value = one.name, getattr(part, one.name)
+            default = one.default if one.default_factory is MISSING else one.default_factory()
             if (value != default or name in _STATED) and name not in _PLACES:
                 recipe[name] = _named(value) if name in _PATHS else value
     return recipe

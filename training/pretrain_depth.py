@@ -93,18 +93,16 @@ class DepthTrainer:
         self.accelerator.init_trackers("pretrain_depth", config=config)
         while progress.epoch < run.epochs and not is_stale(progress, run.patience):
             if not self._train_epoch():
-                say(
-                    self.accelerator,
-                    f"stopped after step {progress.step}; go on with: {checkpointing.resume_command(sys.argv)}",
-                )
-                break
-        else:
-            say(
-                self.accelerator,
-                f"{self.output_dir}: the model of epoch {progress.best_epoch}, validation {progress.best:.4f}",
-            )
+                again = checkpointing.resume_command(sys.argv)
+                say(self.accelerator, f"stopped after step {progress.step}; go on with: {again}")
+                self.accelerator.end_training()
+                return
+        say(
+            self.accelerator,
+            f"{self.output_dir}: the model of epoch {progress.best_epoch}, validation {progress.best:.4f}",
+        )
         self.accelerator.end_training()
-        if self.accelerator.is_main_process and progress.best is not None:
+        if self.accelerator.is_main_process:
             present(self.output_dir, self.options, ["loss", "validation_loss"])
 
     def _train_epoch(self) -> bool:
