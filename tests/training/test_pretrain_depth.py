@@ -119,7 +119,8 @@ def test_it_learns_and_leaves_a_repo(recipe, tmp_path, capsys):
     encoder, autoencoder = AutoModel.from_pretrained(output), DepthAutoencoderModel.from_pretrained(output)
     assert isinstance(encoder, DepthSemanticEncoderModel)
     assert encoder.processor.size.height == 32
-    assert str(tmp_path) not in (output / "config.json").read_text()
+    assert str(tmp_path) not in (output / "config.json").read_text() + (output / "README.md").read_text()
+    assert yaml.safe_load((output / "training_recipe.yaml").read_text())["epochs"] == 8
     depth = torch.rand(2, 1, 32, 32)
     torch.testing.assert_close(encoder(depth).pooler_output, autoencoder.eval()(depth).pooler_output)
 
