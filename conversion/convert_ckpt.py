@@ -4,6 +4,7 @@
     python conversion/convert_ckpt.py best_model.pth --output depth-semantic-encoder --include-decoder --dtype float16
     python conversion/convert_ckpt.py checkpoint.pt --text-model bert-base-uncased --with-training-state
     python conversion/convert_ckpt.py checkpoint.pt --tokenizer vocab.txt --depth-encoder depth-semantic-encoder
+    python conversion/convert_ckpt.py best_model.pth --push-to-hub org/depth-semantic-encoder
     python conversion/convert_ckpt.py --verify depth-semantic-encoder --against best_model.pth
 
 The layout, the wrapping and all sizes are read off the file. Bad input ends in one line and exit status 2, and the
@@ -21,7 +22,8 @@ from transformers.utils import logging
 
 from convert_depth import DepthConversion, DepthOptions
 from convert_multimodal import MultimodalConversion, MultimodalOptions
-from hf_encoders.command_line import OneLineArgumentParser, run
+from hf_encoders.command_line import OneLineArgumentParser, add_destination, run
+from hf_encoders.hub import Destination, push_model
 from hf_encoders.legacy.checkpoint_files import CheckpointError, read_checkpoint
 from hf_encoders.legacy.depth_layouts import LAYOUTS, read_depth_checkpoint
 from hf_encoders.legacy.multimodal_layouts import MULTIMODAL, is_multimodal
@@ -44,6 +46,7 @@ def convert(
     dtype: str | None = None,
     verified: bool = True,
     overwrite: bool = False,
+    remote_code: bool = False,
     depth: DepthOptions | None = None,
     multimodal: MultimodalOptions | None = None,
 ) -> Path:
@@ -56,6 +59,7 @@ def convert(
         dtype: precision of the written weights; the file's own by default.
         verified: compare the written repo with the legacy tensors before it appears.
         overwrite: replace an existing output.
+        remote_code: write the model files of the package beside the weights.
         depth: options for a depth checkpoint; only such a file takes them.
         multimodal: options for a multimodal checkpoint, likewise.
 
@@ -78,6 +82,7 @@ def convert(
         dtype=dtype,
         verified=verified,
         overwrite=overwrite,
+        remote_code=remote_code,
     )
     return output
 
@@ -90,6 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.verify is not None:
         _print_verification(verify_repo(args.verify, args.against))
         return
+    remote_code = bool(args.push_to_hub) if args.with_remote_code is None else args.with_remote_code
     output = convert(
         args.checkpoint,
         args.output,
@@ -97,10 +103,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         dtype=args.dtype,
         verified=not args.no_verify,
         overwrite=args.overwrite,
+        remote_code=remote_code,
         depth=_options(DepthOptions, args),
         multimodal=_options(MultimodalOptions, args),
     )
     _print_report(args.checkpoint, output, read_report(output))
+    if args.push_to_hub:
+        destination = Destination(args.push_to_hub, args.private, args.revision, args.create_pr)
+        print(f"pushed to {push_model(output, destination, remote_code=remote_code)}")
 
 
 def _parse(argv: Sequence[str] | None) -> Namespace:
@@ -124,6 +134,9 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
     multimodal.add_argument("--allow-no-tokenizer", action="store_true", help="write a repo that cannot read texts yet")
     multimodal.add_argument("--depth-encoder", metavar="REPO", help="a depth semantic encoder to add as depth tower")
     multimodal.add_argument("--with-training-state", action="store_true", help="write the optimizer's state too")
+    hub = parser.add_argument_group("the Hub")
+    hub.add_argument("--push-to-hub", metavar="ID", help="push the result, such as to org/depth-semantic-encoder")
+    add_destination(hub)
     again = parser.add_argument_group("checking again")
     again.add_argument("--verify", metavar="REPO", help="check a converted repo again")
     again.add_argument("--against", type=Path, metavar="CHECKPOINT", help="with --verify: the legacy file")
@@ -132,6 +145,8 @@ def _parse(argv: Sequence[str] | None) -> Namespace:
         parser.error("give either a CHECKPOINT to convert or --verify REPO")
     if args.against and not args.verify:
         parser.error("--against goes with --verify")
+    if (args.private or args.revision or args.create_pr) and not args.push_to_hub:
+        parser.error("--private, --revision and --create-pr go with --push-to-hub")
     return args
 
 

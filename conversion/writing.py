@@ -13,8 +13,8 @@ from hf_encoders.fingerprint import sha256
 from hf_encoders.legacy.depth_layouts import LegacyDepthCheckpoint
 from hf_encoders.legacy.multimodal_layouts import LegacyMultimodalCheckpoint
 from hf_encoders.legacy.state_dicts import LayoutError
-from hf_encoders.model_card import write_card
 from hf_encoders.outputs import new_folder
+from hf_encoders.repo_files import complete_repo
 from report import library_versions, plain, weight_digests, write_report
 from verification import compare
 
@@ -62,6 +62,7 @@ def write_repo(
     dtype: str | None = None,
     verified: bool = True,
     overwrite: bool = False,
+    remote_code: bool = False,
 ) -> None:
     """Write a repo with report and card.
 
@@ -71,6 +72,7 @@ def write_repo(
         dtype: precision of the written weights; the file's own by default.
         verified: compare the written repo with the legacy tensors before it appears.
         overwrite: replace an existing output.
+        remote_code: write the model files of the package beside the weights.
 
     Raises:
         CheckpointError: if the file cannot be used.
@@ -97,7 +99,7 @@ def write_repo(
             report["weights_sha256"] = weight_digests(repo)
             report["versions"] = library_versions()
             write_report(repo, report)
-            write_card(repo, name=plain(output.name))
+            complete_repo(repo, remote_code=remote_code, name=plain(output.name))
 
 
 def _write(conversion: Conversion, repo: Path, tensors: dict[str, Tensor]) -> dict[str, Any]:

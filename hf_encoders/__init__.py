@@ -11,6 +11,7 @@ from transformers import (
     AutoModelForZeroShotImageClassification,
     AutoProcessor,
 )
+from transformers.pipelines import PIPELINE_REGISTRY
 
 from .models.configuration_depth_semantic_encoder import DepthSemanticEncoderConfig
 from .models.configuration_multimodal_encoder import MultimodalEncoderConfig
@@ -25,19 +26,22 @@ from .models.modeling_depth_semantic_encoder import (
 )
 from .models.modeling_multimodal_encoder import MultimodalEncoderModel, MultimodalEncoderOutput
 from .models.processing_multimodal_encoder import MultimodalEncoderProcessor
-from .pushed_cards import with_card
+from .pipelines import DepthFeatureExtractionPipeline, DepthZeroShotClassificationPipeline
+from .pushed_models import upload_whole_repo
 from .semantic_encoder import SemanticEncoder, create_semantic_encoder
 
 __version__ = "0.1.0"
 __all__ = [
     "DepthAutoencoderModel",
     "DepthAutoencoderOutput",
+    "DepthFeatureExtractionPipeline",
     "DepthImageProcessor",
     "DepthMapError",
     "DepthSemanticEncoderConfig",
     "DepthSemanticEncoderForImageClassification",
     "DepthSemanticEncoderModel",
     "DepthSemanticEncoderPreTrainedModel",
+    "DepthZeroShotClassificationPipeline",
     "ImageError",
     "MultimodalEncoderConfig",
     "MultimodalEncoderModel",
@@ -61,5 +65,14 @@ AutoModel.register(MultimodalEncoderConfig, MultimodalEncoderModel)
 AutoModelForZeroShotImageClassification.register(MultimodalEncoderConfig, MultimodalEncoderModel)
 AutoProcessor.register(MultimodalEncoderConfig, MultimodalEncoderProcessor)
 
+for _task, _pipeline in {
+    "depth-feature-extraction": DepthFeatureExtractionPipeline,
+    "depth-zero-shot-classification": DepthZeroShotClassificationPipeline,
+}.items():
+    # A default of no model reaches the pipeline, which says so; without one transformers ends in a KeyError.
+    PIPELINE_REGISTRY.register_pipeline(
+        _task, _pipeline, pt_model=AutoModel, default={"model": (None, None)}, type="multimodal"
+    )
+
 for _model in (DepthSemanticEncoderPreTrainedModel, MultimodalEncoderModel):
-    _model._upload_modified_files = with_card(_model._upload_modified_files)
+    _model._upload_modified_files = upload_whole_repo

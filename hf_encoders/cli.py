@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 from . import __version__
-from .command_line import OneLineArgumentParser, run
+from .command_line import OneLineArgumentParser, add_destination, run
 
 _MODALITY_HELP = "default: image, where the model embeds images, else depth"
 
@@ -52,8 +52,21 @@ def command(argv: Sequence[str]) -> None:
     classify.add_argument("--top-k", type=_count, default=3, help="labels for each (default: %(default)s)")
     classify.set_defaults(run=lambda args: print(_commands().classify(args)))
 
+    push = commands.add_parser("push", help="upload a model's folder to the Hub, with its card and code, in one commit")
+    push.add_argument("folder", type=Path, help="of a model that was converted, trained or saved here")
+    push.add_argument("repo_id", help="such as org/name")
+    add_destination(push)
+    push.set_defaults(run=_push)
+
     args = parser.parse_args(argv)
     args.run(args)
+
+
+def _push(args: argparse.Namespace) -> None:
+    from .hub import Destination, push_model
+
+    destination = Destination(args.repo_id, args.private, args.revision, args.create_pr)
+    print(f"pushed to {push_model(args.folder, destination, remote_code=args.with_remote_code is not False)}")
 
 
 def _add_collection(parser: argparse.ArgumentParser) -> None:

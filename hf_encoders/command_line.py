@@ -17,6 +17,18 @@ class OneLineArgumentParser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (see --help)\n")
 
 
+def add_destination(parser: argparse._ActionsContainer) -> None:
+    """The options of a push to the Hub."""
+    parser.add_argument("--private", action="store_true", help="make the repo private")
+    parser.add_argument("--revision", metavar="BRANCH", help="push to this branch, made if there is none")
+    parser.add_argument("--create-pr", action="store_true", help="open a pull request")
+    parser.add_argument(
+        "--with-remote-code",
+        action=argparse.BooleanOptionalAction,
+        help="put the model files of this package into the repo, for trust_remote_code=True (default: in pushes)",
+    )
+
+
 def run(command: Callable[[], None]) -> None:
     """Run a command; an exception becomes one line on stderr and exit status 2.
 

@@ -2,7 +2,11 @@
 
 from typing import Any
 
+import PIL.Image
+
 MODALITIES = ("text", "image", "depth")
+# What a PIL image is, where its mode says so.
+_PIL_MODALITIES = {"RGB": "image", "RGBA": "image", "I": "depth", "I;16": "depth", "F": "depth"}
 
 
 def modalities(model: Any) -> list[str]:
@@ -15,6 +19,20 @@ def modalities(model: Any) -> list[str]:
 def default_modality(model: Any) -> str:
     """Images, where the model embeds them, else depth."""
     return "depth" if modalities(model) == ["depth"] else "image"
+
+
+def picture_modality(item: Any) -> str | None:
+    """Colour PIL images are images, those of 16 and 32 bits depth maps; None for anything else."""
+    return _PIL_MODALITIES.get(item.mode) if isinstance(item, PIL.Image.Image) else None
+
+
+def column_modality(model: Any, dataset: Any, column: str) -> str:
+    """That of the first item of a data set's column if it is a picture that can be read, else the model's default."""
+    try:
+        first = next(iter(dataset.select_columns([column]).with_format(None)))[column]
+    except (StopIteration, OSError, SyntaxError, ValueError):  # no rows, or what decoders raise; encoding says more
+        return default_modality(model)
+    return picture_modality(first) or default_modality(model)
 
 
 def encoder(model: Any, modality: str) -> Any:

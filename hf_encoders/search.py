@@ -12,14 +12,12 @@ import PIL.Image
 from datasets import Dataset, load_from_disk
 
 from .fingerprint import identity, sha256
-from .modalities import default_modality, encoder, modalities
+from .modalities import column_modality, encoder, modalities, picture_modality
 from .outputs import INDEX_MANIFEST, new_folder
 from .vectors import Vectors, no_progress_bars
 
 _FORMAT = 1
 _ROWS = "rows"
-# What a PIL image is, where its mode says so.
-_PIL_MODALITIES = {"RGB": "image", "RGBA": "image", "I": "depth", "I;16": "depth", "F": "depth"}
 # An array of so many dimensions at most is one query.
 _SINGLE_DIMENSIONS = {"embedding": 1, "text": 0, "depth": 2, "image": 3}
 
@@ -109,7 +107,7 @@ class EmbeddingIndex:
             raise TypeError(f"a {type(dataset).__name__}, expected a datasets.Dataset (one split, not streamed)")
         if column not in dataset.column_names:
             raise ValueError(f"no column {column!r}; the data set has {', '.join(dataset.column_names)}")
-        modality = modality or _modality_of_column(dataset, column) or default_modality(model)
+        modality = modality or column_modality(model, dataset, column)
         embeddings = encoder(model, modality)(dataset[column], **options, convert_to="numpy")
         skipped: list[int] = []
         rows = dataset
@@ -185,7 +183,7 @@ class EmbeddingIndex:
         first = query[0] if isinstance(query, (list, tuple)) and query else query
         if isinstance(first, str) or (isinstance(query, (list, tuple)) and not query):
             return "text"
-        if modality := _modality_of_picture(first):
+        if modality := picture_modality(first):
             return modality
         raise ValueError(
             f"a {type(first).__name__} may be several things: say modality='text', 'image', 'depth' or 'embedding'"
@@ -265,18 +263,6 @@ class EmbeddingIndex:
             self.rows = load_from_disk(folder / _ROWS) if manifest["has_rows"] else None
         if list(self._vectors.shape) != manifest["shape"] or (self.rows is not None and len(self.rows) != len(self)):
             raise ValueError("damaged, its vectors and rows are not those that were saved")
-
-
-def _modality_of_column(dataset: Dataset, column: str) -> str | None:
-    """Of its first picture; None where that cannot be read, or is no picture."""
-    try:
-        return _modality_of_picture(dataset[0][column])
-    except (IndexError, OSError, SyntaxError, ValueError):  # no rows, or what decoders raise; encoding says more
-        return None
-
-
-def _modality_of_picture(item: Any) -> str | None:
-    return _PIL_MODALITIES.get(item.mode) if isinstance(item, PIL.Image.Image) else None
 
 
 def _is_single(query: Any, modality: str) -> bool:

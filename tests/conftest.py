@@ -85,7 +85,7 @@ def hub(tmp_path_factory):
 
 
 @pytest.fixture
-def hub_client(hub, monkeypatch):
+def hub_client(hub, tmp_path, monkeypatch):
     """Lets huggingface_hub talk to the test Hub in this process too, and wait for nothing between its tries."""
     address = f"{hub.endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
     for name, value in {
@@ -93,6 +93,7 @@ def hub_client(hub, monkeypatch):
         "HUGGINGFACE_CO_URL_TEMPLATE": address,
         "HF_HUB_OFFLINE": False,
         "HF_HUB_DISABLE_XET": True,
+        "HF_HUB_CACHE": str(tmp_path / "hub-cache"),
     }.items():
         monkeypatch.setattr(constants, name, value)
     for name in ("NO_PROXY", "no_proxy"):

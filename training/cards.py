@@ -8,9 +8,10 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from arguments import as_recipe
-from hf_encoders.model_card import write_card
+from hf_encoders.hub import Destination, fetch_card, push
+from hf_encoders.repo_files import complete_repo
 from hf_encoders.training_curves import read_curves
-from publishing import LOGS, push
+from publishing import LOGS
 
 _SOURCES = ("init_from", "text_model", "vision_model", "depth_model", "teacher")
 
@@ -31,9 +32,13 @@ def present(output_dir: Path, options: Sequence[Any], curves: Sequence[str]) -> 
     """
     values = {name: value for part in options for name, value in asdict(part).items()}
     dataset, repo_id = values["dataset"], values.get("push_to_hub")
+    destination = Destination(repo_id) if repo_id else None
+    if destination:
+        fetch_card(output_dir, destination)
     try:
-        write_card(
+        complete_repo(
             output_dir,
+            remote_code=bool(destination),
             name=repo_id or None,
             datasets=[dataset] if isinstance(dataset, str) else dataset,
             base_model=[values[name] for name in _SOURCES if values.get(name)],
@@ -42,5 +47,5 @@ def present(output_dir: Path, options: Sequence[Any], curves: Sequence[str]) -> 
         )
     except ValueError as error:
         tqdm.write(f"no card was written: {error}")
-    if repo_id:
-        tqdm.write(f"pushed to {push(output_dir, repo_id)}")
+    if destination:
+        tqdm.write(f"pushed to {push(output_dir, destination)}")

@@ -36,10 +36,11 @@ from embedded_rows import embed_rows
 from epochs import steps_of_epoch
 from evaluation_tasks import metric_lines, recall_line, retrieval
 from hf_encoders.command_line import run as run_command
+from hf_encoders.hub import Destination, reserve
 from legacy_state import has_legacy_state, load_legacy_state
 from optimization import make_optimizer, make_schedule
 from processes import count_bad, make_accelerator, say
-from publishing import publish, reserve
+from publishing import publish
 from samples import ModelInputs, SampleMaker, make_loader
 from steps import Step, make_loss
 
@@ -106,7 +107,7 @@ class Trainer:
             ValueError: if too many rows cannot be read, or the result could not be pushed.
         """
         if self.run.push_to_hub and self.accelerator.is_main_process:
-            reserve(self.run.push_to_hub)
+            reserve(Destination(self.run.push_to_hub))
         if self.run.resume_from_checkpoint:
             self._resume()
         else:

@@ -57,5 +57,10 @@ class MultimodalEncoderConfig(PreTrainedConfig):
         if not self.temperature_init_value > 0:
             raise ValueError(f"temperature_init_value must be positive, got {self.temperature_init_value}")
 
+    @property
+    def max_position_embeddings(self) -> int:
+        """The text tower's, at which sentence-transformers cuts texts; AttributeError where it has no such limit."""
+        return self.text_config.max_position_embeddings  # type: ignore[union-attr]
+
 
 __all__ = ["MultimodalEncoderConfig"]

@@ -95,17 +95,23 @@ class EncodingMixin(SavedProcessorMixin):
         progress = _progress(encoding.total, show_progress_bar)
         with evaluating(self), torch.inference_mode(), self._precision(dtype), progress as bar:
             for batch_indices, batch in encoding.batches(batch_size, skipped if on_error == "skip" else None):
-                batch = {name: value.to(self.device) for name, value in batch.items()}
+                batch = {name: value.to(self._input_device) for name, value in batch.items()}
                 rows.append(encoding.embed(batch).float())
                 indices += batch_indices
                 bar.update(len(batch_indices))
         # Outside inference mode, so that the result is an ordinary tensor.
-        result: Any = torch.cat(rows) if rows else torch.empty(0, encoding.dimensions, device=self.device)
+        result: Any = torch.cat(rows) if rows else torch.empty(0, encoding.dimensions, device=self._input_device)
         result = shaped(_in_order(result, indices), truncate_dim, normalize)
         kept: Any = _kept(indices, skipped)
         if convert_to == "numpy":
             result, kept = result.cpu().numpy(), kept.numpy()
         return (result, kept) if on_error == "skip" else result
+
+    @property
+    def _input_device(self) -> torch.device:
+        """Where batches go: to the weights, or to the CPU while all are offloaded, as accelerate moves them on."""
+        devices = (parameter.device for parameter in self.parameters())
+        return next((device for device in devices if device.type != "meta"), torch.device("cpu"))
 
     def _precision(self, dtype: str | torch.dtype | None) -> AbstractContextManager[Any]:
         name = str(dtype or self.dtype).removeprefix("torch.")
@@ -113,7 +119,7 @@ class EncodingMixin(SavedProcessorMixin):
             return nullcontext()
         if name not in ("bfloat16", "float16"):
             raise ValueError(f"dtype={name}: load the model in it (from_pretrained(..., dtype={name!r})) instead")
-        return torch.autocast(self.device.type, dtype=getattr(torch, name))
+        return torch.autocast(self._input_device.type, dtype=getattr(torch, name))
 
 
 def _check_truncation(truncate_dim: int | None, dimensions: int) -> None:

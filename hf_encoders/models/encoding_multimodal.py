@@ -128,7 +128,7 @@ class MultimodalEncodingMixin(EncodingMixin):
     ) -> Any:
         if device is not None:
             self.to(device)
-        batch = {name: torch.as_tensor(values).to(self.device) for name, values in inputs.items()}
+        batch = {name: torch.as_tensor(values).to(self._input_device) for name, values in inputs.items()}
         with self._precision(dtype):
             embeddings: Any = shaped(embed(batch), truncate_dim, normalize)
         kept: Any = torch.ones(len(embeddings), dtype=torch.bool)  # what was processed has no bad items

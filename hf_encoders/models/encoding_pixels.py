@@ -1,6 +1,5 @@
 """Images and depth maps on their way to embeddings: what is processed already, what is one input, what is many."""
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -12,7 +11,7 @@ from transformers.utils import logging
 
 from .encoding import Encoding
 from .encoding_batches import Batch, Skipped, count, prepared_batches
-from .image_files import read_image
+from .image_files import read_images
 
 logger = logging.get_logger(__name__)
 
@@ -36,7 +35,7 @@ def raw_depth_encoding(
     def prepare(maps: Any, first_index: int) -> dict[str, Tensor]:
         return dict(processor()(maps, first_index=first_index))
 
-    return _raw_encoding(inputs, _is_single_map, prepare, embed, dimensions)
+    return _raw_encoding(inputs, is_single_map, prepare, embed, dimensions)
 
 
 def raw_image_encoding(
@@ -45,11 +44,9 @@ def raw_image_encoding(
     """Raw images on their way to [N, D]."""
 
     def prepare(images: Any, first_index: int) -> dict[str, Tensor]:
-        names = (_image_name(image, index) for index, image in enumerate(images, start=first_index))
-        pictures = [read_image(image, name) for image, name in zip(images, names, strict=True)]
-        return dict(processor()(pictures, return_tensors="pt"))
+        return dict(processor()(read_images(images, first_index), return_tensors="pt"))
 
-    return _raw_encoding(inputs, _is_single_image, prepare, embed, dimensions)
+    return _raw_encoding(inputs, is_single_image, prepare, embed, dimensions)
 
 
 def processed_pixels(inputs: Any, names: tuple[str, ...] = ("pixel_values",)) -> Tensor | None:
@@ -83,6 +80,12 @@ def warn_of_raw_values(inputs: Any, largest: float, what: str) -> None:
         )
 
 
+def is_single_map(inputs: Any) -> bool:
+    """Whether something is one depth map, or is meant as one, and not many."""
+    # An array of no dimensions is one (bad) input too: it has no length, and the processor says what is wrong with it.
+    return _is_single(inputs) or getattr(inputs, "ndim", 3) in (0, 2)
+
+
 def _raw_encoding(
     inputs: Any,
     is_single: Callable[[Any], bool],
@@ -102,18 +105,10 @@ def _ready_batches(ready: Tensor, batch_size: int, skipped: Skipped | None) -> I
         yield range(start, start + len(part)), {"pixel_values": part}
 
 
-def _is_single_map(inputs: Any) -> bool:
-    # An array of no dimensions is one (bad) input too: it has no length, and the processor says what is wrong with it.
-    return _is_single(inputs) or getattr(inputs, "ndim", 3) in (0, 2)
-
-
-def _is_single_image(inputs: Any) -> bool:
+def is_single_image(inputs: Any) -> bool:
+    """Whether something is one raw image, not many."""
     return _is_single(inputs) or getattr(inputs, "ndim", 4) in (0, 2, 3)
 
 
 def _is_single(inputs: Any) -> bool:
     return isinstance(inputs, (str, bytes, Mapping, Image.Image)) or not hasattr(inputs, "__iter__")
-
-
-def _image_name(image: Any, index: int) -> str:
-    return os.fsdecode(image) if isinstance(image, (str, bytes, os.PathLike)) and image else f"image {index}"

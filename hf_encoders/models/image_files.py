@@ -4,7 +4,7 @@ import io
 import os
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,15 @@ def read_image(item: Any, name: str) -> Image.Image:
             return _from_path(path, name)
     found = f"a {type(item).__name__}" + (" without 'bytes' or 'path'" if isinstance(item, Mapping) else "")
     raise TypeError(f"{printable(name)}: {found}, expected {_INPUTS}")
+
+
+def read_images(images: Iterable[Any], first_index: int = 0) -> list[Image.Image]:
+    """Read many pictures; messages name each by its path, or else by its index, counted from `first_index`."""
+    return [read_image(image, _name(image, index)) for index, image in enumerate(images, start=first_index)]
+
+
+def _name(image: Any, index: int) -> str:
+    return os.fsdecode(image) if isinstance(image, (str, bytes, os.PathLike)) and image else f"image {index}"
 
 
 def _from_path(path: str | bytes | os.PathLike[Any], name: str) -> Image.Image:

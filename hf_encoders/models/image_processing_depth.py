@@ -131,7 +131,7 @@ class DepthImageProcessor(BaseImageProcessor):
         values, masks = [], []
         for index, item in enumerate(self._split(images), start=first_index):
             name = str(item) if isinstance(item, (str, os.PathLike)) and item else f"map {index}"
-            value, mask = self._process_map(self._to_tensor(item, name), name, **settings)
+            value, mask = self._process_map(self._to_tensor(item, name, settings["num_channels"]), name, **settings)
             values.append(value)
             masks.append(mask)
         if len({value.shape for value in values}) > 1:
@@ -192,11 +192,18 @@ class DepthImageProcessor(BaseImageProcessor):
         return list(images)
 
     @staticmethod
-    def _to_tensor(item: Any, name: str) -> Tensor:
+    def _to_tensor(item: Any, name: str, num_channels: int) -> Tensor:
         """[H, W] or [C, H, W] of the item's own type."""
         if isinstance(item, (str, os.PathLike)):
             return read_depth_map(item)
         if isinstance(item, Image.Image):
+            # What comes from no file was converted, and 16 bits are cut off at 255 then: nobody would notice.
+            if num_channels == 1 and item.mode == "RGB" and item.format is None:
+                raise DepthMapError(
+                    f"{name}: an RGB picture in memory, expected a path or one channel (L, I;16, I or F); transformers'"
+                    " image pipelines make 8-bit RGB of every file: pipeline('depth-feature-extraction'), by"
+                    " `import hf_encoders`, reads depth as it is"
+                )
             return image_to_tensor(item, name)
         if isinstance(item, np.ndarray):
             return array_to_tensor(item, name)

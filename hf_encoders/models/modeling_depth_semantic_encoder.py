@@ -103,7 +103,12 @@ class DepthSemanticEncoderPreTrainedModel(FreezingMixin, SavedProcessorMixin, Pr
     base_model_prefix = "encoder"
     main_input_name = "pixel_values"
     input_modalities = ("image",)
-    _no_split_modules = ["DepthSemanticEncoderBottleneck"]
+    # What adds or multiplies an input and its own transform: both must be on one device.
+    _no_split_modules = [
+        "DepthSemanticEncoderBottleneck",
+        "DepthSemanticEncoderGate",
+        "DepthSemanticEncoderSqueezeExcitation",
+    ]
 
     @classmethod
     def _default_processor(cls, config: DepthSemanticEncoderConfig) -> DepthImageProcessor:
@@ -197,7 +202,8 @@ class DepthSemanticEncoderModel(EncodingMixin, DepthSemanticEncoderPreTrainedMod
         hidden4 = self.se_block(self.layer4(hidden3))
         fused = self.multiscale_fusion(self.depth_enhance(hidden4))
         features = [self.pool(hidden4), self.grid_pool(hidden4), self.grid_pool(fused)]
-        embedding = self.fc(torch.cat([feature.flatten(1) for feature in features], dim=1))
+        # A device map may part the layers before and after `hidden4`.
+        embedding = self.fc(torch.cat([feature.flatten(1).to(fused.device) for feature in features], dim=1))
 
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
@@ -240,6 +246,9 @@ class DepthSemanticEncoderModel(EncodingMixin, DepthSemanticEncoderPreTrainedMod
 
 class DepthSemanticEncoderForImageClassification(DepthSemanticEncoderPreTrainedModel):
     """The encoder with a linear classifier on the embedding."""
+
+    # The loss is a mean whatever the number of items; without this, Trainer adds up the means of accumulated batches.
+    accepts_loss_kwargs = False
 
     def __init__(self, config: DepthSemanticEncoderConfig):
         super().__init__(config)

@@ -16,7 +16,6 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import ModelOutput, can_return_tuple
 
-from .configuration_depth_semantic_encoder import DepthSemanticEncoderConfig
 from .configuration_multimodal_encoder import MultimodalEncoderConfig
 from .encoding_multimodal import MultimodalEncodingMixin
 from .freezing import FreezingMixin
@@ -41,6 +40,8 @@ class MultimodalEncoderOutput(ModelOutput):
         logits_per_text_depth: [B_text, B_depth], its transpose.
         logits_per_depth_image: [B_depth, B_image].
         logits_per_image_depth: [B_image, B_depth], its transpose.
+        last_hidden_state: where one modality alone is given, its tower's, as models of one tower return it.
+        pooler_output: the same: [B, D], the projected feature, not normalised.
         text_embeds: [B_text, D], of length 1.
         image_embeds: [B_image, D], of length 1.
         depth_embeds: [B_depth, D], of length 1.
@@ -56,6 +57,8 @@ class MultimodalEncoderOutput(ModelOutput):
     logits_per_text_depth: Tensor | None = None
     logits_per_depth_image: Tensor | None = None
     logits_per_image_depth: Tensor | None = None
+    last_hidden_state: Tensor | None = None
+    pooler_output: Tensor | None = None
     text_embeds: Tensor | None = None
     image_embeds: Tensor | None = None
     depth_embeds: Tensor | None = None
@@ -92,9 +95,10 @@ class MultimodalEncoderModel(FreezingMixin, MultimodalEncodingMixin, PreTrainedM
         self.visual_encoder = build_tower(config.vision_config)
         self.text_projection = nn.Linear(feature_size(config.text_config), config.projection_dim)
         self.visual_projection = nn.Linear(feature_size(config.vision_config), config.projection_dim)
-        if isinstance(config.depth_config, DepthSemanticEncoderConfig):
-            self.depth_encoder = DepthSemanticEncoderModel(config.depth_config)
-            self.depth_projection = nn.Linear(config.depth_config.hidden_size, config.projection_dim)
+        depth: Any = config.depth_config  # tested for presence, not for its class, which remote code may import twice
+        if depth is not None:
+            self.depth_encoder = DepthSemanticEncoderModel(depth)
+            self.depth_projection = nn.Linear(depth.hidden_size, config.projection_dim)
             self._share_processor()
         temperature = torch.tensor(float(config.temperature_init_value))
         if config.learn_temperature:
@@ -185,8 +189,8 @@ class MultimodalEncoderModel(FreezingMixin, MultimodalEncodingMixin, PreTrainedM
 
     @classmethod
     def _default_processor(cls, config: MultimodalEncoderConfig) -> MultimodalEncoderProcessor:
-        depth = config.depth_config
-        if not isinstance(depth, DepthSemanticEncoderConfig):
+        depth: Any = config.depth_config
+        if depth is None:
             return MultimodalEncoderProcessor()
         return MultimodalEncoderProcessor(depth_image_processor=DepthSemanticEncoderModel._default_processor(depth))
 
@@ -196,18 +200,24 @@ class MultimodalEncoderModel(FreezingMixin, MultimodalEncodingMixin, PreTrainedM
 
     @can_return_tuple
     def get_text_features(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        **kwargs: Any,
     ) -> tuple | BaseModelOutputWithPooling:
         """Project the text tower's features.
 
         Args:
             input_ids: [B, L] tokens.
             attention_mask: [B, L], zero for padding.
-            kwargs: what else the tower takes (`token_type_ids`, `output_hidden_states`, ...).
+            token_type_ids: [B, L], for towers that take them.
+            kwargs: what else the tower takes (`position_ids`, `output_hidden_states`, ...).
 
         Returns:
             The tower's output; its `pooler_output` [B, D] is the projected feature, not normalised.
         """
+        kwargs |= _set({"token_type_ids": token_type_ids})
         outputs = self.text_encoder(input_ids=input_ids, attention_mask=attention_mask, return_dict=True, **kwargs)
         feature = pooled(outputs, self.config.text_pooling, first_token=True, attention_mask=attention_mask)
         return _with_feature(outputs, self.text_projection(feature))
@@ -291,10 +301,13 @@ class MultimodalEncoderModel(FreezingMixin, MultimodalEncodingMixin, PreTrainedM
             raise ValueError("nothing to embed: give input_ids, pixel_values or depth_values")
 
         embeds = {name: nn.functional.normalize(output.pooler_output, dim=-1) for name, output in outputs.items()}
+        device = self.temperature.device  # a device map may part the towers
+        embeds = {name: embedding.to(device) for name, embedding in embeds.items()}
         logits = {
             (one, other): embeds[one] @ embeds[other].T / self.clamped_temperature
             for one, other in itertools.permutations(embeds, 2)
         }
+        alone = next(iter(outputs.values())) if len(outputs) == 1 else BaseModelOutputWithPooling()
         return MultimodalEncoderOutput(
             loss=_contrastive_loss(logits) if return_loss else None,
             logits_per_image=logits.get(("image", "text")),
@@ -303,6 +316,8 @@ class MultimodalEncoderModel(FreezingMixin, MultimodalEncodingMixin, PreTrainedM
             logits_per_text_depth=logits.get(("text", "depth")),
             logits_per_depth_image=logits.get(("depth", "image")),
             logits_per_image_depth=logits.get(("image", "depth")),
+            last_hidden_state=alone.last_hidden_state,
+            pooler_output=alone.pooler_output,
             text_embeds=embeds.get("text"),
             image_embeds=embeds.get("image"),
             depth_embeds=embeds.get("depth"),
@@ -323,7 +338,9 @@ class MultimodalEncoderModel(FreezingMixin, MultimodalEncodingMixin, PreTrainedM
 
     def similarity(self, a: Any, b: Any) -> Tensor:
         """Cosine similarities [N, M] of embeddings [N, D] and [M, D], tensors or arrays."""
-        a, b = (nn.functional.normalize(torch.as_tensor(one, device=self.device).float(), dim=-1) for one in (a, b))
+        a, b = (
+            nn.functional.normalize(torch.as_tensor(one, device=self._input_device).float(), dim=-1) for one in (a, b)
+        )
         return a @ b.T
 
 

@@ -3,13 +3,18 @@
 from typing import Any
 
 from transformers import AutoImageProcessor, AutoTokenizer
+from transformers.configuration_utils import PreTrainedConfig
 from transformers.image_processing_utils import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 from transformers.utils import cached_file
 
+from .encoding_pixels import is_single_image
+from .image_files import read_images
 from .image_processing_depth import DepthImageProcessor
 
 _TOKENIZER_FILE = "tokenizer_config.json"
+# sentence-transformers gives the options of every modality it knows.
+_OF_OTHER_MODALITIES = {"audio_kwargs", "videos_kwargs"}
 _MAY_BE_ABSENT = {"_raise_exceptions_for_missing_entries": False}
 
 
@@ -35,17 +40,28 @@ class MultimodalEncoderProcessor(ProcessorMixin):
         self.chat_template = None
 
     def __call__(
-        self, images: Any = None, text: Any = None, depth: Any = None, return_tensors: str | None = "pt", **kwargs: Any
+        self,
+        images: Any = None,
+        text: Any = None,
+        depth: Any = None,
+        return_tensors: str | None = "pt",
+        text_kwargs: dict[str, Any] | None = None,
+        images_kwargs: dict[str, Any] | None = None,
+        common_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
     ) -> BatchFeature:
         """Prepare what is given.
 
         Args:
-            images: one image or a list, as the image processor takes them.
+            images: one image or many, as `read_image` reads them.
             text: a string or a list of strings.
             depth: one depth map or many, as `DepthImageProcessor` takes them.
             return_tensors: "pt" or "np".
-            kwargs: for the tokenizer; texts are padded to the longest and truncated to the tokenizer's limit unless
-                `padding` or `truncation` say otherwise.
+            text_kwargs: for the tokenizer; texts are padded to the longest and truncated to the tokenizer's limit
+                unless `padding` or `truncation` say otherwise.
+            images_kwargs: for the image processor.
+            common_kwargs: for all parts.
+            kwargs: for the tokenizer too.
 
         Returns:
             `input_ids`, `attention_mask` (and what else the tokenizer gives) [B, L]; `pixel_values` [B, 3, H, W];
@@ -56,14 +72,17 @@ class MultimodalEncoderProcessor(ProcessorMixin):
         """
         if text is None and images is None and depth is None:
             raise ValueError("nothing to process: give text, images or depth")
+        common = {"return_tensors": return_tensors} | (common_kwargs or {})
         data: dict[str, Any] = {}
         if text is not None:
-            options = {"padding": True, "truncation": True} | kwargs
-            data |= self.part("tokenizer")(text, return_tensors=return_tensors, **options)
+            given = {name: value for name, value in kwargs.items() if name not in _OF_OTHER_MODALITIES}
+            options = {"padding": True, "truncation": True} | given | (text_kwargs or {})
+            data |= self.part("tokenizer")(text, **options | common)
         if images is not None:
-            data |= self.part("image_processor")(images, return_tensors=return_tensors)
+            pictures = read_images([images] if is_single_image(images) else images)
+            data |= self.part("image_processor")(pictures, **(images_kwargs or {}) | common)
         if depth is not None:
-            maps = self.part("depth_image_processor")(depth, return_tensors=return_tensors)
+            maps = self.part("depth_image_processor")(depth, **common)
             data["depth_values"] = maps["pixel_values"]
         return BatchFeature(data)
 
@@ -114,7 +133,11 @@ class MultimodalEncoderProcessor(ProcessorMixin):
         if settings.get("image_processor"):
             image_processor = AutoImageProcessor.from_pretrained(pretrained_model_name_or_path, **kwargs)
         if cached_file(pretrained_model_name_or_path, _TOKENIZER_FILE, **kwargs | _MAY_BE_ABSENT):
-            tokenizer = AutoTokenizer.from_pretrained(pretrained_model_name_or_path, **kwargs)
+            # Its own files say its class. Without a configuration AutoTokenizer would read the model's, and ask the
+            # person at the terminal about the code in the repo.
+            tokenizer = AutoTokenizer.from_pretrained(
+                pretrained_model_name_or_path, config=PreTrainedConfig(), **kwargs
+            )
         if settings.get("depth_image_processor"):
             depth_image_processor = DepthImageProcessor(**settings["depth_image_processor"])
         return [image_processor, tokenizer, depth_image_processor]

@@ -1,6 +1,7 @@
 """The processor that belongs to a model's weights: found beside them, saved beside them."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -38,6 +39,12 @@ class SavedProcessor:
     def set(self, processor: Any) -> None:
         """Use another one."""
         self._processor = processor
+
+    def __getstate__(self) -> dict[str, Any]:
+        """With the processor, asked for before or not: `datasets` takes a pickle for what a function depends on."""
+        with suppress(OSError, ValueError):  # a model without a processor
+            self.get()
+        return self.__dict__
 
 
 class ProcessorPart:
@@ -97,5 +104,15 @@ class SavedProcessorMixin(PreTrainedModel):
         except (OSError, ValueError) as error:  # loaded from a repo that has none, or that is out of reach now
             logger.warning("no processor is saved beside the weights: %s", error)
         else:
+            self._settle_remote_code(processor)
             processor.save_pretrained(save_directory)
         return super().save_pretrained(save_directory, *args, **kwargs)
+
+    def _settle_remote_code(self, processor: Any) -> None:
+        """Make what is saved name the code that is saved with it: all if the model is remote code itself, or none."""
+        if self._auto_class is not None:
+            processor.register_for_auto_class()
+            return
+        settings: Any
+        for settings in (self.config, processor):  # of the repo that they came from
+            vars(settings).pop("auto_map", None)

@@ -7,14 +7,13 @@ import zipfile
 
 import pytest
 import yaml
-from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import AutoModel, BertConfig
 
 from conftest import ROOT, SMALL_CHECKPOINT
 from hf_encoders import DepthImageProcessor
 from hf_encoders.fingerprint import fingerprint
 from hf_encoders.model_card import write_card
-from hf_encoders.pushed_cards import with_card
 from legacy_files import convert
 from multimodal_models import tiny_model
 
@@ -190,43 +189,21 @@ def test_what_is_no_repo_of_ours(config, tmp_path):
         write_card(tmp_path)
 
 
-def test_a_push_writes_the_card(repo):
-    """`push_to_hub` leaves transformers' empty card in the folder, then uploads it."""
-    empty = ModelCard.from_template(ModelCardData(tags=["mine"]), model_description="This model card has been"
-                                    " automatically generated.")  # fmt: skip
-    empty.save(repo / "README.md")
-    uploaded = with_card(lambda self, folder, repo_id, **options: (load(repo), options))
-    card, options = uploaded(None, str(repo), "me/tiny", token="secret")
-    assert options == {"token": "secret"} and 'from_pretrained("me/tiny")' in card.text
-    assert {"mine", "multimodal"} <= set(card.data.tags) and "More Information" not in card.text
-
-
-@pytest.fixture
-def hub_in_process(hub, tmp_path, monkeypatch):
-    """The Hub of the tests, for this process, which has read its environment already."""
-    template = f"{hub.endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-    for name, value in {"ENDPOINT": hub.endpoint, "HUGGINGFACE_CO_URL_TEMPLATE": template, "HF_HUB_OFFLINE": False,
-                        "HF_HUB_DISABLE_XET": True, "HF_HUB_CACHE": str(tmp_path / "cache")}.items():  # fmt: skip
-        monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
-    return hub
-
-
-def test_the_hub_takes_the_card(repo, hub_in_process):
+def test_the_hub_takes_the_card(repo, hub, hub_client):
     load(write_card(repo, license="mit", metrics=[measured(repo)]).parent).validate()
-    assert hub_in_process.requests("POST", "validate-yaml")[-1].status == 200
+    assert hub.requests("POST", "validate-yaml")[-1].status == 200
 
 
-def test_pushing_a_model_writes_its_card_and_keeps_what_is_there(repo, hub_in_process):
-    model, name, token = AutoModel.from_pretrained(repo), "tester/tiny-card", hub_in_process.token
-    model.push_to_hub(name, token=token)
-    card = ModelCard.load(name, token=token)
+def test_pushing_a_model_writes_its_card_and_keeps_what_is_there(repo, hub_client):
+    model, name = AutoModel.from_pretrained(repo), "tester/tiny-card"
+    model.push_to_hub(name, tags=["mine"])
+    card = ModelCard.load(name)
+    assert {"mine", "multimodal"} <= set(card.data.tags) and "More Information" not in card.text
     assert f'from_pretrained("{name}")' in card.text and card.data.library_name == "transformers"
     card.text += "\n## Thanks\n"
-    HfApi(hub_in_process.endpoint, token).upload_file(
-        path_or_fileobj=str(card).encode(), path_in_repo="README.md", repo_id=name
-    )
-    model.push_to_hub(name, token=token)
-    assert ModelCard.load(name, token=token).text == card.text
+    hub_client.upload_file(path_or_fileobj=str(card).encode(), path_in_repo="README.md", repo_id=name)
+    model.push_to_hub(name)
+    assert ModelCard.load(name).text == card.text
 
 
 @pytest.fixture(scope="module")
