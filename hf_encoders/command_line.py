@@ -8,6 +8,8 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
+from .hub_errors import hub_advice
+
 
 class OneLineArgumentParser(argparse.ArgumentParser):
     """An ArgumentParser whose errors take one line, without the usage before it."""
@@ -54,4 +56,6 @@ def describe(error: Exception) -> str:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
         return " ".join(text.split())
     message = " ".join(str(error).split())
+    if advice := hub_advice(error):
+        message = f"{message.rstrip('.')}; {advice}" if advice not in message else message
     return message if isinstance(error, (ValueError, OSError)) and message else f"{type(error).__name__}: {message}"

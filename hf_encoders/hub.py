@@ -12,6 +12,7 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, Repositor
 from huggingface_hub.utils import filter_repo_objects
 
 from .card_sections import is_written_by_hand
+from .hub_errors import LOG_IN
 from .model_card import CARD_NAME
 from .repo_files import complete_repo
 
@@ -25,7 +26,7 @@ _OF_THE_WEIGHTS = (
     "metrics*.json", "training_recipe.yaml", "training_curves.png",
 )  # fmt: skip
 _ADVICE = {
-    401: "log in with 'hf auth login', or set HF_TOKEN",
+    401: LOG_IN,
     403: "use a token that may write there, or another name",
 }
 
@@ -57,7 +58,10 @@ def reserve(destination: Destination) -> None:
     Raises:
         PushError: if the Hub refuses or cannot be reached.
     """
-    _or_push_error(f"{destination.repo_id}: cannot be pushed to", "nothing was done", lambda: _make_repo(destination))
+    try:
+        _make_repo(destination)
+    except Exception as error:  # the Hub, the network, the token, the name
+        raise PushError(f"{destination.repo_id}: cannot be pushed to ({_reason(error)}); nothing was done") from error
 
 
 def fetch_card(folder: Path, destination: Destination) -> None:
@@ -80,7 +84,7 @@ def fetch_card(folder: Path, destination: Destination) -> None:
             return
         card.write_bytes(Path(there).read_bytes())
 
-    _or_push_error(f"{destination.repo_id}: its card cannot be read", "nothing was pushed", download)
+    _or_push_error(folder, destination, download)
 
 
 def push_model(folder: Path, destination: Destination, *, remote_code: bool = True) -> str:
@@ -108,11 +112,7 @@ def push(folder: Path, destination: Destination) -> str:
         PushError: if the Hub refuses or cannot be reached. The folder is as before, and a second push sends only what
             did not arrive.
     """
-    return _or_push_error(
-        f"{destination.repo_id}: not pushed",
-        f"the model is in {folder}, push it with: {_command(folder, destination)}",
-        lambda: _push(folder, destination),
-    )
+    return _or_push_error(folder, destination, lambda: _push(folder, destination))
 
 
 def commit(
@@ -165,19 +165,22 @@ def _make_repo(destination: Destination) -> str:
     return name
 
 
+def _or_push_error(folder: Path, destination: Destination, call: Callable[[], Result]) -> Result:
+    try:
+        return call()
+    except Exception as error:  # the Hub, the network, the token, the name
+        raise PushError(
+            f"{destination.repo_id}: not pushed ({_reason(error)}); the model is in {folder}, push it with:"
+            f" {_command(folder, destination)}"
+        ) from error
+
+
 def _command(folder: Path, destination: Destination) -> str:
     words = ["hf-encoders", "push", str(folder), destination.repo_id]
     if destination.revision:
         words += ["--revision", destination.revision]
     words += ["--private"] * destination.private + ["--create-pr"] * destination.create_pr
     return shlex.join(words)
-
-
-def _or_push_error(what: str, then: str, call: Callable[[], Result]) -> Result:
-    try:
-        return call()
-    except Exception as error:  # the Hub, the network, the token, the name
-        raise PushError(f"{what} ({_reason(error)}); {then}") from error
 
 
 def _reason(error: Exception) -> str:

@@ -117,7 +117,7 @@ class DepthZeroShotClassificationPipeline(DepthPipeline):
     def __call__(
         self,
         inputs: Any,
-        candidate_labels: Sequence[str],
+        candidate_labels: Sequence[str] = (),
         hypothesis_template: str = "a photo of a {}.",
         **options: Any,
     ) -> Any:

@@ -48,8 +48,9 @@ def write_sentence_transformers_files(repo: Path) -> None:
 def _processed_modalities(repo: Path) -> list[str]:
     """Those of a multimodal encoder that have a processor."""
     processor = repo / "processor_config.json"
-    has_images = processor.is_file() and "image_processor" in json.loads(processor.read_text(encoding="utf-8"))
-    return ["text"] * (repo / "tokenizer_config.json").is_file() + ["image"] * has_images
+    parts = json.loads(processor.read_text(encoding="utf-8")) if processor.is_file() else {}
+    has_part = {"text": (repo / "tokenizer_config.json").is_file(), "image": bool(parts.get("image_processor"))}
+    return [name for name, has in has_part.items() if has]
 
 
 def _modules(normalize: bool) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModel
 
 from conftest import ROOT, SMALL_CHECKPOINT
+from hf_encoders.hub_errors import LOG_IN
 from multimodal_files import write_multimodal
 from multimodal_models import SPECIAL, WORDS
 
@@ -201,7 +202,7 @@ def test_a_refusal_takes_one_line_and_says_what_to_do(hub, pushed, tmp_path):
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     for error, (token, _, reason) in zip(errors, cases, strict=True):
         assert reason in error
-        assert ("hf auth login" in error) == (token == "hf_wrong")
+        assert (LOG_IN in error) == (token == "hf_wrong")
     # What could not be pushed is there, and can be pushed later.
     assert f"the model is in {tmp_path / 'repo'}, push it with: hf-encoders push" in errors[3]
     assert (tmp_path / "repo" / "model.safetensors").is_file()

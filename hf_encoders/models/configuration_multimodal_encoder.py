@@ -31,6 +31,12 @@ class MultimodalEncoderConfig(PreTrainedConfig):
     """
 
     model_type = "multimodal_encoder"
+    # What `Trainer` does not collect over batches for `compute_metrics`, which gets the embeddings.
+    keys_to_ignore_at_inference = [
+        *("logits_per_image", "logits_per_text", "logits_per_depth"),
+        *("logits_per_text_depth", "logits_per_depth_image", "logits_per_image_depth"),
+        *("text_model_output", "vision_model_output", "depth_model_output"),
+    ]
     sub_configs_defaults = {
         "text_config": SubConfigSpec(config_class=AutoConfig, model_type="bert"),
         "vision_config": SubConfigSpec(config_class=AutoConfig, model_type="vit"),

@@ -197,14 +197,15 @@ class DepthImageProcessor(BaseImageProcessor):
         if isinstance(item, (str, os.PathLike)):
             return read_depth_map(item)
         if isinstance(item, Image.Image):
-            # What comes from no file was converted, and 16 bits are cut off at 255 then: nobody would notice.
-            if num_channels == 1 and item.mode == "RGB" and item.format is None:
+            depth_map = image_to_tensor(item, name)
+            # Grey in RGB that comes from no file was converted, and 16 bits are cut off at 255 then, unnoticed.
+            if num_channels == 1 and depth_map.ndim == 2 and item.mode == "RGB" and item.format is None:
                 raise DepthMapError(
-                    f"{name}: an RGB picture in memory, expected a path or one channel (L, I;16, I or F); transformers'"
-                    " image pipelines make 8-bit RGB of every file: pipeline('depth-feature-extraction'), by"
-                    " `import hf_encoders`, reads depth as it is"
+                    f"{name}: grey in RGB that lies in memory, expected a path or one channel (L, I;16, I or F);"
+                    " transformers' image pipelines make 8-bit RGB of every file: pipeline('depth-feature-extraction'),"
+                    " by `import hf_encoders`, reads depth as it is"
                 )
-            return image_to_tensor(item, name)
+            return depth_map
         if isinstance(item, np.ndarray):
             return array_to_tensor(item, name)
         if isinstance(item, Tensor):

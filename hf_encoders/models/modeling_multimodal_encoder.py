@@ -5,6 +5,7 @@ Sub-modules keep the names of the legacy network.
 
 import itertools
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,15 @@ from .configuration_multimodal_encoder import MultimodalEncoderConfig
 from .encoding_multimodal import MultimodalEncodingMixin
 from .freezing import FreezingMixin
 from .modeling_depth_semantic_encoder import DepthSemanticEncoderModel
-from .multimodal_towers import build_tower, feature_size, has_first_token, load_processor, load_tower, pooled
+from .multimodal_towers import (
+    build_tower,
+    current_names,
+    feature_size,
+    has_first_token,
+    load_processor,
+    load_tower,
+    pooled,
+)
 from .processing_multimodal_encoder import MultimodalEncoderProcessor
 from .saved_processor import ProcessorPart
 
@@ -193,6 +202,10 @@ class MultimodalEncoderModel(FreezingMixin, MultimodalEncodingMixin, PreTrainedM
         if depth is None:
             return MultimodalEncoderProcessor()
         return MultimodalEncoderProcessor(depth_image_processor=DepthSemanticEncoderModel._default_processor(depth))
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load as PyTorch does, and by the names in files of `save_pretrained` too, as `Trainer` resumes from them."""
+        return super().load_state_dict(current_names(self, state_dict), strict, assign)
 
     def get_input_embeddings(self) -> nn.Module:
         """The text tower's."""

@@ -3,12 +3,15 @@
 import copy
 import inspect
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import MODEL_MAPPING, AutoConfig, AutoModel
 from transformers.configuration_utils import PreTrainedConfig
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import WeightRenaming, apply_renamings
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import logging
 
@@ -63,6 +66,17 @@ def load_processor(auto_class: Any, source: Any) -> Any:
     except (OSError, ValueError) as error:
         logger.warning("%s: no %s found beside the tower (%s)", name, auto_class.__name__.removeprefix("Auto"), error)
         return None
+
+
+def current_names(model: PreTrainedModel, state_dict: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """A state dict by the names in memory, where the towers' files have older ones, as ViT's do."""
+    own = model.state_dict().keys()
+    if state_dict.keys() <= own:
+        return state_dict
+    renamings = [change for change in get_model_conversion_mapping(model) if isinstance(change, WeightRenaming)]
+    return {
+        name if name in own else apply_renamings(name, renamings): tensor for name, tensor in state_dict.items()
+    }
 
 
 def feature_size(config: PreTrainedConfig) -> int:

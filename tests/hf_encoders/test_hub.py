@@ -11,6 +11,7 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from transformers import AutoModel
 
 from hf_encoders.cli import command
+from hf_encoders.command_line import describe
 from hf_encoders.hub import Destination, PushError, push, push_model
 
 WEIGHTS = bytes(range(256)) * 1000
@@ -99,6 +100,17 @@ def test_a_download_that_broke_for_good_is_completed_by_the_next(hub_client, run
     hub.forget_drops()
     folder = snapshot_download("org/later", cache_dir=tmp_path / "cache")
     assert Path(folder, "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_a_command_says_that_the_connection_broke(hub_client, saved, hub):
+    """transformers says that there is no such file."""
+    push_model(saved, Destination("org/cut"))
+    hub.drop("GET", "model.safetensors", after=1000, times=CLIENT_TRIES)
+    with pytest.raises(OSError) as broken:
+        AutoModel.from_pretrained("org/cut")
+    assert "the connection broke (peer closed connection" in describe(broken.value)
+    hub.forget_drops()
+    AutoModel.from_pretrained("org/cut")
 
 
 @pytest.mark.parametrize(

@@ -217,11 +217,13 @@ def test_what_a_pipeline_saves_is_a_repo_that_every_pipeline_opens(repo, tmp_pat
 # What is refused
 
 
-def test_the_pipeline_of_images_does_not_cut_depth_to_8_bits_unnoticed(depth_repo, tiny_encoder, depth_files):
+def test_the_pipeline_of_images_does_not_cut_depth_to_8_bits_unnoticed(depth_repo, depth_files, pictures):
     pipe = pipeline("image-feature-extraction", model=depth_repo)
     for depth in (depth_files[0], Image.open(depth_files[0])):
-        with pytest.raises(ValueError, match="map 0: an RGB picture in memory.*'depth-feature-extraction'"):
+        with pytest.raises(ValueError, match="map 0: grey in RGB.*'depth-feature-extraction'"):
             pipe(depth)
+    with pytest.raises(ValueError, match=r"map 0: a map of shape \[3, 40, 48\]"):
+        pipe(pictures[0])
 
 
 def test_grey_maps_in_files_of_three_channels_are_read_as_before(tiny_encoder, tmp_path):
@@ -255,6 +257,7 @@ def test_maps_that_cannot_be_used(tiny_encoder, inputs, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({}, "no labels"),
         ({"candidate_labels": []}, "no labels"),
         ({"candidate_labels": "chair"}, "the string 'chair', expected a list"),
         ({"candidate_labels": LABELS, "hypothesis_template": "a chair"}, "expected exactly one {}"),

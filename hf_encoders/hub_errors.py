@@ -1,0 +1,22 @@
+"""What a person can do about an error of the Hub, or of the way to it."""
+
+from collections.abc import Iterator
+
+LOG_IN = "log in with 'hf auth login', or set HF_TOKEN"
+
+
+def hub_advice(error: BaseException) -> str:
+    """Advice from what lies behind an error; transformers' own message may speak of something else. Empty if none."""
+    for cause in _causes(error):
+        response = getattr(cause, "response", None)
+        if getattr(response, "status_code", None) == 401:
+            return "" if "hf auth login" in str(error) else LOG_IN
+        if response is None and type(cause).__module__.startswith("httpx"):
+            return f"the connection broke ({cause}); try again, what has arrived is kept"
+    return ""
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
