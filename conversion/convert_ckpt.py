@@ -95,7 +95,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.verify is not None:
         _print_verification(verify_repo(args.verify, args.against))
         return
-    remote_code = bool(args.push_to_hub) if args.with_remote_code is None else args.with_remote_code
     output = convert(
         args.checkpoint,
         args.output,
@@ -103,14 +102,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         dtype=args.dtype,
         verified=not args.no_verify,
         overwrite=args.overwrite,
-        remote_code=remote_code,
+        remote_code=bool(args.with_remote_code),
         depth=_options(DepthOptions, args),
         multimodal=_options(MultimodalOptions, args),
     )
     _print_report(args.checkpoint, output, read_report(output))
     if args.push_to_hub:
         destination = Destination(args.push_to_hub, args.private, args.revision, args.create_pr)
-        print(f"pushed to {push_model(output, destination, remote_code=remote_code)}")
+        print(f"pushed to {push_model(output, destination, remote_code=args.with_remote_code is not False)}")
 
 
 def _parse(argv: Sequence[str] | None) -> Namespace:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _MARK = re.compile(r"<!-- (generated|end): ([\w-]+) -->")
-_HEADER = re.compile(r"\A---\n.*?^---$", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"^#{1,6} .+?(?=\s*$)", re.MULTILINE)
 
@@ -66,11 +65,6 @@ def split(text: str) -> list[Piece]:
     if name:
         raise ValueError(f"<!-- end: {name} --> is missing; restore it, or delete its counterpart")
     return pieces + ([Piece(text[start:])] if text[start:].strip() else [])
-
-
-def is_written_by_hand(text: str) -> bool:
-    """Whether a card holds text outside of its generated sections, below its header."""
-    return any(not piece.name for piece in split(_HEADER.sub("", text)))
 
 
 def _place(merged: Sequence[Piece], before: Sequence[Piece]) -> int:

@@ -1,25 +1,27 @@
 """A repo in a folder → a repo on the Hub: in one commit or not at all, and errors say what to do."""
 
+import os
 import shlex
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
-from huggingface_hub.utils import filter_repo_objects
 
-from .card_sections import is_written_by_hand
+from .card_edits import complete_version
 from .hub_errors import LOG_IN
 from .model_card import CARD_NAME
 from .repo_files import complete_repo
 
 Result = TypeVar("Result")
 
-# What a training run leaves beside its model.
-_NOT_PUSHED = ["checkpoints/*", "logs/*", ".*"]
+# What a training run leaves beside its model, which no push uploads.
+_BESIDE_THE_MODEL = ("checkpoints", "logs", ".*")
 # What belongs to the weights that it was pushed with: a push of other weights takes away what it does not replace.
 _OF_THE_WEIGHTS = (
     "model*.safetensors", "model*.safetensors.index.json", "training_state.*", "conversion_report.json",
@@ -65,38 +67,32 @@ def reserve(destination: Destination) -> None:
 
 
 def fetch_card(folder: Path, destination: Destination) -> None:
-    """Get the card that is on the Hub into a folder whose own holds nothing that a person wrote.
-
-    The card that is then written keeps what people wrote on the Hub.
+    """Get the card that is on the Hub into a folder, where people wrote more into it than into that in the folder.
 
     Raises:
-        PushError: if the Hub cannot be reached.
+        PushError: if the Hub cannot be reached, or both were edited.
     """
-    card = folder / CARD_NAME
-    if card.is_file() and is_written_by_hand(card.read_text(encoding="utf-8")):
-        return
-
-    def download() -> None:
-        try:
-            # By way of the cache: a download into the folder would leave its own files there.
-            there = hf_hub_download(destination.repo_id, CARD_NAME, revision=destination.revision)
-        except (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError):
-            return
-        card.write_bytes(Path(there).read_bytes())
-
-    _or_push_error(folder, destination, download)
+    _or_push_error(folder, destination, lambda: _fetch_card(folder, destination))
 
 
 def push_model(folder: Path, destination: Destination, *, remote_code: bool = True) -> str:
-    """Push a model's folder with all that a repo of ours has: see `complete_repo`, `fetch_card` and `push`.
+    """Push a model's folder with all that a repo of ours has; the folder itself stays as it is.
+
+    See `complete_repo`, `fetch_card` and `push`.
 
     Raises:
         PushError: if the Hub refuses or cannot be reached.
         ValueError: if the folder holds no model of ours, or its card cannot be written.
     """
-    fetch_card(folder, destination)
-    complete_repo(folder, name=destination.repo_id, remote_code=remote_code)
-    return push(folder, destination)
+    with TemporaryDirectory() as temporary:
+        repo = Path(temporary) / "repo"
+        shutil.copytree(folder, repo, copy_function=_copy_or_link, ignore=shutil.ignore_patterns(*_BESIDE_THE_MODEL))
+        _or_push_error(folder, destination, lambda: _fetch_card(repo, destination))
+        try:
+            complete_repo(repo, name=destination.repo_id, remote_code=remote_code)
+        except ValueError as error:
+            raise ValueError(str(error).replace(str(repo), str(folder))) from error
+        return _or_push_error(folder, destination, lambda: _push(repo, destination))
 
 
 def push(folder: Path, destination: Destination) -> str:
@@ -134,9 +130,9 @@ def commit(
     if revision and not create_pr and not revision.startswith("refs/"):
         api.create_branch(name, branch=revision, exist_ok=True)
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    files = list(filter_repo_objects(files, ignore_patterns=_NOT_PUSHED))
+    files = [file for file in files if not _matches(file.split("/")[0], _BESIDE_THE_MODEL)]
     there = api.list_repo_files(name, revision=revision)
-    stale = [file for file in there if file not in files and any(fnmatch(file, one) for one in _OF_THE_WEIGHTS)]
+    stale = [file for file in there if file not in files and _matches(file, _OF_THE_WEIGHTS)]
     operations: list[CommitOperationAdd | CommitOperationDelete] = [CommitOperationDelete(file) for file in stale]
     operations += [CommitOperationAdd(file, str(folder / file)) for file in files]
     # create_commit, not upload_folder: that one may spread a large folder over several commits.
@@ -150,10 +146,33 @@ def commit(
     )
 
 
+def _fetch_card(folder: Path, destination: Destination) -> None:
+    try:
+        # By way of the cache: a download into the folder would leave its own files there.
+        there = Path(hf_hub_download(destination.repo_id, CARD_NAME, revision=destination.revision))
+    except (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError):
+        return
+    card = folder / CARD_NAME
+    here = card.read_text(encoding="utf-8") if card.is_file() else ""
+    card.write_text(complete_version(here, there.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def _copy_or_link(source: str, target: str) -> None:
+    """Weights are large, and nothing is written into them."""
+    if source.endswith(".safetensors"):
+        os.symlink(os.path.abspath(source), target)
+    else:
+        shutil.copyfile(source, target)
+
+
 def _push(folder: Path, destination: Destination) -> str:
     name = _make_repo(destination)
     done = commit(folder, name, revision=destination.revision, create_pr=destination.create_pr)
     return str(done.pr_url or done.commit_url)
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch(name, pattern) for pattern in patterns)
 
 
 def _make_repo(destination: Destination) -> str:

@@ -12,10 +12,12 @@ from huggingface_hub.utils import validate_repo_id
 from jinja2 import Environment, FileSystemLoader
 from transformers import AutoConfig, AutoModel
 
+from .card_edits import EMPTY_CARD
 from .card_metrics import Evaluation, check_versions, is_measured
 from .card_sections import merge, split
 from .fingerprint import fingerprint, sha256
 from .outputs import new_file
+from .repo_kind import DEPTH, MULTIMODAL, repo_kind
 from .training_curves import Curves, draw_curves
 
 REPORT_NAME = "conversion_report.json"
@@ -24,8 +26,8 @@ CARD_NAME, RECIPE_NAME, CURVES_NAME, EXAMPLE_NAME = (
 )  # fmt: skip
 # Kind of model → what the Hub finds it by.
 _KINDS = {
-    "depth_semantic_encoder": ("image-feature-extraction", ["depth", "feature-extraction", "image-similarity"]),
-    "multimodal_encoder": ("zero-shot-image-classification", ["clip", "feature-extraction", "multimodal"]),
+    DEPTH: ("image-feature-extraction", ["depth", "feature-extraction", "image-similarity"]),
+    MULTIMODAL: ("zero-shot-image-classification", ["clip", "feature-extraction", "multimodal"]),
 }
 _PACKAGE = Path(__file__).parent
 # Installed, the templates lie in the package; in a clone, beside it.
@@ -35,8 +37,6 @@ _TEMPLATES = Environment(
     lstrip_blocks=True,
 )
 _TEMPLATES.filters["quoted"] = lambda text: json.dumps(text, ensure_ascii=False)
-# What transformers pushes for want of a card: nobody wrote it.
-_EMPTY_CARD = "This model card has been automatically generated."
 
 
 def write_card(
@@ -76,14 +76,15 @@ def write_card(
         ValueError: for no repo of this project; for a file or card that cannot be read; for metrics or a conversion
             report of other weights than those in the repo.
     """
-    kind = _kind(repo)
+    kind = repo_kind(repo)
     name = name or repo.resolve().name
     evaluations = _evaluations(repo, metrics)
     report = _conversion_report(repo)
     old, old_text = _read_card(repo / CARD_NAME)
     pipeline_tag, tags = _KINDS[kind]
-    tags = [*tags, "hf-encoders", *(["converted"] if report else [])]
-    if _EMPTY_CARD in old_text:
+    in_sentence_transformers = (repo / "modules.json").is_file()
+    tags = [*tags, "hf-encoders", *["converted"] * bool(report), *["sentence-transformers"] * in_sentence_transformers]
+    if EMPTY_CARD in old_text:
         tags += old.tags or []  # those that push_to_hub was given
         old, old_text = ModelCardData(), ""
     if recipe is not None:
@@ -98,6 +99,8 @@ def write_card(
         report=report,
         depth=_depth_settings(repo),
         has_tokenizer=any(repo.glob("tokenizer*")),
+        has_code=any(repo.glob("modeling_*.py")),
+        in_sentence_transformers=in_sentence_transformers,
         evaluations=evaluations,
         recipe=recipe_file.read_text(encoding="utf-8").strip() if recipe_file.is_file() else None,
         curves=CURVES_NAME if (repo / CURVES_NAME).is_file() else None,
@@ -120,16 +123,6 @@ def write_card(
     header = ModelCardData(**data, model_name=name if results else None, eval_results=results or None)
     _write(repo / CARD_NAME, f"---\n{header.to_yaml()}\n---\n\n{merge(old_text, written).lstrip()}")
     return repo / CARD_NAME
-
-
-def _kind(repo: Path) -> str:
-    try:
-        kind = json.loads((repo / "config.json").read_text(encoding="utf-8")).get("model_type")
-    except (OSError, ValueError, AttributeError) as error:
-        raise ValueError(f"{repo}: no repo of a model: config.json cannot be read ({error})") from None
-    if kind not in _KINDS:
-        raise ValueError(f"{repo}: a model of type {kind!r}; there are cards for {' and '.join(_KINDS)}")
-    return str(kind)
 
 
 def _evaluations(repo: Path, metrics: Sequence[Path | Mapping[str, Any]]) -> list[Evaluation]:

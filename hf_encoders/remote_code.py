@@ -20,10 +20,11 @@ from .models.modeling_depth_semantic_encoder import (
 )
 from .models.modeling_multimodal_encoder import MultimodalEncoderModel
 from .models.processing_multimodal_encoder import MultimodalEncoderProcessor
+from .repo_kind import DEPTH, MULTIMODAL, repo_kind
 
 # Kind of model → file of settings → auto class → our class: what the package registers when it is imported.
 _AUTO_CLASSES: dict[str, dict[str, dict[str, type]]] = {
-    DepthSemanticEncoderConfig.model_type: {
+    DEPTH: {
         "config.json": {
             "AutoConfig": DepthSemanticEncoderConfig,
             "AutoModel": DepthSemanticEncoderModel,
@@ -31,7 +32,7 @@ _AUTO_CLASSES: dict[str, dict[str, dict[str, type]]] = {
         },
         "preprocessor_config.json": {"AutoImageProcessor": DepthImageProcessor},
     },
-    MultimodalEncoderConfig.model_type: {
+    MULTIMODAL: {
         "config.json": {
             "AutoConfig": MultimodalEncoderConfig,
             "AutoModel": MultimodalEncoderModel,
@@ -54,13 +55,8 @@ def write_remote_code(repo: Path) -> list[Path]:
     Raises:
         ValueError: for no repo of this project.
     """
-    try:
-        kind = json.loads((repo / "config.json").read_text(encoding="utf-8"))["model_type"]
-        auto_classes = _AUTO_CLASSES[kind]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{repo}: no repo of a model of this package: config.json ({error!r})") from None
     sources = set()
-    for name, classes in auto_classes.items():
+    for name, classes in _AUTO_CLASSES[repo_kind(repo)].items():
         if (repo / name).is_file():  # a repo may lack a processor
             _name_classes(repo / name, classes)
             for one in classes.values():

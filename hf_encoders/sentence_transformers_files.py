@@ -4,8 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .models.configuration_depth_semantic_encoder import DepthSemanticEncoderConfig
-from .models.configuration_multimodal_encoder import MultimodalEncoderConfig
+from .repo_kind import MULTIMODAL, repo_kind
 
 _MODULES_FILE, _TRANSFORMER_FILE = "modules.json", "sentence_bert_config.json"
 _TRANSFORMER = "sentence_transformers.base.modules.transformer.Transformer"
@@ -20,24 +19,22 @@ def write_sentence_transformers_files(repo: Path) -> None:
     """Write what sentence-transformers needs to load a repo of ours, beside the weights.
 
     A multimodal encoder then embeds texts and images as unit vectors, a depth encoder depth maps as they are, each as
-    its `encode...` does. The files depend on nothing but the repo. Nothing is written where one of them is somebody
-    else's (another arrangement of modules, say), or where the repo has no processor for what sentence-transformers
-    knows.
+    its `encode...` does. sentence-transformers takes a 2-D array for audio, and the path of no picture for a text:
+    `encode([{"image": item}])` says what an item is, and takes all that ours takes.
+
+    The files depend on nothing but the repo. Nothing is written where one of them is somebody else's (another
+    arrangement of modules, say), or where the repo has no processor for what sentence-transformers knows.
 
     Args:
         repo: folder with the model's config.json and its processor.
 
     Raises:
-        OSError: if config.json is not there, or a file cannot be written.
-        ValueError: if it is the configuration of another model.
+        ValueError: if the folder holds no model of ours.
     """
-    model_type = json.loads((repo / "config.json").read_text(encoding="utf-8")).get("model_type")
-    if model_type == MultimodalEncoderConfig.model_type:
+    if repo_kind(repo) == MULTIMODAL:
         methods = {name: _MULTIMODAL[name] for name in _processed_modalities(repo)}
-    elif model_type == DepthSemanticEncoderConfig.model_type:
-        methods = _DEPTH if (repo / "preprocessor_config.json").is_file() else {}
     else:
-        raise ValueError(f"{repo}: a {model_type} model, expected a multimodal or a depth encoder")
+        methods = _DEPTH if (repo / "preprocessor_config.json").is_file() else {}
     if not methods or not all(_is_ours(repo / name) for name in (_MODULES_FILE, _TRANSFORMER_FILE)):
         return
     # Indented as sentence-transformers saves them: what it saved unchanged stays the same.

@@ -30,6 +30,7 @@ else:
 
 import numpy as np
 import torch
+from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, AutoProcessor
 
 generator = np.random.default_rng(0)
@@ -42,6 +43,7 @@ for key, name, revision in sources:
     processor = AutoProcessor.from_pretrained(name, revision=revision, **options)
     assert type(model).__module__.startswith("transformers_modules." if mode == "remote" else "hf_encoders.")
     assert type(processor).__module__.startswith("transformers_modules." if mode == "remote" else "hf_encoders.")
+    theirs = SentenceTransformer(name, revision=revision, **options).encode
     if hasattr(model, "encode_text"):
         encoded = [model.encode_text(texts), model.encode_image(images), model.encode_depth(maps)]
         with torch.no_grad():
@@ -49,11 +51,14 @@ for key, name, revision in sources:
         processed = [outputs.text_embeds, outputs.image_embeds, outputs.depth_embeds]
         assert all(torch.allclose(*pair, atol=1e-5) for pair in zip(encoded, processed)), key
         rows[key] = torch.cat(encoded).numpy()
+        in_theirs = np.concatenate([theirs(texts), theirs([{"image": one} for one in images])])
+        assert np.allclose(in_theirs, rows[key][:4], atol=1e-5), key
     else:
         rows[key] = model.encode(maps, convert_to="numpy")
         with torch.no_grad():
             processed = model(**processor(maps, return_tensors="pt")).pooler_output.numpy()
         assert np.allclose(processed, rows[key], atol=1e-4), key
+        assert np.allclose(theirs([{"image": one} for one in maps]), rows[key], atol=1e-5), key
 np.savez(output, **rows)
 """
 # Each command line in turn; their errors go to stderr as from a terminal, their exit statuses to stdout.
@@ -122,14 +127,15 @@ def loaded(hub, pushed):
     return embedded(hub, pushed.folder / "with-package", "package", sources)
 
 
-def test_what_is_pushed_is_the_folder(hub, pushed):
+def test_what_is_pushed_is_the_folder_and_the_code(hub, pushed):
     for name, folder, printed in zip((DEPTH, MULTIMODAL), ("depth", "multimodal"), pushed.printed, strict=True):
         repo = hub.repo("model", name)
         head = repo.commit_of("main")
-        files = {path for path, entry in repo.entries(head).items() if entry.is_file} - {".gitattributes"}
-        assert files == {path.relative_to(pushed.folder / folder).as_posix() for path in
-                         (pushed.folder / folder).rglob("*") if path.is_file()}  # fmt: skip
-        assert {"README.md", "conversion_report.json", "config.json", "model.safetensors"} < files
+        files = {path for path, entry in repo.entries(head).items() if entry.is_file}
+        in_folder = {path.name for path in (pushed.folder / folder).iterdir()}
+        code = {file for file in files if file.endswith(".py")}
+        assert files == in_folder | code | {".gitattributes"} and len(code) > 10
+        assert {"README.md", "conversion_report.json", "config.json", "model.safetensors"} < in_folder
         assert printed.endswith(f"pushed to {hub.endpoint}/{name}/commit/{head}\n")
         assert [one["title"] for one in repo.log(head)] == ["Upload model", "initial commit"]
         card = repo.read(repo.entries(head)["README.md"].oid).decode()

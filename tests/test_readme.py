@@ -35,20 +35,21 @@ def folder(tmp_path_factory, objects_test):
     return folder
 
 
-def run(line, folder):
+def run(line, folder, hub):
     """Run a line as the shell would; returns what it printed."""
     words = shlex.split(line)
     programs = {"python": [sys.executable], "hf-encoders": [sys.executable, "-m", "hf_encoders.cli"]}
     command = programs[words[0]] + words[1:]
-    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
+    environment = hub.environment(folder / "home")
+    return subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True, text=True).stdout
 
 
 @pytest.fixture(scope="module")
-def converted(folder):
+def converted(folder, hub):
     """What the README's conversions printed."""
     lines = [line for block in blocks("sh") for line in block.splitlines() if "convert_ckpt.py" in line]
-    assert len(lines) == 2
-    return [run(line, folder) for line in lines]
+    assert len(lines) == 3
+    return [run(line, folder, hub) for line in lines]
 
 
 def test_the_conversion_prints_what_the_readme_shows(converted):
@@ -59,16 +60,17 @@ def test_the_conversion_prints_what_the_readme_shows(converted):
 
 
 def test_the_python_lines_run(converted, folder):
-    depth, multimodal = blocks("python")
-    for code, check in ((depth, "embeddings.shape == (1, 768)"), (multimodal, "texts.shape == (2, 256)")):
+    checks = ["embeddings.shape == (1, 768)", "texts.shape == (2, 256)", "len(rooms[0]['embedding']) == 256"]
+    for code, check in zip(blocks("python"), checks, strict=True):
         subprocess.run([sys.executable, "-c", f"{code}\nassert {check}"], cwd=folder, check=True)
 
 
-def test_the_terminal_lines_run(converted, folder):
+def test_the_terminal_lines_run(converted, folder, hub):
     lines = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("hf-encoders")]
-    printed = [run(line, folder) for line in lines]
-    assert len(lines) == 3 and (folder / "embeddings.npz").is_file() and (folder / "found.png").is_file()
-    assert "chair" in printed[-1]
+    printed = [run(line.partition("  #")[0], folder, hub) for line in lines]
+    assert len(lines) == 4 and hub.repo("model", "org/my-encoder") and hub.repo("model", "org/rooms").private
+    assert (folder / "embeddings.npz").is_file() and (folder / "found.png").is_file()
+    assert "chair" in printed[2]
 
 
 def test_every_named_file_exists():

@@ -74,9 +74,7 @@ def current_names(model: PreTrainedModel, state_dict: Mapping[str, Tensor]) -> M
     if state_dict.keys() <= own:
         return state_dict
     renamings = [change for change in get_model_conversion_mapping(model) if isinstance(change, WeightRenaming)]
-    return {
-        name if name in own else apply_renamings(name, renamings): tensor for name, tensor in state_dict.items()
-    }
+    return {name if name in own else apply_renamings(name, renamings): tensor for name, tensor in state_dict.items()}
 
 
 def feature_size(config: PreTrainedConfig) -> int:

@@ -13,6 +13,7 @@ from transformers import AutoModel
 from hf_encoders.cli import command
 from hf_encoders.command_line import describe
 from hf_encoders.hub import Destination, PushError, push, push_model
+from hf_encoders.model_card import write_card
 
 WEIGHTS = bytes(range(256)) * 1000
 CLIENT_TRIES = 6  # of one upload, by huggingface_hub itself
@@ -151,8 +152,9 @@ def test_the_command_of_the_message_pushes_it(hub_client, saved, hub, monkeypatc
     command(words)
     info = hub_client.model_info("org/again")
     assert info.private and capsys.readouterr().out == f"pushed to {hub.endpoint}/org/again/commit/{info.sha}\n"
-    assert files_of(hub_client, "org/again") == {path.name for path in saved.iterdir() if path.is_file()}
-    assert {"README.md", "modeling_depth_semantic_encoder.py"} <= files_of(hub_client, "org/again")
+    files = files_of(hub_client, "org/again")
+    assert files > {path.name for path in saved.iterdir() if path.is_file()} and "logs/events" not in files
+    assert {"README.md", "modeling_depth_semantic_encoder.py", "modules.json"} <= files
 
 
 def test_a_second_push_sends_and_commits_nothing(hub_client, saved, hub):
@@ -205,17 +207,42 @@ def test_other_weights_take_the_place_of_those_that_were_there(hub_client, tiny_
     assert not any("index" in file or "-of-" in file for file in files_of(hub_client, name))
 
 
-def test_the_card_on_the_hub_stays_a_persons(hub_client, saved):
-    name = "org/described-model"
-    push_model(saved, Destination(name))
-    for edited in ("By me, on the Hub.", "By me again, here."):
-        if edited.endswith("Hub."):
-            card = ModelCard.load(name)
-            card.text += f"\n{edited}\n"
-            hub_client.upload_file(path_or_fileobj=str(card).encode(), path_in_repo="README.md", repo_id=name)
-        else:
-            (saved / "README.md").write_text((saved / "README.md").read_text() + f"\n{edited}\n")
-        push_model(saved, Destination(name))
-        text = ModelCard.load(name).text
-        assert edited in text and text.count("## Use") == 1
-    assert "By me, on the Hub." in text and text == ModelCard.load(saved / "README.md").text
+@pytest.fixture
+def edited_on_the_hub(hub_client, saved):
+    """A name under which the card has a person's paragraph and license."""
+    push_model(saved, Destination("org/edited"))
+    card = ModelCard.load("org/edited")
+    card.text += "\nBy me, on the Hub.\n"
+    card.data.license = "mit"
+    hub_client.upload_file(path_or_fileobj=str(card).encode(), path_in_repo="README.md", repo_id="org/edited")
+    return "org/edited"
+
+
+def test_what_a_person_wrote_on_the_hub_stays(edited_on_the_hub, saved):
+    before = {path.name: path.read_bytes() for path in saved.iterdir()}
+    write_card(saved)
+    push_model(saved, Destination(edited_on_the_hub))
+    card = ModelCard.load(edited_on_the_hub)
+    assert "By me, on the Hub." in card.text and card.text.count("## Use") == 1 and card.data.license == "mit"
+    (saved / "README.md").unlink()
+    assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
+
+
+def test_what_a_person_wrote_in_both_places_is_not_lost(edited_on_the_hub, saved):
+    here = write_card(saved, license="apache-2.0")
+    here.write_text(here.read_text() + "\nBy me, here.\n")
+    with pytest.raises(PushError, match=r"were both edited; 'By me, on the Hub\.' is only there: put it in here too"):
+        push_model(saved, Destination(edited_on_the_hub))
+    here.write_text(here.read_text() + "\nBy me, on the Hub.\n")
+    push_model(saved, Destination(edited_on_the_hub))
+    card = ModelCard.load(edited_on_the_hub)
+    assert "By me, here." in card.text and "By me, on the Hub." in card.text and card.data.license == "apache-2.0"
+
+
+def test_what_is_no_model_is_named_and_not_pushed(hub_client, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path}/none"):
+        push_model(tmp_path / "none", Destination("org/nothing"))
+    with pytest.raises(ValueError, match=f"^{tmp_path}/empty: no repo of a model: .*{tmp_path}/empty/config.json"):
+        push_model(tmp_path / "empty", Destination("org/nothing"))
+    assert not hub_client.repo_exists("org/nothing")

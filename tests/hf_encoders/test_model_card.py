@@ -14,6 +14,7 @@ from conftest import ROOT, SMALL_CHECKPOINT
 from hf_encoders import DepthImageProcessor
 from hf_encoders.fingerprint import fingerprint
 from hf_encoders.model_card import write_card
+from hf_encoders.repo_files import complete_repo
 from legacy_files import convert
 from multimodal_models import tiny_model
 
@@ -66,14 +67,17 @@ def test_the_code_runs_as_printed(kind, depth_repo, tmp_path, monkeypatch):
     if kind == "without tokenizer":
         for path in repo.glob("tokenizer*"):
             path.unlink()
-    write_card(repo)
+    complete_repo(repo, remote_code=kind != "with depth")
     monkeypatch.chdir(tmp_path)
-    names = run_blocks(load(repo).text)
+    text = load(repo).text
+    names = run_blocks(text)
+    assert ("trust_remote_code=True" in text) == (kind != "with depth")
+    assert names["SentenceTransformer"] and {"features", "scores"} & names.keys()
     assert names["similarity"].shape == (2, 2)
     assert ("texts" in names) == kind.startswith("with ") or kind == "without depth"
     assert ("depth" in names) == (kind == "with depth") and ("embeddings" in names) == (kind == "depth")
-    assert ("tokenizer = ..." in load(repo).text) == (kind == "without tokenizer")
-    assert ("DepthAutoencoderModel" in load(repo).text) == (kind == "depth")
+    assert ("tokenizer = ..." in text) == (kind == "without tokenizer")
+    assert ("DepthAutoencoderModel" in text) == (kind == "depth")
 
 
 def test_the_header_is_what_the_hub_asks_for(repo):

@@ -126,15 +126,6 @@ def test_copies_are_equal_and_independent(model_class, clone):
     assert not torch.equal(twin(pixel_values)[0], before)
 
 
-def test_export_with_a_dynamic_batch(tiny_encoder):
-    shapes = {"pixel_values": {0: torch.export.Dim.DYNAMIC}}
-    exported = torch.export.export(tiny_encoder, (maps(2, 1, 64, 64),), dynamic_shapes=shapes).module()
-    for batch in (1, 5):
-        pixel_values = maps(batch, 1, 64, 64)
-        expected = tiny_encoder(pixel_values).pooler_output
-        assert difference(exported(pixel_values).pooler_output, expected) <= 1e-5
-
-
 @pytest.mark.parametrize(
     ("num_labels", "labels", "reference"),
     [

@@ -195,5 +195,5 @@ def test_files_follow_the_repo(tiny_multimodal, tmp_path):
 
 def test_another_model(tmp_path):
     BertConfig().save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="a bert model, expected a multimodal or a depth encoder"):
+    with pytest.raises(ValueError, match="a model of type .bert., expected depth_semantic_encoder"):
         write_sentence_transformers_files(tmp_path)

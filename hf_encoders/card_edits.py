@@ -1,0 +1,38 @@
+"""What people wrote into a card, and which of two versions of a card holds it all."""
+
+from huggingface_hub import ModelCard
+
+from .card_sections import split
+
+# What transformers pushes for want of a card: nobody wrote it.
+EMPTY_CARD = "This model card has been automatically generated."
+_GENERATED_KEYS = {"library_name", "pipeline_tag", "tags", "datasets", "base_model", "model-index"}
+
+
+def complete_version(here: str, there: str) -> str:
+    """The version of a card that holds all that people wrote into either.
+
+    Args:
+        here: the card in a folder; may be empty.
+        there: the card on the Hub.
+
+    Raises:
+        ValueError: if each holds something that the other lacks; what that is, is named.
+    """
+    lacking_here = by_hand(there) - by_hand(here)
+    if not lacking_here:
+        return here
+    if not by_hand(here) - by_hand(there):
+        return there
+    example = min(lacking_here).split("\n")[0]
+    raise ValueError(f"the card there and the one here were both edited; {example!r} is only there: put it in here too")
+
+
+def by_hand(content: str) -> set[str]:
+    """The paragraphs outside of the generated sections, and the keys of the header that no section fills."""
+    card = ModelCard(content, ignore_metadata_errors=True)
+    if not content or EMPTY_CARD in card.text:
+        return set()
+    own = "\n\n".join(piece.text for piece in split(card.text) if not piece.name)
+    paragraphs = {paragraph.strip() for paragraph in own.split("\n\n")} - {""}
+    return paragraphs | {f"{key}:" for key in card.data.to_dict().keys() - _GENERATED_KEYS}
