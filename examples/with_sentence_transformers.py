@@ -2,7 +2,7 @@
 
     python examples/with_sentence_transformers.py
 
-A repo needs two small files for it, which conversion, training and `push_to_hub` write. Here they are written by hand.
+A repo needs two small files for it, which conversion, training and pushes write.
 """
 
 import tempfile
@@ -27,10 +27,7 @@ def main() -> None:
     rooms = bundled.scenes("rooms", "test").select(range(ROOMS))
     captions, images, maps = rooms["caption"][:], rooms["image"][:], rooms["depth"][:]
     model = AutoModel.from_pretrained(bundled.MULTIMODAL)
-    with tempfile.TemporaryDirectory() as folder:
-        model.save_pretrained(folder)
-        write_sentence_transformers_files(Path(folder))
-        encoder = SentenceTransformer(folder)
+    encoder = SentenceTransformer(str(bundled.MULTIMODAL))
     texts, pictures = encoder.encode(captions), encoder.encode(images)
     print(f"{encoder.get_embedding_dimension()} dimensions for {' and '.join(map(str, encoder.modalities))}")
     difference = np.abs(pictures - model.encode_image(images, convert_to="numpy")).max()
