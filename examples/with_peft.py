@@ -1,6 +1,8 @@
-"""PEFT: LoRA adapters teach the multimodal encoder new words for depth maps: the categories of objects.
+"""PEFT: LoRA adapters teach the multimodal encoder words that it does not know.
 
-python examples/with_peft.py
+    python examples/with_peft.py
+
+The words are German, for what depth maps show. The weights themselves stay as they are until the adapters are merged.
 """
 
 import tempfile
@@ -18,7 +20,7 @@ import hf_encoders  # noqa: F401 - registers the models
 WORDS = ["bad", "schlafzimmer", "figuren", "garten", "küche", "lampen", "wohnzimmer", "sonstiges", "büro"]
 # BERT's names, ViT's, and the last layer of the depth tower.
 TARGETS = ["query", "value", "q_proj", "v_proj", "depth_encoder.fc.6"]
-STEPS, BATCH = 40, 32
+STEPS, BATCH = 30, 32
 
 
 def main() -> None:

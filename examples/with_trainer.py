@@ -1,6 +1,8 @@
-"""transformers.Trainer: a classifier of depth maps, started from the depth tower of the sample model.
+"""transformers.Trainer: a classifier of depth maps, started from a pretrained depth encoder.
 
-python examples/with_trainer.py
+    python examples/with_trainer.py
+
+The encoder is the depth tower of the sample model, and stays as it is.
 """
 
 import tempfile

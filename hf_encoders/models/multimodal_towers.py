@@ -10,8 +10,6 @@ import torch
 from torch import Tensor
 from transformers import MODEL_MAPPING, AutoConfig, AutoModel
 from transformers.configuration_utils import PreTrainedConfig
-from transformers.conversion_mapping import get_model_conversion_mapping
-from transformers.core_model_loading import WeightRenaming, apply_renamings
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import logging
 
@@ -73,6 +71,10 @@ def current_names(model: PreTrainedModel, state_dict: Mapping[str, Tensor]) -> M
     own = model.state_dict().keys()
     if state_dict.keys() <= own:
         return state_dict
+    # Here, for they are no public names: where they are missing, all but such a state dict still works.
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import WeightRenaming, apply_renamings
+
     renamings = [change for change in get_model_conversion_mapping(model) if isinstance(change, WeightRenaming)]
     return {name if name in own else apply_renamings(name, renamings): tensor for name, tensor in state_dict.items()}
 
