@@ -110,8 +110,9 @@ class EncodingMixin(SavedProcessorMixin):
     @property
     def _input_device(self) -> torch.device:
         """Where batches go: to the weights, or to the CPU while all are offloaded, as accelerate moves them on."""
-        devices = (parameter.device for parameter in self.parameters())
-        return next((device for device in devices if device.type != "meta"), torch.device("cpu"))
+        on_device = (parameter.device for parameter in self.parameters() if parameter.device.type != "meta")
+        is_offloaded = any(hasattr(module, "_hf_hook") for module in self.modules())
+        return next(on_device, torch.device("cpu") if is_offloaded else self.device)
 
     def _precision(self, dtype: str | torch.dtype | None) -> AbstractContextManager[Any]:
         name = str(dtype or self.dtype).removeprefix("torch.")

@@ -15,7 +15,10 @@ from conftest import SMALL_CHECKPOINT, TINY
 from hf_encoders import DepthAutoencoderModel, DepthSemanticEncoderConfig, DepthSemanticEncoderModel
 from legacy_files import SAVINGS, SIZE, WRAPPINGS, cast, convert, encoder_part, one_thread, tiny_state, write_legacy
 
-FILES = {"README.md", "config.json", "conversion_report.json", "model.safetensors", "preprocessor_config.json"}
+FILES = {
+    "README.md", "config.json", "conversion_report.json", "model.safetensors", "preprocessor_config.json",
+    "modules.json", "sentence_bert_config.json",
+}  # fmt: skip
 # A bare state dict has no metadata that could hold NumPy numbers.
 CASES = [(w, s) for w in WRAPPINGS for s in SAVINGS if not (s == "numpy" and w.startswith(("bare", "wrapper")))]
 KINDS = {"training": "training checkpoint", "extracted": "extracted encoder", "extracted by class": "extracted encoder"}

@@ -21,7 +21,7 @@ from multimodal_files import NAMINGS, multimodal_state, without_poolers, write_m
 
 FILES = {
     "README.md", "config.json", "conversion_report.json", "model.safetensors", "processor_config.json",
-    "tokenizer.json", "tokenizer_config.json",
+    "tokenizer.json", "tokenizer_config.json", "modules.json", "sentence_bert_config.json",
 }  # fmt: skip
 TOKENS = "[PAD] [UNK] [CLS] [SEP] [MASK] a photo of chair table red ##s".split()
 HIDDEN = 128
@@ -264,8 +264,8 @@ def test_the_cards_code_runs(depth, vocabulary, depth_repo, tmp_path, monkeypatc
     for name in ("one.jpg", "two.png"):
         Image.new("RGB", (20, 30), "red").save(name)
     np.save("one.npy", np.random.default_rng(0).random((40, 40), dtype=np.float32))
-    (code,) = re.findall("```python\n(.*?)```", ModelCard.load("best-hf/README.md").text, re.DOTALL)
-    exec(code, names := {})
+    code = re.findall("```python\n(.*?)```", ModelCard.load("best-hf/README.md").text, re.DOTALL)
+    exec("\n".join(code), names := {})
     assert names["similarity"].shape == (2, 2) and ("depth" in names) == depth
 
 
