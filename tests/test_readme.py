@@ -4,73 +4,64 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 
 import pytest
 
+import convert_ckpt
 from conftest import ROOT
+from hf_encoders import cli
 from multimodal_files import write_multimodal
 from multimodal_models import SPECIAL, WORDS
 
 README = (ROOT / "README.md").read_text()
+# What a terminal starts; here without a process of its own.
+PROGRAMS = {"python conversion/convert_ckpt.py": convert_ckpt.main, "hf-encoders": cli.command}
 
 
 def blocks(language):
     return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory, objects_test):
-    """A folder with what the README's lines name."""
-    folder = tmp_path_factory.mktemp("readme")
+@pytest.fixture
+def folder(tmp_path, objects_test, monkeypatch):
+    """The current folder, with what the README's lines name."""
     for name in ("conversion", "samples", "model_cards"):
-        (folder / name).symlink_to(ROOT / name)
-    write_multimodal(folder / "best_checkpoint.pt")
-    (folder / "vocab.txt").write_text("\n".join(SPECIAL + WORDS))
-    (folder / "maps").mkdir()
-    objects_test[0]["depth"].save(folder / "depth.png")
-    objects_test[0]["depth"].save(folder / "maps" / "depth.png")
+        (tmp_path / name).symlink_to(ROOT / name)
+    write_multimodal(tmp_path / "best_checkpoint.pt")
+    (tmp_path / "vocab.txt").write_text("\n".join(SPECIAL + WORDS))
+    (tmp_path / "maps").mkdir()
+    objects_test[0]["depth"].save(tmp_path / "depth.png")
+    objects_test[0]["depth"].save(tmp_path / "maps" / "depth.png")
     for index, name in enumerate(("one.jpg", "two.jpg")):
-        objects_test[index]["image"].save(folder / name)
-    return folder
+        objects_test[index]["image"].save(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
-def run(line, folder, hub):
-    """Run a line as the shell would; returns what it printed."""
-    words = shlex.split(line)
-    programs = {"python": [sys.executable], "hf-encoders": [sys.executable, "-m", "hf_encoders.cli"]}
-    command = programs[words[0]] + words[1:]
-    environment = hub.environment(folder / "home")
-    return subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True, text=True).stdout
+def test_every_line_runs_in_its_order(folder, hub, hub_client, capsys):
+    """The conversions first, for what they write is used above them."""
+    lines = [line.partition("  #")[0].strip() for block in blocks("sh") for line in block.splitlines()]
+    printed = {}
+    for program, main in PROGRAMS.items():
+        for line in (line for line in lines if line.startswith(program)):
+            main(shlex.split(line.removeprefix(program)))
+            printed[line] = capsys.readouterr().out
+    assert len(printed) == 7
+    for code, check in zip(
+        blocks("python"),
+        ("embeddings.shape == (1, 768)", "texts.shape == (2, 256)", "len(rooms[0]['embedding']) == 256"),
+        strict=True,
+    ):
+        exec(code, names := {})
+        assert eval(check, names)
 
-
-@pytest.fixture(scope="module")
-def converted(folder, hub):
-    """What the README's conversions printed."""
-    lines = [line for block in blocks("sh") for line in block.splitlines() if "convert_ckpt.py" in line]
-    assert len(lines) == 3
-    return [run(line, folder, hub) for line in lines]
-
-
-def test_the_conversion_prints_what_the_readme_shows(converted):
     (shown,) = [block for block in blocks("") if block.startswith("samples/")]
     # The last digits of a largest difference depend on the processor.
     figures = re.compile(r"\d\.\de-\d\d(?= relative)|(?<=\()\d\.\de-\d\d")
-    assert figures.sub("#", converted[0]) == figures.sub("#", shown)
-
-
-def test_the_python_lines_run(converted, folder):
-    checks = ["embeddings.shape == (1, 768)", "texts.shape == (2, 256)", "len(rooms[0]['embedding']) == 256"]
-    for code, check in zip(blocks("python"), checks, strict=True):
-        subprocess.run([sys.executable, "-c", f"{code}\nassert {check}"], cwd=folder, check=True)
-
-
-def test_the_terminal_lines_run(converted, folder, hub):
-    lines = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("hf-encoders")]
-    printed = [run(line.partition("  #")[0], folder, hub) for line in lines]
-    assert len(lines) == 4 and hub.repo("model", "org/my-encoder") and hub.repo("model", "org/rooms").private
+    assert figures.sub("#", next(iter(printed.values()))) == figures.sub("#", shown)
     assert (folder / "embeddings.npz").is_file() and (folder / "found.png").is_file()
-    assert "chair" in printed[2]
+    assert "chair" in next(out for line, out in printed.items() if " classify " in line)
+    assert hub.has_repo("model", "org/my-encoder") and hub.repo("model", "org/rooms").private
 
 
 def test_every_named_file_exists():
