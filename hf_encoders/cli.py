@@ -58,8 +58,42 @@ def command(argv: Sequence[str]) -> None:
     add_destination(push)
     push.set_defaults(run=_push)
 
+    export = commands.add_parser("export", help="compile a model's towers for encode(backend=...)")
+    export.add_argument("model", help="folder or Hub id of an encoder")
+    export.add_argument("--to", required=True, choices=("onnx", "openvino"), help="what for")
+    export.add_argument("--output", type=Path, help="folder of the new repo (default: MODEL's name with -onnx, ...)")
+    export.add_argument("--tower", action="append", choices=("text", "image", "depth"), help="default: all of them")
+    export.add_argument("--int8", action="store_true", help="in 8 bits too; needs --calibration")
+    export.add_argument("--calibration", metavar="DATA", help="folder, parquet file or Hub data set of real inputs")
+    export.add_argument("--overwrite", action="store_true", help="replace an existing output")
+    export.set_defaults(run=_export)
+
     args = parser.parse_args(argv)
     args.run(args)
+
+
+def _export(args: argparse.Namespace) -> None:
+    if args.int8 != bool(args.calibration):
+        raise ValueError("--int8 and --calibration go together: 8 bits need the ranges of real inputs")
+    from transformers.utils import logging
+
+    from .export import export
+
+    logging.disable_progress_bar()
+    output = args.output or Path(f"{Path(args.model).name}-{args.to}")
+    report = export(
+        args.model,
+        output,
+        args.to,
+        towers=args.tower or (),
+        calibration=args.calibration,
+        overwrite=args.overwrite,
+    )
+    for tower, precisions in report["towers"].items():
+        for precision, measured in precisions.items():
+            difference, cosine = measured["relative_difference"], measured["least_cosine"]
+            print(f"{tower} in {precision}: differs by {difference:.1e} of the largest number, cosine ≥ {cosine:.5f}")
+    print(f'use it: AutoModel.from_pretrained("{output}").encode...(..., backend="{args.to}")')
 
 
 def _push(args: argparse.Namespace) -> None:

@@ -1,16 +1,18 @@
 """Any input → embeddings: batches, order, precision and progress, the same for every encoder and modality."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
+from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils import logging
 
-from .encoding_batches import Batch, Skipped
+from .encoding_batches import Batch, Skipped, ahead
+from .engines import Engines
+from .evaluation_mode import evaluating
 from .saved_processor import SavedProcessorMixin
 
 logger = logging.get_logger(__name__)
@@ -30,7 +32,9 @@ class EncodeOptions(TypedDict, total=False):
         show_progress_bar: true or false; by default a bar appears in a terminal when the work takes long.
         convert_to: "tensor" (on the model's device; the default) or "numpy".
         device: move the model there first.
-        dtype: compute in "bfloat16" or "float16" (autocast; the weights stay as they are).
+        dtype: compute in "bfloat16" or "float16" (the weights stay as they are); "int8" with an exported model.
+        backend: what computes: "torch" (the default), or on the CPU "openvino" or "onnx", which compile the tower when
+            it is first used, or read what `hf-encoders export` wrote.
         on_error: "raise" (the default) or "skip": leave out inputs that cannot be used, and return
             `(embeddings, kept)`, where `kept` [N] is true for each input that has a row.
     """
@@ -42,6 +46,7 @@ class EncodeOptions(TypedDict, total=False):
     convert_to: str
     device: str | torch.device | None
     dtype: str | torch.dtype | None
+    backend: str
     on_error: str
 
 
@@ -50,12 +55,14 @@ class Encoding:
     """One kind of input on its way to embeddings.
 
     Args:
+        tower: "text", "image" or "depth".
         batches: the batch size and where to collect what is skipped (or None) → batches in any order.
         embed: a batch as the model takes it → [B, D].
         dimensions: D.
         total: how many inputs there are, if known.
     """
 
+    tower: str
     batches: Callable[[int, Skipped | None], Iterator[Batch]]
     embed: Callable[[dict[str, Tensor]], Tensor]
     dimensions: int
@@ -64,6 +71,10 @@ class Encoding:
 
 class EncodingMixin(SavedProcessorMixin):
     """Adds what the `encode...` methods of the models have in common."""
+
+    def __init__(self, config: PreTrainedConfig, *args: Any, **kwargs: Any):
+        super().__init__(config, *args, **kwargs)
+        self.engines = Engines()
 
     def _encode(
         self,
@@ -76,6 +87,7 @@ class EncodingMixin(SavedProcessorMixin):
         convert_to: str = "tensor",
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
+        backend: str = "torch",
         on_error: str = "raise",
     ) -> Any:
         """Embed batch by batch, in evaluation and inference mode; the options are `EncodeOptions`."""
@@ -93,12 +105,16 @@ class EncodingMixin(SavedProcessorMixin):
         indices: list[int] = []
         rows: list[Tensor] = []
         progress = _progress(encoding.total, show_progress_bar)
-        with evaluating(self), torch.inference_mode(), self._precision(dtype), progress as bar:
-            for batch_indices, batch in encoding.batches(batch_size, skipped if on_error == "skip" else None):
-                batch = {name: value.to(self._input_device) for name, value in batch.items()}
-                rows.append(encoding.embed(batch).float())
-                indices += batch_indices
-                bar.update(len(batch_indices))
+        with evaluating(self):
+            engine = self.engines.get(self, encoding.tower, encoding.embed, backend, dtype)
+            batches = encoding.batches(batch_size, skipped if on_error == "skip" else None)
+            with torch.inference_mode(), progress as bar:
+                # What has no length may be bound to this thread.
+                batches = ahead(batches) if (encoding.total or 0) > batch_size else batches
+                for batch_indices, embeddings in engine.embed(batches):
+                    rows.append(embeddings.to(self._input_device, torch.float32))
+                    indices += batch_indices
+                    bar.update(len(batch_indices))
         # Outside inference mode, so that the result is an ordinary tensor.
         result: Any = torch.cat(rows) if rows else torch.empty(0, encoding.dimensions, device=self._input_device)
         result = shaped(_in_order(result, indices), truncate_dim, normalize)
@@ -114,30 +130,10 @@ class EncodingMixin(SavedProcessorMixin):
         is_offloaded = any(hasattr(module, "_hf_hook") for module in self.modules())
         return next(on_device, torch.device("cpu") if is_offloaded else self.device)
 
-    def _precision(self, dtype: str | torch.dtype | None) -> AbstractContextManager[Any]:
-        name = str(dtype or self.dtype).removeprefix("torch.")
-        if name == str(self.dtype).removeprefix("torch."):
-            return nullcontext()
-        if name not in ("bfloat16", "float16"):
-            raise ValueError(f"dtype={name}: load the model in it (from_pretrained(..., dtype={name!r})) instead")
-        return torch.autocast(self._input_device.type, dtype=getattr(torch, name))
-
 
 def _check_truncation(truncate_dim: int | None, dimensions: int) -> None:
     if truncate_dim is not None and not 1 <= truncate_dim <= dimensions:
         raise ValueError(f"truncate_dim must be from 1 to {dimensions}, got {truncate_dim}")
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model into evaluation mode, and afterwards each of its modules back into the mode it had."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def shaped(embeddings: Tensor, truncate_dim: int | None, normalize: bool) -> Tensor:

@@ -1,7 +1,9 @@
 """What people hold, in batches: read as late as possible, what cannot be used named or skipped."""
 
 import itertools
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -70,6 +72,18 @@ def read_batches(inputs: Any, size: int, is_single: Callable[[Any], bool]) -> It
         while batch := list(itertools.islice(items, size)):
             yield start, batch
             start += len(batch)
+
+
+def ahead(batches: Iterator[Batch], count: int = 2) -> Iterator[Batch]:
+    """The same batches, of which the next `count` are read and prepared in a thread while one is computed."""
+    with ThreadPoolExecutor(1, "prepare-batches") as thread:
+        waiting = deque(thread.submit(next, batches, None) for _ in range(count))
+        try:
+            while (batch := waiting.popleft().result()) is not None:
+                waiting.append(thread.submit(next, batches, None))
+                yield batch
+        finally:
+            thread.shutdown(cancel_futures=True)
 
 
 def check_readable(item: Any, index: int) -> None:

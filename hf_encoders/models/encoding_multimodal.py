@@ -61,7 +61,7 @@ class MultimodalEncodingMixin(EncodingMixin):
             if "input_ids" not in inputs:
                 raise ValueError(f"a mapping with {', '.join(map(str, inputs)) or 'nothing'}, expected input_ids")
             tokens = {name: inputs[name] for name in _TEXT_INPUTS if name in inputs}
-            return self._encode_processed(tokens, self._embed_text, **options)
+            return self._encode_processed("text", tokens, self._embed_text, **options)
         encoding = raw_text_encoding(
             inputs, self._matching_tokenizer, self._token_limit(), self._embed_text, self.config.projection_dim
         )
@@ -80,7 +80,7 @@ class MultimodalEncodingMixin(EncodingMixin):
         pixel_values = processed_pixels(inputs)
         if pixel_values is not None:
             warn_of_raw_values(inputs, _LARGEST_PIXEL, "image")
-            return self._encode_processed({"pixel_values": pixel_values}, self._embed_image, **options)
+            return self._encode_processed("image", {"pixel_values": pixel_values}, self._embed_image, **options)
         encoding = raw_image_encoding(
             inputs, lambda: self.image_processor, self._embed_image, self.config.projection_dim
         )
@@ -99,7 +99,7 @@ class MultimodalEncodingMixin(EncodingMixin):
         depth_values = processed_pixels(inputs, ("depth_values", "pixel_values"))
         if depth_values is not None:
             warn_of_raw_values(inputs, 1.01, "depth map")
-            return self._encode_processed({"pixel_values": depth_values}, self._embed_depth, **options)
+            return self._encode_processed("depth", {"pixel_values": depth_values}, self._embed_depth, **options)
         encoding = raw_depth_encoding(
             inputs, lambda: self.depth_processor, self._embed_depth, self.config.projection_dim
         )
@@ -115,6 +115,7 @@ class MultimodalEncodingMixin(EncodingMixin):
 
     def _encode_processed(
         self,
+        tower: str,
         inputs: dict[str, Any],
         embed: Callable[[dict[str, Tensor]], Tensor],
         *,
@@ -123,14 +124,17 @@ class MultimodalEncodingMixin(EncodingMixin):
         convert_to: str = "tensor",
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
+        backend: str = "torch",
         show_progress_bar: bool | None = None,  # one pass needs no bar
         on_error: str = "raise",
     ) -> Any:
         if device is not None:
             self.to(device)
-        batch = {name: torch.as_tensor(values).to(self._input_device) for name, values in inputs.items()}
-        with self._precision(dtype):
-            embeddings: Any = shaped(embed(batch), truncate_dim, normalize)
+        batch = {name: torch.as_tensor(values) for name, values in inputs.items()}
+        engine = self.engines.get(self, tower, embed, backend, dtype)
+        count = len(next(iter(batch.values())))
+        rows = [rows.to(self._input_device) for _, rows in engine.embed(iter([(range(count), batch)]))]
+        embeddings: Any = shaped(torch.cat(rows), truncate_dim, normalize)
         kept: Any = torch.ones(len(embeddings), dtype=torch.bool)  # what was processed has no bad items
         if convert_to == "numpy":
             embeddings, kept = embeddings.detach().float().cpu().numpy(), kept.numpy()

@@ -24,7 +24,7 @@ def depth_encoding(
     if ready is None:
         return raw_depth_encoding(inputs, processor, embed, dimensions)
     warn_of_raw_values(inputs, 1.01, "depth map")
-    return Encoding(partial(_ready_batches, ready), embed, dimensions, total=len(ready))
+    return Encoding("depth", partial(_ready_batches, ready), embed, dimensions, total=len(ready))
 
 
 def raw_depth_encoding(
@@ -35,7 +35,7 @@ def raw_depth_encoding(
     def prepare(maps: Any, first_index: int) -> dict[str, Tensor]:
         return dict(processor()(maps, first_index=first_index))
 
-    return _raw_encoding(inputs, is_single_map, prepare, embed, dimensions)
+    return _raw_encoding("depth", inputs, is_single_map, prepare, embed, dimensions)
 
 
 def raw_image_encoding(
@@ -46,7 +46,7 @@ def raw_image_encoding(
     def prepare(images: Any, first_index: int) -> dict[str, Tensor]:
         return dict(processor()(read_images(images, first_index), return_tensors="pt"))
 
-    return _raw_encoding(inputs, is_single_image, prepare, embed, dimensions)
+    return _raw_encoding("image", inputs, is_single_image, prepare, embed, dimensions)
 
 
 def processed_pixels(inputs: Any, names: tuple[str, ...] = ("pixel_values",)) -> Tensor | None:
@@ -87,6 +87,7 @@ def is_single_map(inputs: Any) -> bool:
 
 
 def _raw_encoding(
+    tower: str,
     inputs: Any,
     is_single: Callable[[Any], bool],
     prepare: Callable[[Any, int], dict[str, Tensor]],
@@ -96,7 +97,7 @@ def _raw_encoding(
     def batches(batch_size: int, skipped: Skipped | None) -> Iterator[Batch]:
         return prepared_batches(inputs, batch_size, is_single, prepare, skipped)
 
-    return Encoding(batches, embed, dimensions, total=count(inputs, is_single))
+    return Encoding(tower, batches, embed, dimensions, total=count(inputs, is_single))
 
 
 def _ready_batches(ready: Tensor, batch_size: int, skipped: Skipped | None) -> Iterator[Batch]:

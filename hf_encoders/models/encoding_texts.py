@@ -47,7 +47,7 @@ def raw_text_encoding(
                 part = {name: [values[row] for row in rows] for name, values in tokens.items()}
                 yield [indices[row] for row in rows], dict(tokenizer().pad(part, return_tensors="pt"))
 
-    return Encoding(batches, embed, dimensions, total=count(inputs, _is_single_text))
+    return Encoding("text", batches, embed, dimensions, total=count(inputs, _is_single_text))
 
 
 def _checked(window: Sequence[Any], start: int, skipped: Skipped | None) -> dict[int, str]:

@@ -1,0 +1,57 @@
+"""The compiled towers beside the weights of a repo that `hf-encoders export` wrote."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from transformers.utils import cached_file, logging
+
+from .weights_fingerprint import fingerprint
+
+logger = logging.get_logger(__name__)
+
+EXPORT_REPORT = "export_report.json"
+_MAY_BE_ABSENT = {
+    "_raise_exceptions_for_missing_entries": False,
+    "_raise_exceptions_for_gated_repo": False,
+    "_raise_exceptions_for_connection_errors": False,
+}
+
+
+def tower_file(backend: str, tower: str, precision: str) -> str:
+    """Of a repo, such as "openvino/depth.xml" or "onnx/image_int8.onnx"."""
+    return f"{backend}/{tower}{'_int8' if precision == 'int8' else ''}.{'xml' if backend == 'openvino' else 'onnx'}"
+
+
+def companions(name: str) -> list[str]:
+    """Files that belong to a tower's file; an ONNX graph has one only where it is large."""
+    return [name.removesuffix("xml") + "bin"] if name.endswith(".xml") else [f"{name}.data"]
+
+
+def exported_file(model: Any, backend: str, tower: str, precision: str) -> Path | None:
+    """The tower's file in the repo that a model came from, or None if it is to be compiled from the weights.
+
+    Raises:
+        ValueError: if there is none in int8, which no weights give, or it was made of other weights.
+    """
+    name = tower_file(backend, tower, precision)
+    source = model.config.name_or_path
+    report = _find(model, f"{backend}/{EXPORT_REPORT}") if source else None
+    found = _find(model, name) if report else None
+    if found and report and json.loads(report.read_text(encoding="utf-8"))["fingerprint"] == fingerprint(model):
+        for companion in companions(name):
+            _find(model, companion)
+        return found
+    if precision != "int8":
+        return None
+    reason = "was made of other weights than the model has now" if found else f"is not in {source or 'the model'}"
+    command = f"hf-encoders export {source or 'MODEL'} --to {backend} --int8 --calibration DATA"
+    raise ValueError(f"{name} {reason}; make it with: {command}")
+
+
+def _find(model: Any, name: str) -> Path | None:
+    config = model.config
+    revision = getattr(config, "_commit_hash", None)
+    folder, _, file = name.rpartition("/")
+    path = cached_file(config.name_or_path, file, subfolder=folder, revision=revision or "main", **_MAY_BE_ABSENT)
+    return Path(path) if path else None

@@ -1,0 +1,48 @@
+"""ONNX Runtime behind `encode`: a tower as an ONNX graph on the CPU."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+
+from .encoding_batches import Batch
+
+
+class OnnxEngine:
+    """A tower in a session of ONNX Runtime.
+
+    Args:
+        source: the tower: an exported program, or the .onnx of an exported repo.
+        names: of its inputs, in order.
+        precision: "float32" or "int8", which the file says.
+    """
+
+    def __init__(self, source: ExportedProgram | Path, names: tuple[str, ...], precision: str):
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        with tempfile.TemporaryDirectory() as folder:
+            if not isinstance(source, Path):
+                source = save_onnx(source, names, Path(folder) / "tower.onnx")
+            self._session = onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+        self._names = names
+
+    def embed(self, batches: Iterator[Batch]) -> Iterator[tuple[list[int], Tensor]]:
+        """Batches → their indices and embeddings [B, D], in order."""
+        for indices, batch in batches:
+            (embeddings,) = self._session.run(None, {name: batch[name].cpu().numpy() for name in self._names})
+            yield list(indices), torch.from_numpy(embeddings)
+
+
+def save_onnx(program: ExportedProgram, names: tuple[str, ...], path: Path) -> Path:
+    """Write an ONNX graph whose inputs have these names; returns its path."""
+    converted = torch.onnx.export(
+        program, dynamo=True, input_names=list(names), output_names=["embeddings"], verbose=False
+    )
+    assert converted is not None
+    converted.save(path)
+    return path

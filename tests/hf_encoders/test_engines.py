@@ -1,0 +1,140 @@
+"""`encode` by PyTorch, OpenVINO and ONNX Runtime: the same embeddings, from one argument."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from hf_encoders import DepthImageProcessor
+from hf_encoders.models.torch_engine import TorchEngine
+from hf_encoders.models.tower_programs import export_tower
+from multimodal_models import WORDS
+
+pytest.importorskip("openvino")
+pytest.importorskip("onnxruntime")
+TEXTS = ["a red chair", " ".join(WORDS[:9]), "a table"] * 3
+
+
+@pytest.fixture
+def depth(tiny_encoder):
+    tiny_encoder.processor = DepthImageProcessor(size=32)
+    return tiny_encoder
+
+
+@pytest.fixture
+def maps():
+    return list(np.random.default_rng(0).random((9, 40, 50), dtype=np.float32))
+
+
+def images():
+    return list(np.random.default_rng(0).integers(255, size=(9, 40, 50, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnx"])
+def test_a_depth_encoder(backend, depth, maps):
+    depth.train()  # which is not what is compiled
+    expected = depth.encode(maps)
+    for batch_size in (1, 4, 32):
+        found = depth.encode(maps, batch_size=batch_size, backend=backend)
+        assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
+    assert depth.training and depth.layer1[0].bn1.training
+    assert depth.encode([], backend=backend).shape == (0, 12)
+    ready = depth.processor(maps)
+    assert torch.allclose(depth.encode(ready, backend=backend), expected, atol=1e-5 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnx"])
+def test_every_tower_of_a_multimodal_encoder(backend, tiny_multimodal, maps):
+    model = tiny_multimodal
+    for encode, inputs in ((model.encode_text, TEXTS), (model.encode_image, images()), (model.encode_depth, maps)):
+        expected = encode(inputs)
+        assert (encode(inputs, batch_size=4, backend=backend) - expected).abs().max() <= 1e-5
+    tokens = model.processor(text=TEXTS)
+    processed = model.encode_text(tokens, backend=backend)
+    assert torch.allclose(processed, model.encode_text(TEXTS), atol=1e-5) and not processed.requires_grad
+
+
+def test_other_weights_are_compiled_again(depth, maps):
+    first = depth.encode(maps, backend="openvino")
+    assert len(depth.engines._compiled) == 1
+    with torch.no_grad():
+        depth.fc[-1].bias.add_(1)
+    assert torch.allclose(depth.encode(maps, backend="openvino"), first + 1, atol=1e-4)
+    for other in (copy.deepcopy(depth), pickle.loads(pickle.dumps(depth))):
+        assert not other.engines._compiled and torch.equal(other.encode(maps), depth.encode(maps))
+
+
+def test_half_precision(depth, maps):
+    expected = depth.encode(maps, normalize=True)
+    half = depth.encode(maps, normalize=True, backend="openvino", dtype="bfloat16")
+    assert not torch.equal(half, expected) and (half * expected).sum(1).min() > 0.99
+    # Weights in half precision are computed with in full, which nothing is lost by.
+    stored = copy.deepcopy(depth).half()
+    exact = copy.deepcopy(stored).float().encode(maps)
+    assert torch.allclose(stored.encode(maps, backend="onnx"), exact, atol=1e-4 * float(exact.abs().max()))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"backend": "tensorrt"}, "backend is 'torch' or 'onnx' or 'openvino', got 'tensorrt'"),
+        ({"backend": "onnx", "dtype": "bfloat16"}, "onnx computes in float32 or int8, not in bfloat16"),
+        ({"backend": "openvino", "dtype": torch.float16}, "openvino computes in float32 or bfloat16 or int8, not in"),
+        ({"dtype": "int8"}, "PyTorch computes no int8 here"),
+        ({"backend": "openvino", "dtype": "int8"}, "openvino/depth_int8.xml is not in the model; make it with: hf-enc"),
+    ],
+)
+def test_what_no_engine_does(options, message, depth, maps):
+    with pytest.raises(ValueError, match=message):
+        depth.encode(maps, **options)
+
+
+def test_a_missing_library_is_named(depth, maps, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "openvino", None)
+    with pytest.raises(ImportError, match=r"backend='openvino' needs: pip install 'hf-encoders\[export\]'"):
+        depth.encode(maps, backend="openvino")
+
+
+def test_any_batch_and_any_length(tiny_multimodal):
+    program = export_tower(tiny_multimodal, "text", "_embed_text").module()
+    for shape in ((1, 2), (3, 7), (5, 16)):
+        tokens = torch.randint(5, shape)
+        assert program(tokens, torch.ones_like(tokens)).shape == (shape[0], 8)
+
+
+class Small:
+    """A device on which so many inputs fit."""
+
+    def __init__(self, room):
+        self.room, self.seen = room, []
+
+    def embed(self, batch):
+        size = len(batch["x"])
+        self.seen.append(size)
+        if size > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return batch["x"] * 2
+
+
+def batches(*sizes):
+    start = 0
+    for size in sizes:
+        yield range(start, start + size), {"x": torch.arange(start, start + size)[:, None]}
+        start += size
+
+
+def test_batches_are_halved_until_they_fit(caplog):
+    device = Small(room=5)
+    found = list(TorchEngine(device.embed, torch.device("cpu")).embed(batches(16, 16, 3)))
+    assert [index for indices, _ in found for index in indices] == list(range(35))
+    assert torch.cat([rows for _, rows in found])[:, 0].tolist() == [2 * index for index in range(35)]
+    assert device.seen == [16, 8, *[4] * 8, 3]
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert warning == "16 inputs at a time are too many for the memory of cpu: batch_size=4 fits"
+
+
+def test_one_input_that_does_not_fit_is_an_error():
+    with pytest.raises(torch.OutOfMemoryError):
+        list(TorchEngine(Small(room=0).embed, torch.device("cpu")).embed(batches(4)))
