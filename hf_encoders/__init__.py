@@ -1,34 +1,30 @@
 """Encoders that were trained in a research script, first-class on the Hugging Face Hub.
 
-Importing the package registers its models with transformers: `AutoModel.from_pretrained` then loads them by name.
+Importing the package registers its models with transformers: `AutoModel.from_pretrained` then loads them by name. It
+imports neither transformers nor torch: names are imported when they are first asked for (PEP 562).
 """
 
-from transformers import (
-    AutoConfig,
-    AutoImageProcessor,
-    AutoModel,
-    AutoModelForImageClassification,
-    AutoModelForZeroShotImageClassification,
-    AutoProcessor,
-)
-from transformers.pipelines import PIPELINE_REGISTRY
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from .models.configuration_depth_semantic_encoder import DepthSemanticEncoderConfig
-from .models.configuration_multimodal_encoder import MultimodalEncoderConfig
-from .models.depth_map_files import DepthMapError
-from .models.image_files import ImageError
-from .models.image_processing_depth import DepthImageProcessor
-from .models.modeling_depth_autoencoder import DepthAutoencoderModel, DepthAutoencoderOutput
-from .models.modeling_depth_semantic_encoder import (
-    DepthSemanticEncoderForImageClassification,
-    DepthSemanticEncoderModel,
-    DepthSemanticEncoderPreTrainedModel,
-)
-from .models.modeling_multimodal_encoder import MultimodalEncoderModel, MultimodalEncoderOutput
-from .models.processing_multimodal_encoder import MultimodalEncoderProcessor
-from .pipelines import DepthFeatureExtractionPipeline, DepthZeroShotClassificationPipeline
-from .pushed_models import upload_whole_repo
-from .semantic_encoder import SemanticEncoder, create_semantic_encoder
+from .registration import register_when_imported
+
+if TYPE_CHECKING:
+    from .models.configuration_depth_semantic_encoder import DepthSemanticEncoderConfig
+    from .models.configuration_multimodal_encoder import MultimodalEncoderConfig
+    from .models.depth_map_files import DepthMapError
+    from .models.image_files import ImageError
+    from .models.image_processing_depth import DepthImageProcessor
+    from .models.modeling_depth_autoencoder import DepthAutoencoderModel, DepthAutoencoderOutput
+    from .models.modeling_depth_semantic_encoder import (
+        DepthSemanticEncoderForImageClassification,
+        DepthSemanticEncoderModel,
+        DepthSemanticEncoderPreTrainedModel,
+    )
+    from .models.modeling_multimodal_encoder import MultimodalEncoderModel, MultimodalEncoderOutput
+    from .models.processing_multimodal_encoder import MultimodalEncoderProcessor
+    from .pipelines import DepthFeatureExtractionPipeline, DepthZeroShotClassificationPipeline
+    from .semantic_encoder import SemanticEncoder, create_semantic_encoder
 
 __version__ = "0.1.0"
 __all__ = [
@@ -51,28 +47,37 @@ __all__ = [
     "create_semantic_encoder",
 ]
 
-AutoConfig.register(DepthSemanticEncoderConfig.model_type, DepthSemanticEncoderConfig)
-AutoModel.register(DepthSemanticEncoderConfig, DepthSemanticEncoderModel)
-AutoModelForImageClassification.register(DepthSemanticEncoderConfig, DepthSemanticEncoderForImageClassification)
-AutoImageProcessor.register(
-    DepthSemanticEncoderConfig,
-    # One class serves both: without torchvision transformers asks for "pil", with it for "torchvision".
-    image_processor_classes={"pil": DepthImageProcessor, "torchvision": DepthImageProcessor},
-)
+# Where the names are: as above, for what runs.
+_NAMES = {
+    "models.configuration_depth_semantic_encoder": ("DepthSemanticEncoderConfig",),
+    "models.configuration_multimodal_encoder": ("MultimodalEncoderConfig",),
+    "models.depth_map_files": ("DepthMapError",),
+    "models.image_files": ("ImageError",),
+    "models.image_processing_depth": ("DepthImageProcessor",),
+    "models.modeling_depth_autoencoder": ("DepthAutoencoderModel", "DepthAutoencoderOutput"),
+    "models.modeling_depth_semantic_encoder": (
+        "DepthSemanticEncoderForImageClassification",
+        "DepthSemanticEncoderModel",
+        "DepthSemanticEncoderPreTrainedModel",
+    ),
+    "models.modeling_multimodal_encoder": ("MultimodalEncoderModel", "MultimodalEncoderOutput"),
+    "models.processing_multimodal_encoder": ("MultimodalEncoderProcessor",),
+    "pipelines": ("DepthFeatureExtractionPipeline", "DepthZeroShotClassificationPipeline"),
+    "semantic_encoder": ("SemanticEncoder", "create_semantic_encoder"),
+}
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
-AutoConfig.register(MultimodalEncoderConfig.model_type, MultimodalEncoderConfig)
-AutoModel.register(MultimodalEncoderConfig, MultimodalEncoderModel)
-AutoModelForZeroShotImageClassification.register(MultimodalEncoderConfig, MultimodalEncoderModel)
-AutoProcessor.register(MultimodalEncoderConfig, MultimodalEncoderProcessor)
 
-for _task, _pipeline in {
-    "depth-feature-extraction": DepthFeatureExtractionPipeline,
-    "depth-zero-shot-classification": DepthZeroShotClassificationPipeline,
-}.items():
-    # A default of no model reaches the pipeline, which says so; without one transformers ends in a KeyError.
-    PIPELINE_REGISTRY.register_pipeline(
-        _task, _pipeline, pt_model=AutoModel, default={"model": (None, None)}, type="multimodal"
-    )
+def __getattr__(name: str) -> Any:
+    """Import a public name from its module."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f".{_MODULES[name]}", __name__), name)
+    return value
 
-for _model in (DepthSemanticEncoderPreTrainedModel, MultimodalEncoderModel):
-    _model._upload_modified_files = upload_whole_repo
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+register_when_imported(_MODULES)

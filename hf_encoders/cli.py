@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 from . import __version__
+from . import embed as embedding
 from .command_line import OneLineArgumentParser, add_destination, run
 
 _MODALITY_HELP = "default: image, where the model embeds images, else depth"
@@ -51,6 +52,10 @@ def command(argv: Sequence[str]) -> None:
     classify.add_argument("--modality", choices=("image", "depth"), help=_MODALITY_HELP)
     classify.add_argument("--top-k", type=_count, default=3, help="labels for each (default: %(default)s)")
     classify.set_defaults(run=lambda args: print(_commands().classify(args)))
+
+    embed = commands.add_parser("embed", help="embed a data set of any size into parquet shards, resumably")
+    embedding.add_options(embed)
+    embed.set_defaults(run=embedding.embed)
 
     push = commands.add_parser("push", help="upload a model's folder to the Hub, with its card and code, in one commit")
     push.add_argument("folder", type=Path, help="of a model that was converted, trained or saved here")

@@ -11,10 +11,12 @@ import numpy as np
 import PIL.Image
 from datasets import Dataset, load_from_disk
 
+from .embed_vectors import map_vectors, read_manifest
 from .fingerprint import identity, sha256
 from .modalities import column_modality, encoder, modalities, picture_modality
 from .outputs import INDEX_MANIFEST, new_folder
-from .vectors import Vectors, no_progress_bars
+from .quantized_vectors import QuantizedVectors
+from .vectors import Vectors, no_progress_bars, unit_rows
 
 _FORMAT = 1
 _ROWS = "rows"
@@ -28,7 +30,7 @@ class SearchResult:
 
     Args:
         index: the row's position in the data set that was indexed.
-        score: cosine of query and row, in [-1, 1].
+        score: cosine of query and row, in [-1, 1]; with a `precision` less than float32, as far as that tells.
         row: the row itself; empty in an index without rows.
     """
 
@@ -47,16 +49,29 @@ class EmbeddingIndex:
     index.search("maps/17.png", modality="depth")     # a path looks like a text, so its modality is said
     ```
 
-    Search is exact up to a million rows, through FAISS or, where that is not installed, NumPy.
+    Search is exact up to a million rows, through FAISS or, where that is not installed, NumPy. `precision` and
+    `truncate_dim` make the vectors smaller, for some recall; `nbytes` is what they take in memory:
+
+    | precision | bytes of 256 dimensions | searched by |
+    |---|---|---|
+    | "float32" | 1024 | the query with all vectors |
+    | "float16" | 512 | the same |
+    | "int8" | 256 | the same; each dimension has 256 values between its lowest and its highest in the index |
+    | "binary" | 32, and 256 in the saved file | signs; the best candidates are rescored by the query and the 8 bits |
 
     Args:
         embeddings: [N, D] numbers (array or tensor); each row is scaled to length 1.
         rows: N rows to return: a data set, or a list of dictionaries.
         model: what embeds the queries. Without it, queries are embeddings.
-        index_type: "exact", "hnsw" or "ivf" (approximate, need faiss); None chooses by size, see `Vectors`.
+        index_type: "exact", "hnsw" or "ivf" (approximate, need faiss); None chooses by size, see `Vectors`. Precisions
+            other than "float32" are exact.
+        precision: see the table. Binary vectors loaded by `load` leave their 8 bits in the file; new ones hold them.
+        truncate_dim: keep the first so many dimensions, of queries too: for models trained to allow it (Matryoshka).
+        rescore_multiplier: "binary" rescores so many candidates for each row to find; for a few rows take more.
 
     Raises:
-        ValueError: for embeddings of another shape or without a direction (zeros, NaN), or another number of rows.
+        ValueError: for embeddings of another shape or without a direction (zeros, NaN), another number of rows, or
+            options that do not exist or fit.
     """
 
     def __init__(
@@ -65,8 +80,20 @@ class EmbeddingIndex:
         rows: Dataset | Sequence[Mapping[str, Any]] | None = None,
         model: Any = None,
         index_type: str | None = None,
+        *,
+        precision: str = "float32",
+        truncate_dim: int | None = None,
+        rescore_multiplier: int = 4,
     ):
-        self._vectors = Vectors(_unit_rows(embeddings), index_type)
+        scaled = unit_rows(embeddings, truncate_dim)
+        self._vectors: Vectors | QuantizedVectors
+        if precision == "float32":
+            self._vectors = Vectors(scaled, index_type)
+        elif index_type in (None, QuantizedVectors.index_type):
+            self._vectors = QuantizedVectors(scaled, precision, rescore_multiplier)
+        else:
+            raise ValueError(f"index_type {index_type!r} needs precision 'float32', got {precision!r}")
+        self._dimensions = np.shape(embeddings)[1]  # before truncation
         if rows is not None and len(rows) != len(self):
             raise ValueError(f"{len(self)} embeddings and {len(rows)} rows")
         self.rows = rows if rows is None or isinstance(rows, Dataset) else Dataset.from_list(list(rows))
@@ -85,6 +112,9 @@ class EmbeddingIndex:
         modality: str | None = None,
         *,
         index_type: str | None = None,
+        precision: str = "float32",
+        truncate_dim: int | None = None,
+        rescore_multiplier: int = 4,
         **options: Any,
     ) -> "EmbeddingIndex":
         """Embed a column and index it. Memory holds the embeddings and one batch of inputs.
@@ -95,7 +125,7 @@ class EmbeddingIndex:
             column: texts, images or depth maps; strings are the paths of images or maps.
             modality: "text", "image" or "depth". By default, pictures of 16 and 32 bits are depth maps, and anything
                 else is an image, or a depth map where the model embeds no images.
-            index_type: see the class.
+            index_type: see the class, as for `precision`, `truncate_dim` and `rescore_multiplier`.
             options: what the model's `encode...` takes, such as `batch_size`, `device`, `dtype`, or `on_error="skip"`,
                 which leaves out rows that cannot be read; `skipped` then lists their positions.
 
@@ -115,8 +145,51 @@ class EmbeddingIndex:
             embeddings, kept = embeddings
             skipped = np.flatnonzero(~kept).tolist()
             rows = dataset.select(np.flatnonzero(kept))
-        index = cls(embeddings, rows, model, index_type)
+        index = cls(
+            embeddings,
+            rows,
+            model,
+            index_type,
+            precision=precision,
+            truncate_dim=truncate_dim,
+            rescore_multiplier=rescore_multiplier,
+        )
         index.modality, index.column, index.skipped = modality, column, skipped
+        return index
+
+    @classmethod
+    def from_folder(
+        cls, folder: str | os.PathLike[str], model: Any = None, index_type: str = "exact"
+    ) -> "EmbeddingIndex":
+        """Index what `hf-encoders embed` wrote, of any size: vectors and rows stay on disk, mapped into memory.
+
+        The first call writes both in the form that can be mapped: the vectors beside the shards, which takes 4 D bytes
+        a row, and the rows into the cache of `datasets`. An exact search reads all vectors, from memory as far as they
+        fit there.
+
+        Args:
+            folder: where it is.
+            model: the model that made it. Without it, queries are embeddings.
+            index_type: "exact" searches on disk; "hnsw" and "ivf" (need faiss) are faster, and hold all in memory.
+
+        Raises:
+            ValueError: if another model or revision made it, or the folder is damaged or not finished.
+            OSError: if the vectors cannot be written there.
+        """
+        folder = Path(folder)
+        manifest = read_manifest(folder)
+        if model is not None:
+            _check_model(folder, manifest["model"], identity(model))
+        embeddings = map_vectors(folder, manifest)
+        index = cls.__new__(cls)
+        index._vectors = Vectors.in_place(embeddings) if index_type == "exact" else Vectors(embeddings, index_type)
+        files = [str(folder / shard["file"]) for shard in manifest["shards"]]
+        columns = ["id", *manifest["columns"]]
+        with no_progress_bars():
+            index.rows = Dataset.from_parquet(files, columns=columns) if len(embeddings) else None
+        index.model, index._made_by, index.skipped = model, manifest["model"], []
+        index.modality, index.column = manifest["modality"], manifest["column"]
+        index._dimensions = embeddings.shape[1]
         return index
 
     def __len__(self) -> int:
@@ -126,6 +199,16 @@ class EmbeddingIndex:
     def index_type(self) -> str:
         """How it searches: "exact", "hnsw" or "ivf"."""
         return self._vectors.index_type
+
+    @property
+    def precision(self) -> str:
+        """What the vectors are searched in: "float32", "float16", "int8" or "binary"."""
+        return self._vectors.precision
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the vectors in memory; rows and the links of an approximate index are not among them."""
+        return self._vectors.nbytes
 
     def search(self, query: Any, k: int = 10, modality: str | None = None) -> Any:
         """Find the k nearest rows of a query, or of each query in a batch.
@@ -159,7 +242,9 @@ class EmbeddingIndex:
             raise ValueError(f"queries of {queries.shape[1]} dimensions, the index has {self._vectors.shape[1]}")
         if not len(self):
             return [[] for _ in queries]
-        positions = np.delete(np.arange(len(self) + len(self.skipped)), self.skipped)
+        positions: Any = range(len(self))
+        if self.skipped:
+            positions = np.delete(np.arange(len(self) + len(self.skipped)), self.skipped)
         return [
             [
                 SearchResult(int(positions[number]), float(score), {} if self.rows is None else self.rows[int(number)])
@@ -171,10 +256,16 @@ class EmbeddingIndex:
 
     def _embed(self, queries: Any, modality: str) -> np.ndarray[Any, Any]:
         if modality == "embedding":
-            return _unit_rows(queries)
+            return self._truncated(unit_rows(queries))
         if self.model is None:
             raise ValueError('this index has no model: search it with embeddings (modality="embedding")')
-        return _unit_rows(encoder(self.model, modality)(queries, convert_to="numpy", show_progress_bar=False))
+        embeddings = encoder(self.model, modality)(queries, convert_to="numpy", show_progress_bar=False)
+        return self._truncated(unit_rows(embeddings))
+
+    def _truncated(self, queries: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Queries of all dimensions are cut as the index was; others may have been cut already."""
+        kept = self._vectors.shape[1]
+        return unit_rows(queries, kept) if queries.shape[1] == self._dimensions > kept else queries
 
     def _guess_modality(self, query: Any) -> str:
         known = ["embedding"] if self.model is None else modalities(self.model)
@@ -211,13 +302,17 @@ class EmbeddingIndex:
                 "format": _FORMAT,
                 "model": self._made_by,
                 "index_type": self.index_type,
+                "precision": self.precision,
                 "shape": list(self._vectors.shape),
+                "dimensions": self._dimensions,
                 "modality": self.modality,
                 "column": self.column,
                 "skipped": self.skipped,
                 "has_rows": self.rows is not None,
                 "vectors": {"file": file, "sha256": sha256(partial / file)},
             }
+            if isinstance(self._vectors, QuantizedVectors):
+                manifest["rescore_multiplier"] = self._vectors.rescore_multiplier
             (partial / INDEX_MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False), encoding="utf-8")
 
     @classmethod
@@ -258,7 +353,11 @@ class EmbeddingIndex:
         path = folder / Path(manifest["vectors"]["file"]).name
         if sha256(path) != manifest["vectors"]["sha256"]:
             raise ValueError(f"damaged, {path.name} is not the file that was saved")
-        self._vectors = Vectors.load(path, manifest["index_type"])
+        if manifest.get("precision", "float32") == "float32":
+            self._vectors = Vectors.load(path, manifest["index_type"])
+        else:
+            self._vectors = QuantizedVectors.load(path, manifest["precision"], manifest["rescore_multiplier"])
+        self._dimensions = manifest.get("dimensions", self._vectors.shape[1])
         with no_progress_bars():
             self.rows = load_from_disk(folder / _ROWS) if manifest["has_rows"] else None
         if list(self._vectors.shape) != manifest["shape"] or (self.rows is not None and len(self.rows) != len(self)):
@@ -271,20 +370,6 @@ def _is_single(query: Any, modality: str) -> bool:
     if modality == "embedding":
         return np.ndim(query[0]) == 0 if len(query) else False
     return isinstance(query, (str, bytes, os.PathLike, PIL.Image.Image, Mapping))
-
-
-def _unit_rows(embeddings: Any) -> np.ndarray[Any, Any]:
-    """[N, D] float32, each row of length 1."""
-    if hasattr(embeddings, "detach"):
-        embeddings = embeddings.detach().cpu().float().numpy()
-    array = np.asarray(embeddings, np.float32)
-    if array.ndim != 2:
-        raise ValueError(f"embeddings of shape {list(array.shape)}, expected [N, D]")
-    lengths = np.linalg.norm(array, axis=1, keepdims=True)
-    bad = np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))
-    if len(bad):
-        raise ValueError(f"embedding {bad[0]} has no direction: it is all zeros, or holds NaN or infinity")
-    return np.ascontiguousarray(array / lengths)
 
 
 def _check_model(folder: Path, made_by: Any, given: dict[str, str | None]) -> None:

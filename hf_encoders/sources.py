@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, DatasetDict, Image, Value, load_dataset
+from datasets import Dataset, DatasetDict, Features, Image, Value, load_dataset
 
 from .models.input_errors import printable
 
@@ -41,7 +41,7 @@ class Source:
     def rows(self) -> Dataset:
         """Without pictures, so that they are not read for their words."""
         return self.dataset.remove_columns(
-            [name for name, feature in self.dataset.features.items() if _is_picture(feature)]
+            [name for name, feature in self.dataset.features.items() if is_picture(feature)]
         )
 
     def label(self, index: int, row: dict[str, Any]) -> str:
@@ -93,7 +93,7 @@ def open_source(source: str, modality: str, column: str | None = None, split: st
         dataset = _load_split(source, split)
     else:
         raise ValueError(f"{source}: no such file or folder")
-    return _choose_column(source, dataset, modality, column)
+    return _with_column(source, dataset, modality, column)
 
 
 def list_files(paths: Sequence[Path], modality: str) -> list[Path]:
@@ -113,6 +113,31 @@ def list_files(paths: Sequence[Path], modality: str) -> list[Path]:
         else:
             files.append(path)
     return files
+
+
+def choose_column(source: str, features: Features, modality: str, column: str | None = None) -> str:
+    """Which column is embedded: the one said, else the one named like the modality, else the only one of that kind.
+
+    Raises:
+        ValueError: if it is not there, or not clear.
+    """
+    fitting = [name for name, feature in features.items() if _fits(feature, modality)]
+    columns = ", ".join(features)
+    if column is None:
+        named = [name for name in fitting if name == modality]
+        column = next(iter(named or fitting if len(named or fitting) == 1 else []), None)
+        if column is None:
+            raise ValueError(f"{source}: which column holds the {_NOUNS[modality]}s? Say --column; it has {columns}")
+    if column not in features:
+        raise ValueError(f"{source}: no column {column!r}; it has {columns}")
+    return column
+
+
+def is_picture(feature: Any) -> bool:
+    """Whether a column holds encoded pictures, said to be such (`Image`) or not (as other writers of parquet do)."""
+    if isinstance(feature, Value):
+        return feature.dtype in ("binary", "large_binary")
+    return isinstance(feature, Image) or (isinstance(feature, dict) and "bytes" in feature)
 
 
 def _list_folder(path: Path, modality: str) -> Dataset:
@@ -144,18 +169,10 @@ def _load_split(name: str, split: str | None) -> Dataset:
     return loaded
 
 
-def _choose_column(source: str, dataset: Dataset, modality: str, column: str | None) -> Source:
-    fitting = [name for name, feature in dataset.features.items() if _fits(feature, modality)]
-    columns = ", ".join(dataset.column_names)
-    if column is None:
-        named = [name for name in fitting if name == modality]
-        column = next(iter(named or fitting if len(named or fitting) == 1 else []), None)
-        if column is None:
-            raise ValueError(f"{source}: which column holds the {_NOUNS[modality]}s? Say --column; it has {columns}")
-    if column not in dataset.column_names:
-        raise ValueError(f"{source}: no column {column!r}; it has {columns}")
+def _with_column(source: str, dataset: Dataset, modality: str, column: str | None) -> Source:
+    column = choose_column(source, dataset.features, modality, column)
     for name, feature in dataset.features.items():
-        if name == column and modality != "text" and _is_picture(feature):
+        if name == column and modality != "text" and is_picture(feature):
             dataset = dataset.cast_column(name, Image())
         elif name != column and isinstance(feature, Image):
             dataset = dataset.cast_column(name, Image(decode=False))
@@ -165,14 +182,7 @@ def _choose_column(source: str, dataset: Dataset, modality: str, column: str | N
 def _fits(feature: Any, modality: str) -> bool:
     if modality == "text":
         return isinstance(feature, Value) and feature.dtype in ("string", "large_string")
-    return _is_picture(feature)
-
-
-def _is_picture(feature: Any) -> bool:
-    """Whether a column holds encoded pictures, said to be such (`Image`) or not (as other writers of parquet do)."""
-    if isinstance(feature, Value):
-        return feature.dtype in ("binary", "large_binary")
-    return isinstance(feature, Image) or (isinstance(feature, dict) and "bytes" in feature)
+    return is_picture(feature)
 
 
 def _words(row: dict[str, Any], column: str) -> str:

@@ -1,6 +1,6 @@
 """The nearest of many unit vectors: FAISS through `datasets`, or NumPy where faiss is not installed."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ class Vectors:
         ValueError: for another type, or one that needs faiss where it is not installed.
     """
 
+    precision = "float32"
+
     def __init__(self, embeddings: np.ndarray[Any, Any], index_type: str | None = None):
         if index_type is None:
             index_type = "hnsw" if len(embeddings) > EXACT_ROWS and has_faiss() else "exact"
@@ -48,6 +50,13 @@ class Vectors:
             self._faiss = _faiss_index(embeddings, index_type)
             self._embeddings = embeddings[:0]
 
+    @classmethod
+    def in_place(cls, embeddings: np.ndarray[Any, Any]) -> "Vectors":
+        """Search rows of length 1 exactly, where they lie, such as in a mapped file: FAISS would copy them."""
+        vectors = cls(embeddings[:0], "exact")
+        vectors.shape, vectors._embeddings = embeddings.shape, embeddings
+        return vectors
+
     def search(self, queries: np.ndarray[Any, Any], k: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """The k nearest of each query.
 
@@ -61,12 +70,19 @@ class Vectors:
         """
         k = min(k, len(self))
         if self._faiss is None:
-            return _search_numpy(self._embeddings, queries, k)
+            return nearest(self._embeddings, queries, k)
         found = self._faiss.search_batch(queries, k, **_search_options(self.index_type, self._faiss.faiss_index, k))
         return found.total_scores, found.total_indices
 
     def __len__(self) -> int:
         return self.shape[0]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the vectors in memory, without an approximate index's links; 0 if they lie in a mapped file."""
+        if self._faiss is None and isinstance(self._embeddings, np.memmap):
+            return 0
+        return self.shape[0] * self.shape[1] * np.dtype(np.float32).itemsize
 
     def save(self, folder: Path) -> str:
         """Write the vectors into a folder: plain tensors for exact search, FAISS's own file otherwise.
@@ -97,6 +113,28 @@ class Vectors:
         vectors.shape = (vectors._faiss.faiss_index.ntotal, vectors._faiss.faiss_index.d)
         vectors._embeddings = np.empty((0, vectors.shape[1]), np.float32)
         return vectors
+
+
+def unit_rows(embeddings: Any, truncate_dim: int | None = None) -> np.ndarray[Any, Any]:
+    """Embeddings [N, D] (array or tensor) as float32, cut to the first `truncate_dim` dimensions, rows of length 1.
+
+    Raises:
+        ValueError: for another shape, more dimensions than there are, or a row without a direction (zeros, NaN).
+    """
+    if hasattr(embeddings, "detach"):
+        embeddings = embeddings.detach().cpu().float().numpy()
+    array = np.asarray(embeddings, np.float32)
+    if array.ndim != 2:
+        raise ValueError(f"embeddings of shape {list(array.shape)}, expected [N, D]")
+    if truncate_dim is not None and not 1 <= truncate_dim <= array.shape[1]:
+        raise ValueError(f"truncate_dim must be from 1 to {array.shape[1]}, got {truncate_dim}")
+    array = array[:, :truncate_dim]
+    lengths = np.linalg.norm(array, axis=1, keepdims=True)
+    bad = np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))
+    if len(bad):
+        where = f" in its first {truncate_dim} dimensions" if truncate_dim else ""
+        raise ValueError(f"embedding {bad[0]} has no direction{where}: it is all zeros, or holds NaN or infinity")
+    return np.ascontiguousarray(array / lengths)
 
 
 def has_faiss() -> bool:
@@ -141,29 +179,49 @@ def _search_options(index_type: str, index: Any, k: int) -> dict[str, Any]:
     return {}
 
 
-def _search_numpy(
-    embeddings: np.ndarray[Any, Any], queries: np.ndarray[Any, Any], k: int
+def _cosines(queries: np.ndarray[Any, Any], embeddings: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return queries @ embeddings.T
+
+
+def nearest(
+    embeddings: np.ndarray[Any, Any],
+    queries: np.ndarray[Any, Any],
+    k: int,
+    similarities: Callable[[np.ndarray[Any, Any], np.ndarray[Any, Any]], np.ndarray[Any, Any]] = _cosines,
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Exact search in memory that does not grow with the number of vectors."""
+    """Exact search in memory that does not grow with the number of vectors.
+
+    Args:
+        embeddings: N rows.
+        queries: Q rows.
+        k: how many to find, at most N.
+        similarities: of queries and some embeddings, [Q, M] float32 in [-1, 1]; by default their inner products.
+
+    Returns:
+        Similarities and indices, each [Q, k], best first.
+    """
     parts = [
-        _search_block(embeddings, queries[start : start + _QUERIES_A_CHUNK], k)
+        _nearest_block(embeddings, queries[start : start + _QUERIES_A_CHUNK], k, similarities)
         for start in range(0, max(len(queries), 1), _QUERIES_A_CHUNK)
     ]
     scores, indices = zip(*parts, strict=True)
     return np.concatenate(scores), np.concatenate(indices)
 
 
-def _search_block(
-    embeddings: np.ndarray[Any, Any], queries: np.ndarray[Any, Any], k: int
+def _nearest_block(
+    embeddings: np.ndarray[Any, Any],
+    queries: np.ndarray[Any, Any],
+    k: int,
+    similarities: Callable[[np.ndarray[Any, Any], np.ndarray[Any, Any]], np.ndarray[Any, Any]],
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     best = np.full((len(queries), k), _WORST, np.float32)
     indices = np.full((len(queries), k), -1)
     for start in range(0, len(embeddings), _ROWS_A_CHUNK):
-        chunk = queries @ embeddings[start : start + _ROWS_A_CHUNK].T
+        chunk = similarities(queries, embeddings[start : start + _ROWS_A_CHUNK])
         numbers = np.broadcast_to(np.arange(start, start + chunk.shape[1]), chunk.shape)
         scores, numbers = np.hstack([best, chunk]), np.hstack([indices, numbers])
-        nearest = np.argpartition(-scores, k - 1, axis=1)[:, :k]
-        best, indices = np.take_along_axis(scores, nearest, 1), np.take_along_axis(numbers, nearest, 1)
+        kept = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+        best, indices = np.take_along_axis(scores, kept, 1), np.take_along_axis(numbers, kept, 1)
     order = np.argsort(-best, axis=1, kind="stable")
     return np.take_along_axis(best, order, 1), np.take_along_axis(indices, order, 1)
 

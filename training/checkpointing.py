@@ -15,6 +15,8 @@ from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from sharding import load_whole_state, whole_state
+
 _PROGRESS = "progress.json"
 _PREFIX = "checkpoint-"
 
@@ -69,14 +71,12 @@ def save(
         partial.mkdir(parents=True)
     accelerator.wait_for_everyone()
     accelerator.save_state(str(partial))
+    states = {name: whole_state(module) for name, module in (modules or {}).items()}
     accelerator.wait_for_everyone()  # each process writes its random states
     if accelerator.is_main_process:
-        for name, module in (modules or {}).items():
+        for name, state in states.items():
             # Clones: tensors that share memory, or lie in another order, are not for safetensors.
-            tensors = {
-                key: tensor.cpu().clone(memory_format=torch.contiguous_format)
-                for key, tensor in module.state_dict().items()
-            }
+            tensors = {key: tensor.cpu().clone(memory_format=torch.contiguous_format) for key, tensor in state.items()}
             save_file(tensors, partial / f"{name}.safetensors")
         (partial / _PROGRESS).write_text(json.dumps(asdict(progress), indent=2) + "\n", encoding="utf-8")
         if folder.exists():  # of the same step; out of the way at once, as half of it would be taken for a whole
@@ -103,7 +103,7 @@ def restore(accelerator: Accelerator, folder: Path, modules: Mapping[str, nn.Mod
     try:
         accelerator.load_state(str(folder))
         for name, module in (modules or {}).items():
-            module.load_state_dict(load_file(folder / f"{name}.safetensors", device=str(accelerator.device)))
+            load_whole_state(module, load_file(folder / f"{name}.safetensors"))
         return Progress(**json.loads((folder / _PROGRESS).read_text(encoding="utf-8")))
     except Exception as error:  # every part has errors of its own
         raise ValueError(f"{folder}: no checkpoint of this run ({' '.join(str(error).split())[:300]})") from error

@@ -42,6 +42,7 @@ from optimization import make_optimizer, make_schedule
 from processes import count_bad, make_accelerator, say
 from publishing import publish
 from samples import ModelInputs, SampleMaker, make_loader
+from sharding import WholeModel, shard
 from steps import Step, make_loss
 
 KINDS = (DataArguments, ModelArguments, LossArguments, RunArguments)
@@ -60,12 +61,13 @@ class Trainer:
         self.data, self.run, self.options = data, run, (data, model, loss, run)
         self.output_dir = Path(run.output_dir)
         self.checkpoints = self.output_dir / "checkpoints"
-        self.accelerator = make_accelerator(run)
+        self.accelerator = make_accelerator(run, may_shard=True)
         self.stop = StopRequest(self.accelerator)
         set_seed(run.seed)
         self.plain_model = build_model(model, loss, run.seed)
         set_seed(run.seed, device_specific=True)  # dropout differs from process to process
-        self.plain_model.to(memory_format=torch.channels_last)  # convolutions are faster so
+        if not self.accelerator.is_fsdp2:  # which takes no other order
+            self.plain_model.to(memory_format=torch.channels_last)  # convolutions are faster so
         use_modalities(self.plain_model, data.columns)
         self.loss = make_loss(loss, data.columns).to(self.accelerator.device)
         self.teacher = Teacher(loss, self.accelerator) if loss.teacher else None
@@ -81,9 +83,12 @@ class Trainer:
         schedule = make_schedule(optimizer, run, self.total_steps)
         if run.compile:
             compile_towers(self.plain_model)
-        self.model, self.optimizer, self.schedule = self.accelerator.prepare(self.plain_model, optimizer, schedule)
-        self.loader = loader if data.streaming else self.accelerator.prepare(loader)
+        self.plain_model.to(self.accelerator.device)
         self.averages = make_averages(self.plain_model, run.ema_decay) if run.ema_decay else None
+        self.whole = WholeModel(self.accelerator, self.plain_model)
+        trained = shard(self.accelerator, self.plain_model, self.loss, self.averages)
+        self.model, self.optimizer, self.schedule = self.accelerator.prepare(trained, optimizer, schedule)
+        self.loader = loader if data.streaming else self.accelerator.prepare(loader)
         self.step = Step(self.accelerator, self.model, self.loss, run, self.teacher)
         self.progress = Progress()
 
@@ -186,28 +191,27 @@ class Trainer:
 
     def _finish_epoch(self, bar: Any) -> None:
         progress = self.progress
-        if self.averages is not None:
-            with self.accelerator.autocast():
-                fit_batch_norm(self.averages.module, self._some_inputs())
-        if self.validation_rows is None:
-            self._publish()
-        else:
-            metrics = self._validate()
-            self.accelerator.log(metrics, step=progress.step)
-            if self.run.validation_metric not in metrics:
-                raise ValueError(f"no metric {self.run.validation_metric!r}; there are {', '.join(metrics)}")
-            value = metrics[self.run.validation_metric]
-            bar.write(f"epoch {progress.epoch}, step {progress.step}: {recall_line(metrics)}")
-            if progress.best is None or value > progress.best:
-                progress.best, progress.best_step, progress.best_metrics = value, progress.step, metrics
-                self._publish()
+        with self.whole.of(self.plain_model if self.averages is None else self.averages.module) as model:
+            if self.averages is not None:
+                with self.accelerator.autocast():
+                    fit_batch_norm(model, self._some_inputs())
+            if self.validation_rows is None:
+                self._publish(model)
+            else:
+                metrics = self._validate(model)
+                self.accelerator.log(metrics, step=progress.step)
+                if self.run.validation_metric not in metrics:
+                    raise ValueError(f"no metric {self.run.validation_metric!r}; there are {', '.join(metrics)}")
+                value = metrics[self.run.validation_metric]
+                bar.write(f"epoch {progress.epoch}, step {progress.step}: {recall_line(metrics)}")
+                if progress.best is None or value > progress.best:
+                    progress.best, progress.best_step, progress.best_metrics = value, progress.step, metrics
+                    self._publish(model)
         self._save()
 
-    def _validate(self) -> dict[str, float]:
-        share_batch_norm(self._best_model)
-        rows = embed_rows(
-            self._best_model, self.validation_rows, self.data.columns, self.accelerator, show_progress_bar=False
-        )
+    def _validate(self, model: Any) -> dict[str, float]:
+        share_batch_norm(model)
+        rows = embed_rows(model, self.validation_rows, self.data.columns, self.accelerator, show_progress_bar=False)
         return retrieval(rows)
 
     def _some_inputs(self) -> Iterator[dict[str, Any]]:
@@ -216,14 +220,9 @@ class Trainer:
             if batch["rows"]:
                 yield {name: value.to(self.accelerator.device) for name, value in batch["inputs"].items()}
 
-    @property
-    def _best_model(self) -> Any:
-        """The averaged weights, if there are any."""
-        return self.plain_model if self.averages is None else self.averages.module
-
-    def _publish(self) -> None:
+    def _publish(self, model: Any) -> None:
         if self.accelerator.is_main_process:
-            publish(self._best_model, self.output_dir)
+            publish(model, self.output_dir)
         self.accelerator.wait_for_everyone()
 
     def _save(self) -> None:
@@ -231,6 +230,8 @@ class Trainer:
 
     def _resume(self) -> None:
         if has_legacy_state(self.run.resume_from_checkpoint):
+            if self.accelerator.is_fsdp2:
+                raise ValueError("FSDP does not go on from a legacy run: launch with training/configs/multi_gpu.yaml")
             optimizer = self.optimizer.optimizer  # without Accelerate's wrapper
             folder = self.run.resume_from_checkpoint
             self.progress = load_legacy_state(folder, self.plain_model, optimizer, self.schedule)

@@ -1,13 +1,14 @@
 """What the training scripts share about processes: how they start, what they say, and the rows that none could read."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator, DataLoaderConfiguration
+from accelerate import Accelerator, DataLoaderConfiguration, DistributedType, PartialState
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import DistributedDataParallelKwargs, gather_object
+from accelerate.utils import DistributedDataParallelKwargs, FullyShardedDataParallelPlugin, gather_object
 from tqdm.auto import tqdm
 
 from publishing import LOGS
@@ -15,16 +16,26 @@ from publishing import LOGS
 _LISTED = 10  # rows that an error names
 
 
-def make_accelerator(run: Any) -> Accelerator:
+def make_accelerator(run: Any, *, may_shard: bool = False) -> Accelerator:
     """The processes of a run, its precision and its tracker.
 
     Args:
         run: options `mixed_precision`, `report_to`, `output_dir` and `seed`.
+        may_shard: whether the script can train weights that are spread over the processes.
+
+    Raises:
+        ValueError: if `accelerate launch` asks for sharding that there is not.
     """
+    # Without this, the processes that torchrun starts on CPUs do not find each other.
+    on_cpu = not torch.accelerator.is_available()
+    if _asked_for("DEEPSPEED") and (on_cpu or not may_shard):  # on CPUs, Accelerate would go on without it
+        raise ValueError("DeepSpeed trains on GPUs, and pretrain.py alone: launch with training/configs/multi_gpu.yaml")
+    sharding = _sharding(may_shard)
+    if sharding is not None and PartialState(cpu=on_cpu).distributed_type == DistributedType.MULTI_CPU:
+        PartialState().distributed_type = DistributedType.FSDP  # Accelerate takes it for a thing of accelerators alone
     has_tracker = run.report_to in map(str, get_available_trackers())
     accelerator = Accelerator(
-        # Without this, the processes that torchrun starts on CPUs do not find each other.
-        cpu=not torch.accelerator.is_available(),
+        cpu=on_cpu,
         mixed_precision=run.mixed_precision,
         log_with=run.report_to if has_tracker else None,
         project_dir=str(Path(run.output_dir) / LOGS),
@@ -34,9 +45,37 @@ def make_accelerator(run: Any) -> Accelerator:
         # A step may call the model twice, which broadcasts of BatchNorm's statistics in between would disturb.
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
+    if sharding is not None:
+        accelerator.state.fsdp_plugin = sharding
+    if accelerator.distributed_type == DistributedType.DEEPSPEED:
+        if run.chunk_size or run.gradient_accumulation_steps > 1:
+            raise ValueError(
+                "DeepSpeed takes a batch at once: leave out --chunk_size and --gradient_accumulation_steps"
+            )
+        config = accelerator.state.deepspeed_plugin.deepspeed_config
+        config |= {"train_micro_batch_size_per_gpu": run.batch_size, "gradient_clipping": run.max_grad_norm}
     if not has_tracker and run.report_to != "none":
         say(accelerator, f"{run.report_to} is not installed: nothing is logged to it")
     return accelerator
+
+
+def _sharding(may_shard: bool) -> FullyShardedDataParallelPlugin | None:
+    """What `accelerate launch` says about FSDP, if anything."""
+    if not _asked_for("FSDP"):
+        return None
+    plugin = FullyShardedDataParallelPlugin()
+    if not may_shard:
+        raise ValueError("this script does not train with FSDP: launch it with training/configs/multi_gpu.yaml")
+    if plugin.fsdp_version != 2:
+        raise ValueError(
+            "FSDP of version 1 is not supported: set fsdp_version to 2, as training/configs/fsdp2.yaml does"
+        )
+    return plugin
+
+
+def _asked_for(name: str) -> bool:
+    """Whether `accelerate launch` was told to use it."""
+    return os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() == "true"
 
 
 def say(accelerator: Accelerator, text: str) -> None:

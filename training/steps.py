@@ -72,6 +72,9 @@ class Step:
             raise ValueError("no row of the first step can be read: are the columns the right ones?")
         # A process whose rows are all bad: the others wait for its part.
         chunks = chunks or [self.template]
+        if self.accelerator.is_fsdp2:  # all processes gather weights together, at each call of the model
+            most = self.accelerator.gather(torch.tensor([len(chunks)], device=self.accelerator.device)).max()
+            chunks += [self.template] * (int(most) - len(chunks))
         ids = {
             name: torch.cat([chunk["ids"][name] for chunk in chunks]).to(self.accelerator.device)
             for name in chunks[0]["ids"]
@@ -104,9 +107,12 @@ class Step:
     def _embed(self, chunk: dict[str, Any]) -> dict[str, Tensor]:
         embeds = self._embeds(self.model, chunk["inputs"], chunk["rows"])
         if (masked := chunk["masked"]) is not None:
+            count = len(masked)
+            if not count and self.accelerator.is_fsdp2:  # as above; what is embedded does not count
+                masked = chunk["inputs"]["pixel_values"][:1]
             # By themselves: together with the images, rounding would not be that of the legacy training.
             embeds[_MASKED] = (
-                self.model(pixel_values=masked.to(self.accelerator.device)).image_embeds
+                self.model(pixel_values=masked.to(self.accelerator.device)).image_embeds[:count]
                 if len(masked)
                 else embeds["image"][:0]
             )

@@ -21,10 +21,12 @@ _CLASS_TOKENS = {"cls_token", "class_token", "class_embedding"}
 
 def build_tower(config: PreTrainedConfig) -> PreTrainedModel:
     """A model with random weights, without the pooler that nothing here would use."""
-    options: dict[str, Any] = dict(_without_pooler(config))
-    if not _model_class(config)._supports_sdpa:  # ResNet, for one: what is asked of the other towers is not for it
-        options["attn_implementation"] = "eager"
-    tower = AutoModel.from_config(config, **options)
+    # ResNet, for one, has eager attention alone: what is asked of the other towers is not for it.
+    options: dict[str, Any] = {} if _model_class(config)._supports_sdpa else {"attn_implementation": "eager"}
+    pooler = {"add_pooling_layer": False} if _has_optional_pooler(config) else {}
+    tower = AutoModel.from_config(config, **options, **pooler)
+    if pooler and not has_first_token(tower):  # then the pooler is all that sums up its input
+        tower = AutoModel.from_config(config, **options)
     # One configuration object for both, so that a later change of the attention reaches the tower.
     config._attn_implementation = tower.config._attn_implementation
     tower.config = config
@@ -131,12 +133,15 @@ def token_limit(tower: PreTrainedModel) -> int | None:
 
 def _without_pooler(config: PreTrainedConfig) -> dict[str, bool]:
     """What to build a tower with so that it has no pooler, unless the pooler is all that sums up its input."""
-    model_class = _model_class(config)
-    if "add_pooling_layer" not in inspect.signature(model_class.__init__).parameters:
+    if not _has_optional_pooler(config):
         return {}
     with torch.device("meta"):
-        first_token = has_first_token(model_class(config, add_pooling_layer=False))
+        first_token = has_first_token(_model_class(config)(config, add_pooling_layer=False))
     return {"add_pooling_layer": False} if first_token else {}
+
+
+def _has_optional_pooler(config: PreTrainedConfig) -> bool:
+    return "add_pooling_layer" in inspect.signature(_model_class(config).__init__).parameters
 
 
 def _model_class(config: PreTrainedConfig) -> type[PreTrainedModel]:

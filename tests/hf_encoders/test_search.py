@@ -254,3 +254,63 @@ def test_an_index_saved_with_faiss_is_read_without(images, model, tmp_path, monk
     images.save(tmp_path / "index")
     monkeypatch.setitem(sys.modules, "faiss", None)
     assert captions(EmbeddingIndex.load(tmp_path / "index", model).search("green", k=1)) == ["green"]
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8", "binary"])
+def test_an_index_of_smaller_vectors_answers_and_comes_back(precision, model, dataset, tmp_path):
+    index = EmbeddingIndex.from_dataset(model, dataset, "image", precision=precision, rescore_multiplier=2)
+    hits = index.search("green")
+    assert captions(hits)[0] == "green"
+    assert hits[0].score == pytest.approx(1, abs=1e-3)
+    index.save(tmp_path / "index")
+    loaded = EmbeddingIndex.load(tmp_path / "index", model)
+    assert loaded.search("green") == hits
+    assert (loaded.precision, loaded.index_type, index.precision) == (precision, "exact", precision)
+    manifest = json.loads((tmp_path / "index" / "embedding_index.json").read_text())
+    assert manifest["precision"] == precision
+    assert manifest.get("rescore_multiplier") == (None if precision == "float32" else 2)
+    per_row = {"float32": 12, "float16": 6, "int8": 3, "binary": 1}
+    assert loaded.nbytes == 3 * per_row[precision]
+
+
+@pytest.mark.parametrize("precision", ["float32", "binary"])
+def test_truncated_embeddings_are_those_of_encode(precision, tiny_multimodal, tmp_path):
+    texts = ["a chair", "a table left of a lamp", "a lamp", "two chairs"]
+    dataset = Dataset.from_dict({"text": texts})
+    index = EmbeddingIndex.from_dataset(tiny_multimodal, dataset, "text", "text", truncate_dim=5, precision=precision)
+    index.save(tmp_path / "index")
+    cut = tiny_multimodal.encode_text(texts, truncate_dim=5, convert_to="numpy")
+    whole = tiny_multimodal.encode_text(texts, convert_to="numpy")
+    for searched in (index, EmbeddingIndex.load(tmp_path / "index", tiny_multimodal)):
+        by_text = searched.search(texts[1], k=4)
+        scores = np.array([hit.score for hit in sorted(by_text, key=lambda hit: hit.index)])
+        np.testing.assert_allclose(scores, cut @ cut[1], atol=1e-5 if precision == "float32" else 1e-2)
+        for query in (cut[1], whole[1], 3 * whole[1]):  # cut or not, it is the same query
+            hits = searched.search(query, k=4, modality="embedding")
+            assert [hit.index for hit in hits] == [hit.index for hit in by_text]
+            assert hits[0].score == pytest.approx(by_text[0].score, abs=1e-5)
+        with pytest.raises(ValueError, match="queries of 4 dimensions, the index has 5"):
+            searched.search(cut[1, :4], modality="embedding")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"precision": "int4"}, "precision is one of float32, float16, int8, binary"),
+        ({"precision": "int8", "index_type": "hnsw"}, "index_type 'hnsw' needs precision 'float32', got 'int8'"),
+        ({"truncate_dim": 4}, "truncate_dim must be from 1 to 3, got 4"),
+        ({"truncate_dim": 0}, "truncate_dim must be from 1 to 3, got 0"),
+        ({"truncate_dim": 2}, "embedding 2 has no direction in its first 2 dimensions"),
+    ],
+)
+def test_sizes_that_cannot_be_are_said(options, says):
+    with pytest.raises(ValueError, match=says):
+        EmbeddingIndex(np.eye(3), **options)
+
+
+def test_a_float32_index_is_saved_and_read_as_before(images, model, tmp_path):
+    images.save(tmp_path / "index")
+    path = tmp_path / "index" / "embedding_index.json"
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps({key: manifest[key] for key in manifest if key not in ("precision", "dimensions")}))
+    assert EmbeddingIndex.load(tmp_path / "index", model).search("green") == images.search("green")

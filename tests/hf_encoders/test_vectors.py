@@ -74,3 +74,13 @@ def test_without_faiss_approximate_search_says_what_to_install(index_type, witho
 def test_building_shows_no_progress_bar(capfd):
     Vectors(unit_rows(5))
     assert capfd.readouterr().err == ""
+
+
+def test_bytes_in_memory(tmp_path, monkeypatch):
+    rows = unit_rows(300)
+    np.save(tmp_path / "rows.npy", rows)
+    mapped = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    assert [Vectors(array, kind).nbytes for array in (rows, mapped) for kind in ("exact", "ivf")] == [rows.nbytes] * 4
+    assert Vectors.in_place(mapped).nbytes == 0
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    assert Vectors(rows).nbytes == rows.nbytes

@@ -1,0 +1,103 @@
+"""Registers the classes of this package with transformers, in whichever order the two are imported.
+
+Transformers' auto classes take seconds to import, and so do models. `import hf_encoders` waits for neither: when a
+registry of transformers has been imported, it gets proxies, which import our classes when they are first used. No more
+is imported then, for transformers imports its registries while others of its modules are half imported.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from wrapt import lazy_import, register_post_import_hook
+
+from .pushed_models import upload_whole_repo
+
+_AUTO = "transformers.models.auto"
+_DEPTH, _MULTIMODAL = "DepthSemanticEncoderConfig", "MultimodalEncoderConfig"
+# Registry and its mapping of configurations to classes; our configuration and our class.
+_ENTRIES = [
+    ("modeling_auto", "MODEL_MAPPING", _DEPTH, "DepthSemanticEncoderModel"),
+    ("modeling_auto", "MODEL_MAPPING", _MULTIMODAL, "MultimodalEncoderModel"),
+    *[
+        ("modeling_auto", f"MODEL_FOR_{task}_MAPPING", config, model)
+        for task, config, model in (
+            ("IMAGE_CLASSIFICATION", _DEPTH, "DepthSemanticEncoderForImageClassification"),
+            ("ZERO_SHOT_IMAGE_CLASSIFICATION", _MULTIMODAL, "MultimodalEncoderModel"),
+        )
+    ],
+    ("image_processing_auto", "IMAGE_PROCESSOR_MAPPING", _DEPTH, "DepthImageProcessor"),
+    ("processing_auto", "PROCESSOR_MAPPING", _MULTIMODAL, "MultimodalEncoderProcessor"),
+]
+_PIPELINES = {
+    "depth-feature-extraction": "DepthFeatureExtractionPipeline",
+    "depth-zero-shot-classification": "DepthZeroShotClassificationPipeline",
+}
+
+
+def register_when_imported(modules: Mapping[str, str]) -> None:
+    """Wait for transformers' registries and for our modules; those that are there already are served at once.
+
+    Args:
+        modules: where in this package its public names are.
+    """
+
+    def when_ours(name: str, hook: Any) -> None:
+        register_post_import_hook(hook, f"{__package__}.{modules[name]}")
+
+    def bring(name: str, registry: str) -> None:  # it registers itself, once it is complete
+        register_post_import_hook(lambda _: import_module(f"{__package__}.{modules[name]}"), registry)
+
+    for config in (_DEPTH, _MULTIMODAL):
+        bring(config, f"{_AUTO}.configuration_auto")
+        when_ours(config, partial(_register_config, config))
+    for entry in _ENTRIES:
+        name = entry[-1]
+        register_post_import_hook(partial(_register_proxy, entry), f"{_AUTO}.{entry[0]}")
+        when_ours(name, partial(_register_class, entry))
+    for task, name in _PIPELINES.items():
+        bring(name, "transformers.pipelines")
+        when_ours(name, partial(_register_pipeline, task, name))
+    for name in ("DepthSemanticEncoderPreTrainedModel", "MultimodalEncoderModel"):
+        when_ours(name, partial(_upload_whole_repos, name))
+
+
+def _register_config(name: str, ours: ModuleType) -> None:
+    from transformers.models.auto.configuration_auto import AutoConfig
+
+    config = getattr(ours, name)
+    AutoConfig.register(config.model_type, config)
+
+
+def _register_proxy(entry: tuple[str, str, str, str], registry: ModuleType) -> None:
+    _register(entry, lazy_import(__package__, entry[-1], interface=type))
+
+
+def _register_class(entry: tuple[str, str, str, str], ours: ModuleType) -> None:
+    _register(entry, getattr(ours, entry[-1]))
+
+
+def _register(entry: tuple[str, str, str, str], value: Any) -> None:
+    registry, mapping, config, _ = entry
+    if registry == "image_processing_auto":
+        # One class serves both: without torchvision transformers asks for "pil", with it for "torchvision".
+        value = {"pil": value, "torchvision": value}
+    key = getattr(import_module(__package__), config)
+    # What `register` of the auto classes calls, after checks that would import the class.
+    getattr(import_module(f"{_AUTO}.{registry}"), mapping).register(key, value)
+
+
+def _register_pipeline(task: str, name: str, ours: ModuleType) -> None:
+    from transformers.models.auto.modeling_auto import AutoModel
+    from transformers.pipelines import PIPELINE_REGISTRY
+
+    # A default of no model reaches the pipeline, which says so; without one transformers ends in a KeyError.
+    PIPELINE_REGISTRY.register_pipeline(
+        task, getattr(ours, name), pt_model=AutoModel, default={"model": (None, None)}, type="multimodal"
+    )
+
+
+def _upload_whole_repos(name: str, ours: ModuleType) -> None:
+    getattr(ours, name)._upload_modified_files = upload_whole_repo

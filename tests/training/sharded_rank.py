@@ -1,0 +1,25 @@
+"""One process of `accelerate launch`: trains with each of the command lines in a JSON file, and prints refusals."""
+
+import json
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[2] / "training"))
+
+
+def main():
+    from accelerate import PartialState
+
+    import pretrain
+    import pretrain_depth
+
+    PartialState.destroy_process_group = lambda self, group=None: None  # a run ends it, and the next one needs it
+    for script, arguments in json.loads(Path(sys.argv[1]).read_text()):
+        try:
+            {"pretrain": pretrain, "pretrain_depth": pretrain_depth}[script].main(arguments)
+        except ValueError as error:
+            print("refused:", error)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""FSDP2 under `accelerate launch`, on two CPU processes: the curves, weights and checkpoints of one process."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from accelerate.state import AcceleratorState
+from datasets import Dataset
+from safetensors.torch import load_file
+from transformers import AutoModel
+
+import pretrain
+from conftest import ROOT, SAMPLES
+from hf_encoders.training_curves import read_curves
+from legacy_files import refusal
+from training_runs import ENVIRONMENT, EXACT, RECIPE
+
+# Many rows are skipped, so that the processes have different numbers of rows, chunks and masked copies.
+COMMON = EXACT | {"max_bad_samples": 99, "report_to": "tensorboard", "logging_steps": 1, "max_steps": 2}
+RUNS = {
+    # BatchNorm of a trained depth tower sees the rows of its process, unless cached chunks go by its statistics.
+    "cached": {"freeze": ["text_encoder.embeddings"], "chunk_size": 6, "ema_decay": 0.5},
+    "plain": {
+        "boxes_column": "objects.box", "loss": "sigmoid", "checkpoint_steps": 0, "max_steps": 0, "epochs": 1,
+        "validation_split": "validation", "validation_metric": "retrieval/image_to_text_recall@1",
+    },
+}  # fmt: skip
+LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--mixed_precision", "no"]
+LAUNCH += ["--main_process_port", "0", "--config_file", str(ROOT / "training" / "configs" / "fsdp2.yaml")]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A folder with `one/NAME`, of one process, and `two/NAME`, of two; and what two said."""
+    folder = tmp_path_factory.mktemp("sharded")
+    rows = Dataset.from_parquet(str(SAMPLES / "rooms" / "validation.parquet")).select(range(40)).to_list()
+    whole = [dict(row) for row in rows]
+    for row in rows[::3]:
+        row["image"] = {"bytes": row["image"]["bytes"][:900], "path": None}
+    for name, part in {"train": rows, "validation": whole}.items():
+        (folder / "data").mkdir(exist_ok=True)
+        Dataset.from_list(part).to_parquet(folder / "data" / f"{name}.parquet")
+    lines = {}
+    for name, changes in RUNS.items():
+        recipe = folder / f"{name}.yaml"
+        recipe.write_text(yaml.safe_dump(RECIPE | COMMON | changes | {"dataset": [str(folder / "data")]}))
+        AcceleratorState._reset_state(reset_partial_state=True)
+        pretrain.main([str(recipe), "--output_dir", str(folder / "one" / name), "--batch_size", "20"])
+        lines[name] = [str(recipe), "--output_dir", str(folder / "two" / name), "--batch_size", "10"]
+    first = folder / "two" / "cached" / "checkpoints" / "checkpoint-1"
+    resumed = ["--resume_from_checkpoint", str(first), "--output_dir", str(folder / "two" / "resumed")]
+    calls = [*(("pretrain", line) for line in [*lines.values(), [*lines["cached"], *resumed]]), ("pretrain_depth", [])]
+    (folder / "lines.json").write_text(json.dumps(calls))
+    script = Path(__file__).parent / "sharded_rank.py"
+    done = subprocess.run(
+        [*LAUNCH, str(script), str(folder / "lines.json")], env=ENVIRONMENT, capture_output=True, text=True, timeout=90
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder, done.stdout
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_curves_are_those_of_one_process(name, runs):
+    names = ["loss", "gradient_norm", "retrieval/image_to_text_median_rank"]
+    one, two = (read_curves(runs[0] / side / name / "logs", names) for side in ("one", "two"))
+    assert len(one["loss"]) == 2 and set(one) == set(two)
+    for curve, tolerance in {"loss": 1e-5, "gradient_norm": 1e-4}.items():  # of the temperature's gradient, too
+        assert [value for _, value in two[curve]] == pytest.approx([value for _, value in one[curve]], rel=tolerance)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_repo_is_that_of_one_process(name, runs):
+    model, info = AutoModel.from_pretrained(runs[0] / "two" / name, output_loading_info=True)
+    assert not any(info.values())
+    one = AutoModel.from_pretrained(runs[0] / "one" / name).state_dict()
+    for key, tensor in model.state_dict().items():
+        # Averages fit BatchNorm to the batches of a process; keys' biases have rounding for a gradient.
+        if "running" not in key and "num_batches" not in key and "key.bias" not in key and "k_proj.bias" not in key:
+            # A fiftieth of a step: AdamW amplifies the rounding of small gradients.
+            torch.testing.assert_close(tensor, one[key], rtol=0, atol=2e-4, msg=key)
+    assert model.temperature != 0.07
+
+
+def test_a_resumed_run_ends_with_the_same_weights(runs):
+    whole, resumed = (load_file(runs[0] / "two" / name / "model.safetensors") for name in ("cached", "resumed"))
+    torch.testing.assert_close(resumed, whole, rtol=0, atol=0)
+
+
+def test_what_does_not_shard_is_refused(runs):
+    assert runs[1].count("refused: this script does not train with FSDP: launch it with training/configs/multi_gp") == 2
+
+
+def test_deepspeed_on_cpus_is_refused(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    assert "DeepSpeed trains on GPUs" in refusal("--max_steps", "1", main=pretrain.main)

@@ -1,0 +1,103 @@
+"""FSDP2: a model's weights spread over the processes, and whole again where it is validated or saved."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.utils import convert_to_fp32
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+from torch.optim.swa_utils import AveragedModel
+
+
+class Shardable(nn.Module):
+    """A model and its loss in one: FSDP2 takes one module, and an optimizer with no parameters but its own.
+
+    Weights are communicated in float32 and autocast where they are used, as without FSDP2: rounding is the same, and
+    BatchNorm's statistics have the type of its weights.
+
+    Args:
+        accelerator: prepares this next. Its FSDP is told which parameters it cannot shard.
+        model: a multimodal encoder, which is changed in place.
+        loss: whose parameters are trained too.
+    """
+
+    def __init__(self, accelerator: Accelerator, model: nn.Module, loss: nn.Module):
+        super().__init__()
+        self.model, self.loss = model.to(accelerator.device), loss
+        self._accelerator = accelerator
+        classes = {type(module).__name__ for module in model.modules()}
+        # What is gathered at a time. Towers may name classes that they do not have.
+        self._no_split_modules = sorted(classes.intersection(getattr(model, "_no_split_modules", None) or ()))
+        plugin = accelerator.state.fsdp_plugin
+        plugin.mixed_precision_policy = None
+        # A scalar has no dimension to shard. The loss averages its gradient over the processes.
+        plugin.ignored_modules = [nn.ParameterList(_scalars(self))]
+
+    def forward(self, **inputs: Tensor) -> Any:
+        """What the model returns."""
+        with self._accelerator.autocast():
+            return convert_to_fp32(self.model(**inputs))
+
+    @property
+    def clamped_temperature(self) -> Tensor:
+        """The model's."""
+        return self.model.clamped_temperature  # type: ignore[return-value]  # mypy takes it for a sub-module
+
+
+def shard(accelerator: Accelerator, model: nn.Module, loss: nn.Module, averages: AveragedModel | None) -> nn.Module:
+    """What the accelerator is to prepare: where FSDP2 is asked for, model and loss in one, ready to be sharded.
+
+    Args:
+        accelerator: of the run.
+        model: a multimodal encoder.
+        loss: see `Shardable`.
+        averages: of the model's weights, if there are any; they are sharded here.
+    """
+    if not accelerator.is_fsdp2:
+        return model
+    if averages is not None:
+        fully_shard(averages.module, ignored_params=set(_scalars(averages.module)))
+    return Shardable(accelerator, model, loss)
+
+
+class WholeModel:
+    """Brings the weights of a model together, where they are sharded.
+
+    Args:
+        accelerator: of the run.
+        model: not sharded yet; if it is to be, it is copied.
+    """
+
+    def __init__(self, accelerator: Accelerator, model: nn.Module):
+        self._device = accelerator.device
+        self._copy = deepcopy(model).cpu() if accelerator.is_fsdp2 else None
+
+    @contextmanager
+    def of(self, model: nn.Module) -> Iterator[nn.Module]:
+        """The model, or a copy with its weights of now; every process calls this, and gets all."""
+        if self._copy is None:
+            yield model
+            return
+        self._copy.load_state_dict(whole_state(model))
+        yield self._copy.to(self._device)
+        self._copy.cpu()
+
+
+def whole_state(module: nn.Module) -> dict[str, Tensor]:
+    """A module's state, of which nothing is sharded; every process calls this."""
+    state = module.state_dict()
+    return {name: value.full_tensor() if isinstance(value, DTensor) else value for name, value in state.items()}
+
+
+def load_whole_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Give a module, sharded or not, what `whole_state` returned; every process calls this."""
+    set_model_state_dict(module, dict(state), options=StateDictOptions(full_state_dict=True))
+
+
+def _scalars(module: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in module.parameters() if not parameter.ndim]
