@@ -14,7 +14,7 @@ from torch.export import ExportedProgram
 from transformers import AutoModel
 
 from .fingerprint import fingerprint
-from .int8 import calibration_batches, save_int8
+from .int8 import calibration_inputs, save_int8
 from .modalities import encoder, modalities
 from .models.engines import Engine
 from .models.exported_files import EXPORT_REPORT, tower_file
@@ -69,7 +69,7 @@ def export(
     for tower in towers:
         encoder(encoding, tower)  # ValueError
     towers = towers or modalities(encoding)
-    batches = calibration_batches(encoding, towers, calibration) if calibration else {}
+    batches = calibration_inputs(encoding, towers, calibration) if calibration else {}
     folder = Path(model) if Path(model).is_dir() else Path(snapshot_download(model))
     with new_folder(output, overwrite) as repo:
         shutil.copytree(folder, repo, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
@@ -97,7 +97,7 @@ def _export_tower(
         raise ExportError(f"{tower}: the {backend} tower differs from PyTorch by {report['float32']}")
     if calibration:
         half = max(len(calibration) // 2, 1)  # the rest is what it is judged by
-        small = save_int8(backend, exact, repo / tower_file(backend, tower, "int8"), calibration[:half])
+        small = save_int8(backend, tower, exact, repo / tower_file(backend, tower, "int8"), calibration[:half])
         held_out = calibration[half:] or calibration
         report["int8"] = _differences(embed, _ENGINES[backend](small, names, "int8"), held_out)
     return report
