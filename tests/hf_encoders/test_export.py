@@ -85,7 +85,10 @@ def test_onnx_in_8_bits(tmp_path, tiny_encoder, calibration, objects_test):
     [
         (["--int8"], "--int8 and --calibration go together"),
         (["--tower", "depth"], "the model embeds text and image, not depth"),
-        (["--int8", "--calibration", "words.parquet", "--tower", "image"], "words.parquet: which column holds the images"),
+        (
+            ["--int8", "--calibration", "words.parquet", "--tower", "image"],
+            "words.parquet: which column holds the images",
+        ),
         (["--output", "model"], "exists already"),
     ],
 )

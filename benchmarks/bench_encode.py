@@ -1,0 +1,272 @@
+"""How fast `encode` is, beside the legacy way and what people would pick instead, and what each precision costs.
+
+    python benchmarks/bench_encode.py [--sections depth accuracy files texts images] [--repeats 5]
+
+All ways of a section run in turn, several times, in one process; the rates are medians and the ratios theirs. Speed is
+measured on full-size networks with random weights (the legacy encoder, BERT-base, ViT-B/16), accuracy on the trained
+sample models and real maps.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset, disable_progress_bars
+from PIL import Image
+from transformers import AutoModel, AutoTokenizer, BertConfig, ViTConfig, ViTImageProcessor
+from transformers.utils import logging
+
+from hf_encoders import (
+    DepthSemanticEncoderConfig,
+    DepthSemanticEncoderModel,
+    MultimodalEncoderConfig,
+    MultimodalEncoderModel,
+    MultimodalEncoderProcessor,
+    create_semantic_encoder,
+)
+from hf_encoders.export import export
+from hf_encoders.repo_files import complete_repo
+from measuring import machine
+
+SAMPLES = Path(__file__).parent.parent / "samples"
+OBJECTS = SAMPLES / "objects"
+LEGACY = "legacy: eager float32, batch 16"
+GOALS = {"openvino": 1.5, "openvino bfloat16": 3.0, "openvino int8": 6.0}
+
+
+def main() -> None:
+    """Measure and print."""
+    sections: dict[str, Callable[[int], None]] = {
+        "depth": measure_depth, "accuracy": measure_accuracy, "files": measure_files, "texts": measure_texts,
+        "images": measure_images,
+    }  # fmt: skip
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--sections", nargs="+", choices=list(sections), default=list(sections))
+    parser.add_argument("--repeats", type=int, default=5)
+    args = parser.parse_args()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    disable_progress_bars()
+    print(f"{machine()}, {torch.get_num_threads()} threads; medians of {args.repeats}")
+    for name in args.sections:
+        sections[name](args.repeats)
+
+
+def measure_depth(repeats: int) -> None:
+    """Processed maps: the legacy way, every backend and precision, and each engine by itself."""
+    with tempfile.TemporaryDirectory() as folder:
+        model = exported_depth_encoder(Path(folder))
+        maps = torch.rand(128, 1, 128, 128) * 2 - 1
+        engines = {
+            "openvino": {"backend": "openvino"},
+            "openvino bfloat16": {"backend": "openvino", "dtype": "bfloat16"},
+            "openvino int8": {"backend": "openvino", "dtype": "int8"},
+            "onnx": {"backend": "onnx"},
+        }
+        options: dict[str, dict[str, Any]] = {"torch": {}, "torch bfloat16": {"dtype": "bfloat16"}, **engines}
+        ways: dict[str, Callable[[], object]] = {LEGACY: lambda: legacy(model, maps)}
+        for name, chosen in options.items():
+            ways[name] = lambda chosen=chosen: model.encode(maps, batch_size=64, **chosen)  # type: ignore[misc]
+        for name, chosen in engines.items():
+            engine = model.engines.get(model, "depth", model._embed, **chosen)
+            ways[f"{name}, engine alone"] = lambda engine=engine: run_alone(engine, maps)  # type: ignore[misc]
+        rates = compare(ways, len(maps), repeats)
+    print("\n| depth maps, 128 px, batch 64 | maps a second | of legacy | goal | of the engine alone |")
+    print("|---|---|---|---|---|")
+    for name in [LEGACY, *options]:
+        alone = rates.get(f"{name}, engine alone")
+        share = f"{rates[name] / alone:.2f}" if alone else ""
+        print(f"| {name} | {rates[name]:.1f} | {rates[name] / rates[LEGACY]:.2f} | {GOALS.get(name, '')} | {share} |")
+
+
+def measure_accuracy(repeats: int) -> None:
+    """Trained networks, real maps: cosines to float32 by PyTorch, and the nearest neighbour's noun."""
+    train, test = (Dataset.from_parquet(str(OBJECTS / f"{split}.parquet")) for split in ("train", "test"))
+    known, truth = np.array(train["noun"]), np.array(test["noun"])
+    print("\n| accuracy | least cosine | mean cosine | right by 1-NN | points |\n|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        create_semantic_encoder(
+            pretrained_path=SAMPLES / "legacy" / "depth_autoencoder_small.pth"
+        ).encoder.save_pretrained(folder / "autoencoder")
+        for name, source in {"autoencoder": folder / "autoencoder", "rooms": SAMPLES / "multimodal-rooms"}.items():
+            calibration = str(OBJECTS / "train.parquet")
+            export(str(source), folder / f"{name}-out", "openvino", towers=["depth"], calibration=calibration)
+            model = AutoModel.from_pretrained(folder / f"{name}-out")
+            encode = getattr(model, "encode_depth", None) or model.encode
+            exact, right = torch.empty(0), 0.0
+            for label, options in {
+                "torch": {},
+                "openvino": {"backend": "openvino"},
+                "openvino bfloat16": {"backend": "openvino", "dtype": "bfloat16"},
+                "openvino int8": {"backend": "openvino", "dtype": "int8"},
+            }.items():
+                keys, rows = (encode(part["depth"], normalize=True, **options) for part in (train, test))
+                score = float((known[(rows @ keys.T).argmax(1)] == truth).mean())
+                if label == "torch":
+                    exact, right = rows, score
+                cosines = (rows * exact).sum(1)
+                print(
+                    f"| {name}, {label} | {cosines.min():.5f} | {cosines.mean():.5f} | {score:.3f}"
+                    f" | {100 * (score - right):+.1f} |"
+                )
+
+
+def measure_files(repeats: int) -> None:
+    """16-bit PNG files against tensors that are in memory, through the full-size network."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        model = exported_depth_encoder(folder)
+        maps = Dataset.from_parquet(str(OBJECTS / "test.parquet")).select(range(128))["depth"]
+        paths = [folder / f"{index}.png" for index in range(len(maps))]
+        for path, picture in zip(paths, maps, strict=True):
+            picture.save(path)
+        ready = model.processor(paths)
+        ways: dict[str, Callable[[], object]] = {}
+        chosen: dict[str, dict[str, Any]] = {
+            "torch": {},
+            "openvino": {"backend": "openvino"},
+            "openvino bfloat16": {"backend": "openvino", "dtype": "bfloat16"},
+            "openvino int8": {"backend": "openvino", "dtype": "int8"},
+        }
+        for name, options in chosen.items():
+            for kind, inputs in (("files", paths), ("tensors", ready)):
+                ways[f"{name} {kind}"] = lambda inputs=inputs, options=options: model.encode(inputs, **options)  # type: ignore[misc]
+        rates = compare(ways, len(paths), repeats)
+    print("\n| from files | files a second | tensors a second | ratio (goal 0.9) |\n|---|---|---|---|")
+    for name in chosen:
+        files, tensors = rates[f"{name} files"], rates[f"{name} tensors"]
+        print(f"| {name} | {files:.1f} | {tensors:.1f} | {files / tensors:.2f} |")
+
+
+def measure_texts(repeats: int) -> None:
+    """Sentences of mixed length through BERT-base."""
+    from sentence_transformers import SentenceTransformer
+
+    captions = Dataset.from_parquet(str(SAMPLES / "rooms" / "test.parquet"))["caption"][:]
+    generator = np.random.default_rng(0)
+    texts = [" and ".join(generator.choice(captions, size)) for size in generator.integers(1, 9, size=128)]
+    with tempfile.TemporaryDirectory() as folder:
+        model = base_multimodal(Path(folder))
+        theirs = SentenceTransformer(folder, device="cpu")
+
+        def plain() -> None:
+            for start in range(0, len(texts), 32):
+                tokens = model.text_tokenizer(texts[start : start + 32], padding=True, return_tensors="pt")
+                with torch.inference_mode():
+                    model.get_text_features(**tokens)
+
+        rates = compare(
+            {
+                "transformers' get_text_features, in order": plain,
+                "sentence-transformers": lambda: theirs.encode(texts, show_progress_bar=False),
+                "encode_text": lambda: model.encode_text(texts),
+                "encode_text, openvino": lambda: model.encode_text(texts, backend="openvino"),
+                "encode_text, openvino bfloat16": lambda: model.encode_text(
+                    texts, backend="openvino", dtype="bfloat16"
+                ),
+            },
+            len(texts),
+            repeats,
+        )
+    print_ratios("texts of 1 to 8 captions, BERT-base", rates, "1.5 of the first, 1.0 of the second")
+
+
+def measure_images(repeats: int) -> None:
+    """JPEG files through ViT-B/16."""
+    from sentence_transformers import SentenceTransformer
+
+    rooms = Dataset.from_parquet(str(SAMPLES / "rooms" / "test.parquet"))["image"]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        model = base_multimodal(folder / "model")
+        theirs = SentenceTransformer(str(folder / "model"), device="cpu")
+        paths = [str(folder / f"{index}.jpg") for index in range(32)]
+        for index, path in enumerate(paths):
+            rooms[index].resize((640, 480), Image.Resampling.BICUBIC).save(path, quality=90)
+
+        def plain() -> None:
+            for start in range(0, len(paths), 16):
+                pictures = [Image.open(path).convert("RGB") for path in paths[start : start + 16]]
+                with torch.inference_mode():
+                    model.get_image_features(**model.image_processor(pictures, return_tensors="pt"))
+
+        rates = compare(
+            {
+                "processor and model, batch 16": plain,
+                "sentence-transformers": lambda: theirs.encode(paths, show_progress_bar=False),
+                "encode_image": lambda: model.encode_image(paths),
+                "encode_image, openvino": lambda: model.encode_image(paths, backend="openvino"),
+                "encode_image, openvino bfloat16": lambda: model.encode_image(
+                    paths, backend="openvino", dtype="bfloat16"
+                ),
+            },
+            len(paths),
+            repeats,
+        )
+    print_ratios("JPEG files of 640x480, ViT-B/16", rates, "1.3 of the first, 1.0 of the second")
+
+
+def compare(ways: dict[str, Callable[[], object]], count: int, repeats: int) -> dict[str, float]:
+    """Inputs a second of each way: medians of runs in turn, after one that is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(repeats + 1):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            if number:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: count / statistics.median(times) for name, times in seconds.items()}
+
+
+def print_ratios(title: str, rates: dict[str, float], goal: str) -> None:
+    """A table of rates, and their ratios to the first and second."""
+    first, second = list(rates.values())[:2]
+    print(f"\n| {title} | a second | of the first | of the second |\n|---|---|---|---|")
+    for name, rate in rates.items():
+        print(f"| {name} | {rate:.1f} | {rate / first:.2f} | {rate / second:.2f} |")
+    print(f"\nGoal: {goal}.")
+
+
+def legacy(model: Any, maps: torch.Tensor) -> None:
+    """What the legacy `encode_batch` does."""
+    with torch.no_grad():
+        torch.cat([model(part).pooler_output for part in maps.split(16)])
+
+
+def run_alone(engine: Any, maps: torch.Tensor) -> None:
+    """An engine without what `encode` does around it."""
+    batches = ((range(64), {"pixel_values": part}) for part in maps.split(64))
+    with torch.inference_mode():
+        for _ in engine.embed(batches):
+            pass
+
+
+def exported_depth_encoder(folder: Path) -> Any:
+    """The full-size legacy network with random weights, in OpenVINO's float32 and int8 too."""
+    torch.manual_seed(0)
+    DepthSemanticEncoderModel(DepthSemanticEncoderConfig()).save_pretrained(folder / "full")
+    calibration = str(OBJECTS / "train.parquet")
+    export(str(folder / "full"), folder / "exported", "openvino", calibration=calibration)
+    return AutoModel.from_pretrained(folder / "exported").eval()
+
+
+def base_multimodal(folder: Path) -> Any:
+    """BERT-base and ViT-B/16 with random weights."""
+    torch.manual_seed(0)
+    model = MultimodalEncoderModel(MultimodalEncoderConfig(text_config=BertConfig(), vision_config=ViTConfig()))
+    tokenizer = AutoTokenizer.from_pretrained(SAMPLES / "multimodal-rooms")
+    model.processor = MultimodalEncoderProcessor(image_processor=ViTImageProcessor(), tokenizer=tokenizer)
+    model.save_pretrained(folder)
+    complete_repo(folder, remote_code=False)
+    return AutoModel.from_pretrained(folder).eval()
+
+
+if __name__ == "__main__":
+    main()
