@@ -10,7 +10,7 @@ demo: $(INSTALLED)
 
 # One process a core, one thread a process: two cores are enough, and more are used.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -25,6 +25,10 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/bench_conversion.py
 	$(BIN)/python benchmarks/bench_evaluation.py
 	$(BIN)/python benchmarks/bench_cached_loss.py
+	$(BIN)/python benchmarks/bench_encode.py
+	$(BIN)/python benchmarks/bench_loading.py
+	$(BIN)/python benchmarks/bench_quantization.py
+	$(BIN)/python benchmarks/bench_scale.py
 
 clean:
 	rm -rf .venv demo-output

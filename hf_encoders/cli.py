@@ -8,7 +8,7 @@ from types import ModuleType
 
 from . import __version__
 from . import embed as embedding
-from .command_line import OneLineArgumentParser, add_destination, run
+from .command_line import OneLineArgumentParser, add_compute, add_destination, run
 
 _MODALITY_HELP = "default: image, where the model embeds images, else depth"
 
@@ -126,7 +126,7 @@ def _add_shared_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--device", help="such as cuda; default: the model's")
-    parser.add_argument("--dtype", choices=("bfloat16", "float16"), help="compute in half precision")
+    add_compute(parser)
 
 
 def _count(text: str) -> int:
@@ -172,6 +172,7 @@ def _encode(args: argparse.Namespace) -> None:
             normalize=args.normalize,
             device=args.device,
             dtype=args.dtype,
+            backend=args.backend,
             convert_to="numpy",
         )
         np.savez(file, embeddings=embeddings, paths=np.array([str(path) for path in paths]))

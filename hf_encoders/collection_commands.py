@@ -155,7 +155,7 @@ def read_labels(labels: str) -> list[str]:
 
 
 def _options(args: argparse.Namespace) -> dict[str, Any]:
-    return {"batch_size": args.batch_size, "device": args.device, "dtype": args.dtype}
+    return {"batch_size": args.batch_size, "device": args.device, "dtype": args.dtype, "backend": args.backend}
 
 
 def _check_output(args: argparse.Namespace) -> None:

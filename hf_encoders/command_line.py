@@ -19,6 +19,14 @@ class OneLineArgumentParser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (see --help)\n")
 
 
+def add_compute(parser: argparse.ArgumentParser) -> None:
+    """The options of what embeds."""
+    parser.add_argument("--dtype", choices=("bfloat16", "float16", "int8"), help="compute in fewer bits")
+    parser.add_argument(
+        "--backend", choices=("torch", "onnx", "openvino"), default="torch", help="what computes (default: %(default)s)"
+    )
+
+
 def add_destination(parser: argparse._ActionsContainer) -> None:
     """The options of a push to the Hub."""
     parser.add_argument("--private", action="store_true", help="make the repo private")

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
-from .command_line import OneLineArgumentParser, run
+from .command_line import OneLineArgumentParser, add_compute, run
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -60,7 +60,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="kept beside the embedding; default: all but media, binary and lists of floats",
     )
     parser.add_argument("--embedding-dtype", choices=("float32", "float16"), default="float32", help="as stored")
-    parser.add_argument("--dtype", choices=("bfloat16", "float16"), help="compute in half precision")
+    add_compute(parser)
     parser.add_argument("--normalize", action="store_true", help="scale each embedding to length 1")
     parser.add_argument("--truncate-dim", type=int, metavar="D", help="keep the first D dimensions")
     parser.add_argument("--batch-size", type=int, default=32)
@@ -87,7 +87,7 @@ def embed(args: argparse.Namespace) -> None:
     processes = PartialState(timeout=timedelta(days=365))
     model = AutoModel.from_pretrained(args.model, revision=args.revision or "main").to(processes.device)
     modality = args.modality or default_modality(model)
-    options = {"dtype": args.dtype, "truncate_dim": args.truncate_dim}
+    options = {"dtype": args.dtype, "backend": args.backend, "truncate_dim": args.truncate_dim}
     if args.normalize:
         options["normalize"] = True
     collection = open_collection(args.dataset, modality, args.column, args.split)

@@ -46,7 +46,7 @@ def test_every_line_runs_in_its_order(folder, hub, hub_client, capsys):
         for line in (line for line in lines if line.startswith(program)):
             main(shlex.split(line.removeprefix(program)))
             printed[line] = capsys.readouterr().out
-    assert len(printed) == 7
+    assert len(printed) == 9
     for code, check in zip(
         blocks("python"),
         ("embeddings.shape == (1, 768)", "texts.shape == (2, 256)", "len(rooms[0]['embedding']) == 256"),
@@ -61,6 +61,7 @@ def test_every_line_runs_in_its_order(folder, hub, hub_client, capsys):
     assert figures.sub("#", next(iter(printed.values()))) == figures.sub("#", shown)
     assert (folder / "embeddings.npz").is_file() and (folder / "found.png").is_file()
     assert "chair" in next(out for line, out in printed.items() if " classify " in line)
+    assert (folder / "embedded" / "manifest.json").is_file()
     assert hub.has_repo("model", "org/my-encoder") and hub.repo("model", "org/rooms").private
 
 

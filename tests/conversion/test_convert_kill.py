@@ -38,11 +38,10 @@ def partial_file(folder, name):
     return lambda: any(folder.glob(f".out.partial-*/{name}" if name else ".out.partial-*"))
 
 
-# Empty folder, first file, weights, the verification between config and report, the report, the card before the rename.
+# Empty folder, weights, the verification between config and report, the report.
 @pytest.mark.parametrize(
     ("written", "delay"),
-    [(None, 0), ("preprocessor_config.json", 0), ("model.safetensors", 0), ("model.safetensors", 0.3),
-     ("conversion_report.json", 0), ("README.md", 0)],
+    [(None, 0), ("model.safetensors", 0), ("model.safetensors", 0.3), ("conversion_report.json", 0)],
 )  # fmt: skip
 def test_a_killed_conversion_leaves_no_output(written, delay, tmp_path):
     output = tmp_path / "out"
