@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils import logging
 
-from .encoding_batches import Batch, Skipped, ahead
+from .encoding_batches import Batch, Skipped
 from .engines import Engines
 from .evaluation_mode import evaluating
 from .saved_processor import SavedProcessorMixin
@@ -109,8 +109,6 @@ class EncodingMixin(SavedProcessorMixin):
             engine = self.engines.get(self, encoding.tower, encoding.embed, backend, dtype)
             batches = encoding.batches(batch_size, skipped if on_error == "skip" else None)
             with torch.inference_mode(), progress as bar:
-                # What has no length may be bound to this thread.
-                batches = ahead(batches) if (encoding.total or 0) > batch_size else batches
                 for batch_indices, embeddings in engine.embed(batches):
                     rows.append(embeddings.to(self._input_device, torch.float32))
                     indices += batch_indices

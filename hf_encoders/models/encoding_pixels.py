@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers.utils import logging
 
 from .encoding import Encoding
-from .encoding_batches import Batch, Skipped, count, prepared_batches
+from .encoding_batches import Batch, Skipped, ahead, count, prepared_batches
 from .image_files import read_images
 
 logger = logging.get_logger(__name__)
@@ -95,9 +95,12 @@ def _raw_encoding(
     dimensions: int,
 ) -> Encoding:
     def batches(batch_size: int, skipped: Skipped | None) -> Iterator[Batch]:
-        return prepared_batches(inputs, batch_size, is_single, prepare, skipped)
+        prepared = prepared_batches(inputs, batch_size, is_single, prepare, skipped)
+        # What has no length may be bound to this thread.
+        return ahead(prepared) if (total or 0) > batch_size else prepared
 
-    return Encoding(tower, batches, embed, dimensions, total=count(inputs, is_single))
+    total = count(inputs, is_single)
+    return Encoding(tower, batches, embed, dimensions, total)
 
 
 def _ready_batches(ready: Tensor, batch_size: int, skipped: Skipped | None) -> Iterator[Batch]:
