@@ -10,7 +10,7 @@ demo: $(INSTALLED)
 
 # One process a core, one thread a process: two cores are enough, and more are used.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -96,6 +96,8 @@ def hub_client(hub, tmp_path, monkeypatch):
         "HF_HUB_CACHE": str(tmp_path / "hub-cache"),
     }.items():
         monkeypatch.setattr(constants, name, value)
+    # transformers keeps a client of its own, with the address of its first call.
+    monkeypatch.setattr("transformers.utils.hub._hf_api", None)
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.setenv(name, "127.0.0.1")
     monkeypatch.setenv("HF_TOKEN", hub.token)

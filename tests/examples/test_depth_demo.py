@@ -1,7 +1,7 @@
 """`make demo`, run as it is."""
 
 import re
-import subprocess
+import runpy
 import sys
 
 import numpy as np
@@ -10,9 +10,10 @@ from PIL import Image
 from conftest import ROOT
 
 
-def test_the_demo_converts_embeds_and_draws(tmp_path):
-    command = [sys.executable, ROOT / "examples" / "depth_demo.py", "--output", tmp_path]
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+def test_the_demo_converts_embeds_and_draws(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(sys, "argv", ["depth_demo.py", "--output", str(tmp_path)])
+    runpy.run_path(str(ROOT / "examples" / "depth_demo.py"), run_name="__main__")
+    output = capfd.readouterr().out
     assert re.search(r"verified: embeddings differ by \d\.\de-0[6-9] relative", output)
     scores = dict(re.findall(r"^(noun|label) +([\d.]+)", output, re.MULTILINE))
     # The sample network's own figures on these maps: a shuffled or broken embedding falls to the most frequent class.
