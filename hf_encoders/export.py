@@ -14,6 +14,7 @@ from torch.export import ExportedProgram
 from transformers import AutoModel
 
 from .fingerprint import fingerprint
+from .hub import BESIDE_THE_MODEL
 from .int8 import calibration_inputs, save_int8
 from .modalities import encoder, modalities
 from .models.engines import Engine
@@ -72,7 +73,7 @@ def export(
     batches = calibration_inputs(encoding, towers, calibration) if calibration else {}
     folder = Path(model) if Path(model).is_dir() else Path(snapshot_download(model))
     with new_folder(output, overwrite) as repo:
-        shutil.copytree(folder, repo, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
+        shutil.copytree(folder, repo, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*BESIDE_THE_MODEL))
         (repo / backend).mkdir(exist_ok=True)
         report: dict[str, Any] = {
             "fingerprint": fingerprint(encoding),

@@ -20,8 +20,8 @@ from .repo_files import complete_repo
 
 Result = TypeVar("Result")
 
-# What a training run leaves beside its model, which no push uploads.
-_BESIDE_THE_MODEL = ("checkpoints", "logs", ".*")
+# What a training run leaves beside its model, which belongs into no repo.
+BESIDE_THE_MODEL = ("checkpoints", "logs", ".*")
 # What belongs to the weights that it was pushed with: a push of other weights takes away what it does not replace.
 _OF_THE_WEIGHTS = (
     "model*.safetensors", "model*.safetensors.index.json", "training_state.*", "conversion_report.json",
@@ -86,7 +86,7 @@ def push_model(folder: Path, destination: Destination, *, remote_code: bool = Tr
     """
     with TemporaryDirectory() as temporary:
         repo = Path(temporary) / "repo"
-        shutil.copytree(folder, repo, copy_function=_copy_or_link, ignore=shutil.ignore_patterns(*_BESIDE_THE_MODEL))
+        shutil.copytree(folder, repo, copy_function=_copy_or_link, ignore=shutil.ignore_patterns(*BESIDE_THE_MODEL))
         _or_push_error(folder, destination, lambda: _fetch_card(repo, destination))
         try:
             complete_repo(repo, name=destination.repo_id, remote_code=remote_code)
@@ -130,7 +130,7 @@ def commit(
     if revision and not create_pr and not revision.startswith("refs/"):
         api.create_branch(name, branch=revision, exist_ok=True)
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    files = [file for file in files if not _matches(file.split("/")[0], _BESIDE_THE_MODEL)]
+    files = [file for file in files if not _matches(file.split("/")[0], BESIDE_THE_MODEL)]
     there = api.list_repo_files(name, revision=revision)
     stale = [file for file in there if file not in files and _matches(file, _OF_THE_WEIGHTS)]
     operations: list[CommitOperationAdd | CommitOperationDelete] = [CommitOperationDelete(file) for file in stale]

@@ -4,11 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from transformers.utils import cached_file, logging
+from transformers.utils import cached_file
 
 from .weights_fingerprint import fingerprint
-
-logger = logging.get_logger(__name__)
 
 EXPORT_REPORT = "export_report.json"
 _MAY_BE_ABSENT = {

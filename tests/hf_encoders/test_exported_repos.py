@@ -29,6 +29,7 @@ def exported(tmp_path_factory, calibration):
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("exported")
     tiny_model().save_pretrained(folder / "model")
+    (folder / "model" / "checkpoints" / "checkpoint-1").mkdir(parents=True)  # of a training run
     options = ["--tower", "text", "--tower", "depth", "--int8", "--calibration", str(calibration)]
     cli.command(["export", str(folder / "model"), "--to", "openvino", "--output", str(folder / "out"), *options])
     return folder
@@ -43,6 +44,7 @@ def test_the_report_states_the_parity_of_each_tower(exported):
     files = {path.name for path in (exported / "out" / "openvino").iterdir()}
     towers = {f"{name}.{kind}" for name in ("text", "depth", "depth_int8") for kind in ("xml", "bin")}
     assert files == {"export_report.json"} | towers
+    assert not (exported / "out" / "checkpoints").exists() and (exported / "out" / "config.json").is_file()
 
 
 def test_encode_reads_the_files(exported, objects_test, monkeypatch):
