@@ -1,7 +1,6 @@
 """From legacy files to embeddings by way of the Hub, each step as a user would do it: a fresh process, empty caches."""
 
 import json
-import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -12,6 +11,7 @@ from transformers import AutoModel
 
 from conftest import ROOT, SMALL_CHECKPOINT
 from hf_encoders.hub_errors import LOG_IN
+from hub.processes import COMMANDS, fresh
 from multimodal_files import write_multimodal
 from multimodal_models import SPECIAL, WORDS
 
@@ -61,34 +61,16 @@ for key, name, revision in sources:
         assert np.allclose(theirs([{"image": one} for one in maps]), rows[key], atol=1e-5), key
 np.savez(output, **rows)
 """
-# Each command line in turn; their errors go to stderr as from a terminal, their exit statuses to stdout.
-COMMANDS = """
-import json, os, sys
-import convert_ckpt
-from hf_encoders import cli, command_line
-
-programs = {"convert_ckpt.py": convert_ckpt.main, "hf-encoders": cli.command}
-for token, program, *words in json.loads(sys.argv[1]):
-    os.environ["HF_TOKEN"] = token
-    try:
-        command_line.run(lambda: programs[program](words))
-    except SystemExit as end:
-        print(end.code)
-"""
 
 
-def fresh(hub, home, *words, **changes):
-    """Run Python in a fresh process that knows this Hub only, with a home of its own."""
-    changes = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT / "conversion"), **changes}
-    environment = hub.environment(home, **changes)
-    command = [sys.executable, *map(str, words)]
-    return subprocess.run(command, env=environment, cwd=home.parent, capture_output=True, text=True)
+def python(hub, home, *words, **changes):
+    return fresh(hub, home, sys.executable, *words, PYTHONPATH=str(ROOT / "conversion"), **changes)
 
 
 def embedded(hub, home, mode, sources, **changes):
     """Key → rows, as a fresh process embeds them."""
     output = home.parent / f"{mode}.npz"
-    done = fresh(hub, home, "-c", EMBED, mode, output, json.dumps(sources), **changes)
+    done = python(hub, home, "-c", EMBED, mode, output, json.dumps(sources), **changes)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "[y/N]" not in done.stdout  # nobody is asked about remote code
     with np.load(output) as rows:
@@ -96,7 +78,7 @@ def embedded(hub, home, mode, sources, **changes):
 
 
 def convert(hub, home, *words):
-    done = fresh(hub, home, ROOT / "conversion" / "convert_ckpt.py", *words)
+    done = python(hub, home, ROOT / "conversion" / "convert_ckpt.py", *words)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
@@ -191,8 +173,8 @@ def test_revisions_and_shards(hub, hub_client, pushed, loaded, tmp_path):
 def test_a_refusal_takes_one_line_and_says_what_to_do(hub, pushed, tmp_path):
     embed = ["hf-encoders", "encode", "--output", str(tmp_path / "rows.npz")]
     maps = str(ROOT / "tests" / "data")
-    push = ["convert_ckpt.py", str(SMALL_CHECKPOINT), "--no-verify", "--overwrite", "--output", str(tmp_path / "repo")]
-    verify = ["convert_ckpt.py", "--verify"]
+    push = ["convert_ckpt", str(SMALL_CHECKPOINT), "--no-verify", "--overwrite", "--output", str(tmp_path / "repo")]
+    verify = ["convert_ckpt", "--verify"]
     cases = [
         (hub.token, [*embed, "org/none", maps], "org/none is not a local folder and is not a valid model identifier"),
         ("hf_wrong", [*embed, DEPTH, maps], "Invalid credentials in Authorization header"),
@@ -202,7 +184,7 @@ def test_a_refusal_takes_one_line_and_says_what_to_do(hub, pushed, tmp_path):
         (hub.token, [*push, "--push-to-hub", DEPTH, "--private"], "it is there already and public"),
     ]  # fmt: skip
     words = json.dumps([(token, *words) for token, words, _ in cases])
-    done = fresh(hub, tmp_path / "home", "-c", COMMANDS, words)
+    done = python(hub, tmp_path / "home", "-c", COMMANDS, words)
     assert [line for line in done.stdout.splitlines() if line.isdigit()] == ["2"] * len(cases), done.stderr
     assert "Traceback" not in done.stderr
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]

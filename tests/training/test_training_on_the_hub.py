@@ -1,13 +1,13 @@
 """Training from the Hub and to it, and loading from it, each as a user would: in a fresh process with empty caches."""
 
 import json
-import subprocess
 import sys
 from types import SimpleNamespace
 
 import pytest
 
 from conftest import ROOT, SAMPLES
+from hub.processes import COMMANDS, fresh
 from training_runs import command, write_recipe
 
 PUSH_ROOMS = """
@@ -39,31 +39,14 @@ try:
 except OSError as error:
     print(error)
 """
-# Each command line in turn; their errors go to stderr as from a terminal, their exit statuses to stdout.
-COMMANDS = """
-import json, os, sys
-import pretrain
-from hf_encoders import cli, command_line
-
-programs = {"pretrain": pretrain.main, "hf-encoders": cli.command}
-for token, program, *words in json.loads(sys.argv[1]):
-    os.environ["HF_TOKEN"] = token
-    try:
-        command_line.run(lambda: programs[program](words))
-    except SystemExit as end:
-        print(end.code)
-"""
 
 
-def fresh(hub, home, *words):
-    """Run a command that knows this Hub only, with a home of its own."""
-    changes = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT / "training")}
-    environment = hub.environment(home, **changes)
-    return subprocess.run(list(map(str, words)), env=environment, cwd=home.parent, capture_output=True, text=True)
+def run(hub, home, *words):
+    return fresh(hub, home, *words, PYTHONPATH=str(ROOT / "training"))
 
 
 def python(hub, home, code, *words):
-    return fresh(hub, home, sys.executable, "-c", code, *words)
+    return run(hub, home, sys.executable, "-c", code, *words)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +57,7 @@ def pushed(hub, tmp_path_factory):
     assert done.returncode == 0, done.stderr
     output = folder / "run"
     recipe = write_recipe(folder, dataset=["org/rooms"], epochs=1, report_to="tensorboard")
-    done = fresh(hub, folder / "home", *command(recipe, output, push_to_hub="org/encoder"))
+    done = run(hub, folder / "home", *command(recipe, output, push_to_hub="org/encoder"))
     assert done.returncode == 0, done.stderr[-2000:]
     return SimpleNamespace(output=output, printed=done.stdout, recipe=recipe)
 
@@ -103,7 +86,7 @@ def test_what_is_loaded_from_the_hub_embeds_as_the_local_folder_does(hub, pushed
 def test_a_run_streams_from_the_hub(hub, pushed, tmp_path):
     # Shuffled streams of parquet files sleep for five seconds at their end (datasets, SLEEP_TIME_ON_THREADS_SHUTDOWN).
     options = {"streaming": True, "shuffle_buffer": 0, "max_steps": 2}
-    done = fresh(hub, tmp_path / "home", *command(pushed.recipe, tmp_path / "run", **options))
+    done = run(hub, tmp_path / "home", *command(pushed.recipe, tmp_path / "run", **options))
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / "run" / "config.json").exists()
     data = hub.requests("GET", "/data/train-")[-1]
