@@ -3,7 +3,7 @@
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -24,31 +24,45 @@ class _Unreadable:
 
 def prepared_batches(
     inputs: Any,
-    batch_size: int,
+    size: int,
     is_single: Callable[[Any], bool],
-    prepare: Callable[[Any, int], dict[str, Tensor]],
-    skipped: Skipped | None = None,
+    prepare: Callable[[int, Any], list[Batch]],
+    threads: int = 1,
 ) -> Iterator[Batch]:
-    """Batches of at most `batch_size` inputs as the model takes them, in order.
+    """Batches as the model takes them, read and prepared by threads while it computes, if there are several reads.
 
     Args:
         inputs: one input or many.
-        batch_size: the most inputs in a batch.
+        size: the most inputs in one read.
         is_single: whether something is one input.
+        prepare: the index of the first input of a read and the raw inputs → batches.
+        threads: that prepare; one at a time reads.
+    """
+    reads = read_batches(inputs, size, is_single)
+    # What has no length may be bound to this thread.
+    if (count(inputs, is_single) or 0) > size:
+        return _in_threads(reads, prepare, threads)
+    return (batch for start, items in reads for batch in prepare(start, items))
+
+
+def usable(
+    start: int, items: Any, prepare: Callable[[Any, int], dict[str, Tensor]], skipped: Skipped | None = None
+) -> list[Batch]:
+    """One batch of those raw inputs that can be used, or none.
+
+    Args:
+        start: index of the first.
+        items: raw inputs.
         prepare: raw inputs and the index of the first → what the model takes; raises ValueError or TypeError.
         skipped: collects the inputs that `prepare` refuses.
     """
-    for start, items in read_batches(inputs, batch_size, is_single):
-        try:
-            batch: Batch = range(start, start + len(items)), _prepare_readable(items, start, prepare)
-        except (ValueError, TypeError):
-            if skipped is None:
-                raise
-            kept = [index for index in range(len(items)) if _is_usable(items, index, start, prepare, skipped)]
-            if not kept:
-                continue
-            batch = [start + index for index in kept], prepare([items[index] for index in kept], start)
-        yield batch
+    try:
+        return [(range(start, start + len(items)), _prepare_readable(items, start, prepare))]
+    except (ValueError, TypeError):
+        if skipped is None:
+            raise
+    kept = [index for index in range(len(items)) if _is_usable(items, index, start, prepare, skipped)]
+    return [([start + index for index in kept], prepare([items[index] for index in kept], start))] if kept else []
 
 
 def read_batches(inputs: Any, size: int, is_single: Callable[[Any], bool]) -> Iterator[tuple[int, Any]]:
@@ -74,18 +88,6 @@ def read_batches(inputs: Any, size: int, is_single: Callable[[Any], bool]) -> It
             start += len(batch)
 
 
-def ahead(batches: Iterator[Batch], count: int = 2) -> Iterator[Batch]:
-    """The same batches, of which the next `count` are read and prepared in a thread while one is computed."""
-    with ThreadPoolExecutor(1, "prepare-batches") as thread:
-        waiting = deque(thread.submit(next, batches, None) for _ in range(count))
-        try:
-            while (batch := waiting.popleft().result()) is not None:
-                waiting.append(thread.submit(next, batches, None))
-                yield batch
-        finally:
-            thread.shutdown(cancel_futures=True)
-
-
 def check_readable(item: Any, index: int) -> None:
     """Raise ValueError for an item whose decoder failed."""
     if isinstance(item, _Unreadable):
@@ -96,6 +98,30 @@ def check_readable(item: Any, index: int) -> None:
 def count(inputs: Any, is_single: Callable[[Any], bool]) -> int | None:
     """How many inputs there are, where that is known before reading them."""
     return 1 if is_single(inputs) else len(inputs) if hasattr(inputs, "__len__") else None
+
+
+def _in_threads(
+    reads: Iterator[tuple[int, Any]], prepare: Callable[[int, Any], list[Batch]], threads: int
+) -> Iterator[Batch]:
+    with ThreadPoolExecutor(1, "read-batches") as reader, ThreadPoolExecutor(threads, "prepare-batches") as preparers:
+
+        def submit() -> Future[list[Batch] | None]:
+            return preparers.submit(work, reader.submit(next, reads, None))
+
+        def work(reading: Future[tuple[int, Any] | None]) -> list[Batch] | None:
+            read = reading.result()
+            return None if read is None else prepare(*read)
+
+        waiting = deque([submit()])
+        waiting[0].exception()  # alone: what is loaded at its first use is loaded once
+        waiting.extend(submit() for _ in range(threads))
+        try:
+            while (batches := waiting.popleft().result()) is not None:
+                waiting.append(submit())
+                yield from batches
+        finally:
+            reader.shutdown(wait=False, cancel_futures=True)
+            preparers.shutdown(wait=False, cancel_futures=True)
 
 
 def _read(inputs: Sequence[Any], indices: range) -> list[Any]:

@@ -53,7 +53,8 @@ class MultimodalEncodingMixin(EncodingMixin):
 
         Args:
             inputs: a string, a list or `datasets` column of strings, any iterable; or the tokenizer's output. Strings
-                are sorted by length inside, and cut at the model's limit with one warning.
+                are sorted by length inside, and cut at the limit of the model or of the tokenizer
+                (`model_max_length`), whichever is less, with one warning.
             batch_size: how many strings the model sees at a time.
             options: see `EncodeOptions`.
         """

@@ -1,5 +1,6 @@
 """Images and depth maps on their way to embeddings: what is processed already, what is one input, what is many."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -10,10 +11,13 @@ from torch import Tensor
 from transformers.utils import logging
 
 from .encoding import Encoding
-from .encoding_batches import Batch, Skipped, ahead, count, prepared_batches
+from .encoding_batches import Batch, Skipped, count, prepared_batches, usable
 from .image_files import read_images
 
 logger = logging.get_logger(__name__)
+
+# That decode and resize: enough for an accelerator, and half the cores at most, for the network may need them.
+_THREADS = max(1, min(8, (os.cpu_count() or 1) // 2))
 
 
 def depth_encoding(
@@ -95,12 +99,10 @@ def _raw_encoding(
     dimensions: int,
 ) -> Encoding:
     def batches(batch_size: int, skipped: Skipped | None) -> Iterator[Batch]:
-        prepared = prepared_batches(inputs, batch_size, is_single, prepare, skipped)
-        # What has no length may be bound to this thread.
-        return ahead(prepared) if (total or 0) > batch_size else prepared
+        batch = partial(usable, prepare=prepare, skipped=skipped)
+        return prepared_batches(inputs, batch_size, is_single, batch, _THREADS)
 
-    total = count(inputs, is_single)
-    return Encoding(tower, batches, embed, dimensions, total)
+    return Encoding(tower, batches, embed, dimensions, total=count(inputs, is_single))
 
 
 def _ready_batches(ready: Tensor, batch_size: int, skipped: Skipped | None) -> Iterator[Batch]:

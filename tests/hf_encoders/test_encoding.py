@@ -2,6 +2,8 @@
 
 import copy
 import re
+import time
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -9,8 +11,10 @@ import torch
 from datasets import Dataset
 from PIL import Image
 from torch import nn
+from transformers import AutoModel
 
 from hf_encoders import DepthImageProcessor
+from hf_encoders.models import encoding_pixels
 
 PROCESSOR = DepthImageProcessor()
 
@@ -117,6 +121,60 @@ def test_a_generator_is_read_as_late_as_possible(tiny_encoder):
     tiny_encoder.stem.register_forward_hook(lambda *_: taken_at_batch.append(len(taken)))
     tiny_encoder.encode((taken.append(index) or one for index, one in enumerate(make_maps(8))), batch_size=3)
     assert taken_at_batch == [3, 6, 8]
+
+
+class SlowAtFirst(Sequence):
+    """Ten maps, of which some cannot be read; the first prepared last."""
+
+    def __init__(self, maps, unreadable):
+        self.maps, self.unreadable = maps, unreadable
+
+    def __len__(self):
+        return len(self.maps)
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self[one] for one in range(len(self))[index]]
+        if index in self.unreadable:
+            raise OSError("gone")
+        time.sleep(0.02 * (index < 4))
+        return self.maps[index]
+
+
+@pytest.fixture
+def four_threads(monkeypatch):
+    monkeypatch.setattr(encoding_pixels, "_THREADS", 4)
+
+
+def test_threads_keep_the_order(four_threads, tiny_encoder):
+    maps, sizes = make_maps(10), []
+    tiny_encoder.stem.register_forward_hook(lambda module, args, output: sizes.append(len(output)))
+    embeddings = tiny_encoder.encode(SlowAtFirst(maps, ()), batch_size=3)
+    assert sizes == [3, 3, 3, 1]
+    assert difference(embeddings, one_by_one(tiny_encoder, maps)) <= 1e-5
+
+
+def test_threads_lose_no_error(four_threads, tiny_encoder):
+    with pytest.raises(ValueError, match="item 8 of the column"):
+        tiny_encoder.encode(SlowAtFirst(make_maps(10), {8, 9}), batch_size=2)
+
+
+def test_a_batch_of_nothing_ends_nothing(four_threads, tiny_encoder):
+    maps = make_maps(10)
+    embeddings, kept = tiny_encoder.encode(SlowAtFirst(maps, {0, 1, 4, 5, 7}), batch_size=2, on_error="skip")
+    assert kept.tolist() == [False, False, True, True, False, False, True, False, True, True]
+    assert difference(embeddings, one_by_one(tiny_encoder, maps[kept.numpy()])) <= 1e-5
+
+
+def test_the_processor_is_loaded_once(four_threads, tiny_encoder, tmp_path, monkeypatch):
+    tiny_encoder.processor = PROCESSOR
+    tiny_encoder.save_pretrained(tmp_path)
+    loads, load = [], DepthImageProcessor.from_pretrained
+    monkeypatch.setattr(
+        DepthImageProcessor, "from_pretrained", lambda *args, **options: loads.append(1) or load(*args, **options)
+    )
+    AutoModel.from_pretrained(tmp_path).encode(list(make_maps(10)), batch_size=1)
+    assert loads == [1]
 
 
 @pytest.mark.parametrize("convert_to", ["tensor", "numpy"])

@@ -101,6 +101,13 @@ def test_the_limit_is_the_towers_where_the_tokenizer_states_none(tiny_multimodal
     assert f"longer than {LENGTH} tokens" in caplog.text
 
 
+def test_the_limit_is_the_tokenizers_where_that_is_less(tiny_multimodal, caplog):
+    cut = tiny_multimodal.encode_text("red " * 4)
+    tiny_multimodal.processor.tokenizer.model_max_length = 6
+    torch.testing.assert_close(tiny_multimodal.encode_text("red " * 5), cut, atol=1e-5, rtol=0)
+    assert "longer than 6 tokens" in caplog.text
+
+
 def test_legacy_call_with_gradients(tiny_multimodal):
     tokens = tiny_multimodal.text_tokenizer(TEXTS, return_tensors="pt", padding=True)
     embeddings = tiny_multimodal.encode_text(tokens)

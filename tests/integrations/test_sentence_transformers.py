@@ -100,10 +100,11 @@ def test_its_other_calls(tiny_multimodal, tmp_path):
     assert torch.allclose(prompted, tiny_multimodal.encode_text("a red chair"), atol=1e-5)
 
 
-def test_texts_are_cut_where_the_model_ends(tiny_multimodal, tmp_path):
-    tiny_multimodal.processor.tokenizer.model_max_length = 10 * LENGTH
+@pytest.mark.parametrize("tokenizers_limit", [5, 10 * LENGTH])
+def test_texts_are_cut_where_the_model_or_its_tokenizer_ends(tiny_multimodal, tmp_path, tokenizers_limit):
+    tiny_multimodal.processor.tokenizer.model_max_length = tokenizers_limit
     loaded = load(saved(tiny_multimodal, tmp_path))
-    assert loaded.max_seq_length == LENGTH
+    assert loaded.max_seq_length == min(LENGTH, tokenizers_limit)
     np.testing.assert_allclose(loaded.encode(TEXTS), tiny_multimodal.encode_text(TEXTS), atol=1e-5)
 
 
