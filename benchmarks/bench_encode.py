@@ -38,6 +38,13 @@ SAMPLES = Path(__file__).parent.parent / "samples"
 OBJECTS = SAMPLES / "objects"
 LEGACY = "legacy: eager float32, batch 16"
 GOALS = {"openvino": 1.5, "openvino bfloat16": 3.0, "openvino int8": 6.0}
+# The options of `encode` for each backend and precision.
+TORCH: dict[str, dict[str, Any]] = {"torch": {}, "torch bfloat16": {"dtype": "bfloat16"}}
+OPENVINO: dict[str, dict[str, Any]] = {
+    "openvino": {"backend": "openvino"},
+    "openvino bfloat16": {"backend": "openvino", "dtype": "bfloat16"},
+}
+OPENVINO_INT8 = OPENVINO | {"openvino int8": {"backend": "openvino", "dtype": "int8"}}
 
 
 def main() -> None:
@@ -63,13 +70,8 @@ def measure_depth(repeats: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         model = exported_depth_encoder(Path(folder))
         maps = torch.rand(128, 1, 128, 128) * 2 - 1
-        engines = {
-            "openvino": {"backend": "openvino"},
-            "openvino bfloat16": {"backend": "openvino", "dtype": "bfloat16"},
-            "openvino int8": {"backend": "openvino", "dtype": "int8"},
-            "onnx": {"backend": "onnx"},
-        }
-        options: dict[str, dict[str, Any]] = {"torch": {}, "torch bfloat16": {"dtype": "bfloat16"}, **engines}
+        engines = OPENVINO_INT8 | {"onnx": {"backend": "onnx"}}
+        options = TORCH | engines
         ways: dict[str, Callable[[], object]] = {LEGACY: lambda: legacy(model, maps)}
         for name, chosen in options.items():
             ways[name] = lambda chosen=chosen: model.encode(maps, batch_size=64, **chosen)  # type: ignore[misc]
@@ -101,12 +103,7 @@ def measure_accuracy(repeats: int) -> None:
             model = AutoModel.from_pretrained(folder / f"{name}-out")
             encode = getattr(model, "encode_depth", None) or model.encode
             exact, right = torch.empty(0), 0.0
-            for label, options in {
-                "torch": {},
-                "openvino": {"backend": "openvino"},
-                "openvino bfloat16": {"backend": "openvino", "dtype": "bfloat16"},
-                "openvino int8": {"backend": "openvino", "dtype": "int8"},
-            }.items():
+            for label, options in (TORCH | OPENVINO_INT8).items():
                 keys, rows = (encode(part["depth"], normalize=True, **options) for part in (train, test))
                 score = float((known[(rows @ keys.T).argmax(1)] == truth).mean())
                 if label == "torch":
@@ -129,12 +126,7 @@ def measure_files(repeats: int) -> None:
             picture.save(path)
         ready = model.processor(paths)
         ways: dict[str, Callable[[], object]] = {}
-        chosen: dict[str, dict[str, Any]] = {
-            "torch": {},
-            "openvino": {"backend": "openvino"},
-            "openvino bfloat16": {"backend": "openvino", "dtype": "bfloat16"},
-            "openvino int8": {"backend": "openvino", "dtype": "int8"},
-        }
+        chosen = TORCH | OPENVINO_INT8
         for name, options in chosen.items():
             for kind, inputs in (("files", paths), ("tensors", ready)):
                 ways[f"{name} {kind}"] = lambda inputs=inputs, options=options: model.encode(inputs, **options)  # type: ignore[misc]
@@ -162,19 +154,13 @@ def measure_texts(repeats: int) -> None:
                 with torch.inference_mode():
                     model.get_text_features(**tokens)
 
-        rates = compare(
-            {
-                "transformers' get_text_features, in order": plain,
-                "sentence-transformers": lambda: theirs.encode(texts, show_progress_bar=False),
-                "encode_text": lambda: model.encode_text(texts),
-                "encode_text, openvino": lambda: model.encode_text(texts, backend="openvino"),
-                "encode_text, openvino bfloat16": lambda: model.encode_text(
-                    texts, backend="openvino", dtype="bfloat16"
-                ),
-            },
-            len(texts),
-            repeats,
-        )
+        ways: dict[str, Callable[[], object]] = {
+            "transformers' get_text_features, in order": plain,
+            "sentence-transformers": lambda: theirs.encode(texts, show_progress_bar=False),
+        }
+        for name, options in (TORCH | OPENVINO).items():
+            ways[f"encode_text, {name}"] = lambda options=options: model.encode_text(texts, **options)  # type: ignore[misc]
+        rates = compare(ways, len(texts), repeats)
     print_ratios("texts of 1 to 8 captions, BERT-base", rates, "1.5 of the first, 1.0 of the second")
 
 
@@ -197,19 +183,13 @@ def measure_images(repeats: int) -> None:
                 with torch.inference_mode():
                     model.get_image_features(**model.image_processor(pictures, return_tensors="pt"))
 
-        rates = compare(
-            {
-                "processor and model, batch 16": plain,
-                "sentence-transformers": lambda: theirs.encode(paths, show_progress_bar=False),
-                "encode_image": lambda: model.encode_image(paths),
-                "encode_image, openvino": lambda: model.encode_image(paths, backend="openvino"),
-                "encode_image, openvino bfloat16": lambda: model.encode_image(
-                    paths, backend="openvino", dtype="bfloat16"
-                ),
-            },
-            len(paths),
-            repeats,
-        )
+        ways: dict[str, Callable[[], object]] = {
+            "processor and model, batch 16": plain,
+            "sentence-transformers": lambda: theirs.encode(paths, show_progress_bar=False),
+        }
+        for name, options in (TORCH | OPENVINO).items():
+            ways[f"encode_image, {name}"] = lambda options=options: model.encode_image(paths, **options)  # type: ignore[misc]
+        rates = compare(ways, len(paths), repeats)
     print_ratios("JPEG files of 640x480, ViT-B/16", rates, "1.3 of the first, 1.0 of the second")
 
 
@@ -261,7 +241,8 @@ def base_multimodal(folder: Path) -> Any:
     """BERT-base and ViT-B/16 with random weights."""
     torch.manual_seed(0)
     model = MultimodalEncoderModel(MultimodalEncoderConfig(text_config=BertConfig(), vision_config=ViTConfig()))
-    tokenizer = AutoTokenizer.from_pretrained(SAMPLES / "multimodal-rooms")
+    limit = model.config.text_config.max_position_embeddings
+    tokenizer = AutoTokenizer.from_pretrained(SAMPLES / "multimodal-rooms", model_max_length=limit)
     model.processor = MultimodalEncoderProcessor(image_processor=ViTImageProcessor(), tokenizer=tokenizer)
     model.save_pretrained(folder)
     complete_repo(folder, remote_code=False)

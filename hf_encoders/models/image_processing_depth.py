@@ -231,9 +231,10 @@ class DepthImageProcessor(BaseImageProcessor):
         if settings["do_normalize"]:
             low, high = settings["value_range"] or (0, 0)
             if settings["normalization"] == "minmax":
-                low, high = values[valid].min().item(), values[valid].max().item()
+                low, high = (bound.item() for bound in _bounds(values, valid))
             values = _to_unit_range(values.clamp(low, high), low, high)
-        values = torch.where(valid, values, _fill_value(values[valid], settings["invalid_fill"]))
+        if not valid.all():
+            values = torch.where(valid, values, _fill_value(values[valid], settings["invalid_fill"]))
         values = values.float().expand(settings["num_channels"], -1, -1).contiguous()
         return values, valid.all(dim=0)
 
@@ -261,7 +262,7 @@ def _resize(values: Tensor, valid: Tensor, size: SizeDict, resample: int) -> tup
     target = (size.height, size.width)
     if values.shape[-2:] == target:
         return values, valid
-    low, high = values[valid].min(), values[valid].max()
+    low, high = _bounds(values, valid)
     values = torch.where(valid, values, 0)[None]
     weights = valid.to(values.dtype)[None]
     if resample == _NEAREST:
@@ -276,6 +277,11 @@ def _resize(values: Tensor, valid: Tensor, size: SizeDict, resample: int) -> tup
         means, valid = means / weights, weights > 0
     # A mean lies within what it averages, its rounding may not: minmax would stretch that over a constant map.
     return (means * 2).clamp(low, high), valid
+
+
+def _bounds(values: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """The least and the largest of the valid values; not by gathering those, which takes longer than all else."""
+    return torch.where(valid, values, math.inf).amin(), torch.where(valid, values, -math.inf).amax()
 
 
 def _to_unit_range(values: Tensor, low: float, high: float) -> Tensor:
