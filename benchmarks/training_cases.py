@@ -4,7 +4,6 @@ All train the same towers with the same AdamW on the same batches; the last line
 """
 
 import contextlib
-import importlib.util
 import json
 import sys
 import time
@@ -21,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset, SequentialSampler
 from arguments import DataArguments, LossArguments, ModelArguments, RunArguments, parse
 from building import build_model
 from data import load_rows
+from open_clip_towers import open_clip_module
 from optimization import make_optimizer, make_schedule
 from pretrain import KINDS, Trainer
 
@@ -173,7 +173,7 @@ def open_clip(settings: Settings) -> Clock:
         drop_last=True,
         pin_memory=settings.device == "cuda",
     )
-    clip_loss = _open_clip_losses().ClipLoss()
+    clip_loss = open_clip_module("loss").ClipLoss()
     clock = Clock(settings, clip_loss)
     batches = iter(loader)
     for _ in range(settings.total_steps):
@@ -354,18 +354,6 @@ def _in_order(rows: Any, settings: Settings) -> Any:
         raise ValueError(f"a batch of {settings.batch} is more than the {len(distinct)} rows of different captions")
     count = (settings.total_steps + _SPARE_BATCHES) * settings.batch
     return rows.select([distinct[index % len(distinct)] for index in range(count)])
-
-
-def _open_clip_losses() -> Any:
-    """The module open_clip.loss, without the package, which imports torchvision."""
-    package = importlib.util.find_spec("open_clip")
-    assert package is not None and package.submodule_search_locations  # bench_training.py looked
-    file = Path(package.submodule_search_locations[0]) / "loss.py"
-    spec = importlib.util.spec_from_file_location("open_clip_loss", file)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def _value(output: Any) -> Tensor:

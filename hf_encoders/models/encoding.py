@@ -25,7 +25,8 @@ class EncodeOptions(TypedDict, total=False):
     """What every `encode...` method takes.
 
     Args:
-        batch_size: how many inputs the model sees at a time (default 32). It does not change the result.
+        batch_size: how many inputs the model sees at a time (default 32); PyTorch on a CPU at most 8 a thread, for
+            more would be slower. It does not change the result.
         normalize: scale each embedding to length 1 (default: true for the multimodal encoder, false for the depth
             encoder).
         truncate_dim: keep the first so many dimensions (before normalising).
@@ -107,7 +108,9 @@ class EncodingMixin(SavedProcessorMixin):
         progress = _progress(encoding.total, show_progress_bar)
         with evaluating(self):
             engine = self.engines.get(self, encoding.tower, encoding.embed, backend, dtype)
-            batches = encoding.batches(batch_size, skipped if on_error == "skip" else None)
+            batches = encoding.batches(
+                min(batch_size, engine.most or batch_size), skipped if on_error == "skip" else None
+            )
             with torch.inference_mode(), progress as bar:
                 for batch_indices, embeddings in engine.embed(batches):
                     rows.append(embeddings.to(self._input_device, torch.float32))

@@ -22,7 +22,13 @@ BACKENDS = ("torch", *_COMPILED)
 
 
 class Engine(Protocol):
-    """What embeds."""
+    """What embeds.
+
+    Attributes:
+        most: inputs in a batch, beyond which it becomes slower; None for no such limit.
+    """
+
+    most: int | None
 
     def embed(self, batches: Iterator[Batch]) -> Iterator[tuple[list[int], Tensor]]:
         """Batches → their indices and embeddings [B, D], in any order."""

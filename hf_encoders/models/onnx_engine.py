@@ -20,6 +20,8 @@ class OnnxEngine:
         precision: "float32" or "int8", which the file says.
     """
 
+    most: int | None = None  # batches of any size
+
     def __init__(self, source: ExportedProgram | Path, names: tuple[str, ...], precision: str):
         import onnxruntime
 

@@ -24,6 +24,8 @@ class OpenVinoEngine:
         precision: "float32", "bfloat16" or "int8".
     """
 
+    most: int | None = None  # batches of any size
+
     def __init__(self, source: ExportedProgram | Path, names: tuple[str, ...], precision: str):
         import openvino
 
