@@ -1,11 +1,13 @@
 """Rows a second and peak memory of `hf-encoders embed` by rows and processes, and what a billion maps would cost.
 
     python benchmarks/bench_scale.py
-    python benchmarks/bench_scale.py --rows 1000 10000 --processes 1 --gpu-rate 9000
+    python benchmarks/bench_scale.py --rows 1000 10000 --processes 1 --rate "openvino int8, 2 cores" 150
 
 Each case is a fresh run of `torchrun -m hf_encoders.embed` with one thread a process: a small depth encoder (64 px,
-256 dimensions) on a parquet file of synthetic 16-bit PNG maps, of which 500 differ. Seconds are those of embedding,
-with the loading of the model and without imports; the peak is of resident memory, of the process that had most.
+256 dimensions) on a parquet file of synthetic 16-bit PNG maps, of which 500 differ: what it costs to read, decode,
+write and keep account. Seconds are those of embedding, with the loading of the model and without imports; the peak is
+of resident memory, of the process that had most. What the full-size network costs, `--rate` tells for as many machines
+as are of interest, by what bench_encode.py measured on them.
 """
 
 import argparse
@@ -24,7 +26,8 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from measuring import machine
 
-DISTINCT, SIZE, DIMENSIONS, SHARD_ROWS, BILLION = 500, 64, 256, 500, 10**9
+DISTINCT, SIZE, DIMENSIONS, SHARD_ROWS = 500, 64, 256, 500
+BILLION, FULL_DIMENSIONS = 10**9, 768
 # Runs the command and writes down seconds and MiB. Arguments: where to, then those of the command.
 WORKER = """
 import json, os, resource, sys, time
@@ -33,11 +36,11 @@ import torch
 from hf_encoders import DepthSemanticEncoderModel, embed, embed_run, embed_sources
 
 torch.set_num_threads(1)
-start = time.perf_counter()
+start, busy = time.perf_counter(), time.process_time()
 embed.main(sys.argv[2:])
-seconds = time.perf_counter() - start
+seconds, busy = time.perf_counter() - start, time.process_time() - busy
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-Path(sys.argv[1], f"{os.environ['RANK']}.json").write_text(json.dumps([seconds, peak]))
+Path(sys.argv[1], f"{os.environ['RANK']}.json").write_text(json.dumps([seconds, peak, busy]))
 sys.stdout.flush()
 os._exit(0)  # a thread of gloo now and then aborts the interpreter's own end
 """
@@ -48,22 +51,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000, 10_000, 100_000])
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--gpu-rate", type=float, help="maps a second of one GPU, from bench_encode: adds its hours")
+    parser.add_argument("--rate", nargs=2, action="append", default=[], metavar=("MACHINE", "MAPS_A_SECOND"))
     args = parser.parse_args()
 
     print(f"{machine()}; one thread a process; maps of {SIZE} px, {DIMENSIONS} dimensions, shards of {SHARD_ROWS} rows")
-    print("\n| rows | processes | seconds | rows a second | MiB of the largest process |\n|---|---|---|---|---|")
-    best = 0.0
+    print("\n| rows | processes | seconds | rows a second | cores busy | MiB of the largest process |")
+    print("|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         write_model(Path(folder, "model"))
         for rows in args.rows:
             data = Path(folder, f"{rows}.parquet")
             write_maps(data, rows)
             for processes in args.processes:
-                seconds, peak = embed(Path(folder), data, processes)
-                best = max(best, rows / seconds)
-                print(f"| {rows:,} | {processes} | {seconds:.1f} | {rows / seconds:.0f} | {peak:.0f} |", flush=True)
-    print_billion(best, args.gpu_rate)
+                seconds, peak, busy = embed(Path(folder), data, processes)
+                rate = f"{seconds:.1f} | {rows / seconds:.0f} | {busy / seconds:.1f}"
+                print(f"| {rows:,} | {processes} | {rate} | {peak:.0f} |", flush=True)
+    print_billion({name: float(rate) for name, rate in args.rate})
 
 
 def write_model(folder: Path) -> None:
@@ -105,8 +108,8 @@ def write_maps(path: Path, rows: int) -> None:
             writer.write_table(pa.table({"depth": pa.array(encoded[: rows - start], kind)}))
 
 
-def embed(folder: Path, data: Path, processes: int) -> tuple[float, float]:
-    """Embed a file in fresh processes: seconds of the slowest, MiB of the largest."""
+def embed(folder: Path, data: Path, processes: int) -> tuple[float, float, float]:
+    """Embed a file in fresh processes: seconds of the slowest, MiB of the largest, processor seconds of all."""
     results = folder / f"results-{data.stem}-{processes}"
     results.mkdir()
     script = folder / "worker.py"
@@ -129,22 +132,23 @@ def embed(folder: Path, data: Path, processes: int) -> tuple[float, float]:
     if done.returncode:
         raise RuntimeError(done.stderr[-3000:])
     measured = [json.loads(file.read_text()) for file in results.glob("*.json")]
-    return max(seconds for seconds, _ in measured), max(peak for _, peak in measured)
+    seconds, peaks, busy = zip(*measured, strict=True)
+    return max(seconds), max(peaks), sum(busy)
 
 
-def print_billion(rate: float, gpu_rate: float | None) -> None:
-    """Hours, bytes and indexes of 10^9 maps."""
-    print(f"\n10^9 maps, {DIMENSIONS} dimensions\n\n| machines | hours |\n|---|---|")
-    rates = {"this one": rate, "64 of it": 64 * rate}
-    if gpu_rate:
-        rates |= {f"{count} GPU" + "s" * (count > 1): count * gpu_rate for count in (1, 8, 64)}
-    for name, per_second in rates.items():
-        print(f"| {name}, {per_second:,.0f} maps a second | {BILLION / per_second / 3600:,.1f} |")
+def print_billion(rates: dict[str, float]) -> None:
+    """Hours, bytes and indexes of 10^9 maps through the full-size network, by its maps a second."""
+    print(f"\n10^9 maps, {FULL_DIMENSIONS} dimensions")
+    if rates:
+        print("\n| machine | maps a second | hours of one | hours of 64 |\n|---|---|---|---|")
+    for name, rate in rates.items():
+        hours = BILLION / rate / 3600
+        print(f"| {name} | {rate:,.0f} | {hours:,.0f} | {hours / 64:,.1f} |")
     print("\n| embeddings | bytes a row | GB |\n|---|---|---|")
     for name, bits in {"float32": 32, "float16": 16, "int8": 8, "binary": 1}.items():
-        print(f"| {name} | {DIMENSIONS * bits // 8} | {DIMENSIONS * bits / 8:,.0f} |")
+        print(f"| {name} | {FULL_DIMENSIONS * bits // 8} | {FULL_DIMENSIONS * bits / 8:,.0f} |")
     print("\n| index | bytes a row | GB in memory |\n|---|---|---|")
-    for name, size in indexes(DIMENSIONS).items():
+    for name, size in indexes(FULL_DIMENSIONS).items():
         print(f"| {name} | {size} | {size:,} |")
 
 

@@ -25,8 +25,8 @@ class EncodeOptions(TypedDict, total=False):
     """What every `encode...` method takes.
 
     Args:
-        batch_size: how many inputs the model sees at a time (default 32); PyTorch on a CPU at most 8 a thread, for
-            more would be slower. It does not change the result.
+        batch_size: how many inputs the model sees at a time (default 32); a large model in PyTorch on a CPU at
+            most 8 a thread, for more would be slower. It does not change the result.
         normalize: scale each embedding to length 1 (default: true for the multimodal encoder, false for the depth
             encoder).
         truncate_dim: keep the first so many dimensions (before normalising).

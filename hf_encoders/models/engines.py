@@ -64,7 +64,7 @@ class Engines:
         own = str(model.dtype).removeprefix("torch.")
         precision = str(dtype or own).removeprefix("torch.")
         if backend == "torch":
-            return TorchEngine(embed, model._input_device, _autocast(precision, own))
+            return TorchEngine(embed, model._input_device, model.num_parameters(), _autocast(precision, own))
         kind, precisions = _COMPILED[backend]
         if dtype is None and precision not in precisions:
             precision = "float32"  # of half-precision weights: nothing is lost

@@ -12,9 +12,11 @@ from .encoding_batches import Batch
 
 logger = logging.get_logger(__name__)
 
-# Enough to keep a core busy. Of larger batches the activations pass 32 MB, which glibc takes from the system anew for
-# each layer: up to a third of the time goes into clearing their pages.
+# On a CPU. Of larger batches the activations pass 32 MB, which glibc takes from the system anew for each layer, and
+# a third of the time goes into clearing their pages. Small networks want larger batches: theirs fit, and the time of
+# Python counts.
 _INPUTS_A_THREAD = 8
+_LARGE = 10_000_000
 
 
 class TorchEngine:
@@ -23,6 +25,7 @@ class TorchEngine:
     Args:
         embed: a batch → [B, D].
         device: where batches go.
+        parameters: how many the model has.
         autocast: the precision to compute in, if it is not that of the weights.
     """
 
@@ -30,10 +33,12 @@ class TorchEngine:
         self,
         embed: Callable[[dict[str, Tensor]], Tensor],
         device: torch.device,
+        parameters: int,
         autocast: torch.dtype | None = None,
     ):
         self._embed, self._device, self._autocast = embed, device, autocast
-        self.most = _INPUTS_A_THREAD * torch.get_num_threads() if device.type == "cpu" else None
+        is_bound = device.type == "cpu" and parameters > _LARGE
+        self.most = _INPUTS_A_THREAD * torch.get_num_threads() if is_bound else None
         self._fits: int | None = None  # after the first batch that did not
         self._did_not_fit = 0
 

@@ -14,7 +14,7 @@ from torch import nn
 from transformers import AutoModel
 
 from hf_encoders import DepthImageProcessor
-from hf_encoders.models import encoding_pixels
+from hf_encoders.models import encoding_pixels, torch_engine
 
 PROCESSOR = DepthImageProcessor()
 
@@ -112,8 +112,17 @@ def test_batch_size_changes_nothing_but_the_batches(batch_size, tiny_encoder):
     sizes = []
     tiny_encoder.stem.register_forward_hook(lambda module, args, output: sizes.append(len(output)))
     embeddings = tiny_encoder.encode(maps, batch_size=batch_size)
-    at_once = min(batch_size, 8 * torch.get_num_threads())  # more would be slower
-    assert sizes == [min(at_once, 10 - start) for start in range(0, 10, at_once)]
+    assert sizes == [min(batch_size, 10 - start) for start in range(0, 10, batch_size)]
+    assert difference(embeddings, one_by_one(tiny_encoder, maps)) <= 1e-5
+
+
+def test_a_large_model_sees_8_a_thread_on_a_cpu(tiny_encoder, monkeypatch):
+    monkeypatch.setattr(torch_engine, "_LARGE", 0)
+    most, sizes = 8 * torch.get_num_threads(), []
+    tiny_encoder.stem.register_forward_hook(lambda module, args, output: sizes.append(len(output)))
+    maps = make_maps(most + 1)
+    embeddings = tiny_encoder.encode(maps, batch_size=64)
+    assert sizes == [most, 1]
     assert difference(embeddings, one_by_one(tiny_encoder, maps)) <= 1e-5
 
 

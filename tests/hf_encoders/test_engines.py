@@ -128,7 +128,7 @@ def batches(*sizes):
 
 def test_batches_are_halved_until_they_fit(caplog):
     device = Small(room=5)
-    found = list(TorchEngine(device.embed, torch.device("cpu")).embed(batches(16, 16, 3)))
+    found = list(TorchEngine(device.embed, torch.device("cpu"), parameters=1).embed(batches(16, 16, 3)))
     assert [index for indices, _ in found for index in indices] == list(range(35))
     assert torch.cat([rows for _, rows in found])[:, 0].tolist() == [2 * index for index in range(35)]
     assert device.seen == [16, 8, *[4] * 8, 3]
@@ -138,4 +138,4 @@ def test_batches_are_halved_until_they_fit(caplog):
 
 def test_one_input_that_does_not_fit_is_an_error():
     with pytest.raises(torch.OutOfMemoryError):
-        list(TorchEngine(Small(room=0).embed, torch.device("cpu")).embed(batches(4)))
+        list(TorchEngine(Small(room=0).embed, torch.device("cpu"), parameters=1).embed(batches(4)))
