@@ -32,6 +32,7 @@ from evaluation_tasks import Labels, probe, read_labels, retrieval, zero_shot
 from hf_encoders import DepthImageProcessor, create_semantic_encoder
 from hf_encoders.command_line import OneLineArgumentParser, run
 from hf_encoders.fingerprint import identity
+from hf_encoders.launched_processes import launched_processes
 from hf_encoders.outputs import check_file, new_file
 
 LEGACY = Path(__file__).parent.parent / "samples" / "legacy" / "depth_autoencoder_small.pth"
@@ -65,7 +66,7 @@ def command(argv: Sequence[str]) -> None:
         check_file(args.output, args.overwrite)
     logging.disable_progress_bar()  # of loading; the bar of encoding stays
     disable_progress_bars()
-    processes = PartialState(cpu=not torch.accelerator.is_available())
+    processes = launched_processes()
     models = {"our model": _load(args.model, processes)}
     if args.aligned:
         models["aligned legacy autoencoder"] = _load(args.aligned, processes)

@@ -70,7 +70,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def embed(args: argparse.Namespace) -> None:
     """Embed what the arguments name; the main process tells the result."""
-    from accelerate import PartialState
     from datasets import disable_progress_bars
     from transformers import AutoModel
     from transformers.utils import logging
@@ -79,13 +78,16 @@ def embed(args: argparse.Namespace) -> None:
     from .embed_rows import RowEmbedder
     from .embed_run import embed_collection
     from .embed_sources import open_collection
+    from .launched_processes import launched_processes
     from .modalities import default_modality
 
     logging.disable_progress_bar()  # of loading; the bar of embedding stays
     disable_progress_bars()
     # They wait for each other at the end only, however much longer one of them takes.
-    processes = PartialState(timeout=timedelta(days=365))
-    model = AutoModel.from_pretrained(args.model, revision=args.revision or "main").to(processes.device)
+    processes = launched_processes(timeout=timedelta(days=365))
+    model = AutoModel.from_pretrained(args.model, revision=args.revision or "main")
+    if processes.device.type != "cpu":  # cpu:0, as Accelerate says, would be a copy of the mapped weights
+        model.to(processes.device)
     modality = args.modality or default_modality(model)
     options = {"dtype": args.dtype, "backend": args.backend, "truncate_dim": args.truncate_dim}
     if args.normalize:

@@ -28,8 +28,8 @@ def embed_collection(
     output: Path,
     plan: dict[str, Any],
     *,
+    processes: PartialState,
     max_bad_rows: int | None = None,
-    processes: PartialState | None = None,
 ) -> dict[str, Any] | None:
     """Embed all rows that are not embedded yet. Every process calls this, and embeds its share of the shards.
 
@@ -42,8 +42,8 @@ def embed_collection(
         collection: what is embedded.
         output: a new folder, or one where a run with the same plan was interrupted; all processes see it.
         plan: what made the result, see `make_plan`.
-        max_bad_rows: stop when more rows than these cannot be embedded: in one process at once, in all at the end.
         processes: which of how many this one is.
+        max_bad_rows: stop when more rows than these cannot be embedded: in one process at once, in all at the end.
 
     Returns:
         In the main process the manifest, see `write_manifest`; None in the others.
@@ -53,7 +53,6 @@ def embed_collection(
         OSError: if the output cannot be written, or is something else.
     """
     shard_rows = plan["shard_rows"]
-    processes = processes or PartialState()
     with processes.main_process_first():
         check_plan(output, plan, is_main=processes.is_main_process)
     records: _Records = collections.defaultdict(dict)

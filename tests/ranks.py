@@ -23,10 +23,11 @@ def on_ranks(script, folder, processes=2):
     return [torch.load(folder / f"{rank}.pt") for rank in range(processes)]
 
 
-def joined(main):
-    """Call `main`, with this process as one of the ranks, and save what it returns."""
-    dist.init_process_group("gloo")
-    torch.save(main(dist.get_rank()), Path(sys.argv[1]) / f"{dist.get_rank()}.pt")
+def joined(main, *, join=True):
+    """Call `main`, with this process as one of the ranks (or for `main` to join them), and save what it returns."""
+    if join:
+        dist.init_process_group("gloo")
+    torch.save(main(int(os.environ["RANK"])), Path(sys.argv[1]) / f"{os.environ['RANK']}.pt")
     dist.barrier()
     dist.destroy_process_group()
     # Without the interpreter's own end, in which a thread of gloo once in a hundred times aborts the process.

@@ -28,6 +28,7 @@ from embedded_rows import EmbeddedRows, embed_rows
 from evaluation_tasks import PICTURES, metric_lines, probe, read_labels, retrieval, zero_shot
 from hf_encoders.command_line import OneLineArgumentParser, run
 from hf_encoders.fingerprint import identity
+from hf_encoders.launched_processes import launched_processes
 from hf_encoders.modalities import MODALITIES, default_modality, encoder, modalities
 from hf_encoders.outputs import check_file, new_file
 
@@ -53,8 +54,7 @@ def command(argv: Sequence[str]) -> None:
         check_file(args.output, args.overwrite)
     logging.disable_progress_bar()  # of loading; the bar of encoding stays
     disable_progress_bars()
-    # Without being told, Accelerate takes the processes of torchrun on CPUs for strangers.
-    processes = PartialState(cpu=args.device == "cpu" or not torch.accelerator.is_available())
+    processes = launched_processes(args.device)
     model = AutoModel.from_pretrained(args.model).to(args.device or processes.device)
     report = evaluate(model, args, processes)
     if report:
