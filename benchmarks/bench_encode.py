@@ -1,6 +1,7 @@
 """How fast `encode` is, beside the legacy way and what people would pick instead, and what each precision costs.
 
     python benchmarks/bench_encode.py [--sections depth accuracy files texts images] [--repeats 5]
+    python benchmarks/bench_encode.py --sections accuracy --maps FILE.parquet ...
 
 All ways of a section run in turn, several times, in one process; the rates are medians and the ratios theirs. Speed is
 measured on full-size networks with random weights (the legacy encoder, BERT-base, ViT-B/16), accuracy on the trained
@@ -12,13 +13,14 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset, disable_progress_bars
+from datasets import Dataset, concatenate_datasets, disable_progress_bars
 from PIL import Image
 from transformers import AutoModel, AutoTokenizer, BertConfig, ViTConfig, ViTImageProcessor
 from transformers.utils import logging
@@ -38,7 +40,9 @@ from open_clip_towers import open_clip_image_tower, open_clip_text_tower
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 OBJECTS = SAMPLES / "objects"
+ACCURACY_MAPS = [OBJECTS / "train.parquet", OBJECTS / "test.parquet"]
 LEGACY = "legacy: eager float32, batch 16"
+SECTIONS = ("depth", "accuracy", "files", "texts", "images")
 GOALS = {"openvino": 1.5, "openvino bfloat16": 3.0, "openvino int8": 6.0}
 # The options of `encode` for each backend and precision.
 TORCH: dict[str, dict[str, Any]] = {"torch": {}, "torch bfloat16": {"dtype": "bfloat16"}}
@@ -51,20 +55,24 @@ OPENVINO_INT8 = OPENVINO | {"openvino int8": {"backend": "openvino", "dtype": "i
 
 def main() -> None:
     """Measure and print."""
-    sections: dict[str, Callable[[int], None]] = {
-        "depth": measure_depth, "accuracy": measure_accuracy, "files": measure_files, "texts": measure_texts,
-        "images": measure_images,
-    }  # fmt: skip
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--sections", nargs="+", choices=list(sections), default=list(sections))
+    parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=SECTIONS)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--maps", nargs="+", type=Path, default=ACCURACY_MAPS, help="parquet files, for accuracy")
     args = parser.parse_args()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     disable_progress_bars()
     print(f"{machine()}, {torch.get_num_threads()} threads; medians of {args.repeats}")
+    sections: dict[str, Callable[[], None]] = {
+        "depth": partial(measure_depth, args.repeats),
+        "accuracy": partial(measure_accuracy, args.maps),
+        "files": partial(measure_files, args.repeats),
+        "texts": partial(measure_texts, args.repeats),
+        "images": partial(measure_images, args.repeats),
+    }
     for name in args.sections:
-        sections[name](args.repeats)
+        sections[name]()
 
 
 def measure_depth(repeats: int) -> None:
@@ -89,11 +97,12 @@ def measure_depth(repeats: int) -> None:
         print(f"| {name} | {rates[name]:.1f} | {rates[name] / rates[LEGACY]:.2f} | {GOALS.get(name, '')} | {share} |")
 
 
-def measure_accuracy(repeats: int) -> None:
-    """Trained networks, real maps: cosines to float32 by PyTorch, and the nearest neighbour's noun."""
-    train, test = (Dataset.from_parquet(str(OBJECTS / f"{split}.parquet")) for split in ("train", "test"))
-    known, truth = np.array(train["noun"]), np.array(test["noun"])
-    print("\n| accuracy | least cosine | mean cosine | right by 1-NN | points |\n|---|---|---|---|---|")
+def measure_accuracy(files: Sequence[Path]) -> None:
+    """Trained networks, real maps: cosines to float32 by PyTorch, and whether the nearest other has the same noun."""
+    maps = concatenate_datasets([Dataset.from_parquet(str(file)) for file in files])
+    nouns = np.array(maps["noun"])
+    print(f"\n| each of {len(maps)} maps among the others | least cosine | mean cosine | right by 1-NN | points |")
+    print("|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         create_semantic_encoder(
@@ -106,14 +115,15 @@ def measure_accuracy(repeats: int) -> None:
             encode = getattr(model, "encode_depth", None) or model.encode
             exact, right = torch.empty(0), 0.0
             for label, options in (TORCH | OPENVINO_INT8).items():
-                keys, rows = (encode(part["depth"], normalize=True, **options) for part in (train, test))
-                score = float((known[(rows @ keys.T).argmax(1)] == truth).mean())
+                rows = encode(maps["depth"], normalize=True, **options)
+                nearest = (rows @ rows.T).fill_diagonal_(-1).argmax(1)
+                score = float((nouns[nearest] == nouns).mean())
                 if label == "torch":
                     exact, right = rows, score
                 cosines = (rows * exact).sum(1)
                 print(
-                    f"| {name}, {label} | {cosines.min():.5f} | {cosines.mean():.5f} | {score:.3f}"
-                    f" | {100 * (score - right):+.1f} |"
+                    f"| {name}, {label} | {cosines.min():.5f} | {cosines.mean():.5f} | {score:.4f}"
+                    f" | {100 * (score - right):+.2f} |"
                 )
 
 

@@ -3,6 +3,7 @@
 ```sh
 hf-encoders embed --model org/encoder --dataset org/maps --output embeddings
 accelerate launch -m hf_encoders.embed --model org/encoder --dataset 'shards/*.tar' --output embeddings
+accelerate launch --multi_gpu --num_processes 8 -m hf_encoders.embed ...  # on CPUs too: --cpu starts only one
 ```
 
 The folder holds `data/*.parquet` (id, the columns kept, embedding) and `manifest.json` (what made it, counts, hashes,
