@@ -1,5 +1,6 @@
 """OpenVINO behind `encode`: a tower compiled for the CPU, several requests in flight."""
 
+import functools
 from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -27,9 +28,7 @@ class OpenVinoEngine:
     most: int | None = None  # batches of any size
 
     def __init__(self, source: ExportedProgram | Path, names: tuple[str, ...], precision: str):
-        import openvino
-
-        core = openvino.Core()
+        core = _core()
         graph = core.read_model(source) if isinstance(source, Path) else convert(source, names)
         settings = {
             # Several requests at a time, each on few threads, do more than one on all.
@@ -56,6 +55,18 @@ class OpenVinoEngine:
             running.append((request, indices))
         for request, finished in running:
             yield finished, _result(request)
+
+
+@functools.cache
+def _core() -> Any:
+    """The one `openvino.Core` of this process, which stays until its end.
+
+    Each Core that compiles gives this thread a stack for signals, and takes it away with itself, setting the stack that
+    it found: several, freed in another order, leave one that is no more, and the next signal kills the process.
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 def _beside_int8(core: Any) -> str:

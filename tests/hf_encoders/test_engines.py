@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import subprocess
 import sys
 
 import numpy as np
@@ -103,6 +104,29 @@ def test_any_batch_and_any_length(multimodal):
     for shape in ((1, 2), (3, 7), (5, 16)):
         tokens = torch.randint(5, shape)
         assert program(tokens, torch.ones_like(tokens)).shape == (shape[0], 8)
+
+
+SIGNAL = """
+import signal, sys
+from pathlib import Path
+import numpy as np, openvino
+from openvino import opset13 as ops
+from hf_encoders.models.openvino_engine import OpenVinoEngine
+
+values = ops.parameter([-1, 4], np.float32, name="values")
+openvino.save_model(openvino.Model([ops.relu(values)], [values]), sys.argv[1])
+engines = [OpenVinoEngine(Path(sys.argv[1]), ("values",), "float32") for _ in range(2)]
+for _ in range(2):
+    del engines[0]
+signal.signal(signal.SIGINT, lambda *_: print("noticed"))
+signal.raise_signal(signal.SIGINT)
+"""
+
+
+def test_a_signal_arrives_after_openvino_is_let_go(tmp_path):
+    command = [sys.executable, "-X", "faulthandler", "-c", SIGNAL, tmp_path / "tower.xml"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "noticed\n"), done.stderr
 
 
 class Small:

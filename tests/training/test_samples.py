@@ -1,9 +1,5 @@
 """From rows to batches: captions, boxes, crops, bad rows, a teacher's inputs, and that all of it repeats."""
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -105,18 +101,8 @@ def test_rows_of_one_id_are_the_same_picture():
     assert ids[0] == ids[1]
 
 
-def test_a_stream_is_divided_without_loss_among_workers():
-    """In a process of its own: forked from one with the threads of all tests before, it was lost twice."""
-    node = f"{__file__}::test_a_stream_is_divided_without_loss"
-    environment = os.environ | {"STREAM_WORKERS": "2"}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", node]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stdout[-3000:]
-
-
-@pytest.mark.parametrize("processes", [1, 2])
-def test_a_stream_is_divided_without_loss(tmp_path, processes):
-    workers = int(os.environ.get("STREAM_WORKERS", 0))
+@pytest.mark.parametrize(("processes", "workers"), [(1, 0), (1, 2), (2, 0), (2, 2)])
+def test_a_stream_is_divided_without_loss(tmp_path, processes, workers):
     image_folder(tmp_path)
     options = DataArguments(dataset=[str(tmp_path)], streaming=True)
     rows, make = load_rows(options, "train"), SampleMaker(options, ModelInputs(tiny_processor(), 16), 0)
