@@ -116,17 +116,9 @@ def embed(folder: Path, data: Path, processes: int) -> tuple[float, float, float
     script.write_text(WORKER)
     launcher = ["-m", "torch.distributed.run", "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"]
     launcher += ["--local-addr", "127.0.0.1", "--nproc-per-node", str(processes)]
-    options = [
-        "--model",
-        folder / "model",
-        "--dataset",
-        data,
-        "--output",
-        results / "embeddings",
-        "--modality",
-        "depth",
-    ]
-    command = [sys.executable, *launcher, script, results, *options, "--shard-rows", SHARD_ROWS]
+    options = ["--model", folder / "model", "--dataset", data, "--output", results / "embeddings"]
+    options += ["--modality", "depth", "--shard-rows", SHARD_ROWS]
+    command = [sys.executable, *launcher, script, results, *options]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     done = subprocess.run([str(word) for word in command], env=environment, capture_output=True, text=True)
     if done.returncode:
@@ -153,15 +145,15 @@ def print_billion(rates: dict[str, float]) -> None:
 
 
 def indexes(dimensions: int) -> dict[str, int]:
-    """Bytes a row of FAISS's indexes; an id takes 8, a graph of 32 links has 64 of 4 bytes at its base."""
+    """Bytes a row in memory; of FAISS's indexes an id takes 8, a graph of 32 links has 64 of 4 bytes at its base."""
     return {
         "exact, float32, in memory": 4 * dimensions,
-        "exact, float32, mapped from disk (`EmbeddingIndex.from_folder`)": 0,
+        "exact, mapped from disk: `EmbeddingIndex.from_folder`": 0,
         "HNSW32, float32": 4 * dimensions + 64 * 4,
         "IVF, float32": 4 * dimensions + 8,
         "IVF, 8 bits a dimension (SQ8)": dimensions + 8,
         "IVF, 64 bytes a row (PQ64)": 64 + 8,
-        "IVF, signs (binary), rescored from disk": dimensions // 8 + 8,
+        'signs, rescored from disk: `precision="binary"`': dimensions // 8,
     }
 
 

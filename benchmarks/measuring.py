@@ -1,11 +1,11 @@
-"""Runs Python code in fresh processes and measures wall time and peak memory."""
+"""Measures Python code: wall time and peak memory of fresh processes, rates of calls in turn."""
 
 import os
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -33,6 +33,28 @@ def measure(arguments: Sequence[str], repeats: int = 3) -> Measurement:
         peaks.append(usage.ru_maxrss / 1024)
         printed.append(float(output.strip().rpartition("\n")[2] or "nan"))
     return Measurement(statistics.median(seconds), max(peaks), statistics.median(printed))
+
+
+def rates_in_turn(ways: Mapping[str, Callable[[], object]], count: int, repeats: int) -> dict[str, float]:
+    """Inputs a second of each way, which handles `count`: medians of runs in turn, after one that is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(repeats + 1):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            if number:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: count / statistics.median(times) for name, times in seconds.items()}
+
+
+def quiet() -> None:
+    """Nothing but tables: no warnings and progress bars of the libraries."""
+    from datasets import disable_progress_bars
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    disable_progress_bars()
 
 
 def machine() -> str:

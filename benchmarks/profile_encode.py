@@ -15,12 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import disable_progress_bars
 from torch.utils.flop_counter import FlopCounterMode
-from transformers.utils import logging
 
 from bench_encode import exported_depth_encoder
-from measuring import machine
+from measuring import machine, quiet
 
 MAPS, REPEATS, BATCH = 64, 5, 32
 HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "bf16"}
@@ -28,9 +26,7 @@ HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "bf16"}
 
 def main() -> None:
     """Measure and print."""
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    disable_progress_bars()
+    quiet()
     print(f"{machine()}, {torch.get_num_threads()} threads; medians of {REPEATS}")
     with tempfile.TemporaryDirectory() as folder:
         model = exported_depth_encoder(Path(folder))
