@@ -153,7 +153,7 @@ def indexes(dimensions: int) -> dict[str, int]:
         "IVF, float32": 4 * dimensions + 8,
         "IVF, 8 bits a dimension (SQ8)": dimensions + 8,
         "IVF, 64 bytes a row (PQ64)": 64 + 8,
-        'signs, rescored from disk: `precision="binary"`': dimensions // 8,
+        'signs, rescored from disk: `from_folder(..., precision="binary")`': dimensions // 8,
     }
 
 

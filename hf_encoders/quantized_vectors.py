@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 
 from .quantization import Quantizer, value_ranges
-from .vectors import has_faiss, nearest
+from .vectors import Vectors, has_faiss, nearest
 
-# What the vectors of each are stored as; "binary" searches their signs first.
+# What the vectors of each are stored as, and may be; "binary" searches their signs first.
 _STORED = {"float16": "float16", "int8": "uint8", "binary": "uint8"}
+_MAY_BE_STORED = {"float16": ("float16",), "int8": ("uint8",), "binary": ("uint8", "float32")}
 _FILE = "embeddings.safetensors"
 _ROWS_A_CHUNK = 65_536
 
@@ -19,7 +20,7 @@ class QuantizedVectors:
 
     With "float16" and "int8" the search compares the query, as it is, with all stored vectors. With "binary" it
     compares signs first and takes `k * rescore_multiplier` candidates; their inner products with the query then decide,
-    for which the vectors are stored in 8 bits too. Those stay in the file once the vectors were loaded from one.
+    for which the vectors are stored in 8 bits too, or as they are. Those stay in the file if they came from one.
 
     Args:
         embeddings: [N, D] float32 rows of length 1. They fix the ranges of the 8 bits.
@@ -41,6 +42,14 @@ class QuantizedVectors:
         quantizer = Quantizer(_STORED[precision], embeddings.shape[1], ranges)
         self._hold(quantizer, quantizer.quantize(embeddings), precision, rescore_multiplier)
         self.nbytes = self._searched.nbytes + (self._codes.nbytes if precision == "binary" else 0)
+
+    @classmethod
+    def in_place(cls, embeddings: np.ndarray[Any, Any], rescore_multiplier: int = 4) -> "QuantizedVectors":
+        """Hold the signs alone; candidates are rescored by the rows of length 1 where they lie, as in a mapped file."""
+        vectors = cls(embeddings[:0], "binary", rescore_multiplier)
+        vectors._hold(Quantizer("float32", embeddings.shape[1]), embeddings, "binary", rescore_multiplier)
+        vectors.nbytes = vectors._searched.nbytes
+        return vectors
 
     def _hold(self, quantizer: Quantizer, codes: np.ndarray[Any, Any], precision: str, multiplier: int) -> None:
         self.precision, self.rescore_multiplier = precision, multiplier
@@ -121,7 +130,7 @@ class QuantizedVectors:
     def load(cls, path: Path, precision: str, rescore_multiplier: int) -> "QuantizedVectors":
         """Read the file that `save` wrote."""
         quantizer, codes = Quantizer.load(path)
-        if quantizer.precision != _STORED[precision]:
+        if quantizer.precision not in _MAY_BE_STORED[precision]:
             raise ValueError(f"{path.name}: holds {quantizer.precision}, not what {precision} needs")
         vectors = cls.__new__(cls)
         vectors._hold(quantizer, codes, precision, rescore_multiplier)
@@ -129,6 +138,35 @@ class QuantizedVectors:
             vectors._searched = vectors._codes = codes.copy()  # read again and again
         vectors.nbytes = vectors._searched.nbytes
         return vectors
+
+
+def searchable(
+    embeddings: np.ndarray[Any, Any],
+    index_type: str | None,
+    precision: str,
+    rescore_multiplier: int,
+    *,
+    in_place: bool = False,
+) -> Vectors | QuantizedVectors:
+    """Vectors of any precision.
+
+    Args:
+        embeddings: [N, D] float32 rows of length 1.
+        index_type: see `Vectors`; what is not float32 is searched exactly.
+        precision: "float32" or what `QuantizedVectors` knows.
+        rescore_multiplier: see `QuantizedVectors`.
+        in_place: leave the rows where they lie, such as in a mapped file, as far as the other options allow.
+
+    Raises:
+        ValueError: for options that do not exist or fit.
+    """
+    if precision == "float32":
+        return Vectors.in_place(embeddings) if in_place and index_type == "exact" else Vectors(embeddings, index_type)
+    if index_type not in (None, QuantizedVectors.index_type):
+        raise ValueError(f"index_type {index_type!r} needs precision 'float32', got {precision!r}")
+    if in_place and precision == "binary":
+        return QuantizedVectors.in_place(embeddings, rescore_multiplier)
+    return QuantizedVectors(embeddings, precision, rescore_multiplier)
 
 
 def _index(quantizer: Quantizer, codes: np.ndarray[Any, Any]) -> Any:

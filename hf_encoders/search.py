@@ -15,7 +15,7 @@ from .embed_vectors import map_vectors, read_manifest
 from .fingerprint import identity, sha256
 from .modalities import column_modality, encoder, modalities, picture_modality
 from .outputs import INDEX_MANIFEST, new_folder
-from .quantized_vectors import QuantizedVectors
+from .quantized_vectors import QuantizedVectors, searchable
 from .vectors import Vectors, no_progress_bars, unit_rows
 
 _FORMAT = 1
@@ -86,13 +86,7 @@ class EmbeddingIndex:
         rescore_multiplier: int = 4,
     ):
         scaled = unit_rows(embeddings, truncate_dim)
-        self._vectors: Vectors | QuantizedVectors
-        if precision == "float32":
-            self._vectors = Vectors(scaled, index_type)
-        elif index_type in (None, QuantizedVectors.index_type):
-            self._vectors = QuantizedVectors(scaled, precision, rescore_multiplier)
-        else:
-            raise ValueError(f"index_type {index_type!r} needs precision 'float32', got {precision!r}")
+        self._vectors = searchable(scaled, index_type, precision, rescore_multiplier)
         self._dimensions = np.shape(embeddings)[1]  # before truncation
         if rows is not None and len(rows) != len(self):
             raise ValueError(f"{len(self)} embeddings and {len(rows)} rows")
@@ -159,7 +153,13 @@ class EmbeddingIndex:
 
     @classmethod
     def from_folder(
-        cls, folder: str | os.PathLike[str], model: Any = None, index_type: str = "exact"
+        cls,
+        folder: str | os.PathLike[str],
+        model: Any = None,
+        index_type: str = "exact",
+        *,
+        precision: str = "float32",
+        rescore_multiplier: int = 4,
     ) -> "EmbeddingIndex":
         """Index what `hf-encoders embed` wrote, of any size: vectors and rows stay on disk, mapped into memory.
 
@@ -171,9 +171,13 @@ class EmbeddingIndex:
             folder: where it is.
             model: the model that made it. Without it, queries are embeddings.
             index_type: "exact" searches on disk; "hnsw" and "ivf" (need faiss) are faster, and hold all in memory.
+            precision: "float32" (see `index_type`), or what memory holds: "binary" the signs, of which the best
+                candidates are rescored from disk, "float16" and "int8" all.
+            rescore_multiplier: see the class.
 
         Raises:
-            ValueError: if another model or revision made it, or the folder is damaged or not finished.
+            ValueError: if another model or revision made it, the folder is damaged or not finished, or for options
+                that do not exist or fit.
             OSError: if the vectors cannot be written there.
         """
         folder = Path(folder)
@@ -182,7 +186,7 @@ class EmbeddingIndex:
             _check_model(folder, manifest["model"], identity(model))
         embeddings = map_vectors(folder, manifest)
         index = cls.__new__(cls)
-        index._vectors = Vectors.in_place(embeddings) if index_type == "exact" else Vectors(embeddings, index_type)
+        index._vectors = searchable(embeddings, index_type, precision, rescore_multiplier, in_place=True)
         files = [str(folder / shard["file"]) for shard in manifest["shards"]]
         columns = ["id", *manifest["columns"]]
         with no_progress_bars():

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from accelerate import Accelerator, DataLoaderConfiguration, DistributedType, PartialState
+from accelerate import Accelerator, DataLoaderConfiguration, DistributedType
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import DistributedDataParallelKwargs, FullyShardedDataParallelPlugin, gather_object
 from tqdm.auto import tqdm
 
+from hf_encoders.launched_processes import launched_processes, on_cpus
 from publishing import LOGS
 
 _LISTED = 10  # rows that an error names
@@ -26,16 +26,14 @@ def make_accelerator(run: Any, *, may_shard: bool = False) -> Accelerator:
     Raises:
         ValueError: if `accelerate launch` asks for sharding that there is not.
     """
-    # Without this, the processes that torchrun starts on CPUs do not find each other.
-    on_cpu = not torch.accelerator.is_available()
-    if _asked_for("DEEPSPEED") and (on_cpu or not may_shard):  # on CPUs, Accelerate would go on without it
+    if _asked_for("DEEPSPEED") and (on_cpus() or not may_shard):  # on CPUs, Accelerate would go on without it
         raise ValueError("DeepSpeed trains on GPUs, and pretrain.py alone: launch with training/configs/multi_gpu.yaml")
     sharding = _sharding(may_shard)
-    if sharding is not None and PartialState(cpu=on_cpu).distributed_type == DistributedType.MULTI_CPU:
-        PartialState().distributed_type = DistributedType.FSDP  # Accelerate takes it for a thing of accelerators alone
+    if sharding is not None and (processes := launched_processes()).distributed_type == DistributedType.MULTI_CPU:
+        processes.distributed_type = DistributedType.FSDP  # Accelerate takes it for a thing of accelerators alone
     has_tracker = run.report_to in map(str, get_available_trackers())
     accelerator = Accelerator(
-        cpu=on_cpu,
+        cpu=on_cpus(),
         mixed_precision=run.mixed_precision,
         log_with=run.report_to if has_tracker else None,
         project_dir=str(Path(run.output_dir) / LOGS),

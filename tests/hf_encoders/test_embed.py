@@ -161,6 +161,20 @@ def test_an_index_maps_the_vectors_and_the_rows(embedded, scenes, model, tmp_pat
     assert approximate.search(scenes[5]["depth"], k=1)[0].index == 5
 
 
+@pytest.mark.parametrize(("precision", "bytes_a_row"), [("float16", 16), ("int8", 8), ("binary", 1)])
+def test_an_index_holds_less(precision, bytes_a_row, embedded, scenes, model, tmp_path):
+    folder = shutil.copytree(embedded, tmp_path / "out")
+    index = EmbeddingIndex.from_folder(folder, model, precision=precision, rescore_multiplier=ROWS)
+    assert (index.precision, index.nbytes) == (precision, bytes_a_row * ROWS)
+    (hit,) = index.search(scenes[5]["depth"], k=1)
+    assert (hit.index, hit.row["caption"]) == (5, scenes[5]["caption"])
+    assert hit.score == pytest.approx(1, abs=1e-5 if precision == "binary" else 1e-2)  # of the rows on disk
+    index.save(tmp_path / "index")
+    assert EmbeddingIndex.load(tmp_path / "index", model).search(scenes[5]["depth"], k=1)[0].index == 5
+    with pytest.raises(ValueError, match="index_type 'hnsw' needs precision 'float32'"):
+        EmbeddingIndex.from_folder(folder, model, "hnsw", precision=precision)
+
+
 def test_an_index_refuses_another_model_and_damage(embedded, scenes, tmp_path):
     other = tiny_model()
     other.text_projection.weight.data += 1

@@ -93,6 +93,21 @@ def test_loaded_binary_vectors_leave_their_eight_bits_in_the_file(tmp_path):
         assert str(path) in file.read()
 
 
+def test_binary_vectors_in_place_are_rescored_where_they_lie(search_library, tmp_path):
+    rows, queries = unit_rows(400), unit_rows(5, seed=1)
+    np.save(tmp_path / "rows.npy", rows)
+    vectors = QuantizedVectors.in_place(np.load(tmp_path / "rows.npy", mmap_mode="r"), 40)
+    assert vectors.nbytes == 400 * 8 and isinstance(vectors._codes, np.memmap)
+    loaded = QuantizedVectors.load(tmp_path / vectors.save(tmp_path), "binary", 40)
+    expected = Vectors(rows).search(queries, 10)  # for all 400 are rescored, by what they are
+    for found in (vectors, loaded):
+        scores, indices = found.search(queries, 10)
+        np.testing.assert_array_equal(indices, expected[1])
+        np.testing.assert_allclose(scores, expected[0], atol=1e-6)
+    empty = QuantizedVectors.in_place(rows[:0], 4)
+    assert (empty.nbytes, empty.search(queries, 3)[0].shape) == (0, (5, 0))
+
+
 def test_what_is_small_or_empty_is_searched_too(search_library):
     for precision in ("float16", "int8", "binary"):
         one = QuantizedVectors(unit_rows(1), precision)
