@@ -42,7 +42,7 @@ from optimization import make_optimizer, make_schedule
 from processes import count_bad, make_accelerator, say
 from publishing import publish
 from samples import ModelInputs, SampleMaker, make_loader
-from sharding import WholeModel, shard
+from sharding import WholeModel, is_sharded, shard
 from steps import Step, make_loss
 
 KINDS = (DataArguments, ModelArguments, LossArguments, RunArguments)
@@ -66,7 +66,7 @@ class Trainer:
         set_seed(run.seed)
         self.plain_model = build_model(model, loss, run.seed)
         set_seed(run.seed, device_specific=True)  # dropout differs from process to process
-        if not self.accelerator.is_fsdp2:  # which takes no other order
+        if not is_sharded(self.accelerator):  # which takes no other order
             self.plain_model.to(memory_format=torch.channels_last)  # convolutions are faster so
         use_modalities(self.plain_model, data.columns)
         self.loss = make_loss(loss, data.columns).to(self.accelerator.device)
@@ -143,6 +143,7 @@ class Trainer:
             waited = time.perf_counter() - started
             bad = [f"row {sample.index}: {sample.reason}" for batch in micro_batches for sample in batch["bad"]]
             count_bad(self.accelerator, self.progress.bad_samples, bad, self.data.max_bad_samples)
+            rate = self.schedule.get_last_lr()[0]  # now: DeepSpeed makes its step with the gradients
             output = self.step(micro_batches)
             if not torch.isfinite(output.loss):
                 places = [row for batch in micro_batches for row in batch["rows"]]
@@ -153,7 +154,6 @@ class Trainer:
             norm = None
             if run.max_grad_norm:
                 norm = self.accelerator.clip_grad_norm_(self.model.parameters(), run.max_grad_norm)
-            rate = self.schedule.get_last_lr()[0]
             self.optimizer.step()
             self.plain_model.clamp_temperature()
             self.schedule.step()
@@ -230,8 +230,10 @@ class Trainer:
 
     def _resume(self) -> None:
         if has_legacy_state(self.run.resume_from_checkpoint):
-            if self.accelerator.is_fsdp2:
-                raise ValueError("FSDP does not go on from a legacy run: launch with training/configs/multi_gpu.yaml")
+            if is_sharded(self.accelerator):
+                raise ValueError(
+                    "only whole weights go on from a legacy run: launch with training/configs/multi_gpu.yaml"
+                )
             optimizer = self.optimizer.optimizer  # without Accelerate's wrapper
             folder = self.run.resume_from_checkpoint
             self.progress = load_legacy_state(folder, self.plain_model, optimizer, self.schedule)

@@ -7,7 +7,12 @@ from typing import Any
 
 from accelerate import Accelerator, DataLoaderConfiguration, DistributedType
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import DistributedDataParallelKwargs, FullyShardedDataParallelPlugin, gather_object
+from accelerate.utils import (
+    DeepSpeedPlugin,
+    DistributedDataParallelKwargs,
+    FullyShardedDataParallelPlugin,
+    gather_object,
+)
 from tqdm.auto import tqdm
 
 from hf_encoders.launched_processes import launched_processes, on_cpus
@@ -26,14 +31,16 @@ def make_accelerator(run: Any, *, may_shard: bool = False) -> Accelerator:
     Raises:
         ValueError: if `accelerate launch` asks for sharding that there is not.
     """
-    if _asked_for("DEEPSPEED") and (on_cpus() or not may_shard):  # on CPUs, Accelerate would go on without it
-        raise ValueError("DeepSpeed trains on GPUs, and pretrain.py alone: launch with training/configs/multi_gpu.yaml")
     sharding = _sharding(may_shard)
+    deepspeed = _deepspeed(run, may_shard)
     if sharding is not None and (processes := launched_processes()).distributed_type == DistributedType.MULTI_CPU:
         processes.distributed_type = DistributedType.FSDP  # Accelerate takes it for a thing of accelerators alone
+    if deepspeed is not None:
+        launched_processes()  # those on CPUs; told of these below, Accelerate would go on without DeepSpeed
     has_tracker = run.report_to in map(str, get_available_trackers())
     accelerator = Accelerator(
-        cpu=on_cpus(),
+        cpu=on_cpus() and deepspeed is None,
+        deepspeed_plugin=deepspeed,
         mixed_precision=run.mixed_precision,
         log_with=run.report_to if has_tracker else None,
         project_dir=str(Path(run.output_dir) / LOGS),
@@ -45,13 +52,6 @@ def make_accelerator(run: Any, *, may_shard: bool = False) -> Accelerator:
     )
     if sharding is not None:
         accelerator.state.fsdp_plugin = sharding
-    if accelerator.distributed_type == DistributedType.DEEPSPEED:
-        if run.chunk_size or run.gradient_accumulation_steps > 1:
-            raise ValueError(
-                "DeepSpeed takes a batch at once: leave out --chunk_size and --gradient_accumulation_steps"
-            )
-        config = accelerator.state.deepspeed_plugin.deepspeed_config
-        config |= {"train_micro_batch_size_per_gpu": run.batch_size, "gradient_clipping": run.max_grad_norm}
     if not has_tracker and run.report_to != "none":
         say(accelerator, f"{run.report_to} is not installed: nothing is logged to it")
     return accelerator
@@ -68,6 +68,26 @@ def _sharding(may_shard: bool) -> FullyShardedDataParallelPlugin | None:
         raise ValueError(
             "FSDP of version 1 is not supported: set fsdp_version to 2, as training/configs/fsdp2.yaml does"
         )
+    return plugin
+
+
+def _deepspeed(run: Any, may_shard: bool) -> DeepSpeedPlugin | None:
+    """What `accelerate launch` says about DeepSpeed, if anything, with what the recipe says."""
+    if not _asked_for("DEEPSPEED"):
+        return None
+    if not may_shard:
+        raise ValueError("this script does not train with DeepSpeed: launch it with training/configs/multi_gpu.yaml")
+    if run.chunk_size or run.gradient_accumulation_steps > 1:
+        raise ValueError("DeepSpeed takes a batch at once: leave out --chunk_size and --gradient_accumulation_steps")
+    if (run.mixed_precision or os.environ.get("ACCELERATE_MIXED_PRECISION", "no")) != "no":
+        raise ValueError("DeepSpeed would turn all weights into that precision, and save them so: --mixed_precision no")
+    plugin = DeepSpeedPlugin()
+    if plugin.zero_stage > 2:
+        raise ValueError("ZeRO of stage 3 is not supported: set zero_stage to 2, or launch with fsdp2.yaml")
+    plugin.deepspeed_config |= {
+        "train_micro_batch_size_per_gpu": run.batch_size,
+        "gradient_clipping": run.max_grad_norm,
+    }
     return plugin
 
 

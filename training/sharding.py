@@ -1,11 +1,11 @@
-"""FSDP2: a model's weights spread over the processes, and whole again where it is validated or saved."""
+"""FSDP2 and DeepSpeed: weights spread over the processes, and whole again where a model is validated or saved."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
 
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
 from accelerate.utils import convert_to_fp32
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
@@ -15,13 +15,13 @@ from torch.optim.swa_utils import AveragedModel
 
 
 class Shardable(nn.Module):
-    """A model and its loss in one: FSDP2 takes one module, and an optimizer with no parameters but its own.
+    """A model and its loss in one: FSDP2 and DeepSpeed take one module, and an optimizer of its parameters alone.
 
     Weights are communicated in float32 and autocast where they are used, as without FSDP2: rounding is the same, and
     BatchNorm's statistics have the type of its weights.
 
     Args:
-        accelerator: prepares this next. Its FSDP is told which parameters it cannot shard.
+        accelerator: prepares this next.
         model: a multimodal encoder, which is changed in place.
         loss: whose parameters are trained too.
     """
@@ -31,12 +31,8 @@ class Shardable(nn.Module):
         self.model, self.loss = model.to(accelerator.device), loss
         self._accelerator = accelerator
         classes = {type(module).__name__ for module in model.modules()}
-        # What is gathered at a time. Towers may name classes that they do not have.
+        # What FSDP2 gathers at a time. Towers may name classes that they do not have.
         self._no_split_modules = sorted(classes.intersection(getattr(model, "_no_split_modules", None) or ()))
-        plugin = accelerator.state.fsdp_plugin
-        plugin.mixed_precision_policy = None
-        # A scalar has no dimension to shard. The loss averages its gradient over the processes.
-        plugin.ignored_modules = [nn.ParameterList(_scalars(self))]
 
     def forward(self, **inputs: Tensor) -> Any:
         """What the model returns."""
@@ -49,20 +45,35 @@ class Shardable(nn.Module):
         return self.model.clamped_temperature  # type: ignore[return-value]  # mypy takes it for a sub-module
 
 
+def is_sharded(accelerator: Accelerator) -> bool:
+    """Whether all processes take part in each call of the model, whose weights or optimizer they share."""
+    return accelerator.is_fsdp2 or accelerator.distributed_type == DistributedType.DEEPSPEED
+
+
 def shard(accelerator: Accelerator, model: nn.Module, loss: nn.Module, averages: AveragedModel | None) -> nn.Module:
-    """What the accelerator is to prepare: where FSDP2 is asked for, model and loss in one, ready to be sharded.
+    """What the accelerator is to prepare: model and loss in one, ready to be sharded, where that is asked for.
 
     Args:
-        accelerator: of the run.
+        accelerator: of the run. Its FSDP is told which parameters it cannot shard.
         model: a multimodal encoder.
         loss: see `Shardable`.
-        averages: of the model's weights, if there are any; they are sharded here.
+        averages: of the model's weights, if there are any; they are made to fit.
     """
-    if not accelerator.is_fsdp2:
+    if not is_sharded(accelerator):
         return model
-    if averages is not None:
-        fully_shard(averages.module, ignored_params=set(_scalars(averages.module)))
-    return Shardable(accelerator, model, loss)
+    shardable = Shardable(accelerator, model, loss)
+    if accelerator.is_fsdp2:
+        plugin = accelerator.state.fsdp_plugin
+        plugin.mixed_precision_policy = None
+        # A scalar has no dimension to shard. The loss averages its gradient over the processes.
+        plugin.ignored_modules = [nn.ParameterList(_scalars(shardable))]
+        if averages is not None:
+            fully_shard(averages.module, ignored_params=set(_scalars(averages.module)))
+        return shardable
+    for module in (shardable, averages):
+        for parameter in _scalars(module) if module is not None else ():
+            parameter.data = parameter.data[None]  # DeepSpeed sends weights as bytes, and a scalar cannot be seen so
+    return shardable
 
 
 class WholeModel:
@@ -70,12 +81,12 @@ class WholeModel:
 
     Args:
         accelerator: of the run.
-        model: not sharded yet; if it is to be, it is copied.
+        model: not sharded yet; if it is to be, it is copied. Its scalars stay scalars.
     """
 
     def __init__(self, accelerator: Accelerator, model: nn.Module):
         self._device = accelerator.device
-        self._copy = deepcopy(model).cpu() if accelerator.is_fsdp2 else None
+        self._copy = deepcopy(model).cpu() if is_sharded(accelerator) else None
 
     @contextmanager
     def of(self, model: nn.Module) -> Iterator[nn.Module]:

@@ -12,6 +12,7 @@ from distillation import Teacher
 from hf_encoders.cached_loss import cached_backward
 from hf_encoders.loss_wrappers import MatryoshkaLoss
 from hf_encoders.losses import InfoNCELoss, LossOutput, SigmoidLoss
+from sharding import is_sharded
 
 _EMBEDS = {"text": "text_embeds", "image": "image_embeds", "depth": "depth_embeds"}
 _MASKED = "masked"  # embeddings of masked copies of images
@@ -72,7 +73,7 @@ class Step:
             raise ValueError("no row of the first step can be read: are the columns the right ones?")
         # A process whose rows are all bad: the others wait for its part.
         chunks = chunks or [self.template]
-        if self.accelerator.is_fsdp2:  # all processes gather weights together, at each call of the model
+        if is_sharded(self.accelerator):  # all processes gather weights together, at each call of the model
             most = self.accelerator.gather(torch.tensor([len(chunks)], device=self.accelerator.device)).max()
             chunks += [self.template] * (int(most) - len(chunks))
         ids = {
@@ -108,7 +109,7 @@ class Step:
         embeds = self._embeds(self.model, chunk["inputs"], chunk["rows"])
         if (masked := chunk["masked"]) is not None:
             count = len(masked)
-            if not count and self.accelerator.is_fsdp2:  # as above; what is embedded does not count
+            if not count and is_sharded(self.accelerator):  # as above; what is embedded does not count
                 masked = chunk["inputs"]["pixel_values"][:1]
             # By themselves: together with the images, rounding would not be that of the legacy training.
             embeds[_MASKED] = (

@@ -1,4 +1,4 @@
-"""FSDP2 under `accelerate launch`, on two CPU processes: the curves, weights and checkpoints of one process."""
+"""FSDP2 and DeepSpeed under `accelerate launch`, on two CPU processes: curves, weights and checkpoints of one."""
 
 import json
 import subprocess
@@ -21,21 +21,29 @@ from training_runs import ENVIRONMENT, EXACT, RECIPE
 
 # Many rows are skipped, so that the processes have different numbers of rows, chunks and masked copies.
 COMMON = EXACT | {"max_bad_samples": 99, "report_to": "tensorboard", "logging_steps": 1, "max_steps": 2}
+PLAIN = {
+    "boxes_column": "objects.box", "loss": "sigmoid", "checkpoint_steps": 0, "max_steps": 0, "epochs": 1,
+    "validation_split": "validation", "validation_metric": "retrieval/image_to_text_recall@1",
+}  # fmt: skip
 RUNS = {
     # BatchNorm of a trained depth tower sees the rows of its process, unless cached chunks go by its statistics.
-    "cached": {"freeze": ["text_encoder.embeddings"], "chunk_size": 6, "ema_decay": 0.5},
-    "plain": {
-        "boxes_column": "objects.box", "loss": "sigmoid", "checkpoint_steps": 0, "max_steps": 0, "epochs": 1,
-        "validation_split": "validation", "validation_metric": "retrieval/image_to_text_recall@1",
-    },
-}  # fmt: skip
+    "fsdp2": {"averaged": {"freeze": ["text_encoder.embeddings"], "chunk_size": 6, "ema_decay": 0.5}, "plain": PLAIN},
+    "deepspeed_zero2": {"averaged": {"ema_decay": 0.5}, "plain": PLAIN},
+}
 LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--mixed_precision", "no"]
-LAUNCH += ["--main_process_port", "0", "--config_file", str(ROOT / "training" / "configs" / "fsdp2.yaml")]
+LAUNCH += ["--main_process_port", "0", "--config_file"]
+# Of the Makefile. Beside all else, Accelerate and transformers would import it in every test.
+DEEPSPEED = Path(sys.prefix) / "deepspeed"
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+@pytest.fixture(scope="module", params=RUNS)
+def runs(request, tmp_path_factory):
     """A folder with `one/NAME`, of one process, and `two/NAME`, of two; and what two said."""
+    environment = ENVIRONMENT
+    if request.param == "deepspeed_zero2":
+        if not DEEPSPEED.exists():
+            pytest.skip(f"no DeepSpeed in {DEEPSPEED}")
+        environment = ENVIRONMENT | {"PYTHONPATH": str(DEEPSPEED)}
     folder = tmp_path_factory.mktemp("sharded")
     rows = Dataset.from_parquet(str(SAMPLES / "rooms" / "validation.parquet")).select(range(40)).to_list()
     whole = [dict(row) for row in rows]
@@ -45,25 +53,28 @@ def runs(tmp_path_factory):
         (folder / "data").mkdir(exist_ok=True)
         Dataset.from_list(part).to_parquet(folder / "data" / f"{name}.parquet")
     lines = {}
-    for name, changes in RUNS.items():
+    for name, changes in RUNS[request.param].items():
         recipe = folder / f"{name}.yaml"
         recipe.write_text(yaml.safe_dump(RECIPE | COMMON | changes | {"dataset": [str(folder / "data")]}))
         AcceleratorState._reset_state(reset_partial_state=True)
         pretrain.main([str(recipe), "--output_dir", str(folder / "one" / name), "--batch_size", "20"])
         lines[name] = [str(recipe), "--output_dir", str(folder / "two" / name), "--batch_size", "10"]
-    first = folder / "two" / "cached" / "checkpoints" / "checkpoint-1"
+    first = folder / "two" / "averaged" / "checkpoints" / "checkpoint-1"
     resumed = ["--resume_from_checkpoint", str(first), "--output_dir", str(folder / "two" / "resumed")]
-    calls = [*(("pretrain", line) for line in [*lines.values(), [*lines["cached"], *resumed]]), ("pretrain_depth", [])]
+    calls = [
+        *(("pretrain", line) for line in [*lines.values(), [*lines["averaged"], *resumed]]),
+        ("pretrain_depth", []),
+    ]
     (folder / "lines.json").write_text(json.dumps(calls))
     script = Path(__file__).parent / "sharded_rank.py"
-    done = subprocess.run(
-        [*LAUNCH, str(script), str(folder / "lines.json")], env=ENVIRONMENT, capture_output=True, text=True, timeout=90
-    )
+    config = ROOT / "training" / "configs" / f"{request.param}.yaml"
+    command = [*LAUNCH, str(config), str(script), str(folder / "lines.json")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=90)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder, done.stdout
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", ["averaged", "plain"])
 def test_the_curves_are_those_of_one_process(name, runs):
     names = ["loss", "gradient_norm", "retrieval/image_to_text_median_rank"]
     one, two = (read_curves(runs[0] / side / name / "logs", names) for side in ("one", "two"))
@@ -72,7 +83,7 @@ def test_the_curves_are_those_of_one_process(name, runs):
         assert [value for _, value in two[curve]] == pytest.approx([value for _, value in one[curve]], rel=tolerance)
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", ["averaged", "plain"])
 def test_the_repo_is_that_of_one_process(name, runs):
     model, info = AutoModel.from_pretrained(runs[0] / "two" / name, output_loading_info=True)
     assert not any(info.values())
@@ -86,15 +97,28 @@ def test_the_repo_is_that_of_one_process(name, runs):
 
 
 def test_a_resumed_run_ends_with_the_same_weights(runs):
-    whole, resumed = (load_file(runs[0] / "two" / name / "model.safetensors") for name in ("cached", "resumed"))
+    whole, resumed = (load_file(runs[0] / "two" / name / "model.safetensors") for name in ("averaged", "resumed"))
     torch.testing.assert_close(resumed, whole, rtol=0, atol=0)
 
 
 def test_what_does_not_shard_is_refused(runs):
-    assert runs[1].count("refused: this script does not train with FSDP: launch it with training/configs/multi_gp") == 2
+    assert runs[1].count(": launch it with training/configs/multi_gpu.yaml") == 2
 
 
-def test_deepspeed_on_cpus_is_refused(monkeypatch):
+@pytest.mark.parametrize(
+    ("options", "stage", "says"),
+    [
+        (["--chunk_size", "4"], 2, "DeepSpeed takes a batch at once: leave out --chunk_size"),
+        (["--mixed_precision", "bf16"], 2, "DeepSpeed would turn all weights into that precision"),
+        ([], 3, "ZeRO of stage 3 is not supported: set zero_stage to 2"),
+    ],
+)
+def test_what_deepspeed_cannot_do_is_refused(options, stage, says, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
-    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
-    assert "DeepSpeed trains on GPUs" in refusal("--max_steps", "1", main=pretrain.main)
+    monkeypatch.setenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", str(stage))
+    assert says in refusal("--max_steps", "1", *options, main=pretrain.main)
+
+
+def test_deepspeed_that_is_not_there_takes_one_line(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    assert "DeepSpeed is not installed" in refusal("--max_steps", "1", main=pretrain.main)
