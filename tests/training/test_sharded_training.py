@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 from accelerate.state import AcceleratorState
+from accelerate.utils import is_deepspeed_available
 from datasets import Dataset
 from safetensors.torch import load_file
 from transformers import AutoModel
@@ -119,6 +120,7 @@ def test_what_deepspeed_cannot_do_is_refused(options, stage, says, monkeypatch):
     assert says in refusal("--max_steps", "1", *options, main=pretrain.main)
 
 
+@pytest.mark.skipif(is_deepspeed_available(), reason="it is there")
 def test_deepspeed_that_is_not_there_takes_one_line(monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
     assert "DeepSpeed is not installed" in refusal("--max_steps", "1", main=pretrain.main)
