@@ -15,7 +15,7 @@ from transformers import AutoModel
 
 from .fingerprint import fingerprint
 from .hub import BESIDE_THE_MODEL
-from .int8 import calibration_inputs, save_int8
+from .int8 import calibration_inputs, save_int8, with_even_channels
 from .modalities import encoder, modalities
 from .models.engines import Engine
 from .models.exported_files import EXPORT_REPORT, tower_file
@@ -90,14 +90,15 @@ def _export_tower(
 ) -> dict[str, Any]:
     embed = encoder_method(model, tower)
     names = input_names(tower)
-    program: ExportedProgram = export_tower(model, tower, embed.__name__)
+    half = max(len(calibration or ()) // 2, 1)  # the rest is what it is judged by
+    even = with_even_channels(model, calibration[:half]) if calibration and tower == "depth" else model
+    program: ExportedProgram = export_tower(even, tower, embed.__name__)
     exact = _SAVE[backend](program, names, repo / tower_file(backend, tower, "float32"))
     model.eval()
     report = {"float32": _differences(embed, _ENGINES[backend](exact, names, "float32"), [_random(model, tower)])}
     if not report["float32"]["relative_difference"] <= _TOLERANCE:
         raise ExportError(f"{tower}: the {backend} tower differs from PyTorch by {report['float32']}")
     if calibration:
-        half = max(len(calibration) // 2, 1)  # the rest is what it is judged by
         small = save_int8(backend, tower, exact, repo / tower_file(backend, tower, "int8"), calibration[:half])
         held_out = calibration[half:] or calibration
         report["int8"] = _differences(embed, _ENGINES[backend](small, names, "int8"), held_out)
