@@ -8,9 +8,10 @@ INSTALLED := .venv/.installed
 demo: $(INSTALLED)
 	$(BIN)/python examples/depth_demo.py
 
-# One process a core, one thread a process: two cores are enough, and more are used.
+# One process a core, one thread a process: two cores are enough, and more are used. What the tests of a file share is
+# made once.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -56,7 +56,7 @@ def wait_for(path, process):
 
 
 @pytest.mark.parametrize(
-    "data", [{}, {"streaming": True, "max_steps": 10, "shuffle_buffer": 30}], ids=["disk", "stream"]
+    "data", [{}, {"streaming": True, "max_steps": 7, "shuffle_buffer": 30}], ids=["disk", "stream"]
 )
 def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(data, tmp_path):
     recipe = write_recipe(tmp_path, **DEMANDING, **data)
