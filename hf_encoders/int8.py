@@ -46,9 +46,8 @@ def with_even_channels(model: Any, inputs: Sequence[dict[str, Tensor]]) -> Any:
     """A copy of a depth encoder, or of a model with one, that computes the same and loses less in 8 bits.
 
     The channels that reach the second convolution have one range in 8 bits, but differ by ten times in how far they go.
-    Each is divided by the root of its share of the largest, and the convolution's weights are multiplied by it: the
-    balance between activations and weights of SmoothQuant (Xiao et al., 2023), which NNCF has for
-    convolutions out. The factors are powers of two, so that no bit is lost.
+    Each is divided by the root of its share of the largest, and the convolution's weights are multiplied by it, after
+    the balance between activations and weights of SmoothQuant (Xiao et al., 2023). Only rounding differs.
 
     Args:
         model: the encoder.
@@ -59,8 +58,7 @@ def with_even_channels(model: Any, inputs: Sequence[dict[str, Tensor]]) -> Any:
     norm, convolution = stem[1], stem[3]
     with evaluating(model):
         most = torch.stack([stem[:3](batch["pixel_values"]).amax((0, 2, 3)) for batch in inputs]).amax(0)
-    shares = torch.where(most > 0, most / most.max(), 1)
-    factors = shares.sqrt()
+    factors = torch.where(most > 0, most / most.max(), 1).sqrt()
     norm.weight /= factors
     norm.bias /= factors
     convolution.weight *= factors[:, None, None]

@@ -5,6 +5,9 @@ import copy
 import pytest
 import torch
 
+from conftest import SAMPLES, SMALL_CHECKPOINT
+from hf_encoders import create_semantic_encoder
+from hf_encoders import export as module
 from hf_encoders.int8 import with_even_channels
 
 
@@ -34,6 +37,24 @@ def test_even_channels_compute_the_same(uneven):
     with torch.no_grad():
         expected, found = uneven(pixels).pooler_output, even(pixels).pooler_output
     torch.testing.assert_close(found, expected, atol=1e-5 * float(expected.abs().max()), rtol=0)
+
+
+def test_an_export_evens_them_out(tmp_path, monkeypatch):
+    pytest.importorskip("nncf")
+    encoder = create_semantic_encoder(pretrained_path=SMALL_CHECKPOINT).encoder
+    with torch.no_grad():  # the same network, of which one channel reaches far and counts for little
+        for parameter in (encoder.stem[1].weight, encoder.stem[1].bias):
+            parameter[0] *= 1000
+        encoder.stem[3].weight[:, 0] /= 1000
+    encoder.save_pretrained(tmp_path / "model")
+    calibration, cosines = str(SAMPLES / "objects" / "train.parquet"), []
+    for even in (with_even_channels, lambda model, inputs: model):
+        monkeypatch.setattr(module, "with_even_channels", even)
+        report = module.export(
+            str(tmp_path / "model"), tmp_path / "out", "openvino", calibration=calibration, overwrite=True
+        )
+        cosines.append(report["towers"]["depth"]["int8"]["mean_cosine"])
+    assert cosines[0] > 0.9 and cosines[1] < 0.7
 
 
 def test_only_the_depth_tower_changes(tiny_multimodal):

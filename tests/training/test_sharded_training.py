@@ -39,7 +39,7 @@ DEEPSPEED = Path(sys.prefix) / "deepspeed"
 
 @pytest.fixture(scope="module", params=RUNS)
 def runs(request, tmp_path_factory):
-    """A folder with `one/NAME`, of one process, and `two/NAME`, of two; and what two said."""
+    """A folder with `one/NAME`, of one process, and `two/NAME`, of two; what two said; and the kind."""
     environment = ENVIRONMENT
     if request.param == "deepspeed_zero2":
         if not DEEPSPEED.exists():
@@ -72,7 +72,7 @@ def runs(request, tmp_path_factory):
     command = [*LAUNCH, str(config), str(script), str(folder / "lines.json")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=90)
     assert done.returncode == 0, done.stderr[-3000:]
-    return folder, done.stdout
+    return folder, done.stdout, request.param
 
 
 @pytest.mark.parametrize("name", ["averaged", "plain"])
@@ -97,13 +97,24 @@ def test_the_repo_is_that_of_one_process(name, runs):
     assert model.temperature != 0.07
 
 
+def test_it_was_this_that_trained(runs):
+    folder = runs[0] / "two" / "averaged" / "checkpoints" / "checkpoint-1"
+    parts = {"fsdp2": ["pytorch_model_fsdp.bin"]}.get(
+        runs[2], [f"pytorch_model/zero_pp_rank_{rank}_mp_rank_00_optim_states.pt" for rank in range(2)]
+    )
+    assert all((folder / part).is_file() for part in parts)
+
+
 def test_a_resumed_run_ends_with_the_same_weights(runs):
     whole, resumed = (load_file(runs[0] / "two" / name / "model.safetensors") for name in ("averaged", "resumed"))
     torch.testing.assert_close(resumed, whole, rtol=0, atol=0)
 
 
 def test_what_does_not_shard_is_refused(runs):
-    assert runs[1].count(": launch it with training/configs/multi_gpu.yaml") == 2
+    name = {"fsdp2": "FSDP", "deepspeed_zero2": "DeepSpeed"}[runs[2]]
+    assert (
+        runs[1].count(f"refused: this script does not train with {name}: launch it with training/configs/multi_gp") == 2
+    )
 
 
 @pytest.mark.parametrize(
