@@ -10,25 +10,26 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
 import torch
+
+from .numpy_values import NotPlainError, PickledArray, PickledDtype, empty_bytes, reconstruct, scalar, with_arrays
 
 _ZIP, _PICKLE, _HDF5 = b"PK\x03\x04", b"\x80", b"\x89HDF"
 _GIT_LFS = b"version https://git-lfs"
 
-# NumPy numbers and arrays, which training scripts store as losses and histories: plain data, under old and new names.
+# NumPy numbers and arrays, which training scripts store as losses and histories, under old and new names. What a file
+# calls so is ours: nothing of NumPy is called with the file's arguments.
 _NUMPY_GLOBALS: list[Any] = [
-    (_reconstruct := np.empty(0).__reduce__()[0], "numpy.core.multiarray._reconstruct"),
-    (_reconstruct, "numpy._core.multiarray._reconstruct"),
-    (_scalar := np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),
-    (_scalar, "numpy._core.multiarray.scalar"),
-    *(np.ndarray, np.dtype),
-    *(type(np.dtype(name)) for name in ("f2", "f4", "f8", "i4", "i8", "u1", "bool")),
+    (PickledArray, "numpy.ndarray"),
+    (PickledDtype, "numpy.dtype"),
+    *((reconstruct, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
+    *((scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+    *((empty_bytes, f"{module}.bytes") for module in ("builtins", "__builtin__")),
 ]
 # What the pickle of a state dict names.
 _PLAIN_GLOBALS = re.compile(
     r"torch\.\w+$|torch\.(_utils|_tensor|nn\.parameter|storage)\.|collections\.OrderedDict$|_codecs\.encode$"
-    r"|numpy\.(_?core\.|ndarray$|dtype)"
+    r"|numpy\.(_?core\.|ndarray$|dtype$)|(builtins|__builtin__)\.bytes$"
 )
 
 
@@ -55,7 +56,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Mapping[str, Any]:
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_NUMPY_GLOBALS):
             warnings.simplefilter("ignore")
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mappable)
+            content = with_arrays(torch.load(path, map_location="cpu", weights_only=True, mmap=mappable))
     except MemoryError:
         raise CheckpointError(f"{path}: not enough memory to read it, or the file is damaged") from None
     except Exception as error:  # a damaged pickle can raise anything
@@ -126,6 +127,8 @@ def _name_kind(head: bytes, size: int) -> str:
 
 def _explain(path: Path, error: Exception) -> str:
     message = str(error)
+    if isinstance(error.__context__, NotPlainError):
+        return f"{path}: refused, because it holds {error.__context__}, which could reach into this process's memory"
     named = re.search(r"GLOBAL ([\w.]+)", message)
     newer = "Unsupported operand" in message  # torch reads pickles of protocol 2, its own, and stops at others
     unsafe = named.group(1) if named else _unsafe_global(path) if newer else ""
