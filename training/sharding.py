@@ -107,7 +107,10 @@ def whole_state(module: nn.Module) -> dict[str, Tensor]:
 
 def load_whole_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Give a module, sharded or not, what `whole_state` returned; every process calls this."""
-    set_model_state_dict(module, dict(state), options=StateDictOptions(full_state_dict=True))
+    if any(isinstance(value, DTensor) for value in module.state_dict().values()):
+        set_model_state_dict(module, dict(state), options=StateDictOptions(full_state_dict=True))
+    else:  # which asks for no process group
+        module.load_state_dict(state)
 
 
 def _scalars(module: nn.Module) -> list[nn.Parameter]:
