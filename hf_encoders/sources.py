@@ -62,7 +62,9 @@ class Source:
         try:
             yield
         except ValueError as error:
-            raise error if self.column == _FILE_COLUMN else ValueError(f"{self.name}: {error}") from error
+            if self.column == _FILE_COLUMN:
+                raise
+            raise ValueError(f"{self.name}: {error}") from error
 
 
 def open_source(source: str, modality: str, column: str | None = None, split: str | None = None) -> Source:

@@ -139,6 +139,19 @@ def test_broken_files_stop_the_command_or_are_skipped(command, repo, photos, tmp
     assert f"1 of 6 inputs skipped, the first: {photos / '1.jpg'}" in caplog.text
 
 
+@pytest.mark.parametrize("content", [b"", b"a text", b"\x89PNG\r\n\x1a\n", None], ids=["empty", "text", "head", "cut"])
+@pytest.mark.parametrize("command", [["search", "a red lamp"], ["classify", "--labels", "chair,lamp"]])
+def test_a_broken_file_ends_the_command_in_one_line(command, content, repo, photos, capsys):
+    """Not in a search for the cause that never ends."""
+    cut = (photos / "1.jpg").read_bytes()[:500]
+    (photos / "1.jpg").write_bytes(cut if content is None else content)
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        run(lambda: cli.command([command[0], repo, str(photos), *command[1:]]))
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and "1.jpg" in error and error.count("\n") == 1
+
+
 def test_encode_embeds_images_of_a_multimodal_encoder(repo, photos, tiny_multimodal, tmp_path):
     cli.command(["encode", repo, str(photos), "--normalize", "--output", str(tmp_path / "out.npz")])
     saved = np.load(tmp_path / "out.npz")
