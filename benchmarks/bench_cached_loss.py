@@ -16,7 +16,7 @@ STEP = """
 import resource, sys, torch
 from transformers import BertConfig, ViTConfig
 from hf_encoders import MultimodalEncoderConfig, MultimodalEncoderModel
-from hf_encoders.cached_loss import cached_backward, split_batch
+from hf_encoders.losses.cached import cached_backward, split_batch
 from hf_encoders.losses import InfoNCELoss
 
 rows, chunk_size, device = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]

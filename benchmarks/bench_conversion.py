@@ -14,9 +14,9 @@ import tempfile
 from pathlib import Path
 
 import torch
+from measuring import Measurement, machine, measure
 
 from hf_encoders import DepthAutoencoderModel, DepthSemanticEncoderConfig
-from measuring import Measurement, machine, measure
 
 ROOT = Path(__file__).parent.parent
 
@@ -29,24 +29,22 @@ tensors = torch.load(sys.argv[1], map_location="cpu")["model_state_dict"]
 save_file({k: v for k, v in tensors.items() if k.startswith("encoder.")}, sys.argv[2])
 print(time.perf_counter() - start)
 """
-CONVERT = f"""
+CONVERT = """
 import sys, time
-sys.path.insert(0, {str(ROOT / "conversion")!r})
-import convert_ckpt
+from hf_encoders.conversion.convert import main
 start = time.perf_counter()
-convert_ckpt.main([*sys.argv[1:], "--overwrite"])
+main([*sys.argv[1:], "--overwrite"])
 print(time.perf_counter() - start)
 """
 MAKE_MULTIMODAL = f"""
 import sys, pathlib, torch
-sys.path.insert(0, {str(ROOT / "tests")!r})
-from golden import golden_state_dict
+from tests.helpers.golden import golden_state_dict
 keys = pathlib.Path({str(ROOT / "tests" / "data" / "multimodal_base_keys.tsv")!r})
 torch.save({{"epoch": 0, "global_step": 0, "model_state_dict": golden_state_dict(keys)}}, sys.argv[1])
 """
 PLAIN_MULTIMODAL = """
 import sys, time, torch, hf_encoders
-from hf_encoders.legacy.multimodal_layouts import model_name
+from hf_encoders.conversion.families.multimodal_layouts import model_name
 from transformers import BertConfig, ViTConfig
 from transformers.utils import logging
 logging.disable_progress_bar()
@@ -107,7 +105,12 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--repeats", type=int, default=3)
-    repeats = parser.parse_args().repeats
+    parser.add_argument("--make", type=Path, metavar="FILE", help="write the checkpoint that is converted, and end")
+    args = parser.parse_args()
+    if args.make:
+        make_checkpoint(args.make)
+        return
+    repeats = args.repeats
     print(f"{machine()}; medians of {repeats} fresh processes")
     with tempfile.TemporaryDirectory() as folder:
         measure_depth(folder, repeats)
@@ -118,8 +121,7 @@ def main() -> None:
 def measure_depth(folder: str, repeats: int) -> None:
     """Convert the autoencoder's training checkpoint, and load the result."""
     checkpoint, encoder, repo = (f"{folder}/{name}" for name in ("training.pth", "encoder.pth", "repo"))
-    make = f"import bench_conversion, pathlib; bench_conversion.make_checkpoint(pathlib.Path({checkpoint!r}))"
-    measure(["-c", f"import sys; sys.path.insert(0, {str(ROOT / 'benchmarks')!r}); {make}"], 1)
+    measure([__file__, "--make", checkpoint], 1)
     plain = measure(["-c", PLAIN, checkpoint, f"{folder}/plain.safetensors"], repeats)
     _print_table(checkpoint, {"torch.load + save_file": plain, **_conversions(checkpoint, repo, repeats)})
     auto = measure(["-c", AUTO_MODEL, repo], repeats)

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset, concatenate_datasets
+from measuring import machine, quiet, rates_in_turn
 from transformers import AutoModel
 
 from hf_encoders import DepthSemanticEncoderConfig, DepthSemanticEncoderModel, create_semantic_encoder
-from hf_encoders.export import export
-from measuring import machine, quiet, rates_in_turn
+from hf_encoders.export.towers import export
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 OBJECTS = SAMPLES / "objects"

@@ -17,15 +17,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from bench_encode import OPENVINO, SAMPLES, TORCH
 from datasets import Dataset
+from measuring import machine, quiet, rates_in_turn
+from open_clip_towers import open_clip_image_tower, open_clip_text_tower
 from PIL import Image
 from transformers import AutoModel, AutoTokenizer, BertConfig, ViTConfig, ViTImageProcessor
 
-from bench_encode import OPENVINO, SAMPLES, TORCH
 from hf_encoders import MultimodalEncoderConfig, MultimodalEncoderModel, MultimodalEncoderProcessor
-from hf_encoders.repo_files import complete_repo
-from measuring import machine, quiet, rates_in_turn
-from open_clip_towers import open_clip_image_tower, open_clip_text_tower
+from hf_encoders.hub.complete import complete_repo
 
 
 def main() -> None:

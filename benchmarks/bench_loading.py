@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from measuring import machine
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModel, BertConfig, BertModel, PreTrainedModel, ViTConfig
@@ -30,7 +31,6 @@ from hf_encoders import (
     MultimodalEncoderConfig,
     MultimodalEncoderModel,
 )
-from measuring import machine
 
 # By name: what is run, and what it is compared with.
 COMMANDS: dict[str, tuple[list[str], str | None]] = {
@@ -40,8 +40,8 @@ COMMANDS: dict[str, tuple[list[str], str | None]] = {
     "import transformers, hf_encoders": (["-c", "import transformers, hf_encoders"], "import transformers"),
     "AutoModel": (["-c", "from transformers import AutoModel"], None),
     "hf_encoders, then AutoModel": (["-c", "import hf_encoders; from transformers import AutoModel"], "AutoModel"),
-    "hf-encoders -h": (["-m", "hf_encoders.cli", "-h"], "nothing (Python itself)"),
-    "hf-encoders encode -h": (["-m", "hf_encoders.cli", "encode", "-h"], "nothing (Python itself)"),
+    "hf-encoders -h": (["-m", "hf_encoders.commands.main", "-h"], "nothing (Python itself)"),
+    "hf-encoders encode -h": (["-m", "hf_encoders.commands.main", "encode", "-h"], "nothing (Python itself)"),
 }
 MODELS: dict[str, Callable[[], PreTrainedModel]] = {
     "depth encoder": lambda: DepthSemanticEncoderModel(DepthSemanticEncoderConfig()),

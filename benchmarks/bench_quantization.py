@@ -10,7 +10,6 @@ search with FAISS. Each index was saved and loaded.
 
 import argparse
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,17 +18,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from datasets import Dataset
+from measuring import machine
 from sentence_transformers.util.quantization import quantize_embeddings, semantic_search_faiss
 from transformers import AutoModel
 
 import hf_encoders  # noqa: F401 - registers the model with AutoModel
-from hf_encoders.quantization import value_ranges
-from hf_encoders.search import EmbeddingIndex
-from measuring import machine
+from hf_encoders.search.index import EmbeddingIndex
+from hf_encoders.search.quantizer import value_ranges
 
-sys.path.append(str(Path(__file__).parent.parent / "examples"))
-import bundled
-
+SAMPLES = Path(__file__).parent.parent / "samples"
+SPLITS = ("rooms", "test"), ("objects", "test"), ("objects", "train")
 Array = np.ndarray[Any, Any]
 # Without more candidates than are wanted, rescoring only sorts them.
 KINDS: dict[str, dict[str, Any]] = {
@@ -72,10 +71,8 @@ def overlap(found: list[list[int]], exact: list[list[int]]) -> float:
 
 def bundled_tasks() -> list[Task]:
     """Embed the bundled scenes."""
-    model = AutoModel.from_pretrained(bundled.MULTIMODAL)
-    rooms, objects, known = (
-        bundled.scenes(*part) for part in [("rooms", "test"), ("objects", "test"), ("objects", "train")]
-    )
+    model = AutoModel.from_pretrained(SAMPLES / "multimodal-rooms")
+    rooms, objects, known = (Dataset.from_parquet(str(SAMPLES / name / f"{split}.parquet")) for name, split in SPLITS)
     texts = model.encode_text(rooms["caption"], convert_to="numpy")
     images = model.encode_image(rooms["image"], convert_to="numpy")
     depths = model.encode_depth(rooms["depth"], convert_to="numpy")

@@ -24,13 +24,11 @@ from datasets import disable_progress_bars
 from transformers import AutoModel
 from transformers.utils import logging
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "training"))  # its scripts import each other by name
-
-from data import data_revision, load_splits
-from embedded_rows import EmbeddedRows, embed_rows
-from evaluation_tasks import Labels, probe, read_labels, retrieval, zero_shot
 from hf_encoders import DepthImageProcessor, create_semantic_encoder
 from hf_encoders.command_line import OneLineArgumentParser, run
+from hf_encoders.data.splits import data_revision, load_splits
+from hf_encoders.evaluation.embedded_columns import EmbeddedRows, embed_rows
+from hf_encoders.evaluation.tasks import Labels, probe, read_labels, retrieval, zero_shot
 from hf_encoders.fingerprint import identity
 from hf_encoders.launched_processes import launched_processes
 from hf_encoders.outputs import check_file, new_file

@@ -23,7 +23,6 @@ import numpy as np
 import PIL.Image
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
-
 from measuring import machine
 
 DISTINCT, SIZE, DIMENSIONS, SHARD_ROWS = 500, 64, 256, 500

@@ -27,10 +27,12 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hf_encoders.command_line import OneLineArgumentParser
 from measuring import machine
 
+from hf_encoders.command_line import OneLineArgumentParser
+
 ROOT = Path(__file__).parent.parent
+RECIPE = ROOT / "hf_encoders" / "training" / "recipes" / "sample.yaml"
 # Module → how to install it.
 PACKAGES = {
     "open_clip": "pip install --no-deps open_clip_torch",
@@ -48,7 +50,9 @@ Figures = Mapping[str, float]
 def main() -> None:
     """Measure and print."""
     parser = OneLineArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--recipe", default=str(ROOT / "training" / "recipes" / "sample.yaml"), help="whose towers")
+    parser.add_argument(
+        "--recipe", default=str(ROOT / "hf_encoders" / "training" / "recipes" / "sample.yaml"), help="whose towers"
+    )
     parser.add_argument("--batch", type=int, default=60)
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--cached_batch", type=int, default=480)
@@ -135,8 +139,7 @@ def compare(title: str, cases: Mapping[str, Settings], repeats: int, tolerance: 
 
 def run_case(settings: Settings) -> Figures:
     """A case in a fresh process."""
-    path = os.pathsep.join([str(ROOT / "training"), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = os.environ | {"PYTHONPATH": path, "TOKENIZERS_PARALLELISM": "false"}
+    environment = os.environ | {"TOKENIZERS_PARALLELISM": "false"}
     if settings["device"] == "cpu":
         environment["CUDA_VISIBLE_DEVICES"] = ""  # the trainers take a GPU that they see
     with tempfile.TemporaryDirectory() as folder:

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
-
 from bench_encode import exported_depth_encoder
 from measuring import machine, quiet
+from torch.utils.flop_counter import FlopCounterMode
 
 MAPS, REPEATS, BATCH = 64, 5, 32
 HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "bf16"}

@@ -14,15 +14,15 @@ from typing import Any
 
 import torch
 from datasets import Image
+from open_clip_towers import open_clip_module
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, SequentialSampler
 
-from arguments import DataArguments, LossArguments, ModelArguments, RunArguments, parse
-from building import build_model
-from data import load_rows
-from open_clip_towers import open_clip_module
-from optimization import make_optimizer, make_schedule
-from pretrain import KINDS, Trainer
+from hf_encoders.data.splits import load_rows
+from hf_encoders.training.multimodal.arguments import DataArguments, LossArguments, ModelArguments, RunArguments, parse
+from hf_encoders.training.multimodal.model import build_model
+from hf_encoders.training.multimodal.optimizer import make_optimizer, make_schedule
+from hf_encoders.training.pretrain import KINDS, Trainer
 
 _ROWS = Path(__file__).parent.parent / "samples" / "rooms" / "train.parquet"
 _SPARE_BATCHES = 8  # more than the workers read ahead, so that they are as busy at the end as before

@@ -9,10 +9,10 @@ import tempfile
 import time
 from pathlib import Path
 
+import bundled
 import torch
 from transformers import AutoImageProcessor, AutoModel
 
-import bundled
 import hf_encoders  # noqa: F401 - registers the model with AutoModel
 
 MAPS = 100

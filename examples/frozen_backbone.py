@@ -8,11 +8,11 @@ category of an object ("bathroom", "kitchen", ... 9 in all) by its depth map.
 
 from collections import Counter
 
+import bundled
 import torch
 from torch import Tensor, nn
 from transformers import AutoModel
 
-import bundled
 from hf_encoders import DepthSemanticEncoderModel
 
 EPOCHS, BATCH = 40, 60

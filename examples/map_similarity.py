@@ -8,11 +8,11 @@ learned from captions what is on them.
 
 from typing import Any
 
+import bundled
 import torch
 from torch import Tensor
 from transformers import AutoModel
 
-import bundled
 import hf_encoders  # noqa: F401 - registers the models with AutoModel
 
 

@@ -9,10 +9,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import bundled
 import numpy as np
 from transformers import AutoModel
 
-import bundled
 from hf_encoders import create_semantic_encoder
 
 NOISE = 0.02  # metres, standard deviation a pixel

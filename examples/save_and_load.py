@@ -8,10 +8,10 @@ The last layers of the encoder are trained for a few steps, and its processor le
 import tempfile
 from pathlib import Path
 
+import bundled
 import torch
 from transformers import AutoImageProcessor, AutoModel
 
-import bundled
 import hf_encoders
 
 STEPS = 10

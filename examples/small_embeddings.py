@@ -9,13 +9,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import bundled
 import numpy as np
 from transformers import AutoModel
 
-import bundled
 import hf_encoders  # noqa: F401 - registers the model with AutoModel
-from hf_encoders.quantization import Quantizer
 from hf_encoders.search import EmbeddingIndex
+from hf_encoders.search.quantizer import Quantizer
 
 KINDS: list[dict[str, Any]] = [
     {"precision": "float32"},

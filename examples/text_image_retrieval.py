@@ -5,9 +5,9 @@
 Every direction is one `EmbeddingIndex`, searched with the other side. Recall@1 is how often the first hit is right.
 """
 
+import bundled
 from transformers import AutoModel
 
-import bundled
 import hf_encoders  # noqa: F401 - registers the model with AutoModel
 from hf_encoders.search import EmbeddingIndex
 

@@ -7,8 +7,6 @@ Each is a short script of its own in this folder, to start from.
 
 import time
 
-from transformers.utils import logging
-
 import feature_extractor
 import frozen_backbone
 import map_similarity
@@ -16,6 +14,7 @@ import numpy_pipeline
 import save_and_load
 import text_image_retrieval
 import zero_shot
+from transformers.utils import logging
 
 USE_CASES = {
     "Feature extractor": feature_extractor,

@@ -10,10 +10,10 @@ import tempfile
 import time
 from pathlib import Path
 
+import bundled
 import torch
 from transformers import AutoModel
 
-import bundled
 import hf_encoders  # noqa: F401 - registers the models
 
 

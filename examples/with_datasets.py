@@ -8,12 +8,12 @@
 import time
 from typing import Any
 
+import bundled
 import faiss
 from transformers import AutoModel
 
-import bundled
 import hf_encoders  # noqa: F401 - registers the model with AutoModel
-from hf_encoders.dataset_embeddings import with_embeddings
+from hf_encoders.embed.column import with_embeddings
 from hf_encoders.search import EmbeddingIndex
 
 QUERY = "a chair"

@@ -7,9 +7,9 @@ With a GPU, `device_map="auto"` fills it first, and "cuda:0" may stand for "cpu"
 
 import tempfile
 
+import bundled
 from transformers import AutoModel
 
-import bundled
 import hf_encoders  # noqa: F401 - registers the models
 
 IN_MEMORY = ["text_encoder", "text_projection", "visual_projection", "depth_projection", "temperature"]

@@ -7,12 +7,12 @@ With a path, draws the mean over the channels of each map.
 
 import sys
 
+import bundled
 import matplotlib
 import numpy as np
 import torch
 from transformers import AutoModel
 
-import bundled
 import hf_encoders  # noqa: F401 - registers the models
 
 matplotlib.use("agg")

@@ -8,12 +8,12 @@ The words are German, for what depth maps show. The weights themselves stay as t
 import tempfile
 from typing import Any
 
+import bundled
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch.nn.functional import cross_entropy
 from transformers import AutoModel
 
-import bundled
 import hf_encoders  # noqa: F401 - registers the models
 
 # bathroom, bedroom, characters, exterior, kitchen, lights, living room, miscellaneous, office: labels 0 to 8

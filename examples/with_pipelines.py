@@ -10,10 +10,10 @@ import tempfile
 from pathlib import Path
 
 import torch
+from bundled import MULTIMODAL, depth_encoder, scenes
 from transformers import pipeline
 
 import hf_encoders  # noqa: F401 - registers the models and the pipelines
-from bundled import MULTIMODAL, depth_encoder, scenes
 
 
 def main() -> None:

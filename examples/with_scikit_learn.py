@@ -5,6 +5,7 @@
 The labels are kinds of furniture, the embeddings those of depth maps by the sample model.
 """
 
+import bundled
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
@@ -13,7 +14,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from transformers import AutoModel
 
-import bundled
 import hf_encoders  # noqa: F401 - registers the models
 
 

@@ -8,16 +8,16 @@ A repo needs two small files for it, which conversion, training and pushes write
 import tempfile
 from pathlib import Path
 
+import bundled
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize
 from transformers import AutoModel
 
-import bundled
 import hf_encoders  # noqa: F401 - registers the models with AutoModel
 from hf_encoders import MultimodalEncoderModel
-from hf_encoders.sentence_transformers_files import write_sentence_transformers_files
+from hf_encoders.hub.sentence_transformers import write_sentence_transformers_files
 
 ROOMS = 100
 

@@ -8,11 +8,11 @@ The encoder is the depth tower of the sample model, and stays as it is.
 import tempfile
 from typing import Any
 
+import bundled
 import numpy as np
 import torch
 from transformers import AutoModel, AutoModelForImageClassification, EvalPrediction, Trainer, TrainingArguments
 
-import bundled
 import hf_encoders  # noqa: F401 - registers the models
 
 

@@ -7,9 +7,9 @@ The same labels classify colour images and depth maps, which have no colours.
 
 from collections import Counter
 
+import bundled
 from transformers import AutoModel
 
-import bundled
 import hf_encoders  # noqa: F401 - registers the model with AutoModel
 from hf_encoders.zero_shot import ZeroShotClassifier
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .registration import register_when_imported
 
 if TYPE_CHECKING:
+    from .legacy.semantic_encoder import SemanticEncoder, create_semantic_encoder
     from .models.configuration_depth_semantic_encoder import DepthSemanticEncoderConfig
     from .models.configuration_multimodal_encoder import MultimodalEncoderConfig
     from .models.depth_map_files import DepthMapError
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from .models.modeling_multimodal_encoder import MultimodalEncoderModel, MultimodalEncoderOutput
     from .models.processing_multimodal_encoder import MultimodalEncoderProcessor
     from .pipelines import DepthFeatureExtractionPipeline, DepthZeroShotClassificationPipeline
-    from .semantic_encoder import SemanticEncoder, create_semantic_encoder
 
 __version__ = "0.1.0"
 __all__ = [
@@ -63,7 +63,7 @@ _NAMES = {
     "models.modeling_multimodal_encoder": ("MultimodalEncoderModel", "MultimodalEncoderOutput"),
     "models.processing_multimodal_encoder": ("MultimodalEncoderProcessor",),
     "pipelines": ("DepthFeatureExtractionPipeline", "DepthZeroShotClassificationPipeline"),
-    "semantic_encoder": ("SemanticEncoder", "create_semantic_encoder"),
+    "legacy.semantic_encoder": ("SemanticEncoder", "create_semantic_encoder"),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}
 

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
-from .hub_errors import hub_advice
+from .hub.errors import hub_advice
 
 
 class OneLineArgumentParser(argparse.ArgumentParser):

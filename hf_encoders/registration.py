@@ -13,7 +13,7 @@ from typing import Any
 
 from wrapt import lazy_import, register_post_import_hook
 
-from .pushed_models import upload_whole_repo
+from .hub.push_to_hub import upload_whole_repo
 
 _AUTO = "transformers.models.auto"
 _DEPTH, _MULTIMODAL = "DepthSemanticEncoderConfig", "MultimodalEncoderConfig"

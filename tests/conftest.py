@@ -8,9 +8,9 @@ from datasets import Dataset
 from huggingface_hub import HfApi, constants
 from safetensors.torch import load_file
 
-from golden import golden_state_dict
 from hf_encoders import DepthAutoencoderModel, DepthSemanticEncoderConfig, DepthSemanticEncoderModel
-from hub import serve
+from tests.helpers.golden import golden_state_dict
+from tests.helpers.hub import serve
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(__file__).parent / "data"
@@ -72,7 +72,7 @@ def tiny_autoencoder(tiny_config):
 
 @pytest.fixture
 def tiny_multimodal():
-    from multimodal_models import tiny_model
+    from tests.helpers.multimodal_models import tiny_model
 
     return tiny_model()
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from conftest import ROOT, SMALL_CHECKPOINT
-from hf_encoders.hub_errors import LOG_IN
-from hub.processes import COMMANDS, fresh
-from multimodal_files import write_multimodal
-from multimodal_models import SPECIAL, WORDS
+from hf_encoders.hub.errors import LOG_IN
+from tests.conftest import ROOT, SMALL_CHECKPOINT
+from tests.helpers.hub.processes import COMMANDS, fresh
+from tests.helpers.multimodal_files import write_multimodal
+from tests.helpers.multimodal_models import SPECIAL, WORDS
 
 DEPTH, MULTIMODAL = "org/depth-semantic-encoder", "org/multimodal-encoder"
 # Embeds fixed inputs with each of the models named [key, name, revision], by the package or by the code in the repo.
@@ -64,7 +64,7 @@ np.savez(output, **rows)
 
 
 def python(hub, home, *words, **changes):
-    return fresh(hub, home, sys.executable, *words, PYTHONPATH=str(ROOT / "conversion"), **changes)
+    return fresh(hub, home, sys.executable, *words, **changes)
 
 
 def embedded(hub, home, mode, sources, **changes):

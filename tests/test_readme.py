@@ -7,15 +7,15 @@ import subprocess
 
 import pytest
 
-import convert_ckpt
-from conftest import ROOT
-from hf_encoders import cli
-from multimodal_files import write_multimodal
-from multimodal_models import SPECIAL, WORDS
+from hf_encoders.commands import main as cli
+from hf_encoders.conversion.convert import main as convert_main
+from tests.conftest import ROOT
+from tests.helpers.multimodal_files import write_multimodal
+from tests.helpers.multimodal_models import SPECIAL, WORDS
 
 README = (ROOT / "README.md").read_text()
 # What a terminal starts; here without a process of its own.
-PROGRAMS = {"python conversion/convert_ckpt.py": convert_ckpt.main, "hf-encoders": cli.command}
+PROGRAMS = {"python conversion/convert_ckpt.py": convert_main, "hf-encoders": cli.command}
 
 
 def blocks(language):

@@ -5,10 +5,10 @@ import torch
 from datasets import Dataset
 from transformers import AutoModel, AutoProcessor
 
-from conftest import SAMPLES
-from hf_encoders.evaluation import retrieval_metrics
-from hf_encoders.probes import knn_metrics
+from hf_encoders.evaluation.probes import knn_metrics
+from hf_encoders.evaluation.retrieval import retrieval_metrics
 from hf_encoders.zero_shot import ZeroShotClassifier
+from tests.conftest import SAMPLES
 
 MODEL = SAMPLES / "multimodal-rooms"
 

@@ -1,1 +1,1 @@
-"""The legacy code bases' files: read safely, recognised, and mapped onto the models of this package."""
+"""The interface that legacy code calls."""

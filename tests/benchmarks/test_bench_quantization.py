@@ -1,19 +1,18 @@
 """bench_quantization.py: its tables, on a few random vectors."""
 
-import sys
-
 import numpy as np
 import pytest
 
-from conftest import ROOT
+from tests.conftest import ROOT
 
 
 @pytest.fixture(scope="module")
 def bench():
-    sys.path.append(str(ROOT / "benchmarks"))
-    import bench_quantization
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "benchmarks")
+        import bench_quantization
 
-    return bench_quantization
+        yield bench_quantization
 
 
 def cells(output, kind, number=0):

@@ -1,25 +1,25 @@
 """bench_sample_model.py: what stands in its tables, and what it refuses."""
 
 import json
-import sys
 from unittest.mock import Mock
 
 import pytest
 import torch
 from datasets import Dataset
 
-from conftest import ROOT, SAMPLES, SMALL_CHECKPOINT
-from multimodal_models import tiny_model
+from tests.conftest import ROOT, SAMPLES, SMALL_CHECKPOINT
+from tests.helpers.multimodal_models import tiny_model
 
 ROWS = 8
 
 
 @pytest.fixture(scope="module")
 def bench():
-    sys.path.append(str(ROOT / "benchmarks"))
-    import bench_sample_model
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "benchmarks")
+        import bench_sample_model
 
-    return bench_sample_model
+        yield bench_sample_model
 
 
 @pytest.fixture

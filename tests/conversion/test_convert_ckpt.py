@@ -11,9 +11,19 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from transformers import AutoImageProcessor, AutoModel
 
-from conftest import SMALL_CHECKPOINT, TINY
 from hf_encoders import DepthAutoencoderModel, DepthSemanticEncoderConfig, DepthSemanticEncoderModel
-from legacy_files import SAVINGS, SIZE, WRAPPINGS, cast, convert, encoder_part, one_thread, tiny_state, write_legacy
+from tests.conftest import SMALL_CHECKPOINT, TINY
+from tests.helpers.legacy_files import (
+    SAVINGS,
+    SIZE,
+    WRAPPINGS,
+    cast,
+    convert,
+    encoder_part,
+    one_thread,
+    tiny_state,
+    write_legacy,
+)
 
 FILES = {
     "README.md", "config.json", "conversion_report.json", "model.safetensors", "preprocessor_config.json",

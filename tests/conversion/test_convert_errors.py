@@ -14,8 +14,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from conftest import ROOT, SMALL_CHECKPOINT
-from legacy_files import convert, encoder_part, refusal, tiny_state, tree, write_legacy
+from tests.conftest import ROOT, SMALL_CHECKPOINT
+from tests.helpers.legacy_files import convert, encoder_part, refusal, tiny_state, tree, write_legacy
 
 COMMAND = [sys.executable, str(ROOT / "conversion" / "convert_ckpt.py")]
 OLD = {"_use_new_zipfile_serialization": False}

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import convert_ckpt
-from legacy_files import encoder_part, run_command, tiny_state, tree, write_legacy
+from hf_encoders.conversion.convert import main as convert_main
+from tests.helpers.legacy_files import encoder_part, run_command, tiny_state, tree, write_legacy
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_garbage_never_gives_a_traceback(valid, tmp_path_factory, garbage):
     folder.mkdir()
     (folder / "a.pth").write_bytes(garbage if isinstance(garbage, bytes) else mutated(valid, *garbage))
     before = tree(folder)
-    status, _, err = run_command(convert_ckpt.main, folder / "a.pth")
+    status, _, err = run_command(convert_main, folder / "a.pth")
     assert status in (0, 2)
     if status == 2:
         assert err.startswith("error: ") and err.count("\n") == 1 and tree(folder) == before

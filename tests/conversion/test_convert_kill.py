@@ -10,8 +10,8 @@ import time
 import pytest
 from transformers import AutoModel
 
-from conftest import ROOT, SMALL_CHECKPOINT
-from legacy_files import convert
+from tests.conftest import ROOT, SMALL_CHECKPOINT
+from tests.helpers.legacy_files import convert
 
 COMMAND = [sys.executable, str(ROOT / "conversion" / "convert_ckpt.py"), str(SMALL_CHECKPOINT), "--output"]
 DEADLINE = 120  # seconds
@@ -71,8 +71,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 def test_a_kill_between_the_last_file_and_the_rename(tmp_path):
     command = [sys.executable, "-c", STOP_BEFORE_RENAME, *COMMAND[1:], str(tmp_path / "out"), "--no-verify"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "conversion")}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "complete\n"
         process.kill()
     (partial,) = tmp_path.iterdir()

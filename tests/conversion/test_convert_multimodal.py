@@ -12,12 +12,12 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, BertConfig, ViTConfig, ViTImageProcessorPil
 
-from conftest import DATA
 from hf_encoders import DepthImageProcessor, DepthSemanticEncoderModel, MultimodalEncoderModel
-from hf_encoders.legacy.multimodal_layouts import model_name
-from hf_encoders.legacy.training_state import read_training_state
-from legacy_files import SAVINGS, cast, convert
-from multimodal_files import NAMINGS, multimodal_state, without_poolers, write_multimodal
+from hf_encoders.conversion.families.multimodal_layouts import model_name
+from hf_encoders.conversion.training_state import read_training_state
+from tests.conftest import DATA
+from tests.helpers.legacy_files import SAVINGS, cast, convert
+from tests.helpers.multimodal_files import NAMINGS, multimodal_state, without_poolers, write_multimodal
 
 FILES = {
     "README.md", "config.json", "conversion_report.json", "model.safetensors", "processor_config.json",

@@ -7,11 +7,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, RobertaConfig, ViTConfig, ViTImageProcessorPil
 
-import convert_multimodal
-import functional_multimodal
-from convert_multimodal import MultimodalConversion
-from legacy_files import convert, refusal, tree, write_legacy
-from multimodal_files import multimodal_state, write_multimodal
+from hf_encoders.conversion import multimodal
+from hf_encoders.conversion.families import reference_multimodal
+from hf_encoders.conversion.multimodal import MultimodalConversion
+from tests.helpers.legacy_files import convert, refusal, tree, write_legacy
+from tests.helpers.multimodal_files import multimodal_state, write_multimodal
 
 TOKENS = "[PAD] [UNK] [CLS] [SEP] [MASK] a photo of chair".split()
 TEXT = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 512,
@@ -230,13 +230,13 @@ def break_the_temperature(monkeypatch):
 
 
 def break_the_training_state(monkeypatch):
-    state = convert_multimodal.legacy_training_state
+    state = multimodal.legacy_training_state
 
     def wrong(source):
         tensors, info = state(source)
         return {name.replace("text_projection", "text_projector"): t for name, t in tensors.items()}, info
 
-    monkeypatch.setattr(convert_multimodal, "legacy_training_state", wrong)
+    monkeypatch.setattr(multimodal, "legacy_training_state", wrong)
 
 
 @pytest.mark.parametrize(
@@ -255,9 +255,9 @@ def test_a_wrong_conversion_fails_and_leaves_nothing(fault, said, folder, monkey
 
 @pytest.mark.parametrize(("change", "passes"), [(0.8e-5, True), (1.2e-5, False)])
 def test_the_limit_is_one_in_a_hundred_thousand(change, passes, folder, monkeypatch):
-    embed = functional_multimodal.embed_text
+    embed = reference_multimodal.embed_text
     shift = torch.zeros(256).index_fill(0, torch.tensor(0), change)
-    monkeypatch.setattr(functional_multimodal, "embed_text", lambda *arguments: embed(*arguments) + shift)
+    monkeypatch.setattr(reference_multimodal, "embed_text", lambda *arguments: embed(*arguments) + shift)
     if passes:
         convert("best.pt", "--tokenizer", "bert")
     else:

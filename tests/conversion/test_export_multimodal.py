@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from test_export_legacy import assert_equal_tensors, export, read, refuse
 from transformers import AutoConfig
 
-from conftest import DATA
 from hf_encoders import MultimodalEncoderModel
-from legacy_files import cast, convert, tree
-from multimodal_files import NAMINGS, multimodal_state, with_new_names, without_poolers, write_multimodal
-from multimodal_models import tiny_model
+from tests.conftest import DATA
+from tests.conversion.test_export import assert_equal_tensors, export, read, refuse
+from tests.helpers.legacy_files import cast, convert, tree
+from tests.helpers.multimodal_files import NAMINGS, multimodal_state, with_new_names, without_poolers, write_multimodal
+from tests.helpers.multimodal_models import tiny_model
 
 RESUME = DATA / "multimodal_resume_checkpoint.pt"
 

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 from PIL import Image
 
-from conftest import ROOT
+from tests.conftest import ROOT
 
 
 def test_the_demo_converts_embeds_and_draws(tmp_path, monkeypatch, capfd):

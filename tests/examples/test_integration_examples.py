@@ -7,8 +7,7 @@ import sys
 import pytest
 from PIL import Image
 
-import bundled
-from conftest import ROOT
+from tests.conftest import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +19,7 @@ def output_folder(tmp_path_factory):
 @pytest.fixture
 def run(output_folder, monkeypatch, capsys):
     def run(name, *arguments):
-        monkeypatch.setattr(bundled, "OUTPUT", output_folder)
+        monkeypatch.setattr("bundled.OUTPUT", output_folder)
         monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
         runpy.run_path(str(ROOT / "examples" / f"{name}.py"), run_name="__main__")
         return capsys.readouterr().out

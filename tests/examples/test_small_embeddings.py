@@ -3,7 +3,7 @@
 import re
 import runpy
 
-from conftest import ROOT
+from tests.conftest import ROOT
 
 
 def test_small_embeddings(capsys):

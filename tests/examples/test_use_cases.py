@@ -6,8 +6,7 @@ import sys
 
 import pytest
 
-import bundled
-from conftest import ROOT
+from tests.conftest import ROOT
 
 EXAMPLES = ROOT / "examples"
 SCRIPTS = [
@@ -30,7 +29,7 @@ def output_folder(tmp_path_factory):
 @pytest.fixture
 def run(output_folder, monkeypatch, capsys):
     def run(name):
-        monkeypatch.setattr(bundled, "OUTPUT", output_folder)
+        monkeypatch.setattr("bundled.OUTPUT", output_folder)
         monkeypatch.setattr(sys, "argv", [name])
         runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
         return capsys.readouterr().out

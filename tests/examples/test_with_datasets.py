@@ -3,7 +3,7 @@
 import re
 import runpy
 
-from conftest import ROOT
+from tests.conftest import ROOT
 
 
 def test_chairs_are_found_in_the_embedded_column(capsys):

@@ -3,12 +3,11 @@
 import re
 import runpy
 
-import bundled
-from conftest import ROOT
+from tests.conftest import ROOT
 
 
 def test_the_pipelines_find_the_nouns_of_objects(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(bundled, "OUTPUT", tmp_path)
+    monkeypatch.setattr("bundled.OUTPUT", tmp_path)
     runpy.run_path(str(ROOT / "examples" / "with_pipelines.py"), run_name="__main__")
     output = capsys.readouterr().out
     assert "50 images → features [50, 256]" in output and "50 depth maps → features [50, 768]" in output

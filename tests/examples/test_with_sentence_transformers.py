@@ -3,7 +3,7 @@
 import re
 import runpy
 
-from conftest import ROOT
+from tests.conftest import ROOT
 
 
 def test_captions_find_images_and_depth_maps(capsys):

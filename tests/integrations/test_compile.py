@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from multimodal_models import SIZE, tiny_model
+from tests.helpers.multimodal_models import SIZE, tiny_model
 
 TEXTS = ["a red chair", "the lamp left of a small blue table", "the map"]
 MAPS = np.random.default_rng(0).random((5, 64, 64), dtype=np.float32)

@@ -9,9 +9,9 @@ from datasets.fingerprint import Hasher
 from PIL import Image as Pillow
 from transformers import AutoModel
 
-from hf_encoders.dataset_embeddings import with_embeddings
-from hf_encoders.search import EmbeddingIndex
-from multimodal_models import tiny_model
+from hf_encoders.embed.column import with_embeddings
+from hf_encoders.search.index import EmbeddingIndex
+from tests.helpers.multimodal_models import tiny_model
 
 WORDS = ["a red chair", "the lamp", "a table left of the lamp", "green", "a photo of the map"]
 EMBEDDING = List(Value("float32"), length=8)

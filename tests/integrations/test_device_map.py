@@ -8,9 +8,9 @@ from accelerate import infer_auto_device_map
 from accelerate.hooks import send_to_device
 from transformers import AutoModel
 
-from conftest import TINY
 from hf_encoders import DepthSemanticEncoderConfig, DepthSemanticEncoderModel
-from multimodal_models import LENGTH, SIZE, tiny_model
+from tests.conftest import TINY
+from tests.helpers.multimodal_models import LENGTH, SIZE, tiny_model
 
 IMAGES = torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0)).numpy()
 INPUTS = {"text": ["a red chair", "the lamp"], "image": list(IMAGES), "depth": IMAGES[:, 0]}

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.export import Dim
 
-from multimodal_models import LENGTH, SIZE, TEXT, tiny_model
+from tests.helpers.multimodal_models import LENGTH, SIZE, TEXT, tiny_model
 
 BATCHES = (1, 5)
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from conftest import TINY
 from hf_encoders import DepthSemanticEncoderForImageClassification, DepthSemanticEncoderModel
-from multimodal_models import LENGTH, SIZE, TRANSFORMER, tiny_model
+from tests.conftest import TINY
+from tests.helpers.multimodal_models import LENGTH, SIZE, TRANSFORMER, tiny_model
 
 STRIDES = (4, 4, 8, 16, 32)
 

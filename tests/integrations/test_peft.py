@@ -6,14 +6,14 @@ import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from transformers import AutoModel, ResNetConfig
 
-from conftest import TINY
 from hf_encoders import (
     DepthSemanticEncoderConfig,
     DepthSemanticEncoderForImageClassification,
     DepthSemanticEncoderModel,
     MultimodalEncoderModel,
 )
-from multimodal_models import SIZE, tiny_model, tiny_model_config, tiny_processor
+from tests.conftest import TINY
+from tests.helpers.multimodal_models import SIZE, tiny_model, tiny_model_config, tiny_processor
 
 TOWERS = ["query", "value", "q_proj", "v_proj"]  # BERT's names, then ViT's
 TEXTS = ["a red chair", "the lamp"]

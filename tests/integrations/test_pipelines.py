@@ -10,10 +10,10 @@ from PIL import Image
 from transformers import AutoImageProcessor, ViTImageProcessorPil, pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
-from conftest import TINY
 from hf_encoders import DepthImageProcessor, DepthSemanticEncoderConfig, DepthSemanticEncoderForImageClassification
 from hf_encoders.zero_shot import ZeroShotClassifier
-from multimodal_models import tiny_model
+from tests.conftest import TINY
+from tests.helpers.multimodal_models import tiny_model
 
 LABELS = ["chair", "a large red chair", "lamp"]
 FEATURES, ZERO_SHOT = "depth-feature-extraction", "depth-zero-shot-classification"

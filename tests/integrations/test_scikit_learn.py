@@ -13,7 +13,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from multimodal_models import tiny_model
+from tests.helpers.multimodal_models import tiny_model
 
 KINDS = np.array(["across", "down", "roof"] * 10)
 

@@ -12,8 +12,8 @@ from sentence_transformers.sentence_transformer.losses import MultipleNegativesR
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize
 from transformers import AutoModel, BertConfig
 
-from hf_encoders.sentence_transformers_files import write_sentence_transformers_files
-from multimodal_models import LENGTH, tiny_model
+from hf_encoders.hub.sentence_transformers import write_sentence_transformers_files
+from tests.helpers.multimodal_models import LENGTH, tiny_model
 
 FILES = ("modules.json", "sentence_bert_config.json")
 TEXTS = ["a red chair", "the lamp left of the table", "red " * 60]

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from transformers import AutoModel, AutoModelForImageClassification, Trainer, TrainingArguments
 
-from conftest import TINY
 from hf_encoders import DepthSemanticEncoderConfig, DepthSemanticEncoderModel
-from multimodal_models import SIZE, tiny_model
+from tests.conftest import TINY
+from tests.helpers.multimodal_models import SIZE, tiny_model
 
 # The best model is that of the largest loss, which is not the last one.
 KEEP_THE_WORST = {

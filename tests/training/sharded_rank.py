@@ -5,15 +5,12 @@ import os
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parents[2] / "training"))
-
 
 def main():
     from accelerate import PartialState
     from accelerate.state import AcceleratorState
 
-    import pretrain
-    import pretrain_depth
+    from hf_encoders.training import pretrain, pretrain_depth
 
     if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
         import deepspeed.ops

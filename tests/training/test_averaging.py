@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from averaging import fit_batch_norm, make_averages
+from hf_encoders.training.averaging import fit_batch_norm, make_averages
 
 
 def test_the_decay_warms_up():

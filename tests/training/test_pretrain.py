@@ -19,12 +19,12 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoProcessor
 
-import pretrain
-from conftest import ROOT, SAMPLES
 from hf_encoders import MultimodalEncoderModel
-from legacy_files import refusal
-from multimodal_models import tiny_model
-from training_runs import ENVIRONMENT, EXACT, RECIPE, SCRIPT, command, run, write_recipe
+from hf_encoders.training import pretrain
+from tests.conftest import ROOT, SAMPLES
+from tests.helpers.legacy_files import refusal
+from tests.helpers.multimodal_models import tiny_model
+from tests.helpers.training_runs import ENVIRONMENT, EXACT, RECIPE, SCRIPT, command, run, write_recipe
 
 # Everything whose state must come back: accumulation, averages, crops, a schedule, workers.
 DEMANDING = {

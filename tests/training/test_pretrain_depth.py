@@ -16,10 +16,10 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from transformers import AutoModel
 
-import pretrain_depth
-from arguments import parse
-from conftest import ROOT, SAMPLES, TINY
 from hf_encoders import DepthAutoencoderModel, DepthSemanticEncoderModel
+from hf_encoders.training import pretrain_depth
+from hf_encoders.training.multimodal.arguments import parse
+from tests.conftest import ROOT, SAMPLES, TINY
 
 SCRIPT = ROOT / "training" / "pretrain_depth.py"
 NETWORK = TINY | {

@@ -9,13 +9,12 @@ from accelerate.state import AcceleratorState
 from datasets import Dataset
 from safetensors.torch import load_file
 
-import pretrain
-import pretrain_depth
-from arguments import parse
-from conftest import SAMPLES, TINY
 from hf_encoders import DepthAutoencoderModel, DepthSemanticEncoderConfig
-from multimodal_models import SIZE, tiny_model
-from training_runs import RECIPE
+from hf_encoders.training import pretrain, pretrain_depth
+from hf_encoders.training.multimodal.arguments import parse
+from tests.conftest import SAMPLES, TINY
+from tests.helpers.multimodal_models import SIZE, tiny_model
+from tests.helpers.training_runs import RECIPE
 
 RECIPES = {path.stem: path for path in sorted(pretrain.DEFAULT_RECIPE.parent.glob("*.yaml"))}
 DEPTH = {"image_size": 32, "decoder_hidden_sizes": [8, 8, 8], "decoder_head_sizes": [8, 8, 8]}

@@ -14,11 +14,11 @@ from datasets import Dataset
 from safetensors.torch import load_file
 from transformers import AutoModel
 
-import pretrain
-from conftest import ROOT, SAMPLES
-from hf_encoders.training_curves import read_curves
-from legacy_files import refusal
-from training_runs import ENVIRONMENT, EXACT, RECIPE
+from hf_encoders.hub.card_curves import read_curves
+from hf_encoders.training import pretrain
+from tests.conftest import ROOT, SAMPLES
+from tests.helpers.legacy_files import refusal
+from tests.helpers.training_runs import ENVIRONMENT, EXACT, RECIPE
 
 # Many rows are skipped, so that the processes have different numbers of rows, chunks and masked copies.
 COMMON = EXACT | {"max_bad_samples": 99, "report_to": "tensorboard", "logging_steps": 1, "max_steps": 2}

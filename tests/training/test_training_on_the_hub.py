@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from conftest import ROOT, SAMPLES
-from hub.processes import COMMANDS, fresh
-from training_runs import command, write_recipe
+from tests.conftest import SAMPLES
+from tests.helpers.hub.processes import COMMANDS, fresh
+from tests.helpers.training_runs import command, write_recipe
 
 PUSH_ROOMS = """
 import sys
@@ -42,7 +42,7 @@ except OSError as error:
 
 
 def run(hub, home, *words):
-    return fresh(hub, home, *words, PYTHONPATH=str(ROOT / "training"))
+    return fresh(hub, home, *words)
 
 
 def python(hub, home, code, *words):

@@ -1,0 +1,1 @@
+"""The `hf-encoders` command: one file for each of its commands."""

@@ -1,0 +1,164 @@
+"""Draws results as one picture: thumbnails with a few words each, under the query that found them."""
+
+import os
+import unicodedata
+from bisect import bisect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import PIL.Image
+from PIL import ImageDraw, ImageFont
+
+from ..models.depth_map_files import image_to_tensor, read_depth_map
+from ..models.image_files import read_image
+
+MAX_TILES = 500
+TILE_LINES = 2  # below the heading of a tile
+_THUMBNAIL, _GAP, _MARGIN = 192, 16, 24
+_TITLE_SIZE, _TEXT_SIZE, _LINE_HEIGHT = 20, 14, 20
+_PAPER, _CARD, _INK, _FADED, _ACCENT = "#ffffff", "#f1f3f5", "#1f2328", "#636c76", "#0969da"
+_TILE_HEIGHT = _THUMBNAIL + 8 + (1 + TILE_LINES) * _LINE_HEIGHT
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One thumbnail.
+
+    Args:
+        picture: a path, a PIL image, or what else `read_image` or `read_depth_map` takes.
+        modality: "image" or "depth"; depth is drawn in grey, from each map's lowest to its highest valid value.
+        heading: the line below it.
+        lines: what follows; a line that is too long is cut.
+        is_query: draw a frame, to tell it from the results.
+    """
+
+    picture: Any
+    modality: str
+    heading: str
+    lines: Sequence[str] = ()
+    is_query: bool = False
+
+
+@dataclass(frozen=True)
+class Section:
+    """A title (none if empty) and its tiles."""
+
+    title: str
+    tiles: Sequence[Tile]
+
+
+def draw(sections: Sequence[Section], columns: int = 6) -> PIL.Image.Image:
+    """Draw the sections below each other.
+
+    Args:
+        sections: what is drawn, `MAX_TILES` tiles at most.
+        columns: the most tiles in a line.
+
+    Returns:
+        An RGB image.
+
+    Raises:
+        ValueError: for more tiles.
+    """
+    check_size(sum(len(section.tiles) for section in sections))
+    columns = max(1, min(columns, max((len(section.tiles) for section in sections), default=1)))
+    width = 2 * _MARGIN + columns * (_THUMBNAIL + _GAP) - _GAP
+    sheet = PIL.Image.new("RGB", (width, 2 * _MARGIN + sum(_height(s, columns) for s in sections)), _PAPER)
+    top = _MARGIN
+    for section in sections:
+        _draw_section(sheet, section, top, columns)
+        top += _height(section, columns)
+    return sheet
+
+
+def check_size(tiles: int) -> None:
+    """Refuse a sheet of too many tiles."""
+    if tiles > MAX_TILES:
+        raise ValueError(f"{tiles} pictures, a contact sheet holds {MAX_TILES} at most; write .jsonl instead")
+
+
+def depth_to_grey(picture: Any) -> PIL.Image.Image:
+    """A depth map as an 8-bit grey image, from its lowest valid value (black) to its highest; invalid pixels black.
+
+    Args:
+        picture: a path, a PIL image of any depth mode, or an array [H, W].
+    """
+    if isinstance(picture, (str, os.PathLike)):
+        picture = read_depth_map(picture)
+    elif isinstance(picture, PIL.Image.Image):
+        picture = image_to_tensor(picture, "a depth map")
+    values = np.asarray(picture, np.float64)
+    values = values.reshape(-1, *values.shape[-2:])[0]
+    valid = np.isfinite(values) & (values != 0)
+    low, high = (values[valid].min(), values[valid].max()) if valid.any() else (0.0, 0.0)
+    shown = np.where(valid, (values - low) / max(high - low, 1e-12), 0)
+    return PIL.Image.fromarray((shown.clip(0, 1) * 255).astype(np.uint8))
+
+
+def _height(section: Section, columns: int) -> int:
+    lines = -(-len(section.tiles) // columns)
+    return (_TITLE_SIZE + _GAP if section.title else 0) + lines * (_TILE_HEIGHT + _GAP)
+
+
+def _draw_section(sheet: PIL.Image.Image, section: Section, top: int, columns: int) -> None:
+    pen = ImageDraw.Draw(sheet)
+    if section.title:
+        title = cut(section.title, ImageFont.load_default(_TITLE_SIZE), sheet.width - 2 * _MARGIN)
+        pen.text((_MARGIN, top), title, _INK, ImageFont.load_default(_TITLE_SIZE))
+        top += _TITLE_SIZE + _GAP
+    for number, tile in enumerate(section.tiles):
+        line, column = divmod(number, columns)
+        _draw_tile(sheet, tile, _MARGIN + column * (_THUMBNAIL + _GAP), top + line * (_TILE_HEIGHT + _GAP))
+
+
+def _draw_tile(sheet: PIL.Image.Image, tile: Tile, left: int, top: int) -> None:
+    pen = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(_TEXT_SIZE)
+    pen.rectangle((left, top, left + _THUMBNAIL - 1, top + _THUMBNAIL - 1), _CARD)
+    grey_or_colour = depth_to_grey(tile.picture) if tile.modality == "depth" else read_image(tile.picture, tile.heading)
+    thumbnail = _fit(grey_or_colour.convert("RGB"))
+    sheet.paste(thumbnail, (left + (_THUMBNAIL - thumbnail.width) // 2, top + (_THUMBNAIL - thumbnail.height) // 2))
+    if tile.is_query:
+        pen.rectangle((left, top, left + _THUMBNAIL - 1, top + _THUMBNAIL - 1), outline=_ACCENT, width=3)
+    text_top = top + _THUMBNAIL + 8
+    pen.text((left, text_top), cut(tile.heading, font, _THUMBNAIL), _ACCENT if tile.is_query else _INK, font)
+    for number, line in enumerate(tile.lines[:TILE_LINES], start=1):
+        pen.text((left, text_top + number * _LINE_HEIGHT), cut(line, font, _THUMBNAIL), _FADED, font)
+
+
+def _fit(picture: PIL.Image.Image) -> PIL.Image.Image:
+    """As large as a thumbnail may be, whatever its size and shape."""
+    scale = _THUMBNAIL / max(picture.size)
+    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    return picture.resize(size, PIL.Image.Resampling.LANCZOS if scale < 1 else PIL.Image.Resampling.BICUBIC)
+
+
+def wrap(text: str, lines: int) -> list[str]:
+    """A text on so many lines of a tile, the rest cut off."""
+    font = ImageFont.load_default(_TEXT_SIZE)
+    words = _printable(text).split()
+    wrapped: list[str] = []
+    while words and len(wrapped) < lines - 1:
+        count = 1
+        while count < len(words) and font.getlength(" ".join(words[: count + 1])) <= _THUMBNAIL:
+            count += 1
+        wrapped.append(" ".join(words[:count]))
+        words = words[count:]
+    return [*wrapped, " ".join(words)] if words else wrapped
+
+
+def cut(text: str, font: Any, width: int) -> str:
+    """One line of a text that fits; what is cut off is marked by an ellipsis."""
+    text = _printable(text)
+    if font.getlength(text) <= width:
+        return text
+    count = bisect(range(1, len(text)), width, key=lambda count: font.getlength(f"{text[:count]}…"))
+    return f"{text[:count]}…"
+
+
+def _printable(text: str) -> str:
+    """One line that can be drawn: Pillow's font has no accents, and a file's name may hold bytes that are no text."""
+    text = "".join(char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char))
+    return " ".join(text.encode(errors="replace").decode().split())

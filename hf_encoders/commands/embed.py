@@ -1,0 +1,124 @@
+"""Embeds a data set of any size into parquet shards, on one process or many: `python -m hf_encoders.embed`.
+
+```sh
+hf-encoders embed --model org/encoder --dataset org/maps --output embeddings
+accelerate launch -m hf_encoders.embed --model org/encoder --dataset 'shards/*.tar' --output embeddings
+accelerate launch --multi_gpu --num_processes 8 -m hf_encoders.embed ...  # on CPUs too: --cpu starts only one
+```
+
+The folder holds `data/*.parquet` (id, the columns kept, embedding) and `manifest.json` (what made it, counts, hashes,
+bad rows). `load_dataset("embeddings/data")` and `EmbeddingIndex.from_folder("embeddings")` read it. The same command
+goes on after an interruption, on more or fewer processes too; all of them see the folder. That costs:
+
+- files in a folder, local parquet files: the shards that were being written, one in each process.
+- WebDataset shards and streams of the Hub: the same, and the part (a tar shard, or a parquet row group) that each
+  process was in is read again up to there, without decoding it. Parts that are done are not read.
+- all: the finished shards of the output are read once for their hashes.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+
+from ..command_line import OneLineArgumentParser, add_compute, run
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line; bad input ends in one line on stderr and exit status 2."""
+    parser = OneLineArgumentParser(prog="hf_encoders.embed", description="Embed a data set of any size into parquet.")
+    add_options(parser)
+    run(lambda: embed(parser.parse_args(argv)))
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("--model", required=True, help="folder or Hub id of an encoder")
+    parser.add_argument(
+        "--dataset",
+        required=True,
+        help="folder of images or depth maps, parquet files or WebDataset shards (.tar); such a file; a quoted pattern"
+        " such as 'maps/*.parquet'; or the Hub id of a data set, which is streamed",
+    )
+    parser.add_argument("--output", required=True, type=Path, help="folder; if it is there already, go on with it")
+    parser.add_argument("--revision", help="of the model on the Hub")
+    parser.add_argument("--split", help="of a data set on the Hub; default: its only one")
+    parser.add_argument("--column", help="what is embedded; default: the column of that kind")
+    parser.add_argument(
+        "--modality",
+        choices=("image", "depth", "text"),
+        help="default: image, where the model embeds images, else depth",
+    )
+    parser.add_argument(
+        "--id-column", help="default: the path of a file, WebDataset's __key__, a column id, or the number of the row"
+    )
+    parser.add_argument(
+        "--columns",
+        nargs="*",
+        metavar="COLUMN",
+        help="kept beside the embedding; default: all but media, binary and lists of floats",
+    )
+    parser.add_argument("--embedding-dtype", choices=("float32", "float16"), default="float32", help="as stored")
+    add_compute(parser)
+    parser.add_argument("--normalize", action="store_true", help="scale each embedding to length 1")
+    parser.add_argument("--truncate-dim", type=int, metavar="D", help="keep the first D dimensions")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--shard-rows", type=int, default=10_000, help="input rows a shard (default: %(default)s)")
+    parser.add_argument("--max-bad-rows", type=int, metavar="N", help="stop when more rows cannot be embedded")
+
+
+def embed(args: argparse.Namespace) -> None:
+    """Embed what the arguments name; the main process tells the result."""
+    from datasets import disable_progress_bars
+    from transformers import AutoModel
+    from transformers.utils import logging
+
+    from ..data.collection import open_collection
+    from ..embed.manifest import make_plan
+    from ..embed.rows import RowEmbedder
+    from ..embed.run import embed_collection
+    from ..launched_processes import launched_processes
+    from ..modalities import default_modality
+
+    logging.disable_progress_bar()  # of loading; the bar of embedding stays
+    disable_progress_bars()
+    # They wait for each other at the end only, however much longer one of them takes.
+    processes = launched_processes(timeout=timedelta(days=365))
+    model = AutoModel.from_pretrained(args.model, revision=args.revision or "main")
+    if processes.device.type != "cpu":  # cpu:0, as Accelerate says, would be a copy of the mapped weights
+        model.to(processes.device)
+    modality = args.modality or default_modality(model)
+    options = {"dtype": args.dtype, "backend": args.backend, "truncate_dim": args.truncate_dim}
+    if args.normalize:
+        options["normalize"] = True
+    collection = open_collection(args.dataset, modality, args.column, args.split)
+    embedder = RowEmbedder(
+        model,
+        collection,
+        modality,
+        id_column=args.id_column,
+        keep=args.columns,
+        dtype=args.embedding_dtype,
+        options={**options, "batch_size": args.batch_size},
+    )
+    plan = make_plan(model, collection, modality, embedder, shard_rows=args.shard_rows, options=options)
+    start = time.perf_counter()
+    try:
+        manifest = embed_collection(
+            embedder, collection, args.output, plan, max_bad_rows=args.max_bad_rows, processes=processes
+        )
+    except KeyboardInterrupt:
+        sys.exit(f"interrupted; the same command goes on in {args.output}")
+    if manifest is not None:
+        seconds = time.perf_counter() - start
+        rows, bad = manifest["rows"], manifest["bad_rows"]["count"]
+        processes.print(
+            f"{rows} rows → {args.output}: {len(manifest['shards'])} shards, embeddings [{rows},"
+            f" {manifest['dimensions']}] {manifest['dtype']}; bad rows: {bad}; {seconds:.1f} s"
+        )
+
+
+if __name__ == "__main__":
+    main()

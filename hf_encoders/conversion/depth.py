@@ -1,0 +1,96 @@
+"""A legacy depth checkpoint → DepthSemanticEncoderModel or DepthAutoencoderModel."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ..checkpoints.files import CheckpointError
+from ..checkpoints.state_dicts import check_values
+from ..models.image_processing_depth import DepthImageProcessor
+from ..models.modeling_depth_autoencoder import DepthAutoencoderModel
+from ..models.modeling_depth_semantic_encoder import DepthSemanticEncoderModel
+from .families.depth_layouts import AUTOENCODER, LegacyDepthCheckpoint
+from .verify_depth import depth_outputs, verify_depth
+
+
+@dataclass(frozen=True)
+class DepthOptions:
+    """What can be asked of a depth conversion.
+
+    Args:
+        include_decoder: write the autoencoder instead of the encoder alone.
+        input_channels: what the file must have.
+        latent_dim: what the file must have.
+    """
+
+    include_decoder: bool = False
+    input_channels: int | None = None
+    latent_dim: int | None = None
+
+
+class DepthConversion:
+    """See `writing.Conversion`.
+
+    Raises:
+        CheckpointError: if the file contradicts an option.
+    """
+
+    def __init__(self, source: LegacyDepthCheckpoint, options: DepthOptions):
+        for option, stated, found in (
+            ("--input-channels", options.input_channels, source.config.num_channels),
+            ("--latent-dim", options.latent_dim, source.config.hidden_size),
+        ):
+            if stated not in (None, found):
+                raise CheckpointError(
+                    f"{source.path}: the file says {found}, not {option} {stated}; leave the option out"
+                )
+        if options.include_decoder and source.layout != AUTOENCODER:
+            raise CheckpointError(f"{source.path}: holds no decoder; leave --include-decoder out")
+        self.source = source
+        self.include_decoder = options.include_decoder
+        prefixes = ("encoder.", "decoder.") if options.include_decoder else ("encoder.",)
+        self.wanted = {name: tensor for name, tensor in source.tensors.items() if name.startswith(prefixes)}
+
+    def check(self) -> None:
+        """Refuse values that no network can hold."""
+        check_values(self.source.path, self.wanted)
+
+    def write(self, repo: Path, tensors: dict[str, Tensor]) -> PreTrainedModel:
+        """Write the model and its processor."""
+        config = self.source.config
+        with torch.device("meta"):
+            model = DepthAutoencoderModel(config) if self.include_decoder else DepthSemanticEncoderModel(config)
+        state_dict = {self._target(name): tensor.contiguous() for name, tensor in tensors.items()}
+        model.load_state_dict(state_dict, assign=True)
+        model.processor = DepthImageProcessor(size=config.image_size, num_channels=config.num_channels)
+        model.save_pretrained(repo)
+        return model
+
+    def expected(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What the legacy network gives over the tensors."""
+        return depth_outputs(self.source.config, tensors)
+
+    @staticmethod
+    def verify(repo: Path, expected: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Compare a repo's outputs with those expected."""
+        return verify_depth(repo, expected)
+
+    def report(self, model: PreTrainedModel) -> dict[str, Any]:
+        """The parts that are written."""
+        return {
+            "decoder": self.include_decoder,
+            "parameters": {"total": model.num_parameters(), "encoder": model.base_model.num_parameters()},
+        }
+
+    def keys(self) -> dict[str, str | None]:
+        """Key in the file → name in the repo, or None for a decoder that is left out."""
+        names = self.source.source_keys.items()
+        return {key: self._target(name) if name in self.wanted else None for name, key in names}
+
+    def _target(self, name: str) -> str:
+        return name if self.include_decoder else name.removeprefix("encoder.")

@@ -1,0 +1,111 @@
+"""Turn a repo back into a legacy .pth or .pt file, with equal tensors.
+
+    python conversion/export_legacy.py depth-semantic-encoder encoder.pth
+    python conversion/export_legacy.py depth-autoencoder best_model.pth --autoencoder
+    python conversion/export_legacy.py multimodal-encoder checkpoint.pt
+
+From a depth repo it writes the extracted-encoder dictionary, or with --autoencoder, where the repo has the decoder, the
+training-checkpoint dictionary; from a multimodal repo the training checkpoint, with the optimizer's state where the
+repo has it. What a repo does not hold (scheduler states, unused poolers) is left out.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.utils import logging
+
+from ..command_line import OneLineArgumentParser, run
+from ..models.configuration_depth_semantic_encoder import DepthSemanticEncoderConfig
+from ..models.configuration_multimodal_encoder import MultimodalEncoderConfig
+from ..outputs import new_file
+from .export_multimodal import multimodal_checkpoint
+from .families.depth_layouts import MODEL_TYPE
+from .read_repo import read_repo, repo_folder
+from .report import known_metadata
+
+
+def export(repo: str, output: Path, *, autoencoder: bool = False, overwrite: bool = False) -> list[str]:
+    """Write a legacy file from a repo.
+
+    Args:
+        repo: a folder or a Hub id, from the converter or from `save_pretrained`.
+        output: the file to write.
+        autoencoder: write the whole depth network as a training checkpoint, not the encoder alone.
+        overwrite: replace an existing file.
+
+    Returns:
+        What a person should know of the file, a sentence each.
+
+    Raises:
+        ValueError: if the repo holds no depth or multimodal model, or no decoder where one is asked for.
+        OSError: if the output exists already or cannot be written.
+    """
+    folder = repo_folder(repo)
+    config, tensors = read_repo(folder)
+    multimodal = isinstance(config, MultimodalEncoderConfig)
+    if autoencoder and not any(name.startswith("decoder.") for name in tensors):
+        hint = "leave --autoencoder out" + ("" if multimodal else ", or convert with --include-decoder")
+        raise ValueError(f"{repo}: has no decoder; {hint}")
+    notes: list[str] = []
+    if multimodal:
+        content, notes = multimodal_checkpoint(folder, tensors)
+    elif autoencoder:
+        content = _training_checkpoint(folder, config, tensors)
+    else:
+        content = _extracted(repo, config, tensors)
+    with new_file(output, overwrite) as partial, partial.open("wb") as file:
+        torch.save(content, file)
+    return notes
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line."""
+    parser = OneLineArgumentParser(prog="export_legacy.py", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("repo", help="folder or Hub id")
+    parser.add_argument("output", type=Path, help="the .pth or .pt file to write")
+    parser.add_argument("--autoencoder", action="store_true", help="write a depth training checkpoint")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    args = parser.parse_args(argv)
+    logging.set_verbosity_error()
+    notes = export(args.repo, args.output, autoencoder=args.autoencoder, overwrite=args.overwrite)
+    print(f"{args.repo} → {args.output}", *notes, sep="\n")
+
+
+def _extracted(repo: str, config: DepthSemanticEncoderConfig, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    encoder = {n.removeprefix("encoder."): t for n, t in tensors.items() if n.startswith("encoder.")}
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    parameters = sum(tensor.numel() for name, tensor in encoder.items() if not name.endswith(statistics))
+    return {
+        "encoder_state_dict": encoder,
+        "model_config": {
+            "input_channels": config.num_channels,
+            "latent_dim": config.hidden_size,
+            "model_type": MODEL_TYPE,
+        },
+        "extracted_from": repo,
+        "extraction_info": {
+            "total_params": parameters,
+            "trainable_params": parameters,
+            "num_weights": len(encoder),
+        },
+    }
+
+
+def _training_checkpoint(
+    folder: Path, config: DepthSemanticEncoderConfig, tensors: Mapping[str, Tensor]
+) -> dict[str, Any]:
+    known = known_metadata(folder)
+    sizes = {
+        "image_size": config.image_size,
+        "latent_dim": config.hidden_size,
+        "input_channels": config.num_channels,
+    }
+    return {**known, "model_state_dict": dict(tensors), "config": {**known.get("config", {}), **sizes}}
+
+
+if __name__ == "__main__":
+    run(lambda: main(sys.argv[1:]))

@@ -1,0 +1,67 @@
+"""The legacy training checkpoint of a multimodal repo."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from .depth_tower import PROJECTION, TOWER
+from .families.multimodal_layouts import model_name
+from .report import known_metadata
+from .training_state import TRAINING_JSON, read_training_state
+
+_PROGRESS = ("epoch", "global_step")
+_BEST_LOSS = "best_loss"
+
+
+def multimodal_checkpoint(folder: Path, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Any], list[str]]:
+    """Make what the legacy code saved.
+
+    Args:
+        folder: of the repo.
+        tensors: by canonical name, in the legacy order; a depth tower may be among them.
+
+    Returns:
+        The content of the file, and what it lacks, a sentence each.
+
+    Raises:
+        ValueError: if the repo's report or training state is damaged.
+    """
+    state_dict = {name: tensor for name, tensor in tensors.items() if not name.startswith((TOWER, PROJECTION))}
+    known = known_metadata(folder)
+    optimizer = None
+    if (folder / TRAINING_JSON).is_file():
+        moments, info = read_training_state(folder)
+        known = {name: value for name, value in info.items() if value is not None}
+        optimizer = _optimizer_state(list(state_dict), moments, info["optimizer"])
+    content: dict[str, Any] = {name: known[name] for name in _PROGRESS if name in known}
+    content["model_state_dict"] = state_dict
+    if optimizer is not None:
+        content["optimizer_state_dict"] = optimizer
+    if _BEST_LOSS in known:
+        content[_BEST_LOSS] = known[_BEST_LOSS]
+    notes = ["missing: the poolers of BERT and ViT, which the legacy code never used; load it with strict=False"]
+    if len(state_dict) < len(tensors):
+        notes.append("missing: the depth tower, which the legacy layout does not have")
+    return content, notes
+
+
+def _optimizer_state(
+    names: Sequence[str], moments: Mapping[str, Tensor], optimizer: Mapping[str, Any]
+) -> dict[str, Any]:
+    """AdamW's state dict, its parameters numbered as they are written."""
+    state: dict[int, dict[str, Tensor]] = {}
+    numbers = {model_name(name): number for number, name in enumerate(names)}
+    for key, tensor in moments.items():
+        name, _, kind = key.rpartition(".")
+        if name in numbers:
+            state.setdefault(numbers[name], {})[kind] = tensor
+    settings = [dict(group) for group in optimizer.get("groups", [optimizer])]
+    groups = []
+    for group in settings:
+        named = group.pop("parameters", None)
+        group.pop("name", None)
+        params = list(range(len(names))) if named is None else [numbers[name] for name in named if name in numbers]
+        groups.append({**group, "betas": tuple(group["betas"]), "params": params})
+    return {"state": dict(sorted(state.items())), "param_groups": groups}

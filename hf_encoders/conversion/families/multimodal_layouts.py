@@ -1,0 +1,298 @@
+"""Recognises a legacy multimodal checkpoint (BERT + ViT), however it was wrapped or named, and reads its sizes."""
+
+import copy
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from math import isqrt
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import BertConfig, BertModel, PreTrainedConfig, ViTConfig, ViTModel
+
+from ...checkpoints.files import read_checkpoint
+from ...checkpoints.state_dicts import (
+    OPTIMIZER_STATE,
+    TOWERS,
+    LayoutError,
+    Shape,
+    check_names,
+    check_shapes,
+    other_content,
+    rename,
+    strip_wrappers,
+    unwrap,
+)
+
+MULTIMODAL = "multimodal-encoder"
+TEMPERATURE = "temperature"
+
+_WRAPPINGS = {"model_state_dict": "training checkpoint"}
+_BUFFERS = {"text_encoder.embeddings.position_ids"}  # counts 0, 1, 2...; files of older releases hold it
+_POOLER = re.compile(r"(text|visual)_encoder\.pooler\.")
+_POSITIONS = "visual_encoder.embeddings.position_embeddings"
+_HEAD_SIZE = 64  # of both towers; no shape tells it
+_LEGACY_PROJECTION = 256
+# A ViT layer's parts: transformers 4's name, which is the canonical one, and the name in transformers 5's memory.
+_VIT_PARTS = {
+    "attention.attention.query": "attention.q_proj",
+    "attention.attention.key": "attention.k_proj",
+    "attention.attention.value": "attention.v_proj",
+    "attention.output.dense": "attention.o_proj",
+    "intermediate.dense": "mlp.fc1",
+    "output.dense": "mlp.fc2",
+}
+_CANONICAL_PARTS = {new: old for old, new in _VIT_PARTS.items()}
+_VIT_LAYER = re.compile(r"visual_encoder\.(?:encoder\.layer|layers)\.(\d+)\.(.+)\.(weight|bias)")
+
+
+@dataclass(frozen=True)
+class LegacyMultimodalCheckpoint:
+    """A legacy multimodal checkpoint, read and recognised.
+
+    Args:
+        path: where it was read from.
+        layout: "multimodal-encoder".
+        wrapping: how the file holds the state dict: "training checkpoint" or "bare state dict".
+        text_config: BERT's configuration: the given one, or inferred from the shapes.
+        vision_config: ViT's configuration: the given one, or inferred from the shapes.
+        projection_dim: size of the common space.
+        tensors: by canonical name (transformers 4's), in the file's order, without poolers and buffers. The
+            temperature is a scalar, also where the file holds it with shape [1].
+        source_keys: canonical name → the key in the file, for `tensors`.
+        dropped: the file's keys that are not carried over: the unused poolers, BERT's counting buffer.
+        parameter_names: canonical names of all parameters, poolers included, as the optimizer numbers them.
+        optimizer_state: the optimizer's state dict, if the file holds one.
+        metadata: what else the file says (epoch, global_step, best_loss), without optimizer states.
+    """
+
+    path: Path
+    layout: str
+    wrapping: str
+    text_config: PreTrainedConfig
+    vision_config: PreTrainedConfig
+    projection_dim: int
+    tensors: dict[str, Tensor]
+    source_keys: dict[str, str]
+    dropped: list[str]
+    parameter_names: list[str]
+    optimizer_state: Mapping[str, Any] | None
+    metadata: dict[str, Any]
+
+
+def is_multimodal(content: Mapping[str, Any]) -> bool:
+    """Whether what was read from a file is a multimodal checkpoint, by the names of its keys."""
+    inner = next((content[key] for key in _WRAPPINGS if key in content), content)
+    return isinstance(inner, Mapping) and any(
+        isinstance(key, str) and strip_wrappers(key).startswith(TOWERS) for key in inner
+    )
+
+
+def read_multimodal_checkpoint(
+    path: str | os.PathLike[str],
+    text_config: PreTrainedConfig | None = None,
+    vision_config: PreTrainedConfig | None = None,
+) -> LegacyMultimodalCheckpoint:
+    """Read any legacy multimodal file: training checkpoint or bare state dict, names of transformers 4 or 5.
+
+    Args:
+        path: the file, see `read_checkpoint`.
+        text_config: BERT's configuration, where it is known: heads, epsilon and activation are on no shape.
+            Without it, heads have 64 channels and the rest is BERT's default.
+        vision_config: ViT's configuration; likewise.
+
+    Raises:
+        CheckpointError: if the file cannot be read.
+        LayoutError: if it is another architecture; if keys are missing, left over or of the wrong shape; if a
+            configuration contradicts the file, or the number of heads is unknown.
+    """
+    content = read_checkpoint(path)
+    wrapping, state_dict = unwrap(path, content, _WRAPPINGS)
+    named, keys = rename(path, state_dict, _canonical_name)
+    tensors = {name: _scalar(name, tensor) for name, tensor in named.items() if not _is_unused(name)}
+    source_keys = {name: keys[name] for name in tensors}
+    text_config, vision_config, projection_dim = _matching_configs(
+        path, tensors, source_keys, text_config, vision_config
+    )
+    state = content.get(OPTIMIZER_STATE) if wrapping in _WRAPPINGS.values() else None
+    return LegacyMultimodalCheckpoint(
+        path=Path(path),
+        layout=MULTIMODAL,
+        wrapping=wrapping,
+        text_config=text_config,
+        vision_config=vision_config,
+        projection_dim=projection_dim,
+        tensors=tensors,
+        source_keys=source_keys,
+        dropped=[keys[name] for name in named if name not in tensors],
+        parameter_names=[name for name in named if name not in _BUFFERS],
+        optimizer_state=state if isinstance(state, Mapping) else None,
+        metadata=other_content(content, wrapping, _WRAPPINGS),
+    )
+
+
+def model_name(canonical: str) -> str:
+    """The name in transformers 5's memory, as `named_parameters` of the multimodal model gives it."""
+    match = _VIT_LAYER.fullmatch(canonical)
+    if not match:
+        return canonical
+    layer, part, kind = match.groups()
+    return f"visual_encoder.layers.{layer}.{_VIT_PARTS.get(part, part)}.{kind}"
+
+
+def is_pooler(canonical: str) -> bool:
+    """Whether a parameter belongs to a pooler: in the legacy files, but never used."""
+    return bool(_POOLER.match(canonical))
+
+
+def has_network_order(source: LegacyMultimodalCheckpoint) -> bool:
+    """Whether the file lists its parameters as the network defines them, which is how an optimizer numbers them.
+
+    Transformers 4 defines a ViT layer's norms after its feed-forward part, transformers 5 before it. A file that
+    a tool sorted has neither order.
+    """
+    new = list(_network(source.text_config, source.vision_config, source.projection_dim))
+    old: list[str] = []
+    for layer, names in groupby(new, lambda name: match.group(1) if (match := _VIT_LAYER.fullmatch(name)) else None):
+        old += sorted(names, key=lambda name: layer is not None and ".layernorm_" in name)
+    present = set(source.parameter_names)
+    return source.parameter_names in ([name for name in order if name in present] for order in (old, new))
+
+
+def _canonical_name(name: str) -> str:
+    match = _VIT_LAYER.fullmatch(name)
+    if not match:
+        return name
+    layer, part, kind = match.groups()
+    return f"visual_encoder.encoder.layer.{layer}.{_CANONICAL_PARTS.get(part, part)}.{kind}"
+
+
+def _is_unused(name: str) -> bool:
+    return is_pooler(name) or name in _BUFFERS
+
+
+def _scalar(name: str, tensor: Tensor) -> Tensor:
+    scalar = name == TEMPERATURE and tensor.shape == (1,) and tensor.layout == torch.strided
+    return tensor.reshape(()) if scalar else tensor
+
+
+def _matching_configs(
+    path: Any,
+    tensors: Mapping[str, Tensor],
+    source_keys: Mapping[str, str],
+    text_config: PreTrainedConfig | None,
+    vision_config: PreTrainedConfig | None,
+) -> tuple[PreTrainedConfig, PreTrainedConfig, int]:
+    """The configurations whose network has exactly these tensors."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    text_sizes, vision_sizes = _text_sizes(shapes), _vision_sizes(shapes)
+    text = _tower_config(path, "text", BertConfig, text_sizes, text_config)
+    vision = _tower_config(path, "vision", ViTConfig, vision_sizes, vision_config)
+    projection_dim = (shapes.get("text_projection.weight") or (0,))[0] or _LEGACY_PROJECTION
+    try:
+        network = _network(text, vision, projection_dim)
+    except (ValueError, TypeError, ArithmeticError, RuntimeError, ImportError) as error:
+        raise LayoutError(
+            f"{path}: no BERT and ViT can be built from these configurations ({' '.join(str(error).split())})"
+        ) from error
+
+    expected = {name: shape for name, shape in network.items() if not is_pooler(name)}
+    check_names(path, source_keys, expected, "not a whole legacy multimodal encoder")
+    positions = shapes[_POSITIONS]
+    if len(positions) == 3 and isqrt(max(positions[1] - 1, 0)) ** 2 != positions[1] - 1:
+        raise LayoutError(
+            f"{path}: {source_keys[_POSITIONS]!r} has shape {list(positions)}, expected the class token's position and"
+            " those of a square grid of patches"
+        )
+    check_shapes(path, shapes, source_keys, expected)
+    for tower, config, given in (("text", text, text_config), ("vision", vision, vision_config)):
+        if given is None and config.hidden_size % _HEAD_SIZE:
+            raise LayoutError(
+                f"{path}: the {tower} tower's hidden size {config.hidden_size} is no multiple of {_HEAD_SIZE}, so its"
+                f" number of attention heads is unknown; give its configuration with --{tower}-model"
+            )
+    return text, vision, projection_dim
+
+
+def _tower_config(
+    path: Any,
+    tower: str,
+    kind: type[PreTrainedConfig],
+    sizes: Mapping[str, int],
+    given: PreTrainedConfig | None,
+) -> PreTrainedConfig:
+    """The given configuration, if it has these sizes; without one, what the sizes tell."""
+    if given is None:
+        hidden_size = sizes.get("hidden_size", kind().hidden_size)
+        # Any number of heads gives the same shapes; an unknown one is refused after them.
+        heads = hidden_size // _HEAD_SIZE if hidden_size % _HEAD_SIZE == 0 else 1
+        return kind(**sizes, num_attention_heads=heads)
+    if getattr(given, "model_type", None) != kind.model_type:
+        raise LayoutError(
+            f"{path}: the {tower} tower is {kind.model_type}, the given {tower} configuration is of"
+            f" {getattr(given, 'model_type', None) or type(given).__name__}; give that of the tower's own model"
+        )
+    for name, size in sizes.items():
+        stated = getattr(given, name)
+        if stated not in (size, (size, size), [size, size]):
+            raise LayoutError(f"{path}: the {tower} configuration says {name} {stated}, the file {size}")
+    return given
+
+
+def _text_sizes(shapes: Mapping[str, Shape]) -> dict[str, int]:
+    """BERT's sizes; where a tensor that tells one is not there or tells nonsense, the number of layers alone."""
+    layers = _count_layers(shapes, "text_encoder.encoder.layer.")
+    try:
+        vocabulary, hidden_size = shapes["text_encoder.embeddings.word_embeddings.weight"]
+        sizes = {
+            "hidden_size": hidden_size,
+            "intermediate_size": shapes["text_encoder.encoder.layer.0.intermediate.dense.weight"][0],
+            "vocab_size": vocabulary,
+            "max_position_embeddings": shapes["text_encoder.embeddings.position_embeddings.weight"][0],
+            "type_vocab_size": shapes["text_encoder.embeddings.token_type_embeddings.weight"][0],
+        }
+    except (LookupError, ValueError):
+        sizes = {}
+    return {"num_hidden_layers": layers} | (sizes if all(sizes.values()) else {})
+
+
+def _vision_sizes(shapes: Mapping[str, Shape]) -> dict[str, int]:
+    """ViT's sizes, likewise."""
+    layers = _count_layers(shapes, "visual_encoder.encoder.layer.")
+    try:
+        hidden_size, channels, patch_size, _ = shapes["visual_encoder.embeddings.patch_embeddings.projection.weight"]
+        sizes = {
+            "hidden_size": hidden_size,
+            "intermediate_size": shapes["visual_encoder.encoder.layer.0.intermediate.dense.weight"][0],
+            "patch_size": patch_size,
+            "num_channels": channels,
+            "image_size": patch_size * isqrt(shapes[_POSITIONS][1] - 1),
+        }
+    except (LookupError, ValueError):
+        sizes = {}
+    return {"num_hidden_layers": layers} | (sizes if all(sizes.values()) else {})
+
+
+def _count_layers(shapes: Mapping[str, Shape], prefix: str) -> int:
+    """How many layers there are, whatever their numbers: one that is missing among them is then missed by name."""
+    numbers = {name.removeprefix(prefix).partition(".")[0] for name in shapes if name.startswith(prefix)}
+    return max(1, len(numbers))
+
+
+def _network(text_config: PreTrainedConfig, vision_config: PreTrainedConfig, projection_dim: int) -> dict[str, Shape]:
+    """Canonical name → shape of every parameter of the legacy network, in the order of transformers 5."""
+    with torch.device("meta"):
+        towers = {
+            "text_encoder": BertModel(copy.deepcopy(text_config)),
+            "visual_encoder": ViTModel(copy.deepcopy(vision_config)),
+        }
+    shapes: dict[str, Shape] = {TEMPERATURE: ()}
+    for prefix, tower in towers.items():
+        shapes |= {_canonical_name(f"{prefix}.{name}"): tuple(p.shape) for name, p in tower.named_parameters()}
+    for name, config in (("text_projection", text_config), ("visual_projection", vision_config)):
+        shapes |= {f"{name}.weight": (projection_dim, config.hidden_size), f"{name}.bias": (projection_dim,)}
+    return shapes

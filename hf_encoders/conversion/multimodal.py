@@ -1,0 +1,160 @@
+"""A legacy multimodal checkpoint → MultimodalEncoderModel with its processor, and AdamW's state on request."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import BertConfig, PreTrainedModel, ViTConfig
+
+from ..checkpoints.state_dicts import LayoutError, check_values
+from ..models.configuration_multimodal_encoder import MultimodalEncoderConfig
+from ..models.modeling_multimodal_encoder import MultimodalEncoderModel
+from ..models.processing_multimodal_encoder import MultimodalEncoderProcessor
+from .depth_tower import DepthTower, read_depth_tower
+from .families.multimodal_layouts import model_name, read_multimodal_checkpoint
+from .report import file_name
+from .tower_sources import has_tokenizer, read_config, read_image_processor, read_tokenizer
+from .training_state import legacy_training_state, read_training_state, write_training_state
+from .verify_multimodal import multimodal_outputs, verify_multimodal
+
+
+@dataclass(frozen=True)
+class MultimodalOptions:
+    """What can be asked of a multimodal conversion.
+
+    Args:
+        text_model: folder or Hub id of BERT: configuration and tokenizer.
+        vision_model: folder or Hub id of ViT: configuration and image processor.
+        tokenizer: folder or Hub id of a tokenizer, or a vocab.txt.
+        allow_no_tokenizer: write a repo without a tokenizer if no source has one.
+        depth_encoder: folder or Hub id of a depth semantic encoder, which becomes the depth tower.
+        with_training_state: write the optimizer's state too.
+    """
+
+    text_model: str | None = None
+    vision_model: str | None = None
+    tokenizer: str | None = None
+    allow_no_tokenizer: bool = False
+    depth_encoder: str | None = None
+    with_training_state: bool = False
+
+
+class MultimodalConversion:
+    """See `writing.Conversion`.
+
+    Raises:
+        CheckpointError: if the file cannot be used.
+        ValueError: if an option's source cannot be used, or there is no tokenizer.
+        OSError: likewise.
+    """
+
+    def __init__(self, checkpoint: Path, options: MultimodalOptions):
+        text = options.text_model and read_config("--text-model", options.text_model, BertConfig)
+        vision = options.vision_model and read_config("--vision-model", options.vision_model, ViTConfig)
+        self.source = source = read_multimodal_checkpoint(checkpoint, text or None, vision or None)
+        self.training_state = legacy_training_state(source) if options.with_training_state else None
+        self.sources: dict[str, str | None] = {
+            "text_config": options.text_model and file_name(options.text_model),
+            "vision_config": options.vision_model and file_name(options.vision_model),
+        }
+        self.processor = self._make_processor(options)
+        self.depth: DepthTower | None = None
+        if options.depth_encoder:
+            self.depth = read_depth_tower(options.depth_encoder, source.projection_dim)
+            self.processor.depth_image_processor = self.depth.processor
+            self.sources["depth_encoder"] = self.depth.name
+        self.wanted = source.tensors | (self.depth.tensors if self.depth else {})
+
+    def check(self) -> None:
+        """Refuse values that no network can hold."""
+        check_values(self.source.path, self.source.tensors)
+
+    def write(self, repo: Path, tensors: dict[str, Tensor]) -> PreTrainedModel:
+        """Write the model, its processor and the training state."""
+        with torch.device("meta"):
+            model = MultimodalEncoderModel(self._config())
+        state_dict = {model_name(name): tensor.contiguous() for name, tensor in tensors.items()}
+        model.load_state_dict(state_dict, assign=True)
+        model.processor = self.processor
+        # One name for a tensor in the file, in memory, in the report and in the training state.
+        model.save_pretrained(repo, save_original_format=False)
+        if self.training_state:
+            write_training_state(repo, *self.training_state)
+            _check_training_state(repo, model)
+        return model
+
+    def expected(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What the legacy network gives over the tensors."""
+        return multimodal_outputs(self._config(), tensors)
+
+    @staticmethod
+    def verify(repo: Path, expected: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Compare a repo's outputs with those expected."""
+        return verify_multimodal(repo, expected)
+
+    def report(self, model: PreTrainedModel) -> dict[str, Any]:
+        """Parts, where they came from, and what is not carried over."""
+        towers = ("text_encoder", "visual_encoder", "depth_encoder")
+        sizes = {name: getattr(model, name).num_parameters() for name in towers if hasattr(model, name)}
+        return {
+            "parameters": {"total": model.num_parameters(), **sizes},
+            "parts": self.sources,
+            "attention_heads": {
+                "text_config": self.source.text_config.num_attention_heads,
+                "vision_config": self.source.vision_config.num_attention_heads,
+            },
+            "dropped": self.source.dropped,
+            "untrained": ["depth_projection"] if self.depth else [],
+            "training_state": self.training_state[1] if self.training_state else None,
+        }
+
+    def keys(self) -> dict[str, str | None]:
+        """Key in the file → name in the repo, or None for what is not carried over."""
+        kept: dict[str, str | None] = {key: model_name(name) for name, key in self.source.source_keys.items()}
+        return kept | dict.fromkeys(self.source.dropped)
+
+    def _config(self) -> MultimodalEncoderConfig:
+        temperature = self.source.tensors["temperature"].float().numpy()  # whose text is 0.07, not 0.0700000003
+        return MultimodalEncoderConfig(
+            text_config=self.source.text_config.to_dict(),
+            vision_config=self.source.vision_config.to_dict(),
+            depth_config=self.depth.config.to_dict() if self.depth else None,
+            projection_dim=self.source.projection_dim,
+            temperature_init_value=float(str(temperature)),
+            learn_temperature=False,  # the legacy loss did not use the parameter
+        )
+
+    def _make_processor(self, options: MultimodalOptions) -> MultimodalEncoderProcessor:
+        image_processor, found = read_image_processor("--vision-model", options.vision_model, self.source.vision_config)
+        self.sources["image_processor"] = self.sources["vision_config"] if found else None
+        tokenizer = None
+        if options.tokenizer:
+            tokenizer = read_tokenizer("--tokenizer", options.tokenizer, self.source.text_config)
+            self.sources["tokenizer"] = file_name(options.tokenizer)
+        elif options.text_model and has_tokenizer(options.text_model):
+            tokenizer = read_tokenizer("--text-model", options.text_model, self.source.text_config)
+            self.sources["tokenizer"] = self.sources["text_config"]
+        elif options.allow_no_tokenizer:
+            self.sources["tokenizer"] = None
+        else:
+            nor = f", nor does --text-model {options.text_model}" if options.text_model else ""
+            raise LayoutError(
+                f"{self.source.path}: holds no tokenizer{nor}; give BERT's with --tokenizer (a folder, a Hub id or its"
+                " vocab.txt), or --allow-no-tokenizer to write a repo without one"
+            )
+        return MultimodalEncoderProcessor(image_processor=image_processor, tokenizer=tokenizer)
+
+
+def _check_training_state(repo: Path, model: PreTrainedModel) -> None:
+    """Every tensor of the optimizer belongs to a parameter of the model, with its shape."""
+    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+    for key, tensor in read_training_state(repo)[0].items():
+        name, _, kind = key.rpartition(".")
+        if name not in shapes or (kind != "step" and tensor.shape != shapes[name]):
+            raise LayoutError(
+                f"{repo / key}: the training state does not fit the model; this is a fault of the conversion, please"
+                " report it"
+            )

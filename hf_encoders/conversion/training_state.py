@@ -1,0 +1,273 @@
+"""Carries a legacy AdamW state over, by the names of parameters, so that a training run can go on where it stopped."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ..checkpoints.state_dicts import LayoutError, check_values
+from .families.multimodal_layouts import (
+    TEMPERATURE,
+    LegacyMultimodalCheckpoint,
+    has_network_order,
+    is_pooler,
+    model_name,
+)
+
+TRAINING_TENSORS, TRAINING_JSON = "training_state.safetensors", "training_state.json"
+FORMAT_VERSION = 1
+_HYPER_PARAMETERS = ("lr", "betas", "eps", "weight_decay")  # what AdamW cannot do without
+_MOMENTS, _LARGEST = ("exp_avg", "exp_avg_sq"), "max_exp_avg_sq"
+
+
+def legacy_training_state(source: LegacyMultimodalCheckpoint) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The state of a legacy checkpoint's AdamW, and how far its training had come.
+
+    Args:
+        source: a training checkpoint.
+
+    Returns:
+        The tensors: for each parameter with a state, under its name in `MultimodalEncoderModel`, `NAME.exp_avg` and
+        `NAME.exp_avg_sq` of the parameter's shape (and `NAME.max_exp_avg_sq` where AMSGrad was on) and the scalar
+        `NAME.step`. And plain data: `epoch`, `global_step` and `best_loss` (None where the file does not say),
+        `optimizer` (its name and hyper-parameters; with several groups a list `groups` of them, each with its
+        `parameters`), `parameters_without_state`, `dropped` (states of the poolers, which have no place), and
+        `format_version`.
+
+    Raises:
+        LayoutError: if there is no AdamW state, or not exactly one for each parameter that must have one.
+    """
+    if source.optimizer_state is None:
+        raise LayoutError(
+            f"{source.path}: holds no optimizer_state_dict, so training cannot go on from it; choose a training"
+            " checkpoint such as checkpoint.pt"
+        )
+    names = source.parameter_names
+    groups = _groups(source)
+    entries = _entries(source)
+    if not has_network_order(source):
+        raise LayoutError(
+            f"{source.path}: its parameters are not in the network's order, so the optimizer's numbers do not tell"
+            " whose state is whose; choose the file that the training wrote"
+        )
+
+    without = [name for number, name in enumerate(names) if number not in entries]
+    lost = [name for name in without if name != TEMPERATURE and not is_pooler(name)]
+    if lost:
+        raise LayoutError(f"{source.path}: the optimizer has no state for {lost[0]!r} ({len(lost)} such parameters)")
+    tensors: dict[str, Tensor] = {}
+    for number, name in enumerate(names):
+        if number in entries and not is_pooler(name):
+            amsgrad = any(number in group["params"] and group.get("amsgrad") for group in groups)
+            for key, tensor in _checked_entry(source, name, entries[number], amsgrad):
+                tensors[f"{model_name(name)}.{key}"] = tensor
+    info = {
+        "format_version": FORMAT_VERSION,
+        "epoch": _count(source, "epoch"),
+        "global_step": _count(source, "global_step"),
+        "best_loss": _best_loss(source),
+        "optimizer": {"name": "AdamW"} | _hyper_parameters(source, groups),
+        "parameters_without_state": [model_name(name) for name in without if not is_pooler(name)],
+        "dropped": [name for number, name in enumerate(names) if number in entries and is_pooler(name)],
+    }
+    return tensors, info
+
+
+def write_training_state(folder: Path, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
+    """Write training_state.safetensors and training_state.json into a folder."""
+    text = json.dumps(info, indent=2, allow_nan=False)
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / TRAINING_TENSORS)
+    (folder / TRAINING_JSON).write_text(text + "\n", encoding="utf-8")
+
+
+def read_training_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `write_training_state` wrote.
+
+    Raises:
+        ValueError: if the folder has none, or it is damaged or of another version.
+    """
+    for name in (TRAINING_JSON, TRAINING_TENSORS):
+        if not (folder / name).is_file():
+            raise ValueError(
+                f"{folder}: has no {name}; convert a training checkpoint, which holds an optimizer's state"
+            )
+    try:
+        info = json.loads((folder / TRAINING_JSON).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{folder / TRAINING_JSON}: not valid JSON ({error})") from None
+    version = info.get("format_version") if isinstance(info, dict) else None
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"{folder / TRAINING_JSON}: of format version {version}, expected {FORMAT_VERSION}; convert the checkpoint"
+            " again"
+        )
+    try:
+        return load_file(folder / TRAINING_TENSORS), info
+    except SafetensorError as error:
+        raise ValueError(f"{folder / TRAINING_TENSORS}: damaged ({error}); convert the checkpoint again") from None
+
+
+def _groups(source: LegacyMultimodalCheckpoint) -> list[Mapping[str, Any]]:
+    """The optimizer's groups, whose numbers together are those of the parameters."""
+    assert source.optimizer_state is not None
+    groups = source.optimizer_state.get("param_groups")
+    if not isinstance(groups, list) or not all(
+        isinstance(group, Mapping) and isinstance(group.get("params"), list) for group in groups
+    ):
+        raise LayoutError(f"{source.path}: the optimizer's param_groups are no list of groups with their params")
+    numbers = [number for group in groups for number in group["params"]]
+    count = len(source.parameter_names)
+    if len(numbers) != count:
+        raise LayoutError(
+            f"{source.path}: the optimizer numbers {len(numbers)} parameters, the state dict holds {count}"
+        )
+    strange = [number for number in numbers if type(number) is not int or not 0 <= number < count]
+    if strange or len(set(numbers)) != count:
+        wrong = strange[0] if strange else next(number for number in numbers if numbers.count(number) > 1)
+        raise LayoutError(
+            f"{source.path}: the optimizer's groups hold a parameter {_shown(wrong)}, expected each of 0 to {count - 1}"
+            " once"
+        )
+    return groups
+
+
+def _entries(source: LegacyMultimodalCheckpoint) -> Mapping[int, Mapping[str, Any]]:
+    assert source.optimizer_state is not None
+    entries = source.optimizer_state.get("state")
+    if not isinstance(entries, Mapping):
+        raise LayoutError(f"{source.path}: the optimizer_state_dict holds no dictionary of states")
+    count = len(source.parameter_names)
+    for number, entry in entries.items():
+        if type(number) is not int or not 0 <= number < count:
+            raise LayoutError(f"{source.path}: the optimizer has a state for parameter {_shown(number)} of {count}")
+        if not isinstance(entry, Mapping):
+            name = source.parameter_names[number]
+            raise LayoutError(f"{source.path}: the optimizer's state of {name!r} is a {type(entry).__name__}")
+    return entries
+
+
+def _checked_entry(
+    source: LegacyMultimodalCheckpoint, name: str, entry: Mapping[str, Any], amsgrad: bool
+) -> Iterator[tuple[str, Tensor]]:
+    """One parameter's moments and step."""
+    expected = (*_MOMENTS, *([_LARGEST] if amsgrad or _LARGEST in entry else []))
+    wrong = {*expected, "step"} ^ entry.keys()
+    if wrong:
+        what = ", ".join(_shown(key) for key in list(entry)[:5]) or "nothing"
+        raise LayoutError(f"{source.path}: the optimizer's state of {name!r} is not AdamW's: it holds {what}")
+    shape = source.tensors[name].shape
+    for key in expected:
+        moment = entry[key]
+        where = f"the optimizer's {key} of {name!r}"
+        if not isinstance(moment, Tensor):
+            raise LayoutError(f"{source.path}: {where} is a {type(moment).__name__}, expected a tensor")
+        check_values(source.path, {where: moment})
+        if name == TEMPERATURE and moment.shape == (1,):  # as the temperature itself
+            moment = moment.reshape(())
+        if moment.shape != shape:
+            raise LayoutError(f"{source.path}: {where} has shape {list(moment.shape)}, the parameter {list(shape)}")
+        if key != "exp_avg" and (moment < 0).any():
+            raise LayoutError(f"{source.path}: {where} holds negative numbers, expected a mean of squares")
+        yield key, moment.detach()
+    yield "step", torch.tensor(_step(source, name, entry["step"]), dtype=torch.float32)
+
+
+def _step(source: LegacyMultimodalCheckpoint, name: str, step: Any) -> float:
+    value = _number(step)
+    if value is None or value < 0 or value != int(value):
+        raise LayoutError(f"{source.path}: the optimizer's step of {name!r} is {_shown(step)}, expected a whole number")
+    return value
+
+
+def _hyper_parameters(source: LegacyMultimodalCheckpoint, groups: list[Mapping[str, Any]]) -> dict[str, Any]:
+    """What each group's updates depend on, beside the state; of one group as it is, of several with their names."""
+    plain = []
+    for group in groups:
+        values = {str(key): _plain(source, key, value) for key, value in group.items() if key != "params"}
+        missing = [key for key in _HYPER_PARAMETERS if key not in values]
+        if missing or values.get("decoupled_weight_decay") is False:
+            raise LayoutError(
+                f"{source.path}: its optimizer is not AdamW"
+                f" ({f'no {missing[0]}' if missing else 'weight decay is not decoupled'})"
+            )
+        _check_ranges(source, values)
+        plain.append(values)
+    if len(groups) == 1:
+        return plain[0]
+    names = [
+        [model_name(name) for number in group["params"] if not is_pooler(name := source.parameter_names[number])]
+        for group in groups
+    ]
+    return {"groups": [{"parameters": group} | values for group, values in zip(names, plain, strict=True)]}
+
+
+def _check_ranges(source: LegacyMultimodalCheckpoint, values: Mapping[str, Any]) -> None:
+    for key in ("lr", "eps", "weight_decay"):
+        if not isinstance(values[key], (int, float)) or values[key] < 0:
+            raise LayoutError(
+                f"{source.path}: the optimizer's {key!r} is {_shown(values[key])}, expected a number of 0 or more"
+            )
+    betas = values["betas"]
+    two = isinstance(betas, list) and len(betas) == 2
+    if not two or not all(isinstance(beta, (int, float)) and 0 <= beta < 1 for beta in betas):
+        raise LayoutError(
+            f"{source.path}: the optimizer's betas are {betas!r:.40}, expected two numbers from 0 to below 1"
+        )
+
+
+def _plain(source: LegacyMultimodalCheckpoint, key: Any, value: Any) -> Any:
+    """The JSON form of a hyper-parameter."""
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_plain(source, key, item) for item in value]
+    number = _number(value)
+    if number is None:
+        raise LayoutError(
+            f"{source.path}: the optimizer's {str(key)!r:.40} is {_shown(value)}, expected a finite number"
+        )
+    return int(value) if isinstance(value, Integral) else number
+
+
+def _count(source: LegacyMultimodalCheckpoint, key: str) -> int | None:
+    """A number of epochs or steps, None where the file does not say."""
+    if source.metadata.get(key) is None:
+        return None
+    number = _number(source.metadata[key])
+    if number is None or number < 0 or number != int(number):
+        raise LayoutError(f"{source.path}: its {key} is {_shown(source.metadata[key])}, expected a whole number")
+    return int(number)
+
+
+def _best_loss(source: LegacyMultimodalCheckpoint) -> float | None:
+    """The best loss so far; None where the file says none, or infinity, which is where a training starts from."""
+    return _number(source.metadata.get("best_loss"))
+
+
+def _number(value: Any) -> float | None:
+    """The finite number that a Python or NumPy number or a tensor of one holds, or None."""
+    if isinstance(value, Tensor):
+        single = value.numel() == 1 and value.layout == torch.strided and not value.is_meta
+        value = value.item() if single else None
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number beyond every float
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _shown(value: Any) -> str:
+    """A value from a file as part of one short line."""
+    whole = isinstance(value, int) and abs(value) < 1 << 64  # Python refuses to print very large ones
+    return (
+        f"{value!r:.40}" if value is None or whole or isinstance(value, (float, str)) else f"a {type(value).__name__}"
+    )

@@ -1,0 +1,106 @@
+"""Proves that a depth repo computes what its legacy checkpoint computes."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoModel, PreTrainedConfig
+
+from ..models.modeling_depth_autoencoder import DepthAutoencoderModel
+from .families import reference_depth
+
+TOLERANCE = 1e-4  # largest difference, relative to the largest magnitude
+AGAINST = "functional forward over the legacy tensors, float32, CPU"
+# What a difference can be measured by, and how it is said.
+RELATIVE, ABSOLUTE = "relative_difference", "largest_difference"
+MEASURES = {RELATIVE: " relative", ABSOLUTE: ""}
+SEED = 0
+
+
+class VerificationError(ValueError):
+    """The repo and the legacy tensors do not give the same numbers."""
+
+
+def verification_maps(num_channels: int, size: int) -> Tensor:
+    """Four fixed maps [4, C, size, size] in [-1, 1]: noise, a slope, smooth hills and a constant."""
+    generator = torch.Generator().manual_seed(SEED)
+    noise = torch.rand(num_channels, size, size, generator=generator) * 2 - 1
+    line = torch.linspace(-1, 1, size)
+    slope = line.expand(num_channels, size, size)
+    hills = (torch.sin(5 * line)[:, None] * torch.cos(3 * line)).expand(num_channels, size, size)
+    return torch.stack([noise, slope, hills, torch.full_like(noise, 0.25)])
+
+
+def depth_outputs(config: PreTrainedConfig, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What the legacy network gives for the verification's maps.
+
+    Args:
+        config: of the depth encoder or autoencoder.
+        tensors: by canonical name (`encoder.`, and `decoder.` where it is compared too), in any precision.
+    """
+    maps = verification_maps(config.num_channels, config.image_size)
+    with torch.inference_mode():
+        outputs = {"embeddings": reference_depth.encode(tensors, maps)}
+        if any(name.startswith("decoder.") for name in tensors):
+            outputs["reconstruction"] = reference_depth.decode(tensors, outputs["embeddings"])
+    return outputs
+
+
+def verify_depth(repo: Path, expected: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Run the verification's maps through the repo, loaded with AutoModel, in float32.
+
+    Args:
+        repo: a folder with a depth encoder or autoencoder.
+        expected: what the legacy network gives over the tensors in the precision of the repo, see `depth_outputs`.
+
+    Returns:
+        What was compared and the largest differences, for the report.
+
+    Raises:
+        VerificationError: if a difference is too large, or not a number.
+    """
+    config = AutoConfig.from_pretrained(repo)
+    maps = verification_maps(config.num_channels, config.image_size)
+    with torch.inference_mode():
+        actual = {"embeddings": AutoModel.from_pretrained(repo, dtype=torch.float32)(maps).pooler_output}
+        if "reconstruction" in expected:
+            autoencoder = DepthAutoencoderModel.from_pretrained(repo, dtype=torch.float32)
+            actual["reconstruction"] = autoencoder(maps).reconstruction
+    inputs = {"maps": ["noise", "slope", "hills", "constant"], "shape": list(maps.shape), "seed": SEED}
+    return {"inputs": inputs, "against": AGAINST} | judge(repo, expected, actual, TOLERANCE, RELATIVE)
+
+
+def judge(
+    repo: Path, expected: Mapping[str, Tensor], actual: Mapping[str, Tensor], tolerance: float, measure: str
+) -> dict[str, Any]:
+    """Compare outputs by name; `measure` is the figure of `compare` that `tolerance` limits.
+
+    Returns:
+        The figures of each output, and the limit.
+
+    Raises:
+        VerificationError: if a difference is larger, or not a number.
+    """
+    result: dict[str, Any] = {"tolerance": tolerance, "measure": measure}
+    for name in expected:
+        result[name] = compare(expected[name], actual[name])
+        difference = result[name][measure]
+        if not difference <= tolerance:  # NaN fails too
+            raise VerificationError(
+                f"{repo}: the {name} differ from the legacy network's by {difference:.1e}{MEASURES[measure]}, more than"
+                f" {tolerance:.0e}; this is a fault of the conversion, please report it"
+            )
+    return result
+
+
+def compare(expected: Tensor, actual: Tensor) -> dict[str, float]:
+    """Largest difference and largest magnitude, for the report."""
+    difference = (expected - actual).abs().max().item()
+    magnitude = expected.abs().max().item()
+    return {
+        "largest_difference": difference,
+        "largest_magnitude": magnitude,
+        "relative_difference": difference / magnitude if magnitude else difference,
+    }

@@ -1,0 +1,64 @@
+"""Checks a converted repo again."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..checkpoints.state_dicts import LayoutError, check_values
+from ..models.configuration_multimodal_encoder import MultimodalEncoderConfig
+from .depth_tower import PROJECTION, TOWER
+from .families.depth_layouts import LegacyDepthCheckpoint, read_depth_checkpoint
+from .families.multimodal_layouts import LegacyMultimodalCheckpoint, read_multimodal_checkpoint
+from .read_repo import Config, read_repo, repo_folder
+from .report import read_report, weight_digests
+from .verify_depth import depth_outputs, verify_depth
+from .verify_multimodal import multimodal_outputs, verify_multimodal
+
+
+def verify_repo(repo: str, checkpoint: Path | None = None) -> dict[str, Any]:
+    """Check that a repo's weights are those of its report, and that they give the legacy network's numbers.
+
+    Args:
+        repo: a folder or a Hub id.
+        checkpoint: the legacy file to compare with; without it, the repo's own tensors run through the legacy network.
+
+    Raises:
+        ValueError: if something differs or is missing.
+    """
+    folder = repo_folder(repo)
+    report = read_report(folder)
+    if weight_digests(folder) != report["weights_sha256"]:
+        raise ValueError(f"{repo}: its weights are not those that the conversion wrote; convert the checkpoint again")
+    config, written = read_repo(folder)
+    if checkpoint is not None:
+        written |= _source_tensors(repo, checkpoint, config, written)
+    if isinstance(config, MultimodalEncoderConfig):
+        return verify_multimodal(folder, multimodal_outputs(config, written))
+    return verify_depth(folder, depth_outputs(config, written))
+
+
+def _source_tensors(repo: str, checkpoint: Path, config: Config, written: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A checkpoint's tensors in the precision of a repo, which must hold the same."""
+    source = _read_source(checkpoint, config)
+    # A depth tower that joined a multimodal encoder is in no legacy file.
+    compared = {name: tensor for name, tensor in written.items() if not name.startswith((TOWER, PROJECTION))}
+    missing = compared.keys() - source.tensors.keys()
+    if missing:
+        raise LayoutError(f"{checkpoint}: has no {min(missing)!r}, which {repo} has; it is not its source")
+    check_values(checkpoint, {name: source.tensors[name] for name in compared})
+    tensors = {name: source.tensors[name].to(tensor.dtype) for name, tensor in compared.items()}
+    for name, tensor in tensors.items():
+        if tensor.shape != written[name].shape or not torch.equal(tensor, written[name]):
+            raise LayoutError(
+                f"{checkpoint}: {source.source_keys[name]!r} is not what {repo} holds; it is not its source"
+            )
+    return tensors
+
+
+def _read_source(checkpoint: Path, config: Config) -> LegacyDepthCheckpoint | LegacyMultimodalCheckpoint:
+    if isinstance(config, MultimodalEncoderConfig):
+        return read_multimodal_checkpoint(checkpoint, config.text_config, config.vision_config)
+    return read_depth_checkpoint(checkpoint)

@@ -1,0 +1,146 @@
+"""What the conversions of all layouts do alike: precision, report, card, and an output that appears whole or not."""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ..checkpoints.state_dicts import LayoutError
+from ..fingerprint import sha256
+from ..hub.complete import complete_repo
+from ..outputs import new_folder
+from .families.depth_layouts import LegacyDepthCheckpoint
+from .families.multimodal_layouts import LegacyMultimodalCheckpoint
+from .report import library_versions, plain, weight_digests, write_report
+from .verify_depth import compare
+
+EMBEDDINGS = ("embeddings", "text_embeds", "image_embeds", "depth_embeds")
+DTYPES = ("float32", "float16", "bfloat16")
+
+
+class Conversion(Protocol):
+    """A recognised checkpoint on its way to a repo.
+
+    Args:
+        wanted: what the repo gets, by canonical legacy name, in the precision of the file.
+    """
+
+    wanted: dict[str, Tensor]
+
+    @property
+    def source(self) -> LegacyDepthCheckpoint | LegacyMultimodalCheckpoint:
+        """The file."""
+
+    def check(self) -> None:
+        """Refuse values that no network can hold."""
+
+    def write(self, repo: Path, tensors: dict[str, Tensor]) -> PreTrainedModel:
+        """Write the model and what belongs to it; `tensors` are those wanted, in the precision to write."""
+
+    def expected(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What the legacy network gives over the tensors for the inputs of the verification."""
+
+    @staticmethod
+    def verify(repo: Path, expected: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Compare a repo's outputs with those expected."""
+
+    def report(self, model: PreTrainedModel) -> dict[str, Any]:
+        """What the report says of this layout alone."""
+
+    def keys(self) -> dict[str, str | None]:
+        """Key in the file → name in the repo, or None for what is not carried over."""
+
+
+def write_repo(
+    make: Callable[[], Conversion],
+    output: Path,
+    *,
+    dtype: str | None = None,
+    verified: bool = True,
+    overwrite: bool = False,
+    remote_code: bool = False,
+) -> None:
+    """Write a repo with report and card.
+
+    Args:
+        make: reads the checkpoint. It is called here so that nobody else keeps the file's tensors in memory.
+        output: the folder to write.
+        dtype: precision of the written weights; the file's own by default.
+        verified: compare the written repo with the legacy tensors before it appears.
+        overwrite: replace an existing output.
+        remote_code: write the model files of the package beside the weights.
+
+    Raises:
+        CheckpointError: if the file cannot be used.
+        VerificationError: if the repo does not give the file's numbers.
+        OSError: if the output exists already or cannot be written.
+    """
+    conversion = make()
+    verify = conversion.verify
+    with ThreadPoolExecutor(1) as background:
+        digest = background.submit(sha256, conversion.source.path)  # takes as long as the rest, so it runs beside it
+        conversion.check()
+        dtype = dtype or _common_dtype(conversion.wanted)
+        tensors = _cast(conversion.wanted, dtype)
+        with new_folder(output, overwrite) as repo:
+            report = _write(conversion, repo, tensors) | {"dtype": dtype}
+            expected = conversion.expected(tensors) if verified else {}
+            rounded = any(tensor.dtype != conversion.wanted[name].dtype for name, tensor in tensors.items())
+            rounding = _rounding(conversion, expected) if verified and rounded else None
+            del conversion, tensors  # the model that is verified now takes as much memory
+            report["verification"] = verify(repo, expected) if verified else None
+            if rounding:
+                report["verification"]["rounding"] = {"to": dtype, **rounding}
+            report["source"]["sha256"] = digest.result()
+            report["weights_sha256"] = weight_digests(repo)
+            report["versions"] = library_versions()
+            write_report(repo, report)
+            complete_repo(repo, remote_code=remote_code, name=plain(output.name))
+
+
+def _write(conversion: Conversion, repo: Path, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """Write the model; returns what the report says of it and of its source."""
+    source = conversion.source
+    model = conversion.write(repo, tensors)
+    return {
+        "source": {
+            "name": plain(source.path.name),
+            "size": source.path.stat().st_size,
+            "layout": source.layout,
+            "wrapping": source.wrapping,
+            "metadata": plain(source.metadata),
+        },
+        "architecture": type(model).__name__,
+        **conversion.report(model),
+        "keys": conversion.keys(),
+    }
+
+
+def _common_dtype(tensors: dict[str, Tensor]) -> str:
+    found = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values() if tensor.is_floating_point()}
+    return found.pop() if len(found) == 1 and found <= set(DTYPES) else "float32"
+
+
+def _cast(tensors: dict[str, Tensor], dtype: str) -> dict[str, Tensor]:
+    """Floating-point tensors in another precision; those that have it already stay mapped from their file."""
+    target = getattr(torch, dtype)
+    cast = {name: t.to(target) if t.is_floating_point() else t.to(torch.int64) for name, t in tensors.items()}
+    for name, tensor in cast.items():
+        if tensor.dtype != tensors[name].dtype and not tensor.isfinite().all():
+            raise LayoutError(f"{name} does not fit into {dtype}; choose bfloat16 or float32")
+    return cast
+
+
+def _rounding(conversion: Conversion, after: dict[str, Tensor]) -> dict[str, dict[str, float]]:
+    """What storing the weights in another precision does to the embeddings."""
+    before = conversion.expected(conversion.wanted)
+    return {
+        name: compare(before[name], after[name])
+        | {"least_cosine": torch.cosine_similarity(before[name], after[name]).min().item()}
+        for name in EMBEDDINGS
+        if name in before
+    }

@@ -1,0 +1,1 @@
+"""Opens what is embedded, searched, measured or trained on."""

@@ -1,0 +1,162 @@
+"""What made a folder of embeddings: a plan before the work, which a later run must share, and a manifest after it."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..data.collection import Collection
+from ..fingerprint import identity
+from ..outputs import new_file
+from .folder import MANIFEST
+from .rows import RowEmbedder
+from .shards import ShardRecord
+
+_PLAN = "plan.json"
+_FORMAT = 1
+# Bad rows that the manifest lists; it counts all.
+_LISTED = 1000
+_OF_NO_EFFECT = ("_name_or_path", "name_or_path", "transformers_version", "architectures", "auto_map")
+_LIBRARIES = ("torch", "transformers", "datasets", "pyarrow", "pillow", "numpy")
+# Names of what is compared otherwise, or not at all.
+_NAMES = {"model.name_or_path": "the model", "model.revision": "its revision", "dataset.source": "the data set"}
+
+
+def make_plan(
+    model: Any,
+    collection: Collection,
+    modality: str,
+    embedder: RowEmbedder,
+    *,
+    shard_rows: int,
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Everything that the result depends on, as plain JSON.
+
+    Args:
+        model: what embeds.
+        collection: what is embedded.
+        modality: "text", "image" or "depth".
+        embedder: what makes rows of the result.
+        shard_rows: input rows in each shard but the last ones.
+        options: those of the model's `encode...` that change the embeddings.
+
+    Raises:
+        ValueError: for a shard of no rows.
+    """
+    if shard_rows < 1:
+        raise ValueError(f"a shard has at least 1 row, got {shard_rows}")
+    return {
+        "format": _FORMAT,
+        "model": {**identity(model), "settings": _settings(model, modality)},
+        "dataset": {"source": collection.name, **collection.identity},
+        "modality": modality,
+        "column": collection.column,
+        "id_column": embedder.id_column,
+        "columns": embedder.kept,
+        "dtype": embedder.dtype,
+        "dimensions": embedder.dimensions,
+        "shard_rows": shard_rows,
+        "options": {name: None if value is None else str(value) for name, value in options.items()},
+    }
+
+
+def check_plan(output: Path, plan: Mapping[str, Any], is_main: bool = True) -> None:
+    """Begin an output folder with this plan, or see that it was begun with it.
+
+    Args:
+        output: the folder.
+        plan: see `make_plan`.
+        is_main: whether this process may begin it.
+
+    Raises:
+        ValueError: if it was begun with another plan, whose differences are named, or its plan is damaged.
+        OSError: if there is something else, or it cannot be written.
+    """
+    path = output / _PLAN
+    if not path.is_file():
+        if not is_main:
+            raise ValueError(f"{output}: the main process began there, and this one does not see it; share the folder")
+        if output.exists() and (not output.is_dir() or any(file.name[0] != "." for file in output.iterdir())):
+            raise FileExistsError(f"{output}: exists already, with something else; choose another --output")
+        with new_file(path) as partial:
+            partial.write_text(_to_json(plan), encoding="utf-8")
+        return
+    try:
+        begun = dict(_flat(json.loads(path.read_text(encoding="utf-8"))))
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{path}: damaged ({error}); choose another --output") from error
+    now = dict(_flat(json.loads(_to_json(plan))))
+    differences = [
+        f"{name} was {begun.get(name)!r}, is {now.get(name)!r}"
+        for name in {**begun, **now}
+        if name not in _NAMES and begun.get(name) != now.get(name)
+    ]
+    if differences:
+        for name, noun in _NAMES.items():  # which tell a person more than digests
+            if begun.get(name) != now.get(name) and any(name.split(".")[0] in text for text in differences):
+                differences.append(f"{noun} was {begun.get(name)}, is {now.get(name)}")
+        raise ValueError(f"{output}: begun otherwise ({'; '.join(differences)}); choose another --output")
+
+
+def write_manifest(
+    output: Path, plan: Mapping[str, Any], records: Sequence[ShardRecord], max_bad_rows: int | None
+) -> dict[str, Any]:
+    """Write `manifest.json`.
+
+    Returns:
+        The plan, and counts, shards, bad rows and the versions of the libraries.
+
+    Raises:
+        ValueError: if more rows than `max_bad_rows` cannot be embedded.
+    """
+    bad_count = sum(record.bad_count for record in records)
+    bad = [{"id": name, "reason": reason} for record in records for name, reason in record.bad][:_LISTED]
+    check_bad_rows(bad_count, max_bad_rows, bad[0] if bad else {})
+    manifest = {
+        **plan,
+        "rows": sum(record.rows for record in records),
+        "bad_rows": {"count": bad_count, "first": bad},
+        "shards": [
+            {"file": record.file, "rows": record.rows, "bytes": record.size, "sha256": record.sha256}
+            for record in records
+        ],
+        "versions": {"hf_encoders": __version__, **{name: version(name) for name in _LIBRARIES}},
+    }
+    with new_file(output / MANIFEST, overwrite=True) as partial:
+        partial.write_text(_to_json(manifest), encoding="utf-8")
+    return manifest
+
+
+def check_bad_rows(count: int, most: int | None, first: Mapping[str, str]) -> None:
+    """Raise ValueError if there are too many."""
+    if most is not None and count > most:
+        raise ValueError(
+            f"{count} rows cannot be embedded, more than the {most} of --max-bad-rows; the first: {first['id']}:"
+            f" {first['reason']}"
+        )
+
+
+def _settings(model: Any, modality: str) -> str:
+    """A digest of the configuration, and of how inputs are prepared."""
+    config = {key: value for key, value in model.config.to_dict().items() if key not in _OF_NO_EFFECT}
+    if modality == "text":
+        preparing: Any = [sorted(model.text_tokenizer.get_vocab().items()), model.text_tokenizer.model_max_length]
+    else:
+        preparing = (getattr(model, f"{modality}_processor", None) or model.processor).to_dict()
+    return hashlib.sha256(json.dumps([config, preparing], sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def _flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in content.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _to_json(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,174 @@
+"""Embeds a collection into a folder of shards, over any number of processes, and goes on after a kill."""
+
+import collections
+import itertools
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa  # type: ignore[import-untyped]
+from accelerate import PartialState
+from tqdm.auto import tqdm
+
+from ..data.collection import Collection, Part
+from .manifest import check_bad_rows, check_plan, write_manifest
+from .rows import EmbeddedRows, RowEmbedder
+from .shards import ShardRecord, is_whole, read_records, write_shard
+
+_TABLES_AHEAD = 2
+_UNITS = {"text": " texts", "image": " images", "depth": " maps"}
+# Of parts, by their numbers.
+_Records = dict[int, dict[int, ShardRecord]]
+
+
+def embed_collection(
+    embedder: RowEmbedder,
+    collection: Collection,
+    output: Path,
+    plan: dict[str, Any],
+    *,
+    processes: PartialState,
+    max_bad_rows: int | None = None,
+) -> dict[str, Any] | None:
+    """Embed all rows that are not embedded yet. Every process calls this, and embeds its share of the shards.
+
+    Which rows are in a shard (the plan's `shard_rows`) does not depend on the number of processes: a run goes on with
+    another number, and with the same batch size its result is the same, bit for bit. Finished shards are read once, to
+    see that they are whole; their input rows are not read again, but for those of a stream's part that was begun.
+
+    Args:
+        embedder: what makes rows of the result.
+        collection: what is embedded.
+        output: a new folder, or one where a run with the same plan was interrupted; all processes see it.
+        plan: what made the result, see `make_plan`.
+        processes: which of how many this one is.
+        max_bad_rows: stop when more rows than these cannot be embedded: in one process at once, in all at the end.
+
+    Returns:
+        In the main process the manifest, see `write_manifest`; None in the others.
+
+    Raises:
+        ValueError: if another plan was begun there, or there are too many bad rows.
+        OSError: if the output cannot be written, or is something else.
+    """
+    shard_rows = plan["shard_rows"]
+    with processes.main_process_first():
+        check_plan(output, plan, is_main=processes.is_main_process)
+    records: _Records = collections.defaultdict(dict)
+    for record in read_records(output):
+        records[record.part][record.number] = record
+    processes.wait_for_everyone()  # before any of them writes more records
+    parts = collection.parts(shard_rows)
+    # The unfinished ones first, so that each process has the same share of the work. Not by `split_dataset_by_node`,
+    # which divides rows: with another number of processes they would be other shards.
+    ordered = sorted(parts, key=lambda part: _is_finished(records[part.index]))
+    own = ordered[processes.process_index :: processes.num_processes]
+    with tqdm(
+        total=_count([part for part in own if not _is_finished(records[part.index])]),
+        desc=f"Embedding (process 1 of {processes.num_processes})" if processes.num_processes > 1 else "Embedding",
+        unit=_UNITS[plan["modality"]],
+        disable=not processes.is_main_process,
+    ) as bar:
+        share = _Share(embedder, collection, output, shard_rows, max_bad_rows, records, bar)
+        for part in own:
+            share.embed(part)
+    processes.wait_for_everyone()
+    manifest = write_manifest(output, plan, read_records(output), max_bad_rows) if processes.is_main_process else None
+    processes.wait_for_everyone()
+    return manifest
+
+
+class _Share:
+    """The parts of one process."""
+
+    def __init__(
+        self,
+        embedder: RowEmbedder,
+        collection: Collection,
+        output: Path,
+        shard_rows: int,
+        max_bad_rows: int | None,
+        records: _Records,
+        bar: Any,
+    ):
+        self._embedder, self._collection, self._output = embedder, collection, output
+        self._shard_rows, self._max_bad_rows, self._records, self._bar = shard_rows, max_bad_rows, records, bar
+        self._bad_count = sum(record.bad_count for own in records.values() for record in own.values())
+
+    def embed(self, part: Part) -> None:
+        """Write the shards of a part that are not there yet, or damaged."""
+        written = self._records[part.index].items()
+        whole = {number: record for number, record in written if is_whole(self._output, record)}
+        first = next(number for number in range(len(whole) + 1) if number not in whole)
+        if first and whole[first - 1].is_last:
+            return
+        rows = _RowReader(_ahead(self._collection.tables(part, first * self._shard_rows, self._embedder.columns)))
+        for number in itertools.count(first):
+            blocks = rows.blocks(self._shard_rows, self._embedder.rows_a_block)
+            if number in whole:
+                collections.deque(blocks, maxlen=0)
+            else:
+                content = self._embedded(part, number * self._shard_rows, blocks)
+                write_shard(
+                    self._output, self._embedder.features.arrow_schema, part.index, number, content, rows.are_read
+                )
+            if rows.are_read():
+                return
+
+    def _embedded(self, part: Part, start: int, blocks: Iterator[pa.Table]) -> Iterator[EmbeddedRows]:
+        for block in blocks:
+            content = self._embedder(block, part, start)
+            start += len(block)
+            self._bad_count += content.bad_count
+            if content.bad:
+                name, reason = content.bad[0]
+                check_bad_rows(self._bad_count, self._max_bad_rows, {"id": name, "reason": reason})
+            yield content
+            self._bar.update(len(block))
+
+
+class _RowReader:
+    """Tables of any lengths, read as tables of given lengths."""
+
+    def __init__(self, tables: Iterator[pa.Table]):
+        self._tables = tables
+        self._rest: pa.Table | None = None
+
+    def blocks(self, rows: int, size: int) -> Iterator[pa.Table]:
+        """The next rows in tables of `size` rows, the last one shorter."""
+        while rows and not self.are_read():
+            pieces, missing = [], min(rows, size)
+            while missing and not self.are_read():
+                assert self._rest is not None
+                pieces.append(self._rest.slice(0, missing))
+                self._rest = self._rest.slice(missing)
+                missing -= len(pieces[-1])
+                rows -= len(pieces[-1])
+            yield pa.concat_tables(pieces)
+
+    def are_read(self) -> bool:
+        """Whether there are no more rows."""
+        while self._rest is None or not len(self._rest):
+            self._rest = next(self._tables, None)
+            if self._rest is None:
+                return True
+        return False
+
+
+def _ahead(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """The same, read in a thread while the ones before are embedded."""
+    with ThreadPoolExecutor(1) as thread:
+        waiting = collections.deque(thread.submit(next, tables, None) for _ in range(_TABLES_AHEAD))
+        while (table := waiting.popleft().result()) is not None:
+            waiting.append(thread.submit(next, tables, None))
+            yield table
+
+
+def _is_finished(records: dict[int, ShardRecord]) -> bool:
+    return bool(records) and len(records) == max(records) + 1 and records[max(records)].is_last
+
+
+def _count(parts: Sequence[Part]) -> int | None:
+    counts = [part.count for part in parts]
+    return None if None in counts else sum(count for count in counts if count is not None)

@@ -1,0 +1,208 @@
+"""README.md of a model's repo: its model card, from what lies in the repo, beside what a person wrote into it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import ModelCard, ModelCardData
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+from jinja2 import Environment, FileSystemLoader
+from transformers import AutoConfig, AutoModel
+
+from ..fingerprint import fingerprint, sha256
+from ..outputs import new_file
+from .card_curves import Curves, draw_curves
+from .card_edits import EMPTY_CARD
+from .card_metrics import Evaluation, check_versions, is_measured
+from .card_sections import merge, split
+from .kind import DEPTH, MULTIMODAL, repo_kind
+
+REPORT_NAME = "conversion_report.json"
+CARD_NAME, RECIPE_NAME, CURVES_NAME, EXAMPLE_NAME = (
+    "README.md", "training_recipe.yaml", "training_curves.png", "example.png",
+)  # fmt: skip
+# Kind of model → what the Hub finds it by.
+_KINDS = {
+    DEPTH: ("image-feature-extraction", ["depth", "feature-extraction", "image-similarity"]),
+    MULTIMODAL: ("zero-shot-image-classification", ["clip", "feature-extraction", "multimodal"]),
+}
+_TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_TEMPLATES.filters["quoted"] = lambda text: json.dumps(text, ensure_ascii=False)
+
+
+def write_card(
+    repo: Path,
+    *,
+    name: str | None = None,
+    license: str | None = None,
+    datasets: Sequence[str] = (),
+    base_model: Sequence[str] = (),
+    metrics: Sequence[Path | Mapping[str, Any]] = (),
+    recipe: Mapping[str, Any] | None = None,
+    curves: Curves | None = None,
+) -> Path:
+    """Write README.md of a repo: what it is and how it is used, with all that lies in the repo.
+
+    That is config.json, which decides on the template, conversion_report.json, metrics*.json as `training/evaluate.py`
+    writes them, training_recipe.yaml, training_curves.png and example.png. Whatever is missing is left out.
+
+    A card that is there keeps what a person wrote: the text outside of the generated sections, each key of the header
+    (lists gain what is new, and `license` is replaced if given), and entries of the model-index that name no
+    fingerprint. Text inside of the generated sections is replaced.
+
+    Args:
+        repo: folder of the model.
+        name: title, and what the code on the card loads; by default the folder's name. It may be a Hub id.
+        license: the Hub's identifier, such as "apache-2.0".
+        datasets: what it was trained on. Those that are no Hub ids, such as files, are not listed.
+        base_model: what it was made from; likewise.
+        metrics: reports of `training/evaluate.py` beside those in the repo.
+        recipe: options of the training, to be written as training_recipe.yaml.
+        curves: name → pairs of step and value, to be drawn as training_curves.png if there is matplotlib.
+
+    Returns:
+        The path of the card.
+
+    Raises:
+        ValueError: for no repo of this project; for a file or card that cannot be read; for metrics or a conversion
+            report of other weights than those in the repo.
+    """
+    kind = repo_kind(repo)
+    name = name or repo.resolve().name
+    evaluations = _evaluations(repo, metrics)
+    report = _conversion_report(repo)
+    old, old_text = _read_card(repo / CARD_NAME)
+    pipeline_tag, tags = _KINDS[kind]
+    in_sentence_transformers = (repo / "modules.json").is_file()
+    tags = [*tags, "hf-encoders", *["converted"] * bool(report), *["sentence-transformers"] * in_sentence_transformers]
+    if EMPTY_CARD in old_text:
+        tags += old.tags or []  # those that push_to_hub was given
+        old, old_text = ModelCardData(), ""
+    if recipe is not None:
+        _write(repo / RECIPE_NAME, yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True))
+    if curves:
+        draw_curves(repo / CURVES_NAME, curves)
+
+    recipe_file = repo / RECIPE_NAME
+    written = _TEMPLATES.get_template(f"{kind}_template.md").render(
+        name=name,
+        config=AutoConfig.from_pretrained(repo),
+        report=report,
+        depth=_depth_settings(repo),
+        has_tokenizer=any(repo.glob("tokenizer*")),
+        has_code=any(repo.glob("modeling_*.py")),
+        in_sentence_transformers=in_sentence_transformers,
+        evaluations=evaluations,
+        recipe=recipe_file.read_text(encoding="utf-8").strip() if recipe_file.is_file() else None,
+        curves=CURVES_NAME if (repo / CURVES_NAME).is_file() else None,
+        example=EXAMPLE_NAME if (repo / EXAMPLE_NAME).is_file() else None,
+    )
+    data = _header(
+        old,
+        {
+            "license": license,
+            "library_name": "transformers",
+            "pipeline_tag": pipeline_tag,
+            "tags": tags,
+            "datasets": _hub_ids(datasets),
+            "base_model": _hub_ids(base_model),
+        },
+    )
+    results = [one for one in old.eval_results or [] if not is_measured(one)]
+    results += [one for evaluation in evaluations for one in evaluation.results()]
+    check_versions(results)
+    header = ModelCardData(**data, model_name=name if results else None, eval_results=results or None)
+    _write(repo / CARD_NAME, f"---\n{header.to_yaml()}\n---\n\n{merge(old_text, written).lstrip()}")
+    return repo / CARD_NAME
+
+
+def _evaluations(repo: Path, metrics: Sequence[Path | Mapping[str, Any]]) -> list[Evaluation]:
+    """Those in the repo and those given, all of the weights in the repo."""
+    lying = [path for path in sorted(repo.glob("metrics*.json")) if path not in metrics]
+    evaluations = [Evaluation(report) for report in [*lying, *metrics]]
+    if evaluations:
+        own = fingerprint(AutoModel.from_pretrained(repo))  # as evaluate.py loads it
+        for one in evaluations:
+            if one.fingerprint != own:
+                raise ValueError(
+                    f"{one.source}: measured on other weights ({one.fingerprint}) than those of {repo} ({own});"
+                    " evaluate this model, or remove the metrics"
+                )
+    return evaluations
+
+
+def _conversion_report(repo: Path) -> Any:
+    """The report of the conversion that wrote the weights, or None."""
+    path = repo / REPORT_NAME
+    if not path.is_file():
+        return None
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        stated = report["weights_sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: no report of a conversion ({error})") from None
+    if any(not (repo / file).is_file() or sha256(repo / file) != digest for file, digest in stated.items()):
+        raise ValueError(f"{path}: of other weights than those beside it; remove it")
+    return report
+
+
+def _read_card(path: Path) -> tuple[ModelCardData, str]:
+    """Header and text of the card that is there."""
+    if not path.is_file():
+        return ModelCardData(), ""
+    try:
+        card = ModelCard.load(path)
+        split(card.text)
+        return ModelCardData(**card.data.to_dict()), card.text
+    except (ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: its header or a mark cannot be read ({' '.join(str(error).split())})") from None
+
+
+def _header(old: ModelCardData, new: Mapping[str, Any]) -> dict[str, Any]:
+    """What is written beside the model-index: first what was there, in its order."""
+    kept = {name: value for name, value in old.to_dict().items() if name != "model-index"}
+    for name, value in new.items():
+        if isinstance(value, list):
+            there = kept.get(name, [])
+            there = there if isinstance(there, list) else [there]
+            # Tags that a person removed stay away.
+            gained = [] if name == "tags" and name in kept else [one for one in value if one not in there]
+            if there or gained:
+                kept[name] = there + gained
+        elif value is not None and (name == "license" or name not in kept):
+            kept[name] = value
+    return kept
+
+
+def _hub_ids(names: Sequence[str]) -> list[str]:
+    """Those that are ids, and not files or folders."""
+    ids = []
+    for name in names:
+        try:
+            validate_repo_id(name)
+        except HFValidationError:
+            continue
+        if not Path(name).exists():
+            ids.append(name)
+    return ids
+
+
+def _depth_settings(repo: Path) -> dict[str, Any]:
+    """The settings of the depth maps' processor; nothing if the repo has none."""
+    for file in ("processor_config.json", "preprocessor_config.json"):
+        if (repo / file).is_file():
+            settings = json.loads((repo / file).read_text(encoding="utf-8"))
+            return dict(settings.get("depth_image_processor") or settings)
+    return {}
+
+
+def _write(path: Path, text: str) -> None:
+    with new_file(path, overwrite=True) as partial:
+        partial.write_text(text, encoding="utf-8")

@@ -1,0 +1,72 @@
+"""The code that travels with the weights, for those who load them without this package.
+
+They load the repo with `trust_remote_code=True`, after they have read its files; where this package is imported, its
+own classes are used.
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from transformers.dynamic_module_utils import get_relative_import_files
+
+from ..models.configuration_depth_semantic_encoder import DepthSemanticEncoderConfig
+from ..models.configuration_multimodal_encoder import MultimodalEncoderConfig
+from ..models.image_processing_depth import DepthImageProcessor
+from ..models.modeling_depth_semantic_encoder import (
+    DepthSemanticEncoderForImageClassification,
+    DepthSemanticEncoderModel,
+)
+from ..models.modeling_multimodal_encoder import MultimodalEncoderModel
+from ..models.processing_multimodal_encoder import MultimodalEncoderProcessor
+from .kind import DEPTH, MULTIMODAL, repo_kind
+
+# Kind of model → file of settings → auto class → our class: what the package registers when it is imported.
+_AUTO_CLASSES: dict[str, dict[str, dict[str, type]]] = {
+    DEPTH: {
+        "config.json": {
+            "AutoConfig": DepthSemanticEncoderConfig,
+            "AutoModel": DepthSemanticEncoderModel,
+            "AutoModelForImageClassification": DepthSemanticEncoderForImageClassification,
+        },
+        "preprocessor_config.json": {"AutoImageProcessor": DepthImageProcessor},
+    },
+    MULTIMODAL: {
+        "config.json": {
+            "AutoConfig": MultimodalEncoderConfig,
+            "AutoModel": MultimodalEncoderModel,
+            "AutoModelForZeroShotImageClassification": MultimodalEncoderModel,
+        },
+        "processor_config.json": {"AutoProcessor": MultimodalEncoderProcessor},
+    },
+}
+
+
+def write_remote_code(repo: Path) -> list[Path]:
+    """Copy the model files of this package into a repo, and name their classes in its `auto_map`s.
+
+    Args:
+        repo: folder of a model that this package saved.
+
+    Returns:
+        The files of code.
+
+    Raises:
+        ValueError: for no repo of this project.
+    """
+    sources = set()
+    for name, classes in _AUTO_CLASSES[repo_kind(repo)].items():
+        if (repo / name).is_file():  # a repo may lack a processor
+            _name_classes(repo / name, classes)
+            for one in classes.values():
+                module = str(sys.modules[one.__module__].__file__)
+                sources |= {module, *get_relative_import_files(module)}
+    return [shutil.copyfile(source, repo / Path(source).name) for source in map(Path, sorted(sources))]
+
+
+def _name_classes(settings: Path, classes: dict[str, type]) -> None:
+    """Write the `auto_map` of a file of settings, in the form that transformers gives such a file."""
+    content = json.loads(settings.read_text(encoding="utf-8"))
+    content["auto_map"] = {auto: f"{one.__module__.rpartition('.')[2]}.{one.__name__}" for auto, one in classes.items()}
+    settings.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")

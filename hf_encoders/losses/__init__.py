@@ -1,0 +1,15 @@
+"""Contrastive losses over texts, images and depth maps, with gradients equal on any number of processes."""
+
+from .cached import cached_backward
+from .contrastive import InfoNCELoss, LossOutput, SigmoidLoss, stable_ids
+from .matryoshka import DistillationLoss, MatryoshkaLoss
+
+__all__ = [
+    "DistillationLoss",
+    "InfoNCELoss",
+    "LossOutput",
+    "MatryoshkaLoss",
+    "SigmoidLoss",
+    "cached_backward",
+    "stable_ids",
+]

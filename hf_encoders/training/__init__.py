@@ -1,0 +1,1 @@
+"""The training runs and what they are made of."""

@@ -1,0 +1,151 @@
+"""From a collection of depth maps to batches; what cannot be read is skipped and named."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import torch
+from torch import Tensor
+
+from ...data.source import Source, open_source
+from ...models.depth_map_files import array_to_tensor, image_to_tensor, read_depth_map
+from ...models.image_processing_depth import DepthImageProcessor
+from ..multimodal.samples import BadSample
+from .arguments import DepthDataArguments
+
+
+class DepthMaps(torch.utils.data.Dataset):
+    """Some maps of a collection, prepared and augmented the same on every run.
+
+    Args:
+        source: the collection.
+        indices: the rows that are used.
+        processor: prepares a map.
+        augmentation: how a map changes from epoch to epoch; None for maps as they are.
+        seed: what is random follows from it, the epoch and the row.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        indices: Sequence[int],
+        processor: DepthImageProcessor,
+        augmentation: DepthDataArguments | None = None,
+        seed: int = 0,
+    ):
+        self.source = source
+        self.rows = source.dataset.select_columns([source.column])
+        self.indices, self.processor = indices, processor
+        self.augmentation = augmentation if augmentation is not None and augmentation.is_augmented else None
+        self.seed, self.epoch = seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Augment anew."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, position: int) -> dict[str, Any] | BadSample:
+        index = self.indices[position]
+        name = f"row {index}"
+        try:
+            item = self.rows[index][self.source.column]
+            name = item if isinstance(item, str) else name
+            raw, settings = _raw_map(item, name), {}
+            if self.augmentation is not None:
+                rng = np.random.default_rng([self.seed, self.epoch, index])
+                raw = _cropped(raw, self.augmentation, rng)
+                # Through the processor, which knows the raw values that mean "no measurement".
+                settings["unit_scale"] = self.processor.unit_scale * _factor(self.augmentation, rng)
+            prepared = self.processor([raw], return_mask=True, first_index=index, **settings)
+        except Exception as error:  # the decoders raise whatever they like on damaged maps
+            reason = " ".join(str(error).split()) or type(error).__name__
+            return BadSample(index, f"{name}: {reason.removeprefix(f'{name}: ').removeprefix(f'map {index}: ')}")
+        return {
+            "pixel_values": prepared["pixel_values"][0],
+            "pixel_mask": prepared["pixel_mask"][0],
+            "name": name,
+            "index": index,
+        }
+
+
+def open_maps(options: DepthDataArguments, processor: DepthImageProcessor, seed: int) -> tuple[DepthMaps, DepthMaps]:
+    """The maps to train on and those of the validation loss.
+
+    Raises:
+        ValueError: if the collection or its column is not there, one of the two would be empty, or an augmentation
+            would have no effect.
+    """
+    if options.depth_scale and (processor.normalization == "minmax" or not processor.do_rescale):
+        raise ValueError(
+            "--depth_scale: has no effect where each map is stretched to its own range; leave it out, or set"
+            ' --depth_processor {"normalization": "range", "value_range": [low, high]}'
+        )
+    source = _open(options, options.split)
+    indices = list(range(len(source.dataset)))
+    if options.validation_split:
+        held_out_source = _open(options, options.validation_split)
+        held_out = list(range(len(held_out_source.dataset)))
+    else:
+        held_out_source = source
+        shuffled = np.random.default_rng(seed).permutation(indices).tolist()
+        count = max(round(len(shuffled) * options.validation_share), 1)
+        held_out, indices = sorted(shuffled[:count]), sorted(shuffled[count:])
+    if not (len(indices) and len(held_out)):
+        raise ValueError(f"{options.dataset}: {len(source.dataset)} maps are too few to train and to validate")
+    return (
+        DepthMaps(source, indices, processor, options, seed),
+        DepthMaps(held_out_source, held_out, processor),
+    )
+
+
+def collate(samples: Sequence[dict[str, Any] | BadSample]) -> dict[str, Any]:
+    """Samples → a batch.
+
+    Returns:
+        `pixel_values` [B, C, H, W] and `pixel_mask` [B, H, W] of what could be read, its `names` and `indices`, and
+        `bad`: what could not be read and why.
+    """
+    good = [sample for sample in samples if not isinstance(sample, BadSample)]
+    batch: dict[str, Any] = {
+        "names": [sample["name"] for sample in good],
+        "indices": [sample["index"] for sample in good],
+        "bad": [sample.reason for sample in samples if isinstance(sample, BadSample)],
+    }
+    for key in ("pixel_values", "pixel_mask"):
+        batch[key] = torch.stack([sample[key] for sample in good]) if good else torch.empty(0)
+    return batch
+
+
+def _open(options: DepthDataArguments, split: str) -> Source:
+    try:
+        return open_source(options.dataset, "depth", options.depth_column or None, split or None)
+    except ValueError as error:  # which speaks of the options of another command
+        raise ValueError(str(error).replace("--column", "--depth_column")) from error
+
+
+def _raw_map(item: Any, name: str) -> Tensor:
+    """[H, W] or [C, H, W] of the item's own type."""
+    if isinstance(item, str):
+        return read_depth_map(item)
+    if isinstance(item, PIL.Image.Image):
+        return image_to_tensor(item, name)
+    return array_to_tensor(np.asarray(item), name)
+
+
+def _cropped(raw: Tensor, options: DepthDataArguments, rng: np.random.Generator) -> Tensor:
+    """A random part of a map, mirrored or not."""
+    if options.crop_scale < 1:
+        side = np.sqrt(rng.uniform(options.crop_scale, 1))
+        height, width = (max(int(side * length), 1) for length in raw.shape[-2:])
+        top = rng.integers(raw.shape[-2] - height + 1)
+        left = rng.integers(raw.shape[-1] - width + 1)
+        raw = raw[..., top : top + height, left : left + width]
+    flips = [(options.horizontal_flip, -1), (options.vertical_flip, -2)]
+    return raw.flip([dimension for wanted, dimension in flips if wanted and rng.random() < 0.5])
+
+
+def _factor(options: DepthDataArguments, rng: np.random.Generator) -> float:
+    return float(rng.uniform(1 - options.depth_scale, 1 + options.depth_scale))

@@ -1,0 +1,1 @@
+"""The parts of a run of the multimodal encoder."""

@@ -1,0 +1,79 @@
+"""Masked copies of images: boxes painted black, as hard negatives of the texts that describe what was in them."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ...models.image_files import read_image
+
+MAX_BOXES = 15
+_ROUNDING = 1e-6  # of a pixel: a relative border that is a whole pixel, but for rounding, is that pixel
+
+
+def paint_boxes(
+    image: Image.Image | Tensor, boxes: Sequence[Sequence[float]], black: float | Sequence[float] = 0.0
+) -> Image.Image | Tensor:
+    """Paint boxes black, on a copy.
+
+    Args:
+        image: a PIL image, or pixels [C, H, W].
+        boxes: of corners [x1, y1, x2, y2], x to the right, y down: relative to the size if all four are at most 1,
+            otherwise in pixels. The legacy training's limit holds: after the first 15, boxes are ignored. Every pixel
+            that a box touches is painted; what lies outside of the image is cut off.
+        black: what black is in a tensor, one value or one a channel: (0 - mean) / std after normalisation, so -1 with
+            ViT's. In a PIL image it is 0.
+
+    Returns:
+        The copy: a tensor of the same type, or an RGB image, upright as `encode_image` sees it (as the boxes do).
+
+    Raises:
+        ImageError: if the image cannot be read.
+        ValueError: if there is no box (the copy would be the image itself, and no negative of its text), or a box has
+            not four finite numbers, no area, or lies outside of the image.
+        TypeError: if the image is neither.
+    """
+    if isinstance(image, Image.Image):
+        upright = read_image(image, "the image")
+        copy: Image.Image | Tensor = upright
+        width, height = upright.size
+    elif isinstance(image, Tensor):
+        if image.ndim != 3:
+            raise ValueError(f"the pixels are {list(image.shape)}, expected [C, H, W]")
+        copy = image.clone()
+        height, width = image.shape[1:]
+    else:
+        raise TypeError(f"expected a PIL image or a tensor, got {type(image).__name__}")
+    if not len(boxes):
+        raise ValueError("no boxes: the masked copy would be the image itself")
+
+    for index, box in enumerate(boxes[:MAX_BOXES]):
+        left, top, right, bottom = _pixels(index, box, width, height)
+        if isinstance(copy, Tensor):
+            colour = torch.as_tensor(black, dtype=copy.dtype, device=copy.device)
+            copy[:, top:bottom, left:right] = colour.reshape(-1, 1, 1)
+        else:
+            copy.paste((0, 0, 0), (left, top, right, bottom))
+    return copy
+
+
+def _pixels(index: int, box: Sequence[float], width: int, height: int) -> tuple[int, int, int, int]:
+    """The box as pixels: left, top, right, bottom, the last two exclusive."""
+    try:
+        numbers = [float(number) for number in box]
+    except (TypeError, ValueError):
+        numbers = []
+    if len(numbers) != 4 or not all(map(math.isfinite, numbers)):
+        raise ValueError(f"box {index} is {box!r:.80}, expected four finite numbers [x1, y1, x2, y2]")
+    x1, y1, x2, y2 = numbers
+    if not (x1 < x2 and y1 < y2):
+        raise ValueError(f"box {index} is {numbers}, expected x1 < x2 and y1 < y2")
+    if max(numbers) <= 1:
+        x1, y1, x2, y2 = x1 * width, y1 * height, x2 * width, y2 * height
+    left, top = max(math.floor(x1 + _ROUNDING), 0), max(math.floor(y1 + _ROUNDING), 0)
+    right, bottom = min(math.ceil(x2 - _ROUNDING), width), min(math.ceil(y2 - _ROUNDING), height)
+    if left >= right or top >= bottom:
+        raise ValueError(f"box {index} is {numbers}: outside of the image, which is {width} x {height} pixels")
+    return left, top, right, bottom

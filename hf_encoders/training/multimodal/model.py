@@ -1,0 +1,132 @@
+"""Builds the model that is trained: from a repo, from towers, or from a configuration."""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModel, AutoTokenizer, BertTokenizer
+from transformers import ViTImageProcessorPil as ViTImageProcessor
+
+from ...models.configuration_multimodal_encoder import MultimodalEncoderConfig
+from ...models.image_processing_depth import DepthImageProcessor
+from ...models.modeling_multimodal_encoder import MultimodalEncoderModel
+from ...models.processing_multimodal_encoder import MultimodalEncoderProcessor
+from .arguments import LossArguments, ModelArguments
+
+
+def build_model(options: ModelArguments, loss: LossArguments, seed: int) -> MultimodalEncoderModel:
+    """The model with its processor, on the CPU, in float32.
+
+    Raises:
+        ValueError, OSError: if the options do not say what to train, or a part cannot be loaded.
+    """
+    torch.manual_seed(seed)
+    ways = {
+        "--init_from": bool(options.init_from),
+        "--text_model and --vision_model": bool(options.text_model or options.vision_model),
+        "--model_config": options.model_config is not None,
+    }
+    if sum(ways.values()) != 1:
+        raise ValueError(f"give one of {', '.join(ways)}: they say what is trained")
+    if options.init_from:
+        model = _from_repo(options)
+    elif options.model_config is not None:
+        model = _from_config(options)
+    else:
+        model = _from_towers(options, loss)
+    if options.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
+    if options.freeze:
+        model.freeze(options.freeze)
+    return model.train()
+
+
+def load_multimodal(source: str) -> MultimodalEncoderModel:
+    """A multimodal encoder with all of its weights, in float32.
+
+    Raises:
+        ValueError, OSError: if it cannot be loaded, or is another model.
+    """
+    model, info = AutoModel.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
+    if not isinstance(model, MultimodalEncoderModel):
+        raise ValueError(f"{source}: a {model.config.model_type} model, expected a multimodal encoder")
+    if info["missing_keys"]:
+        raise ValueError(f"{source}: its weights lack {min(info['missing_keys'])!r}")
+    return model
+
+
+def use_modalities(model: MultimodalEncoderModel, modalities: Collection[str]) -> None:
+    """Leave out of the training what the data does not reach.
+
+    Raises:
+        ValueError: if the model cannot embed one of the modalities.
+    """
+    if "depth" in modalities:
+        model.require_depth_tower()
+    elif model.config.depth_config is not None:
+        model.freeze(["depth_encoder", "depth_projection"])
+    if "image" not in modalities:
+        model.freeze(["visual_encoder", "visual_projection"])
+
+
+def compile_towers(model: MultimodalEncoderModel) -> None:
+    """Compile each tower by itself, in place: what surrounds them differs from modality to modality."""
+    for name, module in model.named_children():
+        if name.endswith("_encoder"):
+            module.compile()
+
+
+def _from_repo(options: ModelArguments) -> MultimodalEncoderModel:
+    model = load_multimodal(options.init_from)
+    if options.tokenizer:
+        model.processor.tokenizer = _tokenizer(options.tokenizer, model.config.text_config)
+    if options.depth_model:
+        model.add_depth_tower(options.depth_model, _depth_processor(options))
+    return model
+
+
+def _from_towers(options: ModelArguments, loss: LossArguments) -> MultimodalEncoderModel:
+    if not (options.text_model and options.vision_model):
+        raise ValueError("--text_model and --vision_model go together")
+    model = MultimodalEncoderModel.from_towers(
+        options.text_model,
+        options.vision_model,
+        options.depth_model or None,
+        depth_processor=_depth_processor(options),
+        projection_dim=options.projection_dim,
+        temperature_init_value=loss.temperature,
+        learn_temperature=loss.learn_temperature,
+    )
+    if options.tokenizer:
+        model.processor.tokenizer = _tokenizer(options.tokenizer, model.config.text_config)
+    return model
+
+
+def _from_config(options: ModelArguments) -> MultimodalEncoderModel:
+    if not options.tokenizer:
+        raise ValueError("a model from --model_config needs a --tokenizer")
+    config = MultimodalEncoderConfig(**options.model_config)
+    model = MultimodalEncoderModel(config)
+    size = getattr(config.vision_config, "image_size", 224)
+    images = {"size": {"height": size, "width": size}} | (options.image_processor or {})
+    depth_processor = model.processor.depth_image_processor
+    model.processor = MultimodalEncoderProcessor(
+        image_processor=ViTImageProcessor(**images),
+        tokenizer=_tokenizer(options.tokenizer, config.text_config),
+        depth_image_processor=depth_processor and (_depth_processor(options) or depth_processor),
+    )
+    return model
+
+
+def _depth_processor(options: ModelArguments) -> DepthImageProcessor | None:
+    return None if options.depth_processor is None else DepthImageProcessor(**options.depth_processor)
+
+
+def _tokenizer(source: str, text_config: Any) -> Any:
+    limit = getattr(text_config, "max_position_embeddings", None)
+    if Path(source).suffix == ".txt":
+        words = Path(source).read_text(encoding="utf-8").split("\n")
+        vocabulary = {word: index for index, word in enumerate(words) if word}
+        return BertTokenizer(vocab=vocabulary, model_max_length=limit)
+    return AutoTokenizer.from_pretrained(source)

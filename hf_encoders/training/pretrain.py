@@ -1,0 +1,255 @@
+"""Train a multimodal encoder: texts, images and depth maps into one space, by a contrastive loss.
+
+    accelerate launch training/pretrain.py                                    # the sample recipe, on the bundled data
+    accelerate launch training/pretrain.py recipe.yaml --learning_rate 1e-4   # a recipe, with flags on top
+    torchrun --nproc_per_node 8 training/pretrain.py training/recipes/lit.yaml
+    accelerate launch training/pretrain.py recipe.yaml --resume_from_checkpoint latest
+
+A killed run that is resumed ends with the weights of one that was not. `--output_dir` becomes a repo that AutoModel
+loads; checkpoints and logs lie there too.
+"""
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import set_seed
+from datasets import disable_progress_bars
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+from transformers.utils import logging
+
+from ..command_line import run as run_command
+from ..data.splits import load_rows
+from ..evaluation.embedded_columns import embed_rows
+from ..evaluation.tasks import metric_lines, recall_line, retrieval
+from ..hub.push import Destination, reserve
+from . import checkpoints
+from .accelerator import count_bad, make_accelerator, say
+from .averaging import fit_batch_norm, make_averages, share_batch_norm
+from .checkpoints import Progress, StopRequest
+from .epochs import steps_of_epoch
+from .multimodal.arguments import DataArguments, LossArguments, ModelArguments, RunArguments, parse
+from .multimodal.legacy_state import has_legacy_state, load_legacy_state
+from .multimodal.model import build_model, compile_towers, use_modalities
+from .multimodal.optimizer import make_optimizer, make_schedule
+from .multimodal.samples import ModelInputs, SampleMaker, make_loader
+from .multimodal.step import Step, make_loss
+from .multimodal.teacher import Teacher
+from .publishing import publish
+from .result import present
+from .sharding import WholeModel, is_sharded, shard
+
+KINDS = (DataArguments, ModelArguments, LossArguments, RunArguments)
+DEFAULT_RECIPE = Path(__file__).parent / "recipes" / "sample.yaml"
+_STATISTICS_BATCHES = 32  # that BatchNorm's statistics of averaged weights come from, each epoch
+
+
+class TrainingError(ValueError):
+    """A run that cannot go on; its last checkpoint is whole."""
+
+
+class Trainer:
+    """What a run is made of, and its loop."""
+
+    def __init__(self, data: DataArguments, model: ModelArguments, loss: LossArguments, run: RunArguments):
+        self.data, self.run, self.options = data, run, (data, model, loss, run)
+        self.output_dir = Path(run.output_dir)
+        self.checkpoints = self.output_dir / "checkpoints"
+        self.accelerator = make_accelerator(run, may_shard=True)
+        self.stop = StopRequest(self.accelerator)
+        set_seed(run.seed)
+        self.plain_model = build_model(model, loss, run.seed)
+        set_seed(run.seed, device_specific=True)  # dropout differs from process to process
+        if not is_sharded(self.accelerator):  # which takes no other order
+            self.plain_model.to(memory_format=torch.channels_last)  # convolutions are faster so
+        use_modalities(self.plain_model, data.columns)
+        self.loss = make_loss(loss, data.columns).to(self.accelerator.device)
+        self.teacher = Teacher(loss, self.accelerator) if loss.teacher else None
+        self.validation_rows = None
+        if data.validation_split:
+            self.validation_rows = load_rows(replace(data, streaming=False), data.validation_split)
+        loader = self._make_loader()
+        batches = 0 if data.streaming else len(loader) // self.accelerator.num_processes
+        self.total_steps = run.max_steps or batches // run.gradient_accumulation_steps * run.epochs
+        if not self.total_steps:
+            raise ValueError("no steps: fewer rows than a batch of all processes; with --streaming, give --max_steps")
+        optimizer = make_optimizer(self.plain_model, self.loss.parameters(), run)
+        schedule = make_schedule(optimizer, run, self.total_steps)
+        if run.compile:
+            compile_towers(self.plain_model)
+        self.plain_model.to(self.accelerator.device)
+        self.averages = make_averages(self.plain_model, run.ema_decay) if run.ema_decay else None
+        self.whole = WholeModel(self.accelerator, self.plain_model)
+        trained = shard(self.accelerator, self.plain_model, self.loss, self.averages)
+        self.model, self.optimizer, self.schedule = self.accelerator.prepare(trained, optimizer, schedule)
+        self.loader = loader if data.streaming else self.accelerator.prepare(loader)
+        self.step = Step(self.accelerator, self.model, self.loss, run, self.teacher)
+        self.progress = Progress()
+
+    def _make_loader(self) -> DataLoader:
+        teacher = self.teacher.inputs if self.teacher is not None else None
+        make = SampleMaker(self.data, ModelInputs.of(self.plain_model), self.run.seed, teacher)
+        place = (self.accelerator.process_index, self.accelerator.num_processes)
+        return make_loader(self.data, self.run.batch_size, make, *place)
+
+    @property
+    def _modules(self) -> dict[str, torch.nn.Module]:
+        """What a checkpoint holds beside what Accelerate saves."""
+        modules = {"loss": self.loss} if list(self.loss.parameters()) else {}
+        return modules | ({"averaged_model": self.averages} if self.averages is not None else {})
+
+    def train(self) -> None:
+        """Run to the end, or until asked to stop.
+
+        Raises:
+            TrainingError: if the loss is not a number.
+            ValueError: if too many rows cannot be read, or the result could not be pushed.
+        """
+        if self.run.push_to_hub and self.accelerator.is_main_process:
+            reserve(Destination(self.run.push_to_hub))
+        if self.run.resume_from_checkpoint:
+            self._resume()
+        else:
+            checkpoints.refuse_old(self.checkpoints)
+        config = {name: str(value) for name, value in (asdict(self.run) | asdict(self.data)).items()}
+        self.accelerator.init_trackers("pretrain", config=config)
+        bar = tqdm(
+            total=self.total_steps,
+            initial=self.progress.step,
+            disable=not self.accelerator.is_main_process,
+            unit="step",
+        )
+        while self.progress.step < self.total_steps:
+            self._train_epoch(bar)
+        bar.close()
+        self.accelerator.end_training()
+        if self.progress.best_metrics:
+            title = f"{self.output_dir}: the weights of step {self.progress.best_step}, on {self.data.validation_split}"
+            say(self.accelerator, "\n".join(["", title, *metric_lines(self.progress.best_metrics)]))
+        if self.accelerator.is_main_process:
+            present(self.output_dir, self.options, ["loss", self.run.validation_metric])
+
+    def _train_epoch(self, bar: Any) -> None:
+        progress, run = self.progress, self.run
+        self.model.train()
+        started = time.perf_counter()
+        for micro_batches in self._steps_of_epoch():
+            waited = time.perf_counter() - started
+            bad = [f"row {sample.index}: {sample.reason}" for batch in micro_batches for sample in batch["bad"]]
+            count_bad(self.accelerator, self.progress.bad_samples, bad, self.data.max_bad_samples)
+            rate = self.schedule.get_last_lr()[0]  # now: DeepSpeed makes its step with the gradients
+            output = self.step(micro_batches)
+            if not torch.isfinite(output.loss):
+                places = [row for batch in micro_batches for row in batch["rows"]]
+                raise TrainingError(
+                    f"step {progress.step + 1}: the loss is {output.loss.item()}, with rows {places} on this process;"
+                    f" the last checkpoint in {self.output_dir} is kept: resume it with a lower learning rate"
+                )
+            norm = None
+            if run.max_grad_norm:
+                norm = self.accelerator.clip_grad_norm_(self.model.parameters(), run.max_grad_norm)
+            self.optimizer.step()
+            self.plain_model.clamp_temperature()
+            self.schedule.step()
+            self.optimizer.zero_grad()
+            if self.averages is not None:
+                self.averages.update_parameters(self.plain_model)
+            progress.step += 1
+            progress.batches += len(micro_batches)
+            seconds = time.perf_counter() - started
+            started += seconds
+            bar.update()
+            bar.set_postfix(loss=f"{output.loss.item():.3f}")
+            if progress.step % run.logging_steps == 0:
+                rows = sum(len(batch["rows"]) for batch in micro_batches) * self.accelerator.num_processes
+                values = {"loss": output.loss.item(), "learning_rate": rate}
+                values |= {"rows_per_second": rows / seconds, "share_of_time_waiting_for_data": waited / seconds}
+                values |= {f"loss/{name}": part.item() for name, part in output.parts.items()}
+                values |= {} if norm is None else {"gradient_norm": float(norm)}
+                self.accelerator.log(values, step=progress.step)
+            if self.stop:
+                self._save()
+                again = checkpoints.resume_command(sys.argv)
+                say(self.accelerator, f"stopped after step {progress.step}; go on with: {again}")
+                sys.exit(0)
+            if run.checkpoint_steps and progress.step % run.checkpoint_steps == 0:
+                self._save()
+            if progress.step == self.total_steps:
+                break
+        progress.epoch, progress.batches = progress.epoch + 1, 0
+        self._finish_epoch(bar)
+
+    def _steps_of_epoch(self) -> Iterator[list[dict[str, Any]]]:
+        progress, per_step = self.progress, self.run.gradient_accumulation_steps
+        return steps_of_epoch(self.loader, progress.epoch, progress.batches, per_step)
+
+    def _finish_epoch(self, bar: Any) -> None:
+        progress = self.progress
+        with self.whole.of(self.plain_model if self.averages is None else self.averages.module) as model:
+            if self.averages is not None:
+                with self.accelerator.autocast():
+                    fit_batch_norm(model, self._some_inputs())
+            if self.validation_rows is None:
+                self._publish(model)
+            else:
+                metrics = self._validate(model)
+                self.accelerator.log(metrics, step=progress.step)
+                if self.run.validation_metric not in metrics:
+                    raise ValueError(f"no metric {self.run.validation_metric!r}; there are {', '.join(metrics)}")
+                value = metrics[self.run.validation_metric]
+                bar.write(f"epoch {progress.epoch}, step {progress.step}: {recall_line(metrics)}")
+                if progress.best is None or value > progress.best:
+                    progress.best, progress.best_step, progress.best_metrics = value, progress.step, metrics
+                    self._publish(model)
+        self._save()
+
+    def _validate(self, model: Any) -> dict[str, float]:
+        share_batch_norm(model)
+        rows = embed_rows(model, self.validation_rows, self.data.columns, self.accelerator, show_progress_bar=False)
+        return retrieval(rows)
+
+    def _some_inputs(self) -> Iterator[dict[str, Any]]:
+        """From a loader of its own: the run's is not disturbed."""
+        for batch in islice(self._make_loader(), _STATISTICS_BATCHES):
+            if batch["rows"]:
+                yield {name: value.to(self.accelerator.device) for name, value in batch["inputs"].items()}
+
+    def _publish(self, model: Any) -> None:
+        if self.accelerator.is_main_process:
+            publish(model, self.output_dir)
+        self.accelerator.wait_for_everyone()
+
+    def _save(self) -> None:
+        checkpoints.save(self.accelerator, self.checkpoints, self.progress, self._modules, self.run.keep_last)
+
+    def _resume(self) -> None:
+        if has_legacy_state(self.run.resume_from_checkpoint):
+            if is_sharded(self.accelerator):
+                raise ValueError(
+                    "only whole weights go on from a legacy run: launch with training/configs/multi_gpu.yaml"
+                )
+            optimizer = self.optimizer.optimizer  # without Accelerate's wrapper
+            folder = self.run.resume_from_checkpoint
+            self.progress = load_legacy_state(folder, self.plain_model, optimizer, self.schedule)
+            return
+        checkpoint = checkpoints.find(self.checkpoints, self.run.resume_from_checkpoint)
+        self.progress = checkpoints.restore(self.accelerator, checkpoint, self._modules)
+        say(self.accelerator, f"resumed from {checkpoint}: epoch {self.progress.epoch}, step {self.progress.step}")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line."""
+    logging.disable_progress_bar()  # of saving a model; the steps are the progress
+    disable_progress_bars()
+    arguments = sys.argv[1:] if argv is None else argv
+    Trainer(*parse(arguments, KINDS, DEFAULT_RECIPE, (__doc__ or "").partition("\n")[0])).train()
+
+
+if __name__ == "__main__":
+    run_command(main)

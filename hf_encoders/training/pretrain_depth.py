@@ -1,0 +1,223 @@
+"""Train the depth autoencoder: its encoder becomes a depth semantic encoder.
+
+    accelerate launch training/pretrain_depth.py                             # the sample recipe, on the bundled maps
+    accelerate launch training/pretrain_depth.py --dataset maps/ --epochs 50 --depth_processor '{"unit_scale": 0.001}'
+    accelerate launch training/pretrain_depth.py recipe.yaml --init_from legacy.pth
+    torchrun --nproc_per_node 8 training/pretrain_depth.py recipe.yaml --mixed_precision bf16
+    accelerate launch training/pretrain_depth.py recipe.yaml --resume_from_checkpoint latest
+
+A killed run that is resumed ends with the weights of one that was not. `--output_dir` becomes a repo with the best
+model so far, which AutoModel loads as the encoder and DepthAutoencoderModel as a whole; checkpoints and logs lie there
+too. The weights of the loss are fields of `--model_config`.
+"""
+
+import math
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from accelerate import skip_first_batches
+from accelerate.utils import broadcast, gather_object, set_seed
+from datasets import disable_progress_bars
+from torch.utils.data import DataLoader, Subset
+from transformers.utils import logging
+
+from ..command_line import run as run_command
+from ..models.reconstruction_loss import reconstruction_loss
+from . import checkpoints
+from .accelerator import count_bad, make_accelerator, say
+from .checkpoints import Progress, StopRequest
+from .depth.arguments import DepthDataArguments, DepthModelArguments, DepthRunArguments
+from .depth.maps import collate, open_maps
+from .depth.model import build_autoencoder
+from .depth.schedule import is_stale, make_schedule
+from .multimodal.arguments import parse
+from .publishing import publish
+from .result import present
+
+DEFAULT_RECIPE = Path(__file__).parent / "recipes" / "depth_sample.yaml"
+
+
+class DepthTrainer:
+    """What a run is made of, and its loop."""
+
+    def __init__(self, data: DepthDataArguments, model: DepthModelArguments, run: DepthRunArguments):
+        self.data, self.run, self.options = data, run, (data, model, run)
+        self.output_dir = Path(run.output_dir)
+        self.checkpoints = self.output_dir / "checkpoints"
+        if not run.resume_from_checkpoint:
+            checkpoints.refuse_old(self.checkpoints)
+            if (self.output_dir / "config.json").exists():
+                raise ValueError(f"{self.output_dir}: holds a model; choose another --output_dir")
+        self.accelerator = make_accelerator(run)
+        self.stop = StopRequest(self.accelerator)
+        set_seed(run.seed)
+        self.network = build_autoencoder(model)
+        self.maps, validation_maps = open_maps(data, self.network.processor, run.seed)
+        loader: Any = DataLoader(
+            self.maps, run.batch_size, shuffle=True, drop_last=True, collate_fn=collate, num_workers=data.num_workers
+        )
+        # Each process validates its own maps: none is repeated to fill the last batch.
+        own = range(self.accelerator.process_index, len(validation_maps), self.accelerator.num_processes)
+        self.validation_loader: Any = DataLoader(
+            Subset(validation_maps, own), run.batch_size, collate_fn=collate, num_workers=data.num_workers
+        )
+        optimizer = torch.optim.AdamW(self.network.parameters(), run.learning_rate, weight_decay=run.weight_decay)
+        self.model, self.optimizer, self.schedule, self.loader = self.accelerator.prepare(
+            self.network, optimizer, make_schedule(optimizer, run), loader
+        )
+        if not len(self.loader):
+            raise ValueError(
+                f"{len(self.maps)} maps to train on are fewer than a batch of all processes"
+                f" ({run.batch_size * self.accelerator.num_processes}): lower --batch_size"
+            )
+        self.progress = Progress()
+
+    def train(self) -> None:
+        """Run to the end, or until asked to stop.
+
+        Raises:
+            ValueError: if a loss or gradient is not a number, or too many maps cannot be read.
+        """
+        progress, run = self.progress, self.run
+        if run.resume_from_checkpoint:
+            folder = checkpoints.find(self.checkpoints, run.resume_from_checkpoint)
+            progress = self.progress = checkpoints.restore(self.accelerator, folder)
+            say(self.accelerator, f"resumed from {folder}: epoch {progress.epoch}, step {progress.step}")
+        config = {name: str(value) for name, value in (asdict(run) | asdict(self.data)).items()}
+        self.accelerator.init_trackers("pretrain_depth", config=config)
+        while progress.epoch < run.epochs and not is_stale(progress, run.patience):
+            if not self._train_epoch():
+                again = checkpoints.resume_command(sys.argv)
+                say(self.accelerator, f"stopped after step {progress.step}; go on with: {again}")
+                self.accelerator.end_training()
+                return
+        say(
+            self.accelerator,
+            f"{self.output_dir}: the model of epoch {progress.best_epoch}, validation {progress.best:.4f}",
+        )
+        self.accelerator.end_training()
+        if self.accelerator.is_main_process:
+            present(self.output_dir, self.options, ["loss", "validation_loss"])
+
+    def _train_epoch(self) -> bool:
+        """Train to the end of an epoch; False if asked to stop before."""
+        progress, started, losses = self.progress, time.perf_counter(), []
+        self.maps.set_epoch(progress.epoch)
+        self.loader.set_epoch(progress.epoch)
+        self.model.train()
+        for batch in skip_first_batches(self.loader, progress.batches):
+            loss = self._step(batch)
+            progress.batches += 1
+            if loss is not None:
+                losses.append(loss)
+            if self.stop:
+                self._save()
+                return False
+            if loss is not None and self.run.checkpoint_steps and progress.step % self.run.checkpoint_steps == 0:
+                self._save()
+
+        validation = self._validate()
+        progress.epoch, progress.batches = progress.epoch + 1, 0
+        self.schedule.step(*([validation] if self.run.lr_schedule == "plateau" else []))
+        if progress.best is None or validation < progress.best:
+            progress.best, progress.best_step, progress.best_epoch = validation, progress.step, progress.epoch
+            if self.accelerator.is_main_process:
+                publish(self.network, self.output_dir)
+        self._save()
+        self.accelerator.log({"validation_loss": validation}, step=progress.step)
+        mean = f"{np.mean(losses):.4f}" if losses else "(before)"
+        seconds = time.perf_counter() - started
+        say(
+            self.accelerator,
+            f"epoch {progress.epoch}/{self.run.epochs}  loss {mean}  validation {validation:.4f}"
+            f"{'  best' if progress.best_epoch == progress.epoch else ''}  {seconds:.0f} s",
+        )
+        return True
+
+    def _step(self, batch: dict[str, Any]) -> float | None:
+        """One optimizer step; None where some process has too few maps for it."""
+        progress, accelerator = self.progress, self.accelerator
+        if self._is_too_small(batch):
+            return None
+        # Dropout follows from the step, not from what drew random numbers before: a resumed run repeats it.
+        sequence = np.random.SeedSequence([self.run.seed, progress.step, accelerator.process_index])
+        torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))
+        loss = self.model(batch["pixel_values"], pixel_mask=batch["pixel_mask"], return_loss=True).loss
+        mean = accelerator.gather(loss.detach().reshape(1)).mean().item()
+        if not math.isfinite(mean):
+            self._fail("loss", mean, [] if loss.isfinite() else batch["names"])
+        accelerator.backward(loss)
+        norm = float(accelerator.clip_grad_norm_(self.model.parameters(), self.run.max_grad_norm or math.inf))
+        if not math.isfinite(norm) and accelerator.scaler is None:  # a scaler leaves such steps out by itself
+            self._fail("gradient", norm, batch["names"])
+        rate = self.optimizer.param_groups[0]["lr"]
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        progress.step += 1
+        if progress.step % self.run.logging_steps == 0:
+            accelerator.log({"loss": mean, "gradient_norm": norm, "learning_rate": rate}, step=progress.step)
+        return mean
+
+    @torch.no_grad()
+    def _validate(self) -> float:
+        """The mean loss of the validation maps, each by itself, so that no batch size has a say in it."""
+        broadcast(list(self.network.buffers()))  # BatchNorm's statistics, of which the main process's are saved
+        self.network.eval()
+        losses: list[tuple[int, float]] = []
+        bad: list[str] = []
+        for batch in self.validation_loader:
+            bad += batch["bad"]
+            if batch["indices"]:
+                pixels, mask = (batch[key].to(self.accelerator.device) for key in ("pixel_values", "pixel_mask"))
+                drawn = self.network(pixels).reconstruction
+                each = [
+                    reconstruction_loss(drawn[[i]], pixels[[i]], self.network.config, mask[[i]])
+                    for i in range(len(pixels))
+                ]
+                losses += zip(batch["indices"], torch.stack(each).tolist(), strict=True)
+        count_bad(self.accelerator, self.progress.bad_samples, bad, self.data.max_bad_samples)
+        everywhere = sorted(gather_object(losses))
+        if not everywhere:
+            raise ValueError(f"{self.data.dataset}: no validation map can be read")
+        mean = float(np.mean([loss for _, loss in everywhere]))
+        if not math.isfinite(mean):
+            rows = [index for index, loss in everywhere if not math.isfinite(loss)]
+            raise ValueError(f"step {self.progress.step}: the validation loss is {mean}, with the rows {rows}")
+        return mean
+
+    def _is_too_small(self, batch: dict[str, Any]) -> bool:
+        """Whether some process has no two maps, which BatchNorm needs, for this step; bad maps are counted."""
+        counts = torch.tensor([int(len(batch["indices"]) < 2), len(batch["bad"])], device=self.accelerator.device)
+        too_small, bad = self.accelerator.reduce(counts, reduction="sum").tolist()
+        if bad:
+            count_bad(self.accelerator, self.progress.bad_samples, batch["bad"], self.data.max_bad_samples)
+        return bool(too_small)
+
+    def _fail(self, what: str, value: float, names: list[str]) -> NoReturn:
+        """Stop before the weights are touched; `names` are the maps of this process that may be to blame."""
+        raise ValueError(
+            f"step {self.progress.step + 1}: the {what} is {value}, with {', '.join(gather_object(names))}; the"
+            f" checkpoints before it are kept in {self.checkpoints}: go on from one with a lower --learning_rate"
+        )
+
+    def _save(self) -> None:
+        checkpoints.save(self.accelerator, self.checkpoints, self.progress, keep_last=self.run.keep_last)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line."""
+    logging.disable_progress_bar()  # of saving a model; the epochs are the progress
+    disable_progress_bars()
+    kinds = (DepthDataArguments, DepthModelArguments, DepthRunArguments)
+    arguments = sys.argv[1:] if argv is None else argv
+    DepthTrainer(*parse(arguments, kinds, DEFAULT_RECIPE, (__doc__ or "").partition("\n")[0])).train()
+
+
+if __name__ == "__main__":
+    run_command(main)

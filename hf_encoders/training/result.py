@@ -1,0 +1,51 @@
+"""What becomes of a run's result: its card, with recipe, sources and curves; and the Hub."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from ..hub.card_curves import read_curves
+from ..hub.complete import complete_repo
+from ..hub.push import Destination, fetch_card, push
+from .multimodal.arguments import as_recipe
+from .publishing import LOGS
+
+_SOURCES = ("init_from", "text_model", "vision_model", "depth_model", "teacher")
+
+
+def present(output_dir: Path, options: Sequence[Any], curves: Sequence[str]) -> None:
+    """Write README.md beside the model of a run, and push both if the run is to be pushed; for one process.
+
+    A card that cannot be written, because what lies there is of another model, is no reason to fail after a training:
+    the reason is printed.
+
+    Args:
+        output_dir: of the run.
+        options: its dataclasses of options.
+        curves: names of logged scalars.
+
+    Raises:
+        ValueError: if the Hub refuses.
+    """
+    values = {name: value for part in options for name, value in asdict(part).items()}
+    dataset, repo_id = values["dataset"], values.get("push_to_hub")
+    destination = Destination(repo_id) if repo_id else None
+    if destination:
+        fetch_card(output_dir, destination)
+    try:
+        complete_repo(
+            output_dir,
+            remote_code=bool(destination),
+            name=repo_id or None,
+            datasets=[dataset] if isinstance(dataset, str) else dataset,
+            base_model=[values[name] for name in _SOURCES if values.get(name)],
+            recipe=as_recipe(options),
+            curves=read_curves(output_dir / LOGS, curves),
+        )
+    except ValueError as error:
+        tqdm.write(f"no card was written: {error}")
+    if destination:
+        tqdm.write(f"pushed to {push(output_dir, destination)}")

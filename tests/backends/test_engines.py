@@ -1,0 +1,165 @@
+"""`encode` by PyTorch, OpenVINO and ONNX Runtime: the same embeddings, from one argument."""
+
+import copy
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from hf_encoders import DepthImageProcessor
+from hf_encoders.models.torch_engine import TorchEngine
+from hf_encoders.models.tower_programs import export_tower
+from tests.helpers.multimodal_models import WORDS, tiny_model
+
+pytest.importorskip("openvino")
+pytest.importorskip("onnxruntime")
+TEXTS = ["a red chair", " ".join(WORDS[:9]), "a table"] * 3
+
+
+@pytest.fixture(scope="module")
+def multimodal():
+    """Its engines are compiled once for all tests."""
+    torch.manual_seed(0)
+    return tiny_model()
+
+
+@pytest.fixture
+def depth(tiny_encoder):
+    tiny_encoder.processor = DepthImageProcessor(size=32)
+    return tiny_encoder
+
+
+@pytest.fixture
+def maps():
+    return list(np.random.default_rng(0).random((9, 40, 50), dtype=np.float32))
+
+
+def images():
+    return list(np.random.default_rng(0).integers(255, size=(9, 40, 50, 3), dtype=np.uint8))
+
+
+def test_a_depth_encoder_by_onnx_runtime(depth, maps):
+    depth.train()  # which is not what is compiled
+    expected = depth.encode(maps)
+    for batch_size in (1, 4, 32):
+        found = depth.encode(maps, batch_size=batch_size, backend="onnx")
+        assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
+    assert depth.training and depth.layer1[0].bn1.training
+    assert depth.encode([], backend="onnx").shape == (0, 12)
+    ready = depth.processor(maps)
+    assert torch.allclose(depth.encode(ready, backend="onnx"), expected, atol=1e-5 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize(("backend", "towers"), [("openvino", "text image depth"), ("onnx", "text")])
+def test_towers_of_a_multimodal_encoder(backend, towers, multimodal, maps):
+    for tower in towers.split():
+        encode = getattr(multimodal, f"encode_{tower}")
+        inputs = {"text": TEXTS, "image": images(), "depth": maps}[tower]
+        expected = encode(inputs)
+        for batch_size in (4, 1):
+            assert (encode(inputs, batch_size=batch_size, backend=backend) - expected).abs().max() <= 1e-5
+    tokens = multimodal.processor(text=TEXTS)
+    processed = multimodal.encode_text(tokens, backend=backend)
+    assert torch.allclose(processed, multimodal.encode_text(TEXTS), atol=1e-5) and not processed.requires_grad
+
+
+def test_other_weights_are_compiled_again_in_any_precision(depth, maps):
+    expected = depth.encode(maps)
+    first = depth.encode(maps, backend="openvino", dtype="bfloat16")
+    assert not torch.equal(first, expected) and torch.cosine_similarity(first, expected).min() > 0.99
+    with torch.no_grad():
+        depth.fc[-1].bias.add_(1)
+    again = depth.encode(maps, backend="openvino", dtype="bfloat16")
+    assert torch.allclose(again, first + 1, atol=0.05) and len(depth.engines._compiled) == 1
+    for other in (copy.deepcopy(depth), pickle.loads(pickle.dumps(depth))):
+        assert not other.engines._compiled and torch.equal(other.encode(maps), depth.encode(maps))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"backend": "tensorrt"}, "backend is 'torch' or 'onnx' or 'openvino', got 'tensorrt'"),
+        ({"backend": "onnx", "dtype": "bfloat16"}, "onnx computes in float32 or int8, not in bfloat16"),
+        ({"backend": "openvino", "dtype": torch.float16}, "openvino computes in float32 or bfloat16 or int8, not in"),
+        ({"dtype": "int8"}, "PyTorch computes no int8 here"),
+        ({"backend": "openvino", "dtype": "int8"}, "openvino/depth_int8.xml is not in the model; make it with: hf-enc"),
+    ],
+)
+def test_what_no_engine_does(options, message, depth, maps):
+    with pytest.raises(ValueError, match=message):
+        depth.encode(maps, **options)
+
+
+def test_a_missing_library_is_named(depth, maps, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(ImportError, match=r"backend='openvino' needs: pip install 'hf-encoders\[export\]'"):
+        depth.encode(maps, backend="openvino")
+
+
+def test_any_batch_and_any_length(multimodal):
+    program = export_tower(multimodal, "text", "_embed_text").module()
+    for shape in ((1, 2), (3, 7), (5, 16)):
+        tokens = torch.randint(5, shape)
+        assert program(tokens, torch.ones_like(tokens)).shape == (shape[0], 8)
+
+
+SIGNAL = """
+import signal, sys
+from pathlib import Path
+import numpy as np, openvino
+from openvino import opset13 as ops
+from hf_encoders.models.openvino_engine import OpenVinoEngine
+
+values = ops.parameter([-1, 4], np.float32, name="values")
+openvino.save_model(openvino.Model([ops.relu(values)], [values]), sys.argv[1])
+engines = [OpenVinoEngine(Path(sys.argv[1]), ("values",), "float32") for _ in range(2)]
+for _ in range(2):
+    del engines[0]
+signal.signal(signal.SIGINT, lambda *_: print("noticed"))
+signal.raise_signal(signal.SIGINT)
+"""
+
+
+def test_a_signal_arrives_after_openvino_is_let_go(tmp_path):
+    command = [sys.executable, "-X", "faulthandler", "-c", SIGNAL, tmp_path / "tower.xml"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "noticed\n"), done.stderr
+
+
+class Small:
+    """A device on which so many inputs fit."""
+
+    def __init__(self, room):
+        self.room, self.seen = room, []
+
+    def embed(self, batch):
+        size = len(batch["x"])
+        self.seen.append(size)
+        if size > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return batch["x"] * 2
+
+
+def batches(*sizes):
+    start = 0
+    for size in sizes:
+        yield range(start, start + size), {"x": torch.arange(start, start + size)[:, None]}
+        start += size
+
+
+def test_batches_are_halved_until_they_fit(caplog):
+    device = Small(room=5)
+    found = list(TorchEngine(device.embed, torch.device("cpu"), parameters=1).embed(batches(16, 16, 3)))
+    assert [index for indices, _ in found for index in indices] == list(range(35))
+    assert torch.cat([rows for _, rows in found])[:, 0].tolist() == [2 * index for index in range(35)]
+    assert device.seen == [16, 8, *[4] * 8, 3]
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert warning == "16 inputs at a time are too many for the memory of cpu: batch_size=4 fits"
+
+
+def test_one_input_that_does_not_fit_is_an_error():
+    with pytest.raises(torch.OutOfMemoryError):
+        list(TorchEngine(Small(room=0).embed, torch.device("cpu"), parameters=1).embed(batches(4)))

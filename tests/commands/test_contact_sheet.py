@@ -1,0 +1,73 @@
+"""A contact sheet shows every tile whole, whatever the pictures and the words are."""
+
+import numpy as np
+import PIL.Image
+import pytest
+from PIL import ImageFont
+
+from hf_encoders.commands.contact_sheet import MAX_TILES, Section, Tile, cut, depth_to_grey, draw, wrap
+
+
+def tile(colour="red", size=(40, 30), **options):
+    return Tile(PIL.Image.new("RGB", size, colour), "image", "1 · 0.5", ("a caption",), **options)
+
+
+def has_colour(sheet, colour):
+    return (np.asarray(sheet) == colour).all(-1).any()
+
+
+def test_tiles_take_as_many_lines_as_they_need():
+    one, two, long = (draw([Section("", [tile()] * count)]) for count in (1, 2, 7))
+    assert one.mode == "RGB"
+    assert one.width < two.width < long.width
+    assert one.height == two.height < long.height
+    assert draw([Section("a red lamp", [tile()])]).height > one.height
+    assert draw([]).size[0] > 0
+
+
+def test_pictures_are_drawn_under_their_sections():
+    sheet = draw([Section("first", [tile("red")]), Section("second", [tile("blue", size=(1, 900))])])
+    half = sheet.height // 2
+    upper, lower = sheet.crop((0, 0, sheet.width, half)), sheet.crop((0, half, sheet.width, sheet.height))
+    assert has_colour(upper, (255, 0, 0)) and not has_colour(upper, (0, 0, 255))
+    assert has_colour(lower, (0, 0, 255)) and not has_colour(lower, (255, 0, 0))
+
+
+def test_a_query_has_a_frame():
+    accent = (9, 105, 218)
+    assert has_colour(draw([Section("", [tile(is_query=True)])]), accent)
+    assert not has_colour(draw([Section("", [tile()])]), accent)
+
+
+def test_files_are_read(tmp_path):
+    np.save(tmp_path / "map.npy", np.linspace(1, 2, 64).reshape(8, 8))
+    PIL.Image.new("RGB", (9, 9), "lime").save(tmp_path / "image.png")
+    tiles = [Tile(str(tmp_path / "map.npy"), "depth", "map"), Tile(tmp_path / "image.png", "image", "image")]
+    assert has_colour(draw([Section("", tiles)]), (0, 255, 0))
+
+
+def test_depth_is_grey_from_the_lowest_valid_value_to_the_highest():
+    depth = np.array([[0, 1000], [3000, 2000]], np.uint16)
+    np.testing.assert_array_equal(depth_to_grey(PIL.Image.fromarray(depth)), [[0, 0], [255, 127]])
+    np.testing.assert_array_equal(depth_to_grey(np.array([[np.nan, 5.0], [5.0, np.inf]])), np.zeros((2, 2)))
+
+
+@pytest.mark.parametrize("text", ["", "wörd " * 99, "x" * 5000, "日本語\n\ttext", "b\udcffd.png"])
+def test_any_words_can_be_drawn(text):
+    draw([Section(text, [Tile(PIL.Image.new("L", (5, 5)), "image", text, wrap(text, 2))])])
+
+
+def test_long_words_are_cut():
+    font = ImageFont.load_default(14)
+    assert cut("short", font, 100) == "short"
+    text = cut("a very long caption that has no end", font, 100)
+    assert text.startswith("a very") and text.endswith("…")
+    assert font.getlength(text) <= 100
+    first, second = wrap("a red outdoor lamp in front of a blue speaker", 2)
+    assert f"{first} {second}" == "a red outdoor lamp in front of a blue speaker"
+    assert font.getlength(first) <= 192
+
+
+def test_a_sheet_too_large_is_refused():
+    with pytest.raises(ValueError, match="501 pictures, a contact sheet holds 500 at most; write .jsonl"):
+        draw([Section("", [tile()] * (MAX_TILES + 1))])

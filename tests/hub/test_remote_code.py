@@ -1,0 +1,78 @@
+"""The code that goes into repos: complete, flat, named by each auto class, and never trusted by this package itself."""
+
+import ast
+import json
+
+import pytest
+from transformers import AutoConfig, AutoModel, BertConfig
+
+from hf_encoders.hub.remote_code import write_remote_code
+from tests.conftest import ROOT
+from tests.helpers.multimodal_models import tiny_model
+
+MODELS = ROOT / "hf_encoders" / "models"
+
+
+@pytest.fixture(params=["depth", "multimodal"])
+def repo(request, tmp_path, tiny_encoder):
+    model = tiny_encoder if request.param == "depth" else tiny_model()
+    model.save_pretrained(tmp_path / "repo")
+    return tmp_path / "repo"
+
+
+def relative_imports(path):
+    nodes = ast.walk(ast.parse(path.read_text()))
+    return [(node.level, node.module) for node in nodes if isinstance(node, ast.ImportFrom) and node.level]
+
+
+def test_all_that_is_imported_is_there_and_flat(repo):
+    written = write_remote_code(repo)
+    assert {path.name for path in written} == {path.name for path in repo.glob("*.py")}
+    for path in written:
+        assert path.parent == repo and path.read_bytes() == (MODELS / path.name).read_bytes()
+        assert "hf_encoders" not in path.read_text().replace("`import hf_encoders`", "")
+        for level, module in relative_imports(path):
+            assert level == 1 and (repo / f"{module}.py").is_file()
+
+
+def test_each_auto_class_is_named(repo):
+    write_remote_code(repo)
+    named = [json.loads(path.read_text()).get("auto_map", {}) for path in sorted(repo.glob("*.json"))]
+    named = {auto: place.split(".") for one in named for auto, place in one.items()}
+    kind = "AutoProcessor" if "multimodal" in str(named) else "AutoImageProcessor"
+    head = "AutoModelForZeroShotImageClassification" if kind == "AutoProcessor" else "AutoModelForImageClassification"
+    assert named.keys() == {"AutoConfig", "AutoModel", head, kind}
+    for module, name in named.values():
+        assert f"class {name}(" in (repo / f"{module}.py").read_text()
+
+
+def test_here_the_packages_own_classes_are_used_and_saved_without_code(repo, tmp_path):
+    write_remote_code(repo)
+    model = AutoModel.from_pretrained(repo)
+    assert type(model).__module__.startswith("hf_encoders.models.")
+    model.save_pretrained(tmp_path / "again")
+    assert not any("auto_map" in path.read_text() for path in (tmp_path / "again").glob("*.json"))
+    first = {path.name: path.read_bytes() for path in repo.iterdir()}
+    write_remote_code(repo)
+    assert {path.name: path.read_bytes() for path in repo.iterdir()} == first
+    assert AutoConfig.from_pretrained(repo).model_type == model.config.model_type
+
+
+@pytest.mark.parametrize("config", [None, BertConfig()])
+def test_what_is_no_repo_of_ours(config, tmp_path):
+    if config:
+        config.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="a model of type 'bert'" if config else "no repo of a model"):
+        write_remote_code(tmp_path)
+    assert not list(tmp_path.glob("*.py"))
+
+
+def test_this_project_never_trusts_code_for_its_user():
+    sources = [path for folder in ("hf_encoders", "conversion", "training") for path in (ROOT / folder).rglob("*.py")]
+    trusting = [
+        f"{path.name}:{node.lineno}"
+        for path in sources
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.keyword) and node.arg == "trust_remote_code" and ast.unparse(node.value) != "False"
+    ]
+    assert len(sources) > 50 and trusting == []

@@ -1,0 +1,147 @@
+"""From rows to batches: captions, boxes, crops, bad rows, a teacher's inputs, and that all of it repeats."""
+
+import numpy as np
+import pytest
+import torch
+
+from hf_encoders import DepthImageProcessor
+from hf_encoders.data.splits import load_rows
+from hf_encoders.losses.contrastive import stable_ids
+from hf_encoders.training.multimodal.arguments import DataArguments
+from hf_encoders.training.multimodal.samples import (
+    BadSample,
+    Collate,
+    ModelInputs,
+    SampleMaker,
+    Samples,
+    StreamedSamples,
+)
+from tests.helpers.multimodal_models import SIZE, tiny_model, tiny_processor
+from tests.helpers.training_files import PICTURE, image_folder, png
+
+
+def maker(seed=0, **options):
+    options = DataArguments(**{"depth_column": "", "image_column": "image"} | options)
+    return SampleMaker(options, ModelInputs(tiny_processor(), 16), seed)
+
+
+def inputs(make, made):
+    """What the model gets of one sample."""
+    return {name: values[0] for name, values in Collate(make)([made])["inputs"].items()}
+
+
+def sample(row, index=0, epoch=0, seed=0, **options):
+    return maker(seed, **options)(row, index, epoch)
+
+
+def test_each_epoch_takes_one_of_several_captions():
+    row = {"caption": ["a", "b", "c"], "image": {"bytes": png(PICTURE)}}
+    taken = [sample(row, epoch=epoch)["caption"] for epoch in range(30)]
+    assert set(taken) == {"a", "b", "c"}
+    assert taken == [sample(row, epoch=epoch)["caption"] for epoch in range(30)]
+    assert taken != [sample(row, epoch=epoch, seed=1)["caption"] for epoch in range(30)]
+
+
+def test_image_and_depth_are_cut_alike():
+    ramp = np.tile(np.linspace(1, 200, 64), (64, 1))
+    row = {
+        "caption": "a",
+        "image": {"bytes": png(np.repeat(ramp[..., None], 3, axis=2).astype(np.uint8))},
+        "depth": {"bytes": png(ramp.astype(np.uint16))},
+    }
+    options = {"depth_column": "depth", "image_scale": 0.3}
+    make = maker(**options)
+    make.inputs.processor.depth_image_processor = DepthImageProcessor(
+        size=SIZE, normalization="range", value_range=[0, 255], invalid_values=[]
+    )
+    for epoch in range(5):
+        made = inputs(make, make(row, 0, epoch))
+        # Both are 2 x / 255 - 1 of the same numbers.
+        assert (made["pixel_values"][0] - made["depth_values"][0]).abs().max() < 0.03
+        assert made["pixel_values"][0].max() - made["pixel_values"][0].min() < 1.5  # a part of the ramp
+    whole = inputs(make, sample(row, depth_column="depth"))
+    assert whole["depth_values"].min() == -1 and whole["depth_values"].max() == 1
+
+
+def test_masked_copies_have_their_boxes_painted():
+    row = {"caption": "a", "image": {"bytes": png(PICTURE)}, "objects": [{"box": [0, 0, 0.5, 1]}]}
+    make = maker(boxes_column="objects.box")
+    batch = Collate(make)([make(row, 0, 0), make(row | {"objects": []}, 1, 0)])
+    (masked,), (pixels, _) = batch["masked"], batch["inputs"]["pixel_values"]
+    half = SIZE // 2
+    assert (masked[:, :, : half - 1] == -1).all()
+    assert torch.equal(masked[:, :, half + 1 :], pixels[:, :, half + 1 :])
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"caption": "a", "image": {"bytes": png(PICTURE)[:300]}},
+        {"caption": "a", "image": {"bytes": b""}},
+        {"caption": "a", "image": None},
+        {"caption": None, "image": {"bytes": png(PICTURE)}},
+        {"caption": [], "image": {"bytes": png(PICTURE)}},
+    ],
+)
+def test_what_cannot_be_read_is_a_bad_sample(row):
+    found = sample(row, index=5)
+    assert isinstance(found, BadSample) and found.index == 5 and found.reason
+
+
+def test_a_batch():
+    rows = [{"caption": text, "image": {"bytes": png(PICTURE)}} for text in ("a red chair", "a lamp")]
+    samples = [sample(row, index) for index, row in enumerate(rows)]
+    batch = Collate(maker(boxes_column="boxes"))([samples[0], BadSample(9, "why"), samples[1]])
+    assert batch["inputs"]["input_ids"].shape == (2, 5) and batch["inputs"]["pixel_values"].shape == (2, 3, SIZE, SIZE)
+    assert batch["rows"] == [0, 1] and batch["bad"] == [BadSample(9, "why")]
+    assert torch.equal(batch["ids"]["text"], stable_ids(["a red chair", "a lamp"]))
+    assert batch["ids"]["image"].tolist() == stable_ids([0, 1]).tolist()
+    assert batch["masked"].shape == (0, 3, SIZE, SIZE)
+    empty = Collate(maker())([BadSample(9, "why")])
+    assert empty["rows"] == [] and empty["inputs"] == {} and empty["bad"]
+
+
+def test_rows_of_one_id_are_the_same_picture():
+    row = {"caption": "a", "image": {"bytes": png(PICTURE)}, "scene": "room 7"}
+    samples = [sample(row, index, id_column="scene") for index in range(2)]
+    ids = Collate(maker())(samples)["ids"]["image"]
+    assert ids[0] == ids[1]
+
+
+@pytest.mark.parametrize(("processes", "workers"), [(1, 0), (1, 2), (2, 0), (2, 2)])
+def test_a_stream_is_divided_without_loss(tmp_path, processes, workers):
+    image_folder(tmp_path)
+    options = DataArguments(dataset=[str(tmp_path)], streaming=True)
+    rows, make = load_rows(options, "train"), SampleMaker(options, ModelInputs(tiny_processor(), 16), 0)
+    found = []
+    for process in range(processes):
+        stream = StreamedSamples(rows, make, 10, process, processes)
+        found += [one["caption"] for one in torch.utils.data.DataLoader(stream, batch_size=None, num_workers=workers)]
+    assert sorted(found) == ["train 0", "train 1", "train 2"]
+
+
+def test_samples_change_with_the_epoch():
+    row = {"caption": ["a", "b", "c", "d"], "image": {"bytes": png(PICTURE)}}
+    samples = Samples([row] * 8, maker())
+    first = [samples[index]["caption"] for index in range(8)]
+    samples.set_epoch(1)
+    assert first != [samples[index]["caption"] for index in range(8)] and len(samples) == 8
+
+
+def test_a_teacher_gets_the_same_view_in_its_own_sizes():
+    teacher = ModelInputs.of(tiny_model(depth=False))
+    teacher.processor.image_processor.size = {"height": 8, "width": 8}
+    row = {
+        "caption": ["a red chair", "a lamp"],
+        "image": {"bytes": png(PICTURE)},
+        "depth": {"bytes": png(PICTURE[..., 0])},
+    }
+    make = maker(depth_column="depth", image_scale=0.3)
+    make.teacher = teacher
+    made = [make(row, index, 0) for index in range(6)]
+    batch = Collate(make)(made)
+    assert batch["teacher_inputs"]["pixel_values"].shape == (6, 3, 8, 8) and "depth_values" in batch["inputs"]
+    assert "depth_values" not in batch["teacher_inputs"]
+    assert torch.equal(batch["teacher_inputs"]["input_ids"], batch["inputs"]["input_ids"])
+    small = torch.nn.functional.interpolate(batch["inputs"]["pixel_values"], (8, 8), mode="bilinear", antialias=True)
+    assert (small - batch["teacher_inputs"]["pixel_values"]).abs().mean() < 0.05  # of the same crops
