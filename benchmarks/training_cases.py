@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, SequentialSampler
 
 from hf_encoders.data.splits import load_rows
-from hf_encoders.training.multimodal.arguments import DataArguments, LossArguments, ModelArguments, RunArguments, parse
+from hf_encoders.training.multimodal.arguments import DataArguments, LossArguments, ModelArguments, RunArguments
 from hf_encoders.training.multimodal.model import build_model
 from hf_encoders.training.multimodal.optimizer import make_optimizer, make_schedule
 from hf_encoders.training.pretrain import KINDS, Trainer
+from hf_encoders.training.recipe import parse
 
 _ROWS = Path(__file__).parent.parent / "samples" / "rooms" / "train.parquet"
 _SPARE_BATCHES = 8  # more than the workers read ahead, so that they are as busy at the end as before

@@ -7,6 +7,7 @@ imports neither transformers nor torch: names are imported when they are first a
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ._version import __version__ as __version__
 from .registration import register_when_imported
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from .models.processing_multimodal_encoder import MultimodalEncoderProcessor
     from .pipelines import DepthFeatureExtractionPipeline, DepthZeroShotClassificationPipeline
 
-__version__ = "0.1.0"
 __all__ = [
     "DepthAutoencoderModel",
     "DepthAutoencoderOutput",

@@ -5,7 +5,7 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from .hub.errors import hub_advice
@@ -19,24 +19,20 @@ class OneLineArgumentParser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (see --help)\n")
 
 
-def add_compute(parser: argparse.ArgumentParser) -> None:
-    """The options of what embeds."""
-    parser.add_argument("--dtype", choices=("bfloat16", "float16", "int8"), help="compute in fewer bits")
-    parser.add_argument(
-        "--backend", choices=("torch", "onnx", "openvino"), default="torch", help="what computes (default: %(default)s)"
-    )
+def parse_alone(
+    prog: str, doc: str | None, add_options: Callable[[argparse.ArgumentParser], None], argv: Sequence[str]
+) -> argparse.Namespace:
+    """Arguments of a command that is called by itself, not as part of `hf-encoders`.
 
-
-def add_destination(parser: argparse._ActionsContainer) -> None:
-    """The options of a push to the Hub."""
-    parser.add_argument("--private", action="store_true", help="make the repo private")
-    parser.add_argument("--revision", metavar="BRANCH", help="push to this branch, made if there is none")
-    parser.add_argument("--create-pr", action="store_true", help="open a pull request")
-    parser.add_argument(
-        "--with-remote-code",
-        action=argparse.BooleanOptionalAction,
-        help="put the model files of this package into the repo, for trust_remote_code=True (default: in pushes)",
-    )
+    Args:
+        prog: what a person calls it by.
+        doc: docstring of its module, whose first line describes it.
+        add_options: of its module.
+        argv: the words after its name.
+    """
+    parser = OneLineArgumentParser(prog=prog, description=(doc or "").partition("\n")[0])
+    add_options(parser)
+    return parser.parse_args(argv)
 
 
 def run(command: Callable[[], None]) -> None:

@@ -15,7 +15,7 @@ CHEAP = """
 import contextlib, io, json, sys
 import hf_encoders
 names = dir(hf_encoders)
-from hf_encoders import cli
+from hf_encoders.commands import main as cli
 from hf_encoders.command_line import run
 for arguments in (["-h"], ["encode", "-h"], ["--version"], ["encode", "model"], ["embroider"], []):
     try:

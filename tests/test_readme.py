@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from hf_encoders.commands import main as cli
-from hf_encoders.conversion.convert import main as convert_main
+from hf_encoders.commands.convert import command as convert_main
 from tests.conftest import ROOT
 from tests.helpers.multimodal_files import write_multimodal
 from tests.helpers.multimodal_models import SPECIAL, WORDS

@@ -23,14 +23,19 @@ from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
-from ..command_line import OneLineArgumentParser, add_compute, run
+from .. import command_line
+from ..progress import hide_library_bars
+from .options import add_compute
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line; bad input ends in one line on stderr and exit status 2."""
-    parser = OneLineArgumentParser(prog="hf_encoders.embed", description="Embed a data set of any size into parquet.")
-    add_options(parser)
-    run(lambda: embed(parser.parse_args(argv)))
+def main() -> None:
+    """Run the command by itself; bad input ends in one line on stderr and exit status 2."""
+    command_line.run(lambda: command(sys.argv[1:]))
+
+
+def command(argv: Sequence[str]) -> None:
+    """Parse the arguments and embed."""
+    run(command_line.parse_alone("python -m hf_encoders.embed", __doc__, add_options, argv))
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -69,11 +74,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-bad-rows", type=int, metavar="N", help="stop when more rows cannot be embedded")
 
 
-def embed(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> None:
     """Embed what the arguments name; the main process tells the result."""
-    from datasets import disable_progress_bars
     from transformers import AutoModel
-    from transformers.utils import logging
 
     from ..data.collection import open_collection
     from ..embed.manifest import make_plan
@@ -82,8 +85,7 @@ def embed(args: argparse.Namespace) -> None:
     from ..launched_processes import launched_processes
     from ..modalities import default_modality
 
-    logging.disable_progress_bar()  # of loading; the bar of embedding stays
-    disable_progress_bars()
+    hide_library_bars()
     # They wait for each other at the end only, however much longer one of them takes.
     processes = launched_processes(timeout=timedelta(days=365))
     model = AutoModel.from_pretrained(args.model, revision=args.revision or "main")
@@ -118,7 +120,3 @@ def embed(args: argparse.Namespace) -> None:
             f"{rows} rows → {args.output}: {len(manifest['shards'])} shards, embeddings [{rows},"
             f" {manifest['dimensions']}] {manifest['dtype']}; bad rows: {bad}; {seconds:.1f} s"
         )
-
-
-if __name__ == "__main__":
-    main()

@@ -1,24 +1,12 @@
-"""Turn a repo back into a legacy .pth or .pt file, with equal tensors.
+"""A repo → a legacy .pth or .pt file with equal tensors."""
 
-    python conversion/export_legacy.py depth-semantic-encoder encoder.pth
-    python conversion/export_legacy.py depth-autoencoder best_model.pth --autoencoder
-    python conversion/export_legacy.py multimodal-encoder checkpoint.pt
-
-From a depth repo it writes the extracted-encoder dictionary, or with --autoencoder, where the repo has the decoder, the
-training-checkpoint dictionary; from a multimodal repo the training checkpoint, with the optimizer's state where the
-repo has it. What a repo does not hold (scheduler states, unused poolers) is left out.
-"""
-
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.utils import logging
 
-from ..command_line import OneLineArgumentParser, run
 from ..models.configuration_depth_semantic_encoder import DepthSemanticEncoderConfig
 from ..models.configuration_multimodal_encoder import MultimodalEncoderConfig
 from ..outputs import new_file
@@ -62,19 +50,6 @@ def export(repo: str, output: Path, *, autoencoder: bool = False, overwrite: boo
     return notes
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line."""
-    parser = OneLineArgumentParser(prog="export_legacy.py", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("repo", help="folder or Hub id")
-    parser.add_argument("output", type=Path, help="the .pth or .pt file to write")
-    parser.add_argument("--autoencoder", action="store_true", help="write a depth training checkpoint")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
-    args = parser.parse_args(argv)
-    logging.set_verbosity_error()
-    notes = export(args.repo, args.output, autoencoder=args.autoencoder, overwrite=args.overwrite)
-    print(f"{args.repo} → {args.output}", *notes, sep="\n")
-
-
 def _extracted(repo: str, config: DepthSemanticEncoderConfig, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     encoder = {n.removeprefix("encoder."): t for n, t in tensors.items() if n.startswith("encoder.")}
     statistics = ("running_mean", "running_var", "num_batches_tracked")
@@ -105,7 +80,3 @@ def _training_checkpoint(
         "input_channels": config.num_channels,
     }
     return {**known, "model_state_dict": dict(tensors), "config": {**known.get("config", {}), **sizes}}
-
-
-if __name__ == "__main__":
-    run(lambda: main(sys.argv[1:]))

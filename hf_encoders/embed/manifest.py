@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
+from .._version import __version__
 from ..data.collection import Collection
 from ..fingerprint import identity
 from ..outputs import new_file

@@ -16,7 +16,7 @@ from accelerate.utils import (
 from tqdm.auto import tqdm
 
 from ..launched_processes import launched_processes, on_cpus
-from .publishing import LOGS
+from .result import LOGS
 
 _LISTED = 10  # rows that an error names
 

@@ -1,10 +1,9 @@
 """Checkpoints that a run goes on from exactly: written whole or not at all, the old ones removed."""
 
 import json
-import shlex
 import shutil
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -136,15 +135,6 @@ def refuse_old(output_dir: Path) -> None:
             f"{output_dir}: holds the checkpoints of a run; give --resume_from_checkpoint latest, or another"
             " --output_dir"
         )
-
-
-def resume_command(argv: Sequence[str]) -> str:
-    """What goes on with the run of this command line."""
-    words = list(argv)
-    while "--resume_from_checkpoint" in words:
-        place = words.index("--resume_from_checkpoint")
-        del words[place : place + 2]
-    return shlex.join(["accelerate", "launch", *words, "--resume_from_checkpoint", "latest"])
 
 
 class StopRequest:

@@ -19,34 +19,34 @@ from typing import Any
 
 import torch
 from accelerate.utils import set_seed
-from datasets import disable_progress_bars
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
-from transformers.utils import logging
 
 from ..command_line import run as run_command
 from ..data.splits import load_rows
 from ..evaluation.embedded_columns import embed_rows
 from ..evaluation.tasks import metric_lines, recall_line, retrieval
 from ..hub.push import Destination, reserve
+from ..progress import hide_library_bars
 from . import checkpoints
 from .accelerator import count_bad, make_accelerator, say
 from .averaging import fit_batch_norm, make_averages, share_batch_norm
 from .checkpoints import Progress, StopRequest
 from .epochs import steps_of_epoch
-from .multimodal.arguments import DataArguments, LossArguments, ModelArguments, RunArguments, parse
+from .multimodal.arguments import DataArguments, LossArguments, ModelArguments, RunArguments
 from .multimodal.legacy_state import has_legacy_state, load_legacy_state
 from .multimodal.model import build_model, compile_towers, use_modalities
 from .multimodal.optimizer import make_optimizer, make_schedule
 from .multimodal.samples import ModelInputs, SampleMaker, make_loader
 from .multimodal.step import Step, make_loss
 from .multimodal.teacher import Teacher
-from .publishing import publish
-from .result import present
+from .recipe import parse
+from .result import present, publish
+from .resume_command import resume_command
 from .sharding import WholeModel, is_sharded, shard
 
 KINDS = (DataArguments, ModelArguments, LossArguments, RunArguments)
-DEFAULT_RECIPE = Path(__file__).parent / "recipes" / "sample.yaml"
+DEFAULT_RECIPE = "sample"
 _STATISTICS_BATCHES = 32  # that BatchNorm's statistics of averaged weights come from, each epoch
 
 
@@ -175,7 +175,7 @@ class Trainer:
                 self.accelerator.log(values, step=progress.step)
             if self.stop:
                 self._save()
-                again = checkpoints.resume_command(sys.argv)
+                again = resume_command()
                 say(self.accelerator, f"stopped after step {progress.step}; go on with: {again}")
                 sys.exit(0)
             if run.checkpoint_steps and progress.step % run.checkpoint_steps == 0:
@@ -243,13 +243,16 @@ class Trainer:
         say(self.accelerator, f"resumed from {checkpoint}: epoch {self.progress.epoch}, step {self.progress.step}")
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line."""
-    logging.disable_progress_bar()  # of saving a model; the steps are the progress
-    disable_progress_bars()
-    arguments = sys.argv[1:] if argv is None else argv
-    Trainer(*parse(arguments, KINDS, DEFAULT_RECIPE, (__doc__ or "").partition("\n")[0])).train()
+def main() -> None:
+    """Run the command line; bad input ends in one line on stderr and exit status 2."""
+    run_command(lambda: command(sys.argv[1:]))
+
+
+def command(argv: Sequence[str]) -> None:
+    """Train as the arguments say."""
+    hide_library_bars()  # the steps are the progress
+    Trainer(*parse(argv, KINDS, DEFAULT_RECIPE, (__doc__ or "").partition("\n")[0])).train()
 
 
 if __name__ == "__main__":
-    run_command(main)
+    main()

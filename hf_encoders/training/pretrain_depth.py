@@ -23,12 +23,11 @@ import numpy as np
 import torch
 from accelerate import skip_first_batches
 from accelerate.utils import broadcast, gather_object, set_seed
-from datasets import disable_progress_bars
 from torch.utils.data import DataLoader, Subset
-from transformers.utils import logging
 
 from ..command_line import run as run_command
 from ..models.reconstruction_loss import reconstruction_loss
+from ..progress import hide_library_bars
 from . import checkpoints
 from .accelerator import count_bad, make_accelerator, say
 from .checkpoints import Progress, StopRequest
@@ -36,11 +35,12 @@ from .depth.arguments import DepthDataArguments, DepthModelArguments, DepthRunAr
 from .depth.maps import collate, open_maps
 from .depth.model import build_autoencoder
 from .depth.schedule import is_stale, make_schedule
-from .multimodal.arguments import parse
-from .publishing import publish
-from .result import present
+from .recipe import parse
+from .result import present, publish
+from .resume_command import resume_command
 
-DEFAULT_RECIPE = Path(__file__).parent / "recipes" / "depth_sample.yaml"
+KINDS = (DepthDataArguments, DepthModelArguments, DepthRunArguments)
+DEFAULT_RECIPE = "depth_sample"
 
 
 class DepthTrainer:
@@ -93,7 +93,7 @@ class DepthTrainer:
         self.accelerator.init_trackers("pretrain_depth", config=config)
         while progress.epoch < run.epochs and not is_stale(progress, run.patience):
             if not self._train_epoch():
-                again = checkpoints.resume_command(sys.argv)
+                again = resume_command()
                 say(self.accelerator, f"stopped after step {progress.step}; go on with: {again}")
                 self.accelerator.end_training()
                 return
@@ -210,14 +210,16 @@ class DepthTrainer:
         checkpoints.save(self.accelerator, self.checkpoints, self.progress, keep_last=self.run.keep_last)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line."""
-    logging.disable_progress_bar()  # of saving a model; the epochs are the progress
-    disable_progress_bars()
-    kinds = (DepthDataArguments, DepthModelArguments, DepthRunArguments)
-    arguments = sys.argv[1:] if argv is None else argv
-    DepthTrainer(*parse(arguments, kinds, DEFAULT_RECIPE, (__doc__ or "").partition("\n")[0])).train()
+def main() -> None:
+    """Run the command line; bad input ends in one line on stderr and exit status 2."""
+    run_command(lambda: command(sys.argv[1:]))
+
+
+def command(argv: Sequence[str]) -> None:
+    """Train as the arguments say."""
+    hide_library_bars()  # the epochs are the progress
+    DepthTrainer(*parse(argv, KINDS, DEFAULT_RECIPE, (__doc__ or "").partition("\n")[0])).train()
 
 
 if __name__ == "__main__":
-    run_command(main)
+    main()

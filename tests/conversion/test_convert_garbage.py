@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_encoders.conversion.convert import main as convert_main
+from hf_encoders.commands.convert import command as convert_main
 from tests.helpers.legacy_files import encoder_part, run_command, tiny_state, tree, write_legacy
 
 

@@ -11,7 +11,7 @@ from hf_encoders import (
     DepthSemanticEncoderModel,
     SemanticEncoder,
 )
-from hf_encoders.conversion.export import main
+from hf_encoders.commands.export_legacy import command as main
 from tests.conftest import TINY
 from tests.helpers.legacy_files import EMBEDDING, cast, convert, encoder_part, refusal, tiny_state, tree, write_legacy
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from hf_encoders import DepthAutoencoderModel, DepthSemanticEncoderConfig, command_line
-from hf_encoders.conversion.convert import main as convert_main
+from hf_encoders.commands.convert import command as convert_main
 from tests.conftest import TINY
 from tests.helpers.golden import golden_tensor
 

@@ -19,7 +19,7 @@ def main():
     PartialState.destroy_process_group = lambda self, group=None: None  # a run ends it, and the next one needs it
     for script, arguments in json.loads(Path(sys.argv[1]).read_text()):
         try:
-            {"pretrain": pretrain, "pretrain_depth": pretrain_depth}[script].main(arguments)
+            {"pretrain": pretrain, "pretrain_depth": pretrain_depth}[script].command(arguments)
         except ValueError as error:
             print("refused:", error)
         AcceleratorState._reset_state()  # the plugin of DeepSpeed is for one run; the processes stay

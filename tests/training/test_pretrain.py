@@ -109,9 +109,9 @@ def test_two_processes_make_the_steps_of_one(tmp_path):
 )
 def test_accumulated_and_chunked_steps_are_those_of_the_whole_batch(options, tmp_path):
     recipe = write_recipe(tmp_path, **EXACT)
-    pretrain.main([str(recipe), "--output_dir", str(tmp_path / "whole"), "--batch_size", "20"])
+    pretrain.command([str(recipe), "--output_dir", str(tmp_path / "whole"), "--batch_size", "20"])
     flags = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    pretrain.main([str(recipe), "--output_dir", str(tmp_path / "parts"), *flags])
+    pretrain.command([str(recipe), "--output_dir", str(tmp_path / "parts"), *flags])
     assert_equal_steps(tmp_path / "whole", tmp_path / "parts")
 
 
@@ -144,7 +144,7 @@ ROOMS = {"dataset": [str(SAMPLES / "rooms")], "train_split": "validation", "max_
     ids=lambda options: "-".join(options),
 )
 def test_every_option_trains_what_it_should(options, trainer_options, tmp_path):
-    pretrain.main(trainer_options(**ROOMS, **options))
+    pretrain.command(trainer_options(**ROOMS, **options))
     trainer = pretrain.Trainer(*pretrain.parse(trainer_options(**ROOMS, **options), pretrain.KINDS, tmp_path, ""))
     before = trainer.plain_model.state_dict()  # as the seed gives it
     after = AutoModel.from_pretrained(tmp_path / "out").state_dict()
@@ -205,8 +205,8 @@ def test_a_teacher_adds_its_similarities(trainer_options, tmp_path):
 
 
 def test_towers_that_the_data_does_not_reach_stay(trainer_options, tmp_path):
-    pretrain.main(trainer_options(**ROOMS, depth_column=""))
-    pretrain.main([*trainer_options(**ROOMS), "--output_dir", str(tmp_path / "other"), "--max_steps", "1"])
+    pretrain.command(trainer_options(**ROOMS, depth_column=""))
+    pretrain.command([*trainer_options(**ROOMS), "--output_dir", str(tmp_path / "other"), "--max_steps", "1"])
     one, other = (AutoModel.from_pretrained(tmp_path / name).state_dict() for name in ("out", "other"))
     trainer = pretrain.Trainer(*pretrain.parse(trainer_options(**ROOMS), pretrain.KINDS, tmp_path, ""))
     for name, tensor in trainer.plain_model.state_dict().items():
@@ -230,13 +230,13 @@ def test_averaged_weights_have_statistics_of_their_own(trainer_options, tmp_path
 
 
 def test_a_new_run_leaves_an_old_one_alone(trainer_options):
-    pretrain.main(trainer_options(max_steps=1))
-    assert "holds the checkpoints of a run" in refusal(*trainer_options(max_steps=1), main=pretrain.main)
+    pretrain.command(trainer_options(max_steps=1))
+    assert "holds the checkpoints of a run" in refusal(*trainer_options(max_steps=1), main=pretrain.command)
 
 
 def test_the_result_is_a_repo(trainer_options, tmp_path, capsys):
     changes = {"dataset": [str(SAMPLES / "rooms")], "train_split": "validation", "validation_split": "validation"}
-    pretrain.main(trainer_options(**changes, epochs=1, report_to="tensorboard"))
+    pretrain.command(trainer_options(**changes, epochs=1, report_to="tensorboard"))
     model, info = AutoModel.from_pretrained(tmp_path / "out", output_loading_info=True)
     assert type(model) is MultimodalEncoderModel and not any(info.values())
     assert AutoProcessor.from_pretrained(tmp_path / "out").tokenizer is not None
@@ -264,7 +264,7 @@ def test_training_learns(trainer_options, tmp_path):
     )
     data = {"dataset": [str(tmp_path / "colours.parquet")], "depth_column": "", "batch_size": 8}
     model_config = RECIPE["model_config"] | {"text_pooling": "mean", "vision_pooling": "mean"}
-    pretrain.main(trainer_options(**data, model_config=model_config, epochs=60, learning_rate=0.01))
+    pretrain.command(trainer_options(**data, model_config=model_config, epochs=60, learning_rate=0.01))
     model = AutoModel.from_pretrained(tmp_path / "out")
     texts = model.encode_text([f"a {colour} wall" for colour in colours])
     found = model.similarity(texts, model.encode_image(images)).argmax(dim=1)
@@ -306,12 +306,12 @@ def test_unreadable_rows_are_skipped_and_counted(allowed, trainer_options, tmp_p
     Dataset.from_list(rows).to_parquet(tmp_path / "bad.parquet")
     arguments = trainer_options(dataset=[str(tmp_path / "bad.parquet")], epochs=1, max_bad_samples=allowed)
     if allowed == 2:
-        pretrain.main(arguments)
+        pretrain.command(arguments)
         progress = json.loads((tmp_path / "out/checkpoints/checkpoint-3/progress.json").read_text())
         assert sorted(text.partition(":")[0] for text in progress["bad_samples"]) == ["row 30", "row 7"]
     else:
         with pytest.raises(ValueError, match="2 rows cannot be read, more than --max_bad_samples allows: row"):
-            pretrain.main(arguments)
+            pretrain.command(arguments)
 
 
 @pytest.mark.parametrize(
@@ -332,7 +332,7 @@ def test_unreadable_rows_are_skipped_and_counted(allowed, trainer_options, tmp_p
     ],
 )
 def test_bad_options_take_one_line(changes, message, trainer_options):
-    assert message in refusal(*trainer_options(**changes), main=pretrain.main)
+    assert message in refusal(*trainer_options(**changes), main=pretrain.command)
 
 
 def test_flags_overrule_the_recipe(trainer_options):

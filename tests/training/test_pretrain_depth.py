@@ -18,7 +18,7 @@ from transformers import AutoModel
 
 from hf_encoders import DepthAutoencoderModel, DepthSemanticEncoderModel
 from hf_encoders.training import pretrain_depth
-from hf_encoders.training.multimodal.arguments import parse
+from hf_encoders.training.recipe import parse
 from tests.conftest import ROOT, SAMPLES, TINY
 
 SCRIPT = ROOT / "training" / "pretrain_depth.py"
@@ -68,7 +68,7 @@ def recipe(tmp_path, maps):
 
 
 def train(*arguments):
-    pretrain_depth.main([str(argument) for argument in arguments])
+    pretrain_depth.command([str(argument) for argument in arguments])
 
 
 def trainer(*arguments):

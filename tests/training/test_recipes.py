@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from hf_encoders import DepthAutoencoderModel, DepthSemanticEncoderConfig
 from hf_encoders.training import pretrain, pretrain_depth
-from hf_encoders.training.multimodal.arguments import parse
+from hf_encoders.training.recipe import parse
 from tests.conftest import SAMPLES, TINY
 from tests.helpers.multimodal_models import SIZE, tiny_model
 from tests.helpers.training_runs import RECIPE

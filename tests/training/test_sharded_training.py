@@ -58,7 +58,7 @@ def runs(request, tmp_path_factory):
         recipe = folder / f"{name}.yaml"
         recipe.write_text(yaml.safe_dump(RECIPE | COMMON | changes | {"dataset": [str(folder / "data")]}))
         AcceleratorState._reset_state(reset_partial_state=True)
-        pretrain.main([str(recipe), "--output_dir", str(folder / "one" / name), "--batch_size", "20"])
+        pretrain.command([str(recipe), "--output_dir", str(folder / "one" / name), "--batch_size", "20"])
         lines[name] = [str(recipe), "--output_dir", str(folder / "two" / name), "--batch_size", "10"]
     first = folder / "two" / "averaged" / "checkpoints" / "checkpoint-1"
     resumed = ["--resume_from_checkpoint", str(first), "--output_dir", str(folder / "two" / "resumed")]
@@ -128,10 +128,10 @@ def test_what_does_not_shard_is_refused(runs):
 def test_what_deepspeed_cannot_do_is_refused(options, stage, says, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
     monkeypatch.setenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", str(stage))
-    assert says in refusal("--max_steps", "1", *options, main=pretrain.main)
+    assert says in refusal("--max_steps", "1", *options, main=pretrain.command)
 
 
 @pytest.mark.skipif(is_deepspeed_available(), reason="it is there")
 def test_deepspeed_that_is_not_there_takes_one_line(monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
-    assert "DeepSpeed is not installed" in refusal("--max_steps", "1", main=pretrain.main)
+    assert "DeepSpeed is not installed" in refusal("--max_steps", "1", main=pretrain.command)

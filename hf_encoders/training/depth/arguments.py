@@ -1,9 +1,9 @@
 """Options of `pretrain_depth.py`."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from ..multimodal.arguments import option
+from ..recipe import option
 
 SCHEDULES = ["step", "cosine", "plateau", "warm_restarts", "constant"]
 
@@ -42,6 +42,7 @@ class DepthDataArguments:
 class DepthModelArguments:
     """What is trained."""
 
+    model_type: ClassVar[str] = "depth_semantic_encoder"
     init_from: str = option("", "a depth repo to go on from, or a legacy .pth file; by default a new network")
     model_config: Any = option(None, "fields of DepthSemanticEncoderConfig, the weights of the loss among them")
     depth_processor: Any = option(None, "settings of DepthImageProcessor, on top of those of --init_from")

@@ -1,31 +1,9 @@
-"""Options of the training scripts: a YAML recipe, with flags on top of it."""
+"""Options of `pretrain`: data, model, loss and run."""
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-import yaml
-from transformers import HfArgumentParser
-
-from ...command_line import OneLineArgumentParser
-
-_REPO = Path(__file__).resolve().parents[3]
-# Options whose values in a recipe may be paths in this repository.
-_PATHS = ("dataset", "init_from", "text_model", "vision_model", "depth_model", "tokenizer", "teacher")
-
-# Options that a recipe states even where they are the defaults, and those that say nothing of how a model was made.
-_STATED = ("seed", "epochs", "batch_size", "learning_rate")
-_PLACES = ("output_dir", "resume_from_checkpoint", "push_to_hub", "report_to")
-
-
-def option(default: Any, text: str, **metadata: Any) -> Any:
-    """A field with its help."""
-    metadata = {"help": text, **metadata}
-    if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
+from ..recipe import option
 
 
 @dataclass
@@ -57,6 +35,7 @@ class DataArguments:
 class ModelArguments:
     """What is trained."""
 
+    model_type: ClassVar[str] = "multimodal_encoder"
     init_from: str = option("", "a multimodal repo to go on from, such as a converted legacy checkpoint")
     text_model: str = option("", "Hub id or folder of the text tower")
     vision_model: str = option("", "Hub id or folder of the image tower")
@@ -117,88 +96,3 @@ class RunArguments:
     logging_steps: int = option(10, "steps between log entries")
     report_to: str = option("tensorboard", "tracker: tensorboard, trackio, wandb or none")
     push_to_hub: str = option("", "Hub id to push the model to")
-
-
-def parse(argv: Sequence[str], kinds: Sequence[type[Any]], default_recipe: Path, description: str) -> tuple[Any, ...]:
-    """Read `[RECIPE.yaml] [--option value ...]` into dataclasses.
-
-    Raises:
-        ValueError: if the recipe cannot be read, or has an option that does not exist.
-    """
-    arguments = list(argv)
-    recipe = Path(arguments.pop(0)) if arguments and not arguments[0].startswith("-") else default_recipe
-    description += " RECIPE.yaml may come first; flags overrule it."
-    parser = _Parser(kinds, description=description)  # type: ignore[arg-type]  # mypy sees argparse alone
-    for action in parser._actions:
-        if action.type is Any:  # a mapping, as text
-            action.type = str
-    parser.set_defaults(**_read_recipe(recipe, {action.dest: action.choices for action in parser._actions}))
-    return tuple(_with_json(one) for one in parser.parse_args_into_dataclasses(arguments, look_for_args_file=False))
-
-
-def as_recipe(options: Sequence[Any]) -> dict[str, Any]:
-    """What `parse` reads, in the form of a recipe: what differs from the defaults, and what everyone asks for.
-
-    Without where the result went; of files and folders, not where they lie on this machine.
-    """
-    recipe = {}
-    for part in options:
-        for one in fields(part):
-            name, value = one.name, getattr(part, one.name)
-            default = one.default if one.default_factory is MISSING else one.default_factory()
-            if (value != default or name in _STATED) and name not in _PLACES:
-                recipe[name] = _named(value) if name in _PATHS else value
-    return recipe
-
-
-class _Parser(OneLineArgumentParser, HfArgumentParser):
-    """HfArgumentParser whose errors take one line."""
-
-
-def _read_recipe(path: Path, known: Mapping[str, Any]) -> dict[str, Any]:
-    """What the file says, checked against the options and their choices."""
-    try:
-        recipe = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such recipe") from None
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ValueError(f"{path}: not a YAML recipe ({' '.join(str(error).split())})") from None
-    if not isinstance(recipe, dict):
-        raise ValueError(f"{path}: a recipe is a list of 'option: value'")
-    unknown = sorted(set(map(str, recipe)) - set(known))
-    if unknown:
-        raise ValueError(f"{path}: there is no option {', '.join(unknown)} (see --help)")
-    for name, value in recipe.items():  # argparse checks the choices of flags alone
-        if known[name] and value not in known[name]:
-            raise ValueError(f"{path}: {name} is one of {', '.join(map(str, known[name]))}, got {value!r}")
-    return {name: _found(value) if name in _PATHS else value for name, value in recipe.items()}
-
-
-def _found(value: Any) -> Any:
-    """A path in this repository, from wherever the script is started; what is there already, or no path, stays."""
-    if isinstance(value, list):
-        return [_found(one) for one in value]
-    in_repo = _REPO / str(value)
-    return str(in_repo) if value and not Path(str(value)).exists() and in_repo.exists() else value
-
-
-def _named(value: Any) -> Any:
-    """What is in this repository by its path there, other files and folders by their name; the inverse of `_found`."""
-    if isinstance(value, list):
-        return [_named(one) for one in value]
-    path = Path(str(value)).resolve()
-    if not path.exists():
-        return value
-    return str(path.relative_to(_REPO)) if path.is_relative_to(_REPO) else path.name
-
-
-def _with_json(options: Any) -> Any:
-    """Mappings come from YAML as such, and from flags as JSON."""
-    for name in ("model_config", "image_processor", "depth_processor", "pair_weights"):
-        value = getattr(options, name, None)
-        if isinstance(value, str):
-            try:
-                setattr(options, name, json.loads(value))
-            except ValueError:
-                raise ValueError(f'--{name} {value}: expected JSON such as {{"a": 1}}') from None
-    return options

@@ -8,7 +8,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
-from hf_encoders.conversion.convert import main as convert_main
+from hf_encoders.commands.convert import command as convert_main
 from hf_encoders.conversion.families.multimodal_layouts import model_name
 from hf_encoders.conversion.training_state import TRAINING_TENSORS
 from hf_encoders.training.multimodal.arguments import LossArguments, RunArguments

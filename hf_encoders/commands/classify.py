@@ -1,0 +1,129 @@
+"""`hf-encoders classify`: labels in words for a folder, parquet file or data set."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..progress import hide_library_bars
+from .options import MODALITY_HELP, add_collection, count
+
+if TYPE_CHECKING:
+    from ..data.source import Source
+    from .contact_sheet import Section
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    add_collection(parser)
+    parser.add_argument("--labels", required=True, help="such as chair,table,lamp, or @FILE with one a line")
+    parser.add_argument(
+        "--template",
+        action="append",
+        help="a prompt with {} for the label; several are averaged (default: a photo of a {}.)",
+    )
+    parser.add_argument("--modality", choices=("image", "depth"), help=MODALITY_HELP)
+    parser.add_argument("--top-k", type=count, default=3, help="labels for each (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Embed the collection, and show the best labels of each row.
+
+    Raises:
+        ValueError: if model, collection or labels do not fit each other, or a file cannot be read.
+        OSError: if the output exists already or cannot be written.
+    """
+    from transformers import AutoModel
+
+    from ..data.source import open_source
+    from ..modalities import default_modality, encoder
+    from ..zero_shot import ZeroShotClassifier
+    from .contact_sheet import draw
+    from .results import check_output, check_sheet, plain_row, write
+
+    hide_library_bars()
+    check_output(args)
+    labels = read_labels(args.labels)
+    model = AutoModel.from_pretrained(args.model)
+    modality = args.modality or default_modality(model)
+    encoder(model, "text")  # a depth encoder has none: said before anything is read
+    templates = {"templates": args.template} if args.template else {}
+    classifier = ZeroShotClassifier(model, labels, **templates)
+    source = open_source(args.source, modality, args.column, args.split)
+    check_sheet(args, modality, len(source.dataset))
+    embeddings, kept = _embed(model, source, args)
+    rows = source.rows.select(kept)
+    results = classifier.classify_embeddings(embeddings, top_k=args.top_k)
+    records = [
+        {"index": index, "row": plain_row(row), "labels": best}
+        for index, row, best in zip(kept, rows, results, strict=True)
+    ]
+    print(
+        write(
+            args,
+            records,
+            table=lambda: _table(source, records),
+            sheet=lambda: draw([_section(source, records)]),
+        )
+    )
+
+
+def read_labels(labels: str) -> list[str]:
+    """`a,b,c`, or `@file` with a label a line.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if labels.startswith("@"):
+        parts = Path(labels[1:]).read_text(encoding="utf-8").splitlines()
+    else:
+        parts = labels.split(",")
+    found = [part.strip() for part in parts if part.strip()]
+    if not found:
+        raise ValueError(f"{labels!r}: no label; give them as a,b,c or as @file with one a line")
+    return found
+
+
+def _embed(model: Any, source: "Source", args: argparse.Namespace) -> tuple[Any, Sequence[int]]:
+    """Embeddings of the rows that can be read, and their positions."""
+    from ..modalities import encoder
+    from .results import encoding_options
+
+    encode = encoder(model, source.modality)
+    with source.named():
+        embeddings = encode(source.dataset[source.column], on_error=args.on_error, **encoding_options(args))
+    if args.on_error == "raise":
+        return embeddings, range(len(embeddings))
+    embeddings, kept = embeddings
+    return embeddings, kept.nonzero().flatten().tolist()
+
+
+def _table(source: "Source", records: Sequence[dict[str, Any]]) -> list[str]:
+    names = [source.label(record["index"], record["row"]) for record in records]
+    width = max(map(len, names), default=0)
+    return [
+        f"{name:<{width}}  {'  '.join(_score(best) for best in record['labels'])}"
+        for name, record in zip(names, records, strict=True)
+    ]
+
+
+def _section(source: "Source", records: Sequence[dict[str, Any]]) -> "Section":
+    """The rows as a contact sheet."""
+    from .contact_sheet import Section, Tile
+
+    return Section(
+        "",
+        [
+            Tile(
+                source.dataset[record["index"]][source.column],
+                source.modality,
+                source.caption(record["index"], record["row"]),
+                [_score(best) for best in record["labels"]],
+            )
+            for record in records
+        ],
+    )
+
+
+def _score(best: dict[str, Any]) -> str:
+    return f"{best['label']} {best['score']:.2f}"

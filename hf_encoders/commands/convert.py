@@ -1,0 +1,147 @@
+"""Turn a legacy checkpoint into a repo that AutoModel.from_pretrained loads, and prove that it is the same.
+
+    hf-encoders convert best_model.pth
+    hf-encoders convert best_model.pth --output depth-semantic-encoder --include-decoder --dtype float16
+    hf-encoders convert checkpoint.pt --text-model bert-base-uncased --with-training-state
+    hf-encoders convert checkpoint.pt --tokenizer vocab.txt --depth-encoder depth-semantic-encoder
+    hf-encoders convert best_model.pth --push-to-hub org/depth-semantic-encoder
+
+The layout, the wrapping and all sizes are read off the file. Bad input ends in one line and exit status 2, and the
+output appears whole or not at all. In a clone, `python conversion/convert_ckpt.py` does the same.
+"""
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .. import command_line
+from ..progress import hide_library_bars
+from . import verify
+from .options import add_destination
+
+_DTYPES = ("float32", "float16", "bfloat16")
+_MULTIMODAL = "multimodal-encoder"
+_LAYOUTS = ("auto", "depth-autoencoder", "depth-encoder", _MULTIMODAL)
+
+
+def main() -> None:
+    """Run the command by itself; bad input ends in one line on stderr and exit status 2."""
+    command_line.run(lambda: command(sys.argv[1:]))
+
+
+def command(argv: Sequence[str]) -> None:
+    """Parse the arguments and convert."""
+    run(command_line.parse_alone("convert_ckpt.py", __doc__, add_options, argv))
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("checkpoint", nargs="?", type=Path, help="legacy .pth or .pt file")
+    parser.add_argument("--output", type=Path, help="folder to write (default: CHECKPOINT's name with -hf, beside it)")
+    parser.add_argument("--layout", choices=_LAYOUTS, default="auto", help="what the file must be")
+    parser.add_argument("--dtype", choices=_DTYPES, help="precision to write (default: the file's own)")
+    parser.add_argument("--no-verify", action="store_true", help="do not compare the result with the legacy network")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
+    depth = parser.add_argument_group("depth checkpoints")
+    depth.add_argument("--include-decoder", action="store_true", help="write the autoencoder, not the encoder alone")
+    depth.add_argument("--input-channels", type=int, metavar="N", help="channels that the file must have")
+    depth.add_argument("--latent-dim", type=int, metavar="N", help="embedding dimension that the file must have")
+    multimodal = parser.add_argument_group("multimodal checkpoints", "DIR_OR_ID is a folder or a Hub id")
+    multimodal.add_argument("--text-model", metavar="DIR_OR_ID", help="BERT's configuration and tokenizer")
+    multimodal.add_argument("--vision-model", metavar="DIR_OR_ID", help="ViT's configuration and image processor")
+    multimodal.add_argument("--tokenizer", metavar="DIR_OR_ID", help="a tokenizer, or BERT's vocab.txt")
+    multimodal.add_argument("--allow-no-tokenizer", action="store_true", help="write a repo that cannot read texts yet")
+    multimodal.add_argument("--depth-encoder", metavar="REPO", help="a depth semantic encoder to add as depth tower")
+    multimodal.add_argument("--with-training-state", action="store_true", help="write the optimizer's state too")
+    hub = parser.add_argument_group("the Hub")
+    hub.add_argument("--push-to-hub", metavar="ID", help="push the result, such as to org/depth-semantic-encoder")
+    add_destination(hub)
+    again = parser.add_argument_group("checking again")
+    again.add_argument("--verify", metavar="REPO", help="check a converted repo again")
+    again.add_argument("--against", type=Path, metavar="CHECKPOINT", help="with --verify: the legacy file")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Convert, print what was found and proved, and push if asked to.
+
+    Raises:
+        ValueError: if the options contradict each other or the file, or the file cannot be used.
+        OSError: if the output exists already or cannot be written.
+    """
+    _check(args)
+    if args.verify is not None:
+        verify.run(argparse.Namespace(repo=args.verify, against=args.against))
+        return
+    from transformers.utils import logging
+
+    from ..conversion.convert import convert
+    from ..conversion.depth import DepthOptions
+    from ..conversion.multimodal import MultimodalOptions
+    from ..conversion.report import read_report
+    from ..hub.push import Destination, push_model
+
+    logging.set_verbosity_error()
+    hide_library_bars()
+    output = convert(
+        args.checkpoint,
+        args.output,
+        layout=args.layout,
+        dtype=args.dtype,
+        verified=not args.no_verify,
+        overwrite=args.overwrite,
+        remote_code=bool(args.with_remote_code),
+        depth=_options(DepthOptions, args),
+        multimodal=_options(MultimodalOptions, args),
+    )
+    _print_report(args.checkpoint, output, read_report(output))
+    if args.push_to_hub:
+        destination = Destination(args.push_to_hub, args.private, args.revision, args.create_pr)
+        print(f"pushed to {push_model(output, destination, remote_code=args.with_remote_code is not False)}")
+
+
+def _check(args: argparse.Namespace) -> None:
+    if (args.checkpoint is None) == (args.verify is None):
+        raise ValueError("give either a CHECKPOINT to convert or --verify REPO")
+    if args.against and not args.verify:
+        raise ValueError("--against goes with --verify")
+    if (args.private or args.revision or args.create_pr) and not args.push_to_hub:
+        raise ValueError("--private, --revision and --create-pr go with --push-to-hub")
+
+
+def _options(kind: type[Any], args: argparse.Namespace) -> Any:
+    """The options of one layout, by the names of its dataclass."""
+    return kind(**{field.name: getattr(args, field.name) for field in dataclasses.fields(kind)})
+
+
+def _print_report(checkpoint: Path, output: Path, report: dict[str, Any]) -> None:
+    print(f"{checkpoint}: {report['source']['wrapping']}, {report['source']['layout']}")
+    print(f"{report['parameters']['total']:,} parameters in {report['dtype']} → {output}")
+    verify.print_verification(report["verification"])
+    if report["source"]["layout"] == _MULTIMODAL:
+        _print_multimodal(report)
+    stated = report["source"]["metadata"].get("config")
+    if isinstance(stated, dict) and "height_range" in stated:
+        print(
+            "note: the processor stretches each map from its minimum to its maximum, as legacy inference did; the file"
+            f" names a height range of ±{stated['height_range']} (README.md there says how to use it)"
+        )
+    print(f'load it: AutoModel.from_pretrained("{output}")')
+
+
+def _print_multimodal(report: dict[str, Any]) -> None:
+    if report["dropped"]:
+        print(f"dropped: {', '.join(report['dropped'])} (nothing uses them)")
+    if report["training_state"]:
+        state = report["training_state"]
+        print(f"training state: epoch {state['epoch']}, step {state['global_step']}, AdamW's moments")
+    for option, part in (("--text-model", "text_config"), ("--vision-model", "vision_config")):
+        if report["parts"][part] is None:
+            heads = report["attention_heads"][part]
+            print(f"note: {part}: {heads} attention heads of 64 channels assumed, no shape tells them; {option} does")
+    for name in report["untrained"]:
+        print(f"warning: {name} is untrained: depth embeddings mean nothing until it is trained")
+    if report["parts"]["tokenizer"] is None:
+        print("warning: there is no tokenizer: set model.processor.tokenizer before texts are embedded")

@@ -1,0 +1,46 @@
+"""`hf-encoders export`: a model's towers, compiled."""
+
+import argparse
+from pathlib import Path
+
+from ..progress import hide_library_bars
+from .options import add_model
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    add_model(parser)
+    parser.add_argument("--to", required=True, choices=("onnx", "openvino"), help="what for")
+    parser.add_argument("--output", type=Path, help="folder of the new repo (default: MODEL's name with -onnx, ...)")
+    parser.add_argument("--tower", action="append", choices=("text", "image", "depth"), help="default: all of them")
+    parser.add_argument("--int8", action="store_true", help="in 8 bits too; needs --calibration")
+    parser.add_argument("--calibration", metavar="DATA", help="folder, parquet file or Hub data set of real inputs")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Export, and print how far each compiled tower is from the original.
+
+    Raises:
+        ValueError: if --int8 comes without --calibration, or a tower differs too much.
+        OSError: if the output exists already or cannot be written.
+    """
+    if args.int8 != bool(args.calibration):
+        raise ValueError("--int8 and --calibration go together: 8 bits need the ranges of real inputs")
+    from ..export.towers import export
+
+    hide_library_bars()
+    output = args.output or Path(f"{Path(args.model).name}-{args.to}")
+    report = export(
+        args.model,
+        output,
+        args.to,
+        towers=args.tower or (),
+        calibration=args.calibration,
+        overwrite=args.overwrite,
+    )
+    for tower, precisions in report["towers"].items():
+        for precision, measured in precisions.items():
+            difference, cosine = measured["relative_difference"], measured["least_cosine"]
+            print(f"{tower} in {precision}: differs by {difference:.1e} of the largest number, cosine ≥ {cosine:.5f}")
+    print(f'use it: AutoModel.from_pretrained("{output}").encode...(..., backend="{args.to}")')

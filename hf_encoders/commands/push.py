@@ -1,0 +1,25 @@
+"""`hf-encoders push`: a model's folder onto the Hub."""
+
+import argparse
+from pathlib import Path
+
+from .options import add_destination
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("folder", type=Path, help="of a model that was converted, trained or saved here")
+    parser.add_argument("repo_id", help="such as org/name")
+    add_destination(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Push the folder in one commit.
+
+    Raises:
+        ValueError: if it holds no model of this package, or the Hub refuses.
+    """
+    from ..hub.push import Destination, push_model
+
+    destination = Destination(args.repo_id, args.private, args.revision, args.create_pr)
+    print(f"pushed to {push_model(args.folder, destination, remote_code=args.with_remote_code is not False)}")

@@ -1,0 +1,79 @@
+"""Results of `search` and `classify`: printed as a table, or written as JSON lines or a picture."""
+
+import argparse
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import PIL.Image
+
+from ..outputs import check_file, new_file
+from .contact_sheet import check_size
+
+TABLE = Path("-")
+
+
+def encoding_options(args: argparse.Namespace) -> dict[str, Any]:
+    """What `encode` is told of the command's options."""
+    return {"batch_size": args.batch_size, "device": args.device, "dtype": args.dtype, "backend": args.backend}
+
+
+def check_output(args: argparse.Namespace) -> None:
+    """Refuse an output that cannot be written, before anything is computed.
+
+    Raises:
+        ValueError: for another kind of file.
+        OSError: if it exists already or cannot be written.
+    """
+    if args.output != TABLE:
+        if args.output.suffix not in (".jsonl", ".png"):
+            raise ValueError(f"{args.output}: the output is a .jsonl or .png file, or - for a table")
+        check_file(args.output, args.overwrite)
+
+
+def check_sheet(args: argparse.Namespace, modality: str, tiles: int) -> None:
+    """Refuse a contact sheet of texts, or of too many tiles.
+
+    Raises:
+        ValueError: if that is asked for.
+    """
+    if args.output.suffix == ".png":
+        if modality == "text":
+            raise ValueError(f"{args.output}: a contact sheet shows images or depth maps; write texts to .jsonl")
+        check_size(tiles)
+
+
+def write(
+    args: argparse.Namespace,
+    records: Sequence[dict[str, Any]],
+    *,
+    table: Callable[[], list[str]],
+    sheet: Callable[[], PIL.Image.Image],
+) -> str:
+    """Write what the output's suffix asks for, and return what is printed."""
+    output: Path = args.output
+    if output == TABLE:
+        return "\n".join(table())
+    with new_file(output, args.overwrite) as partial:
+        if output.suffix == ".png":
+            sheet().save(partial, format="PNG")
+        else:
+            lines = "".join(f"{json.dumps(record, ensure_ascii=False, default=str)}\n" for record in records)
+            # A file's name that is no text has lone surrogates, which JSON escapes and UTF-8 has not.
+            partial.write_bytes(lines.encode(errors="backslashreplace"))
+    return f"{len(records)} results → {output}"
+
+
+def plain_row(row: dict[str, Any]) -> dict[str, Any]:
+    """A row without its pictures, for JSON."""
+    return {name: value for name, value in row.items() if _is_plain(value)}
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(map(_is_plain, value.values()))
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    return not isinstance(value, (bytes, PIL.Image.Image)) and not (isinstance(value, float) and math.isnan(value))

@@ -1,0 +1,93 @@
+"""`hf-encoders search`: what is nearest to each query, among a folder, parquet file or data set."""
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..progress import hide_library_bars
+from .options import MODALITY_HELP, add_collection, count
+
+if TYPE_CHECKING:
+    from ..data.source import Source
+    from ..search.index import SearchResult
+    from .contact_sheet import Section
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    add_collection(parser)
+    parser.add_argument("queries", nargs="+", metavar="query", help="a text, or with --by a file")
+    parser.add_argument("--by", choices=("text", "image", "depth"), help="what the queries are (default: text)")
+    parser.add_argument("--modality", choices=("image", "depth", "text"), help=f"what is searched; {MODALITY_HELP}")
+    parser.add_argument("-k", type=count, default=5, help="results for each query (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Embed the collection and the queries, and show the nearest rows.
+
+    Raises:
+        ValueError: if model, collection or queries do not fit each other, or a file cannot be read.
+        OSError: if the output exists already or cannot be written.
+    """
+    from transformers import AutoModel
+
+    from ..data.source import open_source
+    from ..modalities import default_modality, encoder, modalities
+    from ..search.index import EmbeddingIndex
+    from .contact_sheet import draw
+    from .results import check_output, check_sheet, encoding_options, plain_row, write
+
+    hide_library_bars()
+    check_output(args)
+    model = AutoModel.from_pretrained(args.model)
+    modality = args.modality or default_modality(model)
+    by = args.by or ("text" if "text" in modalities(model) else modality)
+    options = encoding_options(args)
+    # First, so that a query that cannot be read is known before the collection is embedded.
+    queries = encoder(model, by)(args.queries, **options, convert_to="numpy")
+    source = open_source(args.source, modality, args.column, args.split)
+    check_sheet(args, modality, len(args.queries) * (min(args.k, len(source.dataset)) + (by != "text")))
+    with source.named():
+        index = EmbeddingIndex.from_dataset(
+            model, source.dataset, source.column, modality, on_error=args.on_error, **options
+        )
+    found = list(zip(args.queries, index.search(queries, args.k, modality="embedding"), strict=True))
+    records = [
+        {"query": query, "rank": rank, "score": hit.score, "index": hit.index, "row": plain_row(hit.row)}
+        for query, hits in found
+        for rank, hit in enumerate(hits, start=1)
+    ]
+    print(
+        write(
+            args,
+            records,
+            table=lambda: _table(source, found),
+            sheet=lambda: draw([_section(source, by, query, hits) for query, hits in found]),
+        )
+    )
+
+
+def _table(source: "Source", found: Sequence[tuple[str, "list[SearchResult]"]]) -> list[str]:
+    lines = []
+    for query, hits in found:
+        ranks = [f"{rank:3}  {hit.score:.3f}  {source.label(hit.index, hit.row)}" for rank, hit in enumerate(hits, 1)]
+        lines += [query, *(ranks or ["     nothing found"])]
+    return lines
+
+
+def _section(source: "Source", by: str, query: str, hits: "list[SearchResult]") -> "Section":
+    """A query's part of a contact sheet."""
+    from .contact_sheet import TILE_LINES, Section, Tile, wrap
+
+    tiles = [
+        Tile(
+            hit.row[source.column],
+            source.modality,
+            f"{rank} · {hit.score:.3f}",
+            wrap(source.caption(hit.index, hit.row), TILE_LINES),
+        )
+        for rank, hit in enumerate(hits, start=1)
+    ]
+    if by != "text":
+        tiles.insert(0, Tile(query, by, "query", is_query=True))
+    return Section(query, tiles)

@@ -1,0 +1,30 @@
+"""`hf-encoders train`: a recipe, on one process.
+
+    hf-encoders train sample
+    hf-encoders train lit --dataset my-captions --learning_rate 3e-4
+    hf-encoders train depth_sample
+    hf-encoders train my_recipe.yaml --resume_from_checkpoint latest
+
+Many processes train by `accelerate launch -m hf_encoders.training.pretrain lit ...`.
+"""
+
+import argparse
+from collections.abc import Sequence
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Nothing: see `command`."""
+
+
+def command(argv: Sequence[str]) -> None:
+    """Train what the recipe trains; its options are those of the training scripts (see `train RECIPE --help`).
+
+    Raises:
+        ValueError: if the recipe or an option cannot be used.
+    """
+    from ..training import pretrain, pretrain_depth
+    from ..training.depth.arguments import DepthModelArguments
+    from ..training.recipe import trained_model
+
+    script = pretrain_depth if trained_model(argv) == DepthModelArguments.model_type else pretrain
+    script.command(argv)

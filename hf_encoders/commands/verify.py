@@ -1,0 +1,61 @@
+"""`hf-encoders verify`: a converted repo, checked again.
+
+    hf-encoders verify depth-semantic-encoder
+    hf-encoders verify depth-semantic-encoder --against best_model.pth
+
+Without a file, the repo's own tensors run through the independent forward.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..progress import hide_library_bars
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What the command takes."""
+    parser.add_argument("repo", help="folder or Hub id of a converted repo")
+    parser.add_argument(
+        "--against", type=Path, metavar="CHECKPOINT", help="the legacy file; default: the repo's tensors"
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Check that the weights are those of the report, and give the legacy network's numbers.
+
+    Raises:
+        ValueError: if something differs or is missing.
+    """
+    from transformers.utils import logging
+
+    from ..conversion.verify_repo import verify_repo
+
+    logging.set_verbosity_error()
+    hide_library_bars()
+    print_verification(verify_repo(args.repo, args.against))
+
+
+def print_verification(verification: dict[str, Any] | None) -> None:
+    """Print what was compared and how far apart it is.
+
+    Args:
+        verification: of a conversion report; None if nothing was compared.
+    """
+    from ..conversion.verify_depth import ABSOLUTE, MEASURES
+    from ..conversion.write_repo import EMBEDDINGS
+
+    if verification is None:
+        print("not verified (--no-verify)")
+        return
+    measure = verification["measure"]
+    for name in (name for name in (*EMBEDDINGS, "reconstruction", "cosine") if name in verification):
+        result, limit = verification[name], f"at most {verification['tolerance']:.0e} allowed"
+        if measure != ABSOLUTE:
+            limit = f"{result['largest_difference']:.1e} of {result['largest_magnitude']:.3g}; {limit}"
+        print(f"verified: {name} differ by {result[measure]:.1e}{MEASURES[measure]} ({limit})")
+    if "rounding" in verification:
+        rounding = dict(verification["rounding"])
+        target = rounding.pop("to")
+        for name, result in rounding.items():
+            print(f"rounding to {target}: cosine of the {name} at least {result['least_cosine']:.6f}")

@@ -1,0 +1,66 @@
+"""The command line that goes on with a run: the one that started it, launcher and all."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+_OPTIONS = ("--resume_from_checkpoint", "--resume-from-checkpoint")
+# What the command line of a launcher holds, as a script or as a module.
+_LAUNCHERS = ("accelerate", "accelerate.commands.launch", "torchrun", "torch.distributed.run", "deepspeed")
+
+
+def resume_command() -> str:
+    """What a person types to go on with the run of this process from its last checkpoint."""
+    try:
+        parent = psutil.Process().parent()
+        launcher = parent.cmdline() if parent is not None else []
+    except psutil.Error:  # it is gone, or another user's
+        launcher = []
+    return resume_words(sys.orig_argv, sys.argv[1:], launcher)
+
+
+def resume_words(own: Sequence[str], arguments: Sequence[str], launcher: Sequence[str] = ()) -> str:
+    """The same for given command lines.
+
+    Args:
+        own: of this process, with its interpreter.
+        arguments: of the script or module.
+        launcher: of the process that started this one, whatever it is.
+    """
+    words = list(launcher) if _launches(launcher, arguments) else list(own)
+    before, after = words[: len(words) - len(arguments)], words[len(words) - len(arguments) :]
+    return shlex.join([*_as_typed(before), *_without_resume(after), _OPTIONS[0], "latest"])
+
+
+def _launches(words: Sequence[str], arguments: Sequence[str]) -> bool:
+    """Whether a launcher's command line ends in these arguments."""
+    ends = not arguments or list(words[-len(arguments) :]) == list(arguments)
+    return ends and any(Path(word).name in _LAUNCHERS for word in words[: len(words) - len(arguments)])
+
+
+def _as_typed(words: Sequence[str]) -> list[str]:
+    """What a person typed: an installed command is run by an interpreter, whose path says nothing."""
+    interpreter, *rest = words
+    options = [word for word in rest if word.startswith("-u")]
+    rest = rest[len(options) :] if rest[: len(options)] == options else rest
+    if rest and Path(rest[0]).parent == Path(interpreter).parent and not rest[0].startswith("-"):
+        return [Path(rest[0]).name, *rest[1:]]
+    if rest[:2] == ["-m", "accelerate.commands.launch"]:
+        return ["accelerate", "launch", *rest[2:]]
+    return ["python", *rest]
+
+
+def _without_resume(words: Sequence[str]) -> list[str]:
+    """Arguments without the option that is given anew."""
+    kept, skip = [], False
+    for word in words:
+        if not skip and not word.startswith(tuple(f"{option}=" for option in _OPTIONS)):
+            skip = word in _OPTIONS
+            if not skip:
+                kept.append(word)
+        else:
+            skip = False
+    return kept
