@@ -4,7 +4,7 @@
     python benchmarks/bench_sample_model.py MODEL --rooms ROOMS --objects OBJECTS --aligned REPO --output table.json
 
 ROOMS and OBJECTS are the folders of the whole data set, of which `samples/` holds a part. REPO is a multimodal model
-whose depth tower is the legacy encoder, aligned to words (`training/recipes/depth_to_words.yaml`). Retrieval is
+whose depth tower is the legacy encoder, aligned to words (the recipe `depth_to_words`). Retrieval is
 measured on rooms; zero-shot, nearest neighbours and a linear probe on objects, of whose train split the latter two
 learn. Choose anything by `--split validation`; `test` is for the end.
 """

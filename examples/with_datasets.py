@@ -13,7 +13,7 @@ import faiss
 from transformers import AutoModel
 
 import hf_encoders  # noqa: F401 - registers the model with AutoModel
-from hf_encoders.embed.column import with_embeddings
+from hf_encoders.embed import with_embeddings
 from hf_encoders.search import EmbeddingIndex
 
 QUERY = "a chair"

@@ -62,11 +62,11 @@ def read_report(repo: Path) -> dict[str, Any]:
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ValueError(f"{repo}: has no {REPORT_NAME}; it is no repo that convert_ckpt.py wrote") from None
+        raise ValueError(f"{repo}: has no {REPORT_NAME}; it is no repo that hf-encoders convert wrote") from None
     except ValueError as error:
         raise ValueError(f"{path}: not valid JSON ({error})") from None
     if not isinstance(report, dict) or not {"source", "weights_sha256"} <= report.keys():
-        raise ValueError(f"{path}: not what convert_ckpt.py wrote; convert the checkpoint again")
+        raise ValueError(f"{path}: not what hf-encoders convert wrote; convert the checkpoint again")
     return report
 
 

@@ -33,7 +33,7 @@ class Evaluation:
     """The report of one evaluation.
 
     Args:
-        report: what `training/evaluate.py --output` writes, or its path.
+        report: what `hf-encoders evaluate --output` writes, or its path.
 
     Raises:
         ValueError: if it is no such report.
@@ -47,7 +47,7 @@ class Evaluation:
             raise ValueError(f"{self.source}: no metrics that can be read ({error})") from None
         missing = [name for name in _NEEDED if not isinstance(self.report, Mapping) or name not in self.report]
         if missing or not {"dataset_sha256", "dataset_revision"} & self.report.keys():
-            raise ValueError(f"{self.source}: no report of an evaluation; write it with training/evaluate.py --output")
+            raise ValueError(f"{self.source}: no report of an evaluation; write it with hf-encoders evaluate --output")
         for name in self.report["metrics"]:
             if name.partition("/")[0] not in _TASKS:
                 raise ValueError(f"{self.source}: metric {name!r} is of none of the tasks {', '.join(_TASKS)}")

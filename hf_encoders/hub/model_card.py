@@ -50,7 +50,7 @@ def write_card(
 ) -> Path:
     """Write README.md of a repo: what it is and how it is used, with all that lies in the repo.
 
-    That is config.json, which decides on the template, conversion_report.json, metrics*.json as `training/evaluate.py`
+    That is config.json, which decides on the template, conversion_report.json, metrics*.json as `hf-encoders evaluate`
     writes them, training_recipe.yaml, training_curves.png and example.png. Whatever is missing is left out.
 
     A card that is there keeps what a person wrote: the text outside of the generated sections, each key of the header
@@ -63,7 +63,7 @@ def write_card(
         license: the Hub's identifier, such as "apache-2.0".
         datasets: what it was trained on. Those that are no Hub ids, such as files, are not listed.
         base_model: what it was made from; likewise.
-        metrics: reports of `training/evaluate.py` beside those in the repo.
+        metrics: reports of `hf-encoders evaluate` beside those in the repo.
         recipe: options of the training, to be written as training_recipe.yaml.
         curves: name → pairs of step and value, to be drawn as training_curves.png if there is matplotlib.
 
@@ -128,7 +128,7 @@ def _evaluations(repo: Path, metrics: Sequence[Path | Mapping[str, Any]]) -> lis
     lying = [path for path in sorted(repo.glob("metrics*.json")) if path not in metrics]
     evaluations = [Evaluation(report) for report in [*lying, *metrics]]
     if evaluations:
-        own = fingerprint(AutoModel.from_pretrained(repo))  # as evaluate.py loads it
+        own = fingerprint(AutoModel.from_pretrained(repo))  # as hf-encoders evaluate loads it
         for one in evaluations:
             if one.fingerprint != own:
                 raise ValueError(

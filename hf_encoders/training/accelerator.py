@@ -63,11 +63,9 @@ def _sharding(may_shard: bool) -> FullyShardedDataParallelPlugin | None:
         return None
     plugin = FullyShardedDataParallelPlugin()
     if not may_shard:
-        raise ValueError("this script does not train with FSDP: launch it with training/configs/multi_gpu.yaml")
+        raise ValueError("this script does not train with FSDP: launch it with accelerate launch --multi_gpu")
     if plugin.fsdp_version != 2:
-        raise ValueError(
-            "FSDP of version 1 is not supported: set fsdp_version to 2, as training/configs/fsdp2.yaml does"
-        )
+        raise ValueError("FSDP of version 1 is not supported: set fsdp_version to 2 (--fsdp_version 2)")
     return plugin
 
 
@@ -76,14 +74,14 @@ def _deepspeed(run: Any, may_shard: bool) -> DeepSpeedPlugin | None:
     if not _asked_for("DEEPSPEED"):
         return None
     if not may_shard:
-        raise ValueError("this script does not train with DeepSpeed: launch it with training/configs/multi_gpu.yaml")
+        raise ValueError("this script does not train with DeepSpeed: launch it with accelerate launch --multi_gpu")
     if run.chunk_size or run.gradient_accumulation_steps > 1:
         raise ValueError("DeepSpeed takes a batch at once: leave out --chunk_size and --gradient_accumulation_steps")
     if (run.mixed_precision or os.environ.get("ACCELERATE_MIXED_PRECISION", "no")) != "no":
         raise ValueError("DeepSpeed would turn all weights into that precision, and save them so: --mixed_precision no")
     plugin = DeepSpeedPlugin()
     if plugin.zero_stage > 2:
-        raise ValueError("ZeRO of stage 3 is not supported: set zero_stage to 2, or launch with fsdp2.yaml")
+        raise ValueError("ZeRO of stage 3 is not supported: set zero_stage to 2, or use FSDP of version 2")
     plugin.deepspeed_config |= {
         "train_micro_batch_size_per_gpu": run.batch_size,
         "gradient_clipping": run.max_grad_norm,

@@ -1,9 +1,9 @@
 """Train a multimodal encoder: texts, images and depth maps into one space, by a contrastive loss.
 
-    accelerate launch training/pretrain.py                                    # the sample recipe, on the bundled data
-    accelerate launch training/pretrain.py recipe.yaml --learning_rate 1e-4   # a recipe, with flags on top
-    torchrun --nproc_per_node 8 training/pretrain.py training/recipes/lit.yaml
-    accelerate launch training/pretrain.py recipe.yaml --resume_from_checkpoint latest
+    accelerate launch -m hf_encoders.training.pretrain lit --dataset my-captions   # a recipe, with flags on top
+    torchrun --nproc_per_node 8 -m hf_encoders.training.pretrain my_recipe.yaml
+    accelerate launch -m hf_encoders.training.pretrain my_recipe.yaml --resume_from_checkpoint latest
+    accelerate launch training/pretrain.py                                # in a clone: the sample recipe, its own data
 
 A killed run that is resumed ends with the weights of one that was not. `--output_dir` becomes a repo that AutoModel
 loads; checkpoints and logs lie there too.
@@ -232,7 +232,7 @@ class Trainer:
         if has_legacy_state(self.run.resume_from_checkpoint):
             if is_sharded(self.accelerator):
                 raise ValueError(
-                    "only whole weights go on from a legacy run: launch with training/configs/multi_gpu.yaml"
+                    "only whole weights go on from a legacy run: launch it with accelerate launch --multi_gpu"
                 )
             optimizer = self.optimizer.optimizer  # without Accelerate's wrapper
             folder = self.run.resume_from_checkpoint

@@ -1,10 +1,10 @@
 """Train the depth autoencoder: its encoder becomes a depth semantic encoder.
 
-    accelerate launch training/pretrain_depth.py                             # the sample recipe, on the bundled maps
-    accelerate launch training/pretrain_depth.py --dataset maps/ --epochs 50 --depth_processor '{"unit_scale": 0.001}'
-    accelerate launch training/pretrain_depth.py recipe.yaml --init_from legacy.pth
-    torchrun --nproc_per_node 8 training/pretrain_depth.py recipe.yaml --mixed_precision bf16
-    accelerate launch training/pretrain_depth.py recipe.yaml --resume_from_checkpoint latest
+    accelerate launch -m hf_encoders.training.pretrain_depth --dataset maps/ --depth_processor '{"unit_scale": 0.001}'
+    accelerate launch -m hf_encoders.training.pretrain_depth my_recipe.yaml --init_from legacy.pth
+    torchrun --nproc_per_node 8 -m hf_encoders.training.pretrain_depth my_recipe.yaml --mixed_precision bf16
+    accelerate launch -m hf_encoders.training.pretrain_depth my_recipe.yaml --resume_from_checkpoint latest
+    accelerate launch training/pretrain_depth.py                          # in a clone: the sample recipe, its own maps
 
 A killed run that is resumed ends with the weights of one that was not. `--output_dir` becomes a repo with the best
 model so far, which AutoModel loads as the encoder and DepthAutoencoderModel as a whole; checkpoints and logs lie there

@@ -13,6 +13,7 @@ from ..command_line import OneLineArgumentParser
 
 RECIPES = Path(__file__).parent / "recipes"
 _CLONE = Path(__file__).resolve().parents[2]  # where `samples` lies, unless the package is installed elsewhere
+_SAMPLES = "samples/"
 _SUFFIXES = (".yaml", ".yml")
 _MODEL_TYPE = "model_type"
 # Options whose values in a recipe may be paths in a clone.
@@ -58,7 +59,9 @@ def parse(
     if (found := defaults.pop(_MODEL_TYPE, trained)) != trained:
         raise ValueError(f"{recipe}: trains a {found}, and this script a {trained}; use hf-encoders train")
     parser.set_defaults(**defaults)
-    return tuple(_with_json(one) for one in parser.parse_args_into_dataclasses(arguments, look_for_args_file=False))
+    options = parser.parse_args_into_dataclasses(arguments, look_for_args_file=False)
+    _check_samples(options)
+    return tuple(_with_json(one) for one in options)
 
 
 def find_recipe(name: str | Path) -> Path:
@@ -156,6 +159,16 @@ def _named(value: Any) -> Any:
     if not path.exists():
         return value
     return str(path.relative_to(_CLONE)) if path.is_relative_to(_CLONE) else path.name
+
+
+def _check_samples(options: Sequence[Any]) -> None:
+    """Refuse a bundled recipe's sample data where there is no clone that holds it."""
+    for part in options:
+        for name in _PATHS:
+            values = getattr(part, name, None) or ()
+            for value in [values] if isinstance(values, str) else values:
+                if value.startswith(_SAMPLES) and not Path(value).exists():
+                    raise ValueError(f"{value}: lies in a clone of hf_encoders, and this is none; give --{name}")
 
 
 def _with_json(options: Any) -> Any:

@@ -44,9 +44,9 @@ def _launches(words: Sequence[str], arguments: Sequence[str]) -> bool:
 def _as_typed(words: Sequence[str]) -> list[str]:
     """What a person typed: an installed command is run by an interpreter, whose path says nothing."""
     interpreter, *rest = words
-    options = [word for word in rest if word.startswith("-u")]
-    rest = rest[len(options) :] if rest[: len(options)] == options else rest
-    if rest and Path(rest[0]).parent == Path(interpreter).parent and not rest[0].startswith("-"):
+    if rest[:1] == ["-u"]:  # torchrun adds it
+        rest = rest[1:]
+    if rest and Path(rest[0]).parent == Path(interpreter).parent:
         return [Path(rest[0]).name, *rest[1:]]
     if rest[:2] == ["-m", "accelerate.commands.launch"]:
         return ["accelerate", "launch", *rest[2:]]
@@ -54,13 +54,13 @@ def _as_typed(words: Sequence[str]) -> list[str]:
 
 
 def _without_resume(words: Sequence[str]) -> list[str]:
-    """Arguments without the option that is given anew."""
-    kept, skip = [], False
-    for word in words:
-        if not skip and not word.startswith(tuple(f"{option}=" for option in _OPTIONS)):
-            skip = word in _OPTIONS
-            if not skip:
-                kept.append(word)
-        else:
-            skip = False
+    """Arguments without the option that is given anew, in any of its forms."""
+    kept = []
+    remaining = iter(words)
+    for word in remaining:
+        option, is_joined, _ = word.partition("=")
+        if option not in _OPTIONS:
+            kept.append(word)
+        elif not is_joined:
+            next(remaining, None)  # its value
     return kept

@@ -42,7 +42,7 @@ def load(repo):
 
 
 def measured(repo, **changes):
-    """What evaluate.py would write."""
+    """What `hf-encoders evaluate` would write."""
     report = {"fingerprint": fingerprint(AutoModel.from_pretrained(repo)), "dataset": "/home/me/rooms/test.parquet",
               "split": "test", "dataset_sha256": "a" * 64, "rows": 200, "options": {"k": 20, "limit": None},
               "metrics": METRICS}  # fmt: skip

@@ -15,7 +15,7 @@ AGAIN = "recipe.yaml --epochs 3 --resume_from_checkpoint latest"
     ("launcher", "own", "said"),
     [
         ([], [PYTHON, *SCRIPT], "python training/pretrain.py"),
-        ([], [PYTHON, "-u", *MODULE], "python -u -m hf_encoders.training.pretrain"),
+        ([], [PYTHON, "-u", *MODULE], "python -m hf_encoders.training.pretrain"),
         ([], [PYTHON, "/venv/bin/hf-encoders", "train", *RUN], "hf-encoders train"),
         (["bash", "-c", "python training/pretrain.py"], [PYTHON, *SCRIPT], "python training/pretrain.py"),
         (

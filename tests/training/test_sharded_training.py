@@ -113,7 +113,8 @@ def test_a_resumed_run_ends_with_the_same_weights(runs):
 def test_what_does_not_shard_is_refused(runs):
     name = {"fsdp2": "FSDP", "deepspeed_zero2": "DeepSpeed"}[runs[2]]
     assert (
-        runs[1].count(f"refused: this script does not train with {name}: launch it with training/configs/multi_gp") == 2
+        runs[1].count(f"refused: this script does not train with {name}: launch it with accelerate launch --multi_gp")
+        == 2
     )
 
 

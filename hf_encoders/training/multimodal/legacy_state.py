@@ -1,4 +1,4 @@
-"""Goes on where a legacy run stopped: the AdamW state that `convert_ckpt.py --with-training-state` wrote."""
+"""Goes on where a legacy run stopped: the AdamW state that `hf-encoders convert --with-training-state` wrote."""
 
 import warnings
 from pathlib import Path

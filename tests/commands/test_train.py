@@ -1,0 +1,72 @@
+"""`hf-encoders train`: recipes by name, and which of the two models a recipe trains."""
+
+import pytest
+import yaml
+from accelerate.state import AcceleratorState
+
+from hf_encoders.commands import main as cli
+from hf_encoders.training import pretrain, pretrain_depth
+from hf_encoders.training.recipe import find_recipe, parse, recipe_names
+from tests.helpers.training_runs import RECIPE
+
+
+@pytest.fixture(autouse=True)
+def _fresh_state():
+    """Accelerate keeps the precision of a process's first run."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_recipes_have_names():
+    assert {"sample", "lit", "siglip", "depth_sample"} <= set(recipe_names())
+    assert yaml.safe_load(find_recipe("lit").read_text())["model_type"] == "multimodal_encoder"
+
+
+def test_a_file_comes_before_a_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lit").write_text("epochs: 3")
+    assert find_recipe("lit").read_text() == "epochs: 3"
+
+
+def test_an_unknown_name_lists_those_that_there_are():
+    with pytest.raises(ValueError, match="lid: no such recipe; give a YAML file, or one of .*lit"):
+        find_recipe("lid")
+
+
+@pytest.mark.parametrize(
+    ("words", "trainer"),
+    [
+        (["sample"], "Trainer"),
+        (["--max_steps", "1"], "Trainer"),
+        (["depth_sample", "--epochs", "1"], "DepthTrainer"),
+        (["{file}"], "DepthTrainer"),
+    ],
+)
+def test_the_recipe_says_which_model_is_trained(words, trainer, tmp_path, monkeypatch):
+    (tmp_path / "mine.yaml").write_text("model_type: depth_semantic_encoder\ndataset: maps")
+    started = []
+    for module, name in ((pretrain, "Trainer"), (pretrain_depth, "DepthTrainer")):
+        monkeypatch.setattr(module, name, lambda *options, name=name: started.append(name) or _Trains())
+    cli.command(["train", *(word.format(file=tmp_path / "mine.yaml") for word in words)])
+    assert started == [trainer]
+
+
+class _Trains:
+    def train(self):
+        pass
+
+
+def test_a_recipe_of_the_other_model_is_refused():
+    with pytest.raises(ValueError, match="depth_sample.yaml: trains a depth_semantic_encoder, and this script a multi"):
+        parse(["depth_sample"], pretrain.KINDS, "sample", "")
+
+
+def test_it_trains(tmp_path):
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(RECIPE | {"model_type": "multimodal_encoder", "max_steps": 1}))
+    cli.command(["train", str(tmp_path / "recipe.yaml"), "--output_dir", str(tmp_path / "out")])
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
+def test_its_help_is_that_of_the_training(capsys):
+    with pytest.raises(SystemExit):
+        cli.command(["train", "--help"])
+    assert "--resume_from_checkpoint" in capsys.readouterr().out
