@@ -5,25 +5,34 @@ INSTALLED := .venv/.installed
 
 .PHONY: demo test lint format bench clean
 
-demo: $(INSTALLED)
+.PHONY: help install
+.DEFAULT_GOAL := help
+
+# The words after ## are the help of a target. `make` alone prints it too.
+help:  ## list what make can do
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(INSTALLED)  ## make .venv with the versions of constraints.txt, as all the others do by themselves
+
+demo: $(INSTALLED)  ## convert a real checkpoint, embed 800 depth maps, draw nearest neighbours
 	$(BIN)/python examples/depth_demo.py
 
 # One process a core, one thread a process: two cores are enough, and more are used. What the tests of a file share is
 # made once.
-test: lint
+test: lint  ## lint, types and tests: what a change must pass
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
 
-lint: $(INSTALLED)
+lint: $(INSTALLED)  ## ruff, codespell and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
 	$(BIN)/mypy
 
-format: $(INSTALLED)
+format: $(INSTALLED)  ## ruff's fixes and formatting
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(INSTALLED)
+bench: $(INSTALLED)  ## the benchmarks, each beside the plain way
 	$(BIN)/python benchmarks/bench_conversion.py
 	$(BIN)/python benchmarks/bench_evaluation.py
 	$(BIN)/python benchmarks/bench_cached_loss.py
@@ -33,7 +42,7 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/bench_quantization.py
 	$(BIN)/python benchmarks/bench_scale.py
 
-clean:
+clean:  ## remove .venv and the output of the demo
 	rm -rf .venv demo-output
 
 $(INSTALLED): pyproject.toml constraints.txt
