@@ -2,11 +2,13 @@
 
 import pytest
 import yaml
+from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.state import AcceleratorState
 
 from hf_encoders.commands import main as cli
 from hf_encoders.training import pretrain, pretrain_depth
-from hf_encoders.training.recipe import find_recipe, parse, recipe_names
+from hf_encoders.training.recipe import find_recipe, parse, recipe_names, trained_model
+from tests.conftest import ROOT
 from tests.helpers.training_runs import RECIPE
 
 
@@ -19,6 +21,18 @@ def _fresh_state():
 def test_recipes_have_names():
     assert {"sample", "lit", "siglip", "depth_sample"} <= set(recipe_names())
     assert yaml.safe_load(find_recipe("lit").read_text())["model_type"] == "multimodal_encoder"
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_is_one_of_its_model(name):
+    script = pretrain_depth if trained_model([name]) == "depth_semantic_encoder" else pretrain
+    *_, run = parse([name], script.KINDS, script.DEFAULT_RECIPE, "")
+    assert run.output_dir.startswith(("multimodal-", "depth-"))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "training" / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_accelerate_reads_the_configurations(path):
+    assert load_config_from_file(str(path)).num_processes >= 1
 
 
 def test_a_file_comes_before_a_name(tmp_path, monkeypatch):

@@ -4,14 +4,12 @@ import io
 import tarfile
 
 import pytest
-from accelerate.commands.config import load_config_from_file
 from datasets import Dataset
 
 from hf_encoders.data.splits import load_rows
-from hf_encoders.training import pretrain
 from hf_encoders.training.multimodal.arguments import DataArguments
 from hf_encoders.training.multimodal.samples import ModelInputs, SampleMaker
-from tests.conftest import ROOT, SAMPLES
+from tests.conftest import SAMPLES
 from tests.helpers.multimodal_models import tiny_processor
 from tests.helpers.training_files import PICTURE, image_folder, png
 
@@ -69,15 +67,3 @@ def test_errors_of_sources(folder):
         load_rows(DataArguments(dataset=[str(folder)]), "test")
     with pytest.raises(ValueError, match="no column 'depth'; it has image, caption"):
         load_rows(DataArguments(dataset=[str(folder)], depth_column="depth"), "train")
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "training" / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
-def test_recipes_are_read(path):
-    if not path.stem.startswith("depth_sample"):  # of the other script
-        data, model, loss, run = pretrain.parse([str(path)], pretrain.KINDS, path, "")
-        assert run.output_dir.startswith("multimodal-")
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "training" / "configs").glob("*.yaml")), ids=lambda path: path.stem)
-def test_accelerate_reads_the_configurations(path):
-    assert load_config_from_file(str(path)).num_processes >= 1

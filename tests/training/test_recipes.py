@@ -11,12 +11,12 @@ from safetensors.torch import load_file
 
 from hf_encoders import DepthAutoencoderModel, DepthSemanticEncoderConfig
 from hf_encoders.training import pretrain, pretrain_depth
-from hf_encoders.training.recipe import parse
+from hf_encoders.training.recipe import find_recipe, parse, recipe_names
 from tests.conftest import SAMPLES, TINY
 from tests.helpers.multimodal_models import SIZE, tiny_model
 from tests.helpers.training_runs import RECIPE
 
-RECIPES = {path.stem: path for path in sorted(pretrain.DEFAULT_RECIPE.parent.glob("*.yaml"))}
+BUNDLED = {name: find_recipe(name) for name in recipe_names()}
 DEPTH = {"image_size": 32, "decoder_hidden_sizes": [8, 8, 8], "decoder_head_sizes": [8, 8, 8]}
 STEPS, KILLED_AT = 4, 3
 
@@ -55,7 +55,7 @@ def parts(tmp_path_factory):
 
 def changes_of(name, parts):
     """What makes a recipe small: tiny towers in place of those that it names, few rows, and a checkpoint a step."""
-    recipe = yaml.safe_load(RECIPES[name].read_text())
+    recipe = yaml.safe_load(BUNDLED[name].read_text())
     changes = {"dataset": [str(parts / "rows")], "checkpoint_steps": 1, "num_workers": 0, "report_to": "none"}
     if "decoder_fusion_size" in recipe.get("model_config", {}):
         maps = str(parts / "rows" / "train.parquet")
@@ -74,16 +74,15 @@ def changes_of(name, parts):
 def trainer(name, parts, output, **options):
     """A run in this process, of the recipe with the changes."""
     recipe = Path(output).parent / "recipe.yaml"
-    recipe.write_text(yaml.safe_dump(yaml.safe_load(RECIPES[name].read_text()) | changes_of(name, parts)))
+    recipe.write_text(yaml.safe_dump(yaml.safe_load(BUNDLED[name].read_text()) | changes_of(name, parts)))
     words = [str(recipe), "--output_dir", str(output)]
     words += [word for key, value in options.items() for word in (f"--{key}", str(value))]
     if "decoder_fusion_size" in recipe.read_text():
-        kinds = pretrain_depth.DepthDataArguments, pretrain_depth.DepthModelArguments, pretrain_depth.DepthRunArguments
-        return pretrain_depth.DepthTrainer(*parse(words, kinds, recipe, ""))
+        return pretrain_depth.DepthTrainer(*parse(words, pretrain_depth.KINDS, recipe, ""))
     return pretrain.Trainer(*parse(words, pretrain.KINDS, recipe, ""))
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", BUNDLED)
 def test_a_killed_run_of_it_ends_like_a_whole_one(name, parts, tmp_path, monkeypatch):
     trainer(name, parts, tmp_path / "whole").train()
     killed = trainer(name, parts, tmp_path / "killed")
@@ -110,4 +109,4 @@ def test_a_killed_run_of_it_ends_like_a_whole_one(name, parts, tmp_path, monkeyp
 
 
 def test_no_recipe_is_left_out():
-    assert {"sample", "rooms", "lit", "siglip", "legacy", "depth_to_words", "depth_sample"} <= RECIPES.keys()
+    assert {"sample", "rooms", "lit", "siglip", "legacy", "depth_to_words", "depth_sample"} <= BUNDLED.keys()
