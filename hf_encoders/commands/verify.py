@@ -42,7 +42,7 @@ def print_verification(verification: dict[str, Any] | None) -> None:
     Args:
         verification: of a conversion report; None if nothing was compared.
     """
-    from ..conversion.verify_depth import ABSOLUTE, MEASURES
+    from ..conversion.compare import ABSOLUTE, MEASURES
     from ..conversion.write_repo import EMBEDDINGS
 
     if verification is None:

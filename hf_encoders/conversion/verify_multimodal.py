@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AutoModel, PreTrainedConfig
 
+from .compare import ABSOLUTE, AGAINST, SEED, VerificationError, judge
 from .depth_tower import PROJECTION, legacy_names
 from .families import reference_depth, reference_multimodal
 from .families.reference_multimodal import TowerSettings
-from .verify_depth import ABSOLUTE, AGAINST, SEED, VerificationError, judge, verification_maps
+from .verify_depth import verification_maps
 
 TOLERANCE = 1e-5  # largest difference; embeddings and cosines are at most 1
 _LONGEST = 16  # tokens

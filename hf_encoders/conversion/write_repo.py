@@ -13,10 +13,10 @@ from ..checkpoints.state_dicts import LayoutError
 from ..fingerprint import sha256
 from ..hub.complete import complete_repo
 from ..outputs import new_folder
+from .compare import compare
 from .families.depth_layouts import LegacyDepthCheckpoint
 from .families.multimodal_layouts import LegacyMultimodalCheckpoint
 from .report import library_versions, plain, weight_digests, write_report
-from .verify_depth import compare
 
 EMBEDDINGS = ("embeddings", "text_embeds", "image_embeds", "depth_embeds")
 DTYPES = ("float32", "float16", "bfloat16")
