@@ -2,6 +2,7 @@
 
 import errno
 import os
+import platform
 import stat
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
-from hf_encoders.outputs import new_file, new_folder
+from hf_encoders.outputs import new_file, new_files, new_folder
 
 
 def write_folder(output, overwrite=False, text="new"):
@@ -21,6 +22,19 @@ def write_folder(output, overwrite=False, text="new"):
 
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
+
+
+def hidden(name, process, host=None, kind="partial"):
+    """What a process leaves that writes an output of that name."""
+    return f".{name}.{kind}-{host or platform.node()}-{process}-abc"
+
+
+@pytest.fixture
+def dead():
+    """The number of a process that is no more."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
 
 
 @pytest.fixture
@@ -111,15 +125,42 @@ def test_overwrite_deletes_models_only(make, tmp_path):
     assert names(tmp_path) == before and names(photographs) == ["child.jpg"]
 
 
-def test_what_a_killed_process_left_is_removed_and_a_running_one_kept(tmp_path):
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    (tmp_path / f".out.partial-{dead.pid}-abc").mkdir()
-    (tmp_path / f".out.partial-{dead.pid}-abc" / "config.json").touch()
-    (tmp_path / f".out.partial-{os.getppid()}-abc").mkdir()
-    (tmp_path / f".other.partial-{dead.pid}-abc").mkdir()
+def test_what_a_killed_process_left_is_removed_and_a_running_one_kept(tmp_path, dead):
+    (tmp_path / hidden("out", dead)).mkdir()
+    (tmp_path / hidden("out", dead) / "config.json").touch()
+    kept = [hidden("other", dead), hidden("out", os.getppid())]
+    for name in kept:
+        (tmp_path / name).mkdir()
     write_folder(tmp_path / "out")
-    assert names(tmp_path) == [f".other.partial-{dead.pid}-abc", f".out.partial-{os.getppid()}-abc", "out"]
+    assert names(tmp_path) == sorted([*kept, "out"])
+
+
+def test_what_another_machine_writes_is_kept_whatever_runs_here(tmp_path, dead):
+    theirs = hidden("out", dead, host="another-machine")
+    (tmp_path / theirs).mkdir()
+    write_folder(tmp_path / "out")
+    assert names(tmp_path) == [theirs, "out"]
+
+
+def test_files_move_in_together_and_the_manifest_last(tmp_path, monkeypatch):
+    (tmp_path / "config.json").write_text("old")
+    (tmp_path / "logs").mkdir()
+    order, replace = [], Path.replace
+    monkeypatch.setattr(Path, "replace", lambda path, target: (order.append(path.name), replace(path, target)))
+    with new_files(tmp_path) as partial:
+        (partial / "config.json").write_text("new")
+        (partial / "weights").touch()
+        assert (tmp_path / "config.json").read_text() == "old"
+    assert order == ["weights", "config.json"] and (tmp_path / "config.json").read_text() == "new"
+    assert names(tmp_path) == ["config.json", "logs", "weights"]
+
+
+def test_an_error_keeps_the_old_files(tmp_path):
+    (tmp_path / "config.json").write_text("old")
+    with pytest.raises(ValueError), new_files(tmp_path) as partial:
+        (partial / "config.json").write_text("new")
+        raise ValueError
+    assert names(tmp_path) == ["config.json"] and (tmp_path / "config.json").read_text() == "old"
 
 
 def test_an_output_that_came_meanwhile_is_kept(tmp_path):
@@ -143,14 +184,12 @@ def test_a_link_to_a_model_is_replaced_and_the_model_kept(tmp_path):
     assert [(tmp_path / name / "config.json").read_text() for name in ("model", "out")] == ["old", "new"]
 
 
-def test_names_are_no_patterns(tmp_path):
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    (tmp_path / f".[a]*.partial-{dead.pid}-abc").mkdir()
-    (tmp_path / f".ab.partial-{os.getppid()}-abc").mkdir()  # of a running process
+def test_names_are_no_patterns(tmp_path, dead):
+    (tmp_path / hidden("[a]*", dead)).mkdir()
+    (tmp_path / hidden("ab", dead)).mkdir()
     write_folder(tmp_path / "[a]*")
     write_folder(tmp_path / "*")
-    assert names(tmp_path) == ["*", f".ab.partial-{os.getppid()}-abc", "[a]*"]
+    assert names(tmp_path) == ["*", hidden("ab", dead), "[a]*"]
 
 
 def test_the_old_output_comes_back_if_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
@@ -168,9 +207,8 @@ def test_the_old_output_comes_back_if_the_new_one_cannot_take_its_place(tmp_path
     assert names(tmp_path) == ["out"] and (tmp_path / "out" / "config.json").read_text() == "old"
 
 
-def test_an_old_output_set_aside_by_a_killed_process_is_never_removed(tmp_path):
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    (tmp_path / f".out.replaced-{dead.pid}-abc").mkdir()
+def test_an_old_output_set_aside_by_a_killed_process_is_never_removed(tmp_path, dead):
+    set_aside = hidden("out", dead, kind="replaced")
+    (tmp_path / set_aside).mkdir()
     write_folder(tmp_path / "out")
-    assert names(tmp_path) == [f".out.replaced-{dead.pid}-abc", "out"]
+    assert names(tmp_path) == [set_aside, "out"]

@@ -11,9 +11,11 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from ..outputs import partial_path, put_in_place, remove_stale
 from .sharding import load_whole_state, whole_state
 
 _PROGRESS = "progress.json"
@@ -53,7 +55,7 @@ def save(
 ) -> Path:
     """Write `checkpoint-STEP`; every process calls this.
 
-    A kill leaves the checkpoints before it, and a hidden folder that the next call removes.
+    A kill leaves the checkpoints before it, and a hidden folder that the next call on the same machine removes.
 
     Args:
         accelerator: holds the model, the optimizer and the schedule.
@@ -63,12 +65,7 @@ def save(
         keep_last: so many checkpoints stay (0: all).
     """
     folder = output_dir / f"{_PREFIX}{progress.step}"
-    partial, replaced = output_dir / f".{folder.name}.partial", output_dir / f".{folder.name}.replaced.partial"
-    if accelerator.is_main_process:
-        for stale in output_dir.glob(f".{_PREFIX}*.partial"):
-            shutil.rmtree(stale)
-        partial.mkdir(parents=True)
-    accelerator.wait_for_everyone()
+    partial = _made_by_the_first(accelerator, folder)
     accelerator.save_state(str(partial))
     states = {name: whole_state(module) for name, module in (modules or {}).items()}
     accelerator.wait_for_everyone()  # each process writes its random states
@@ -78,10 +75,7 @@ def save(
             tensors = {key: tensor.cpu().clone(memory_format=torch.contiguous_format) for key, tensor in state.items()}
             save_file(tensors, partial / f"{name}.safetensors")
         (partial / _PROGRESS).write_text(json.dumps(asdict(progress), indent=2) + "\n", encoding="utf-8")
-        if folder.exists():  # of the same step; out of the way at once, as half of it would be taken for a whole
-            folder.rename(replaced)
-        partial.rename(folder)
-        shutil.rmtree(replaced, ignore_errors=True)
+        put_in_place(partial, folder)
         for old in _checkpoints(output_dir)[:-keep_last] if keep_last else []:
             shutil.rmtree(old)
     accelerator.wait_for_everyone()
@@ -154,6 +148,17 @@ class StopRequest:
     def _notice(self, number: int, frame: FrameType | None) -> Any:
         self._noticed = True
         signal.signal(number, signal.SIG_DFL)
+
+
+def _made_by_the_first(accelerator: Accelerator, folder: Path) -> Path:
+    """The hidden folder that the main process makes for a checkpoint, and that all processes write into."""
+    paths = [""]
+    if accelerator.is_main_process:
+        remove_stale(folder.parent, f"{_PREFIX}*")
+        partial = partial_path(folder)
+        partial.mkdir(parents=True)
+        paths = [str(partial)]
+    return Path(broadcast_object_list(paths)[0])
 
 
 def _checkpoints(output_dir: Path) -> list[Path]:

@@ -1,6 +1,5 @@
 """The result of a run: a repo where its checkpoints and logs lie, with a card; and on the Hub."""
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,26 +11,17 @@ from transformers import PreTrainedModel
 from ..hub.card_curves import read_curves
 from ..hub.complete import complete_repo
 from ..hub.push import Destination, fetch_card, push
+from ..outputs import new_files
 from .recipe import as_recipe
 
 LOGS = "logs"
-_CONFIG = "config.json"
 _SOURCES = ("init_from", "text_model", "vision_model", "depth_model", "teacher")
 
 
 def publish(model: PreTrainedModel, output_dir: Path) -> None:
-    """Save a model and its processor so that no half repo is ever seen.
-
-    What is there is no repo while its configuration is missing, and that is moved first and last.
-    """
-    partial = output_dir / ".model.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    model.save_pretrained(partial)
-    (output_dir / _CONFIG).unlink(missing_ok=True)
-    for path in sorted(partial.iterdir(), key=lambda path: path.name == _CONFIG):
-        path.replace(output_dir / path.name)
-    partial.rmdir()
+    """Save a model and its processor beside the run's checkpoints and logs; half of a model is never seen there."""
+    with new_files(output_dir) as partial:
+        model.save_pretrained(partial)
 
 
 def present(output_dir: Path, options: Sequence[Any], curves: Sequence[str]) -> None:
