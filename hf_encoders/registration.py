@@ -1,23 +1,24 @@
 """Registers the classes of this package with transformers, in whichever order the two are imported.
 
-Transformers' auto classes take seconds to import, and so do models. `import hf_encoders` waits for neither: when a
-registry of transformers has been imported, it gets proxies, which import our classes when they are first used. No more
-is imported then, for transformers imports its registries while others of its modules are half imported.
+Transformers' auto classes take seconds to import, and so do models. `import hf_encoders` waits for neither: a registry
+of transformers gets proxies as soon as it has been imported, and a proxy imports our class when it is first used. The
+class cannot be imported earlier: transformers imports its registries while others of its modules are half imported.
 """
 
 from collections.abc import Mapping
 from functools import partial
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wrapt import lazy_import, register_post_import_hook
 
-from .hub.push_to_hub import upload_whole_repo
+if TYPE_CHECKING:
+    from huggingface_hub import CommitInfo
 
 _AUTO = "transformers.models.auto"
 _DEPTH, _MULTIMODAL = "DepthSemanticEncoderConfig", "MultimodalEncoderConfig"
-# Registry and its mapping of configurations to classes; our configuration and our class.
+# Each entry: a registry, its mapping of configurations to classes, our configuration, our class.
 _ENTRIES = [
     ("modeling_auto", "MODEL_MAPPING", _DEPTH, "DepthSemanticEncoderModel"),
     ("modeling_auto", "MODEL_MAPPING", _MULTIMODAL, "MultimodalEncoderModel"),
@@ -38,16 +39,16 @@ _PIPELINES = {
 
 
 def register_when_imported(modules: Mapping[str, str]) -> None:
-    """Wait for transformers' registries and for our modules; those that are there already are served at once.
+    """Register each class once its registry and our module are imported; at once where they are already.
 
     Args:
-        modules: where in this package its public names are.
+        modules: public name → its module in this package.
     """
 
     def when_ours(name: str, hook: Any) -> None:
         register_post_import_hook(hook, f"{__package__}.{modules[name]}")
 
-    def bring(name: str, registry: str) -> None:  # it registers itself, once it is complete
+    def bring(name: str, registry: str) -> None:  # the module registers itself once it is complete
         register_post_import_hook(lambda _: import_module(f"{__package__}.{modules[name]}"), registry)
 
     for config in (_DEPTH, _MULTIMODAL):
@@ -60,8 +61,7 @@ def register_when_imported(modules: Mapping[str, str]) -> None:
     for task, name in _PIPELINES.items():
         bring(name, "transformers.pipelines")
         when_ours(name, partial(_register_pipeline, task, name))
-    for name in ("DepthSemanticEncoderPreTrainedModel", "MultimodalEncoderModel"):
-        when_ours(name, partial(_upload_whole_repos, name))
+    register_post_import_hook(_push_whole_repos, f"{__package__}.models.saved_processor")
 
 
 def _register_config(name: str, ours: ModuleType) -> None:
@@ -82,10 +82,10 @@ def _register_class(entry: tuple[str, str, str, str], ours: ModuleType) -> None:
 def _register(entry: tuple[str, str, str, str], value: Any) -> None:
     registry, mapping, config, _ = entry
     if registry == "image_processing_auto":
-        # One class serves both: without torchvision transformers asks for "pil", with it for "torchvision".
+        # One class serves both backends: transformers asks for "torchvision" where it is installed, else for "pil".
         value = {"pil": value, "torchvision": value}
     key = getattr(import_module(__package__), config)
-    # What `register` of the auto classes calls, after checks that would import the class.
+    # `register` of the auto classes calls this too, after checks that would import the class.
     getattr(import_module(f"{_AUTO}.{registry}"), mapping).register(key, value)
 
 
@@ -93,11 +93,17 @@ def _register_pipeline(task: str, name: str, ours: ModuleType) -> None:
     from transformers.models.auto.modeling_auto import AutoModel
     from transformers.pipelines import PIPELINE_REGISTRY
 
-    # A default of no model reaches the pipeline, which says so; without one transformers ends in a KeyError.
+    # This default, no model, reaches the pipeline, which says so; without it transformers ends in a KeyError.
     PIPELINE_REGISTRY.register_pipeline(
         task, getattr(ours, name), pt_model=AutoModel, default={"model": (None, None)}, type="multimodal"
     )
 
 
-def _upload_whole_repos(name: str, ours: ModuleType) -> None:
-    getattr(ours, name)._upload_modified_files = upload_whole_repo
+def _push_whole_repos(ours: ModuleType) -> None:
+    ours.SavedProcessorMixin.push_with(_push_saved)
+
+
+def _push_saved(*arguments: Any, **options: Any) -> "CommitInfo":
+    from .hub.push_to_hub import push_saved  # here: importing a model does not import cards and templates
+
+    return push_saved(*arguments, **options)

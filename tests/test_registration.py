@@ -16,7 +16,7 @@ import hf_encoders
 from transformers import AutoConfig, AutoModel
 assert not [name for name in sys.modules if name.startswith("hf_encoders.models.modeling")]
 assert AutoConfig.from_pretrained(depth).model_type == "depth_semantic_encoder"
-assert AutoModel.from_pretrained(multimodal)._upload_modified_files.__module__ == "hf_encoders.hub.push_to_hub"
+assert AutoModel.from_pretrained(multimodal)._push.__module__ == "hf_encoders.registration"
 assert transformers.MODEL_MAPPING[hf_encoders.MultimodalEncoderConfig] is hf_encoders.MultimodalEncoderModel
 assert transformers.AutoProcessor.from_pretrained(multimodal).depth_image_processor
 assert transformers.AutoModelForZeroShotImageClassification.from_pretrained(multimodal)

@@ -1,4 +1,4 @@
-"""What belongs to a tower and is in no legacy checkpoint: its configuration, tokenizer and image processor.
+"""Reads the parts of a tower that no legacy checkpoint has: its configuration, tokenizer and image processor.
 
 Sources are folders or Hub ids in the Hugging Face format; for the tokenizer also BERT's own vocab.txt. Nothing in them
 is executed.
@@ -20,13 +20,15 @@ from transformers import (
     ViTConfig,
     ViTImageProcessorPil,
 )
-from transformers.utils import cached_file
+from transformers.utils import has_file
+
+from ..models.input_errors import InputError, one_line
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
 _IMAGE_PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
 
-class SourceError(ValueError):
+class SourceError(InputError):
     """A source that cannot be used. The message is one line: which option, what is wrong, what to do."""
 
 
@@ -34,7 +36,7 @@ def read_config(option: str, source: str, expected: type[PreTrainedConfig]) -> P
     """Read a tower's configuration.
 
     Args:
-        option: the option that names the source, for errors.
+        option: the option that names the source, for messages.
         source: a folder or a Hub id.
         expected: BertConfig or ViTConfig.
 
@@ -46,8 +48,8 @@ def read_config(option: str, source: str, expected: type[PreTrainedConfig]) -> P
     config = _read(option, source, AutoConfig)
     if not isinstance(config, expected):
         raise SourceError(f"{option} {source}: a {config.model_type} model, expected {expected.model_type}")
-    config.name_or_path = ""  # a path of this machine says nothing to those who load the repo
-    config.dtype = None  # the repo's own counts
+    config.name_or_path = ""  # a path on this machine means nothing elsewhere
+    config.dtype = None  # the repo has its own
     return config
 
 
@@ -60,7 +62,7 @@ def read_tokenizer(option: str, source: str, config: BertConfig) -> Any:
     """Read a tokenizer and fit its limit to the text tower.
 
     Args:
-        option: the option that names the source, for errors.
+        option: the option that names the source, for messages.
         source: a folder or a Hub id, or BERT's vocab.txt. A vocabulary alone is lower-cased as bert-base-uncased is,
             unless a tokenizer_config.json beside it says otherwise.
         config: of the text tower.
@@ -87,7 +89,7 @@ def read_tokenizer(option: str, source: str, config: BertConfig) -> Any:
             " tokenizer that it was trained with"
         )
     if tokenizer.pad_token is None:
-        raise SourceError(f"{option} {source}: has no padding token, without which texts make no batch")
+        raise SourceError(f"{option} {source}: has no padding token, which batches of texts need")
     tokenizer.model_max_length = min(tokenizer.model_max_length, config.max_position_embeddings)
     return tokenizer
 
@@ -96,7 +98,7 @@ def read_image_processor(option: str, source: str | None, config: ViTConfig) -> 
     """Read an image processor, or make the default one of ViT.
 
     Args:
-        option: the option that names the source, for errors.
+        option: the option that names the source, for messages.
         source: a folder or a Hub id, or None.
         config: of the image tower.
 
@@ -115,7 +117,7 @@ def read_image_processor(option: str, source: str | None, config: ViTConfig) -> 
     try:
         given = list(processor(Image.new("RGB", (40, 30)), return_tensors="pt")["pixel_values"].shape)
     except Exception as error:
-        raise SourceError(f"{option} {source}: its image processor fails ({_one_line(error)})") from error
+        raise SourceError(f"{option} {source}: its image processor fails ({one_line(error)})") from error
     expected = [1, config.num_channels, config.image_size, config.image_size]
     if given != expected:
         raise SourceError(f"{option} {source}: its image processor gives {given}, the checkpoint expects {expected}")
@@ -123,15 +125,17 @@ def read_image_processor(option: str, source: str | None, config: ViTConfig) -> 
 
 
 def _from_vocabulary(option: str, file: Path, folder: Path) -> Any:
-    """BERT's tokenizer from a vocabulary and what lies beside it in the folder."""
+    """BERT's tokenizer from a vocabulary and the settings beside it in the folder."""
     try:
         tokens = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"{option} {file}: no BERT vocabulary, a text file with one token a line ({error})") from None
+        raise SourceError(
+            f"{option} {file}: no BERT vocabulary, a text file with one token per line ({error})"
+        ) from None
     try:
         tokenizer = BertTokenizer.from_pretrained(folder)
     except Exception as error:  # the Rust library raises its own
-        raise SourceError(f"{option} {file}: no BERT vocabulary ({_one_line(error)})") from error
+        raise SourceError(f"{option} {file}: no BERT vocabulary ({one_line(error)})") from error
     tokenizer.name_or_path = ""
     needed = (tokenizer.cls_token, tokenizer.sep_token, tokenizer.pad_token, tokenizer.unk_token)
     missing = [token for token in needed if token not in tokens]
@@ -141,7 +145,7 @@ def _from_vocabulary(option: str, file: Path, folder: Path) -> Any:
 
 
 def _from_vocabulary_file(option: str, file: Path) -> Any:
-    """Transformers reads a vocabulary from a folder only, and prefers other files that lie there."""
+    """BERT's tokenizer from one file: transformers reads folders only, and prefers other files in them."""
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(file, Path(folder) / "vocab.txt")
         settings = file.with_name("tokenizer_config.json")
@@ -153,21 +157,17 @@ def _from_vocabulary_file(option: str, file: Path) -> Any:
 def _read(option: str, source: str, auto_class: Any) -> Any:
     try:
         return auto_class.from_pretrained(source, trust_remote_code=False)
-    except Exception as error:  # whatever a stranger's files make of it
-        raise SourceError(f"{option} {source}: cannot be read ({_one_line(error)})") from error
+    except Exception as error:  # third-party files may raise anything
+        raise SourceError(f"{option} {source}: cannot be read ({one_line(error)})") from error
 
 
 def _has_file(source: str, name: str) -> bool:
-    """Whether a folder or Hub id has a file; false as well if the source does not exist."""
+    """Whether a folder or Hub id has a file; False too if there is no such source."""
     try:
-        return cached_file(source, name, _raise_exceptions_for_missing_entries=False) is not None
+        return has_file(source, name)
     except (OSError, ValueError):
         return False
 
 
 def _hint(expected: type[PreTrainedConfig]) -> str:
     return ", or its tokenizer alone with --tokenizer" if expected is BertConfig else ""
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader
 from transformers import AutoConfig, AutoModel
 
 from ..fingerprint import fingerprint, sha256
+from ..models.input_errors import one_line
 from ..outputs import new_file
 from .card_curves import Curves, draw_curves
 from .card_edits import EMPTY_CARD
@@ -162,7 +163,7 @@ def _read_card(path: Path) -> tuple[ModelCardData, str]:
         split(card.text)
         return ModelCardData(**card.data.to_dict()), card.text
     except (ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
-        raise ValueError(f"{path}: its header or a mark cannot be read ({' '.join(str(error).split())})") from None
+        raise ValueError(f"{path}: its header or a mark cannot be read ({one_line(error)})") from None
 
 
 def _header(old: ModelCardData, new: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""From raw depth or height maps to what the depth semantic encoder reads, without losing precision on the way."""
+"""Prepares raw depth or height maps for the depth semantic encoder, without loss of precision."""
 
 import math
 import os
 from collections.abc import Iterable, Sequence
+from copy import deepcopy
 from numbers import Real
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
-from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
+from transformers.image_processing_utils import BaseImageProcessor, BatchFeature, get_size_dict
 from transformers.image_utils import SizeDict
 from transformers.processing_utils import ImagesKwargs
 from transformers.utils import logging
@@ -22,7 +23,7 @@ logger = logging.get_logger(__name__)
 
 _NEAREST, _BILINEAR = int(Image.Resampling.NEAREST), int(Image.Resampling.BILINEAR)
 _FILLS = ("mean", "min", "max")
-# What transformers writes beside the settings.
+# Names that transformers writes beside the settings.
 _JSON_KEYS = {"image_processor_type", "processor_class", "auto_map", "feature_extractor_type"}
 
 
@@ -97,7 +98,10 @@ class DepthImageProcessor(BaseImageProcessor):
         if unknown:  # no error: a repo's JSON may hold what a later version knows
             logger.warning("DepthImageProcessor has no setting %s", ", ".join(sorted(unknown)))
         super().__init__(**others)
-        self._set_attributes(**kwargs)
+        for name in self._settings:
+            value = kwargs.get(name)
+            setattr(self, name, deepcopy(getattr(self, name)) if value is None else value)
+        self.size = _size(self.size)
         self._check_settings(**{name: getattr(self, name) for name in self._settings})
 
     def preprocess(
@@ -125,7 +129,7 @@ class DepthImageProcessor(BaseImageProcessor):
         settings = {
             name: kwargs[name] if kwargs.get(name) is not None else getattr(self, name) for name in self._settings
         }
-        settings["size"] = self._standardize_kwargs(size=settings["size"])["size"]
+        settings["size"] = _size(settings["size"])
         self._check_settings(**settings)
 
         values, masks = [], []
@@ -180,7 +184,7 @@ class DepthImageProcessor(BaseImageProcessor):
 
     @staticmethod
     def _split(images: Any) -> Sequence[Any]:
-        """One item a map."""
+        """One item per map."""
         if isinstance(images, (str, os.PathLike, Image.Image)):
             return [images]
         if isinstance(images, (np.ndarray, Tensor)):
@@ -251,6 +255,11 @@ class DepthImageProcessor(BaseImageProcessor):
         # float32 holds 24 bits: enough for everything up to 16 bits, not for wider integers or doubles.
         wide = raw.dtype in (torch.float64, torch.int32, torch.int64, torch.uint32, torch.uint64)
         return raw.to(torch.float64 if wide else torch.float32)
+
+
+def _size(size: Any) -> SizeDict:
+    """A side or {"height", "width"}, as transformers keeps it."""
+    return size if isinstance(size, SizeDict) else SizeDict(**get_size_dict(size))
 
 
 def _are_numbers(values: Any) -> bool:

@@ -1,11 +1,35 @@
-"""Errors about what people hand over: one line that every terminal and log can take, whatever a file is called."""
+"""Errors about inputs: one line that every terminal and log can take, whatever a file is called."""
 
 
 class InputError(ValueError):
-    """An input that cannot be used; the message is one printable line."""
+    """An input that cannot be used; the message is one printable line.
 
-    def __init__(self, message: str):
-        super().__init__(printable(message))
+    The message is given, or built from its parts: "NAME: REASON; HINT". Callers read the parts, never the message.
+
+    Args:
+        message: the whole message; without it, the parts make it.
+        index: the input's position among those that were given.
+        path: the input's file or folder.
+        name: what the message calls the input; the path by default, or else its position.
+        reason: what is wrong; the whole message by default.
+        hint: what to do about it.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        index: int | None = None,
+        path: object = None,
+        name: str = "",
+        reason: str = "",
+        hint: str = "",
+    ):
+        self.index, self.path, self.hint = index, None if path is None else str(path), hint
+        self.reason = reason or message
+        self.name = name or self.path or ("" if index is None else f"item {index}")
+        parts = f"{self.name}: {reason}" if self.name else reason
+        super().__init__(printable(message or (f"{parts}; {hint}" if hint else parts)))
 
 
 def printable(text: str) -> str:
@@ -16,3 +40,8 @@ def printable(text: str) -> str:
 def reason(error: Exception) -> str:
     """The first line of what a decoder or the system says."""
     return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message on one line; the name of its class if it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__

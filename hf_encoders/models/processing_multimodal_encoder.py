@@ -1,21 +1,24 @@
-"""Texts, images and depth maps → what the multimodal encoder reads, in one call."""
+"""Prepares texts, images and depth maps for the multimodal encoder, in one call."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 from transformers import AutoImageProcessor, AutoTokenizer
 from transformers.configuration_utils import PreTrainedConfig
+from transformers.dynamic_module_utils import custom_object_save
 from transformers.image_processing_utils import BatchFeature
 from transformers.processing_utils import ProcessorMixin
-from transformers.utils import cached_file
+from transformers.utils import PROCESSOR_NAME, has_file
+from transformers.utils.hub import resolve_revision
 
 from .encoding_pixels import is_single_image
 from .image_files import read_images
 from .image_processing_depth import DepthImageProcessor
 
 _TOKENIZER_FILE = "tokenizer_config.json"
-# sentence-transformers gives the options of every modality it knows.
+# sentence-transformers passes the options of every modality that it knows.
 _OF_OTHER_MODALITIES = {"audio_kwargs", "videos_kwargs"}
-_MAY_BE_ABSENT = {"_raise_exceptions_for_missing_entries": False}
 
 
 class MultimodalEncoderProcessor(ProcessorMixin):
@@ -102,22 +105,41 @@ class MultimodalEncoderProcessor(ProcessorMixin):
 
     @property
     def model_input_names(self) -> list[str]:
-        """What the model's `forward` takes of the result."""
+        """Names of the result's tensors that the model's `forward` takes."""
         names = []
         if self.tokenizer is not None:
             names += self.tokenizer.model_input_names
         if self.image_processor is not None:
             names += self.image_processor.model_input_names
-        return names + ["depth_values"] * (self.depth_image_processor is not None)
+        if self.depth_image_processor is not None:
+            names.append("depth_values")
+        return names
 
-    def save_pretrained(self, save_directory: Any, **kwargs: Any) -> Any:
-        """Save the parts that are present, as transformers does."""
-        present = [name for name in self.get_attributes() if getattr(self, name) is not None]
-        self.get_attributes = lambda: present  # type: ignore[method-assign]  # transformers would save all
-        try:
-            return super().save_pretrained(save_directory, **kwargs)
-        finally:
-            del self.get_attributes
+    def save_pretrained(
+        self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any
+    ) -> list[str]:
+        """Save the parts that are present: the tokenizer by itself, the rest in processor_config.json.
+
+        Transformers' own method saves all parts, and ends in an error where one is absent.
+
+        Args:
+            save_directory: a folder; made if there is none.
+            push_to_hub: upload it too.
+            kwargs: for `push_to_hub`; `repo_id` is the folder's name by default.
+
+        Returns:
+            The path of processor_config.json.
+        """
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        if self._auto_class is not None:  # this class is remote code, which is saved with it
+            custom_object_save(self, folder, config=self)
+        if self.tokenizer is not None:
+            self.tokenizer.save_pretrained(folder)
+        self.to_json_file(folder / PROCESSOR_NAME)
+        if push_to_hub:
+            self.push_to_hub(kwargs.pop("repo_id", folder.name), **kwargs)
+        return [str(folder / PROCESSOR_NAME)]
 
     @classmethod
     def get_attributes(cls) -> list[str]:
@@ -125,22 +147,45 @@ class MultimodalEncoderProcessor(ProcessorMixin):
         return ["image_processor", "tokenizer", "depth_image_processor"]
 
     @classmethod
-    def _get_arguments_from_pretrained(
-        cls, pretrained_model_name_or_path: Any, processor_dict: dict[str, Any] | None = None, **kwargs: Any
-    ) -> list[Any]:
-        settings = processor_dict or {}
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike[str],
+        cache_dir: str | os.PathLike[str] | None = None,
+        force_download: bool = False,
+        local_files_only: bool = False,
+        token: str | bool | None = None,
+        revision: str = "main",
+        **kwargs: Any,
+    ) -> "MultimodalEncoderProcessor":
+        """Load the parts that a repo has; the arguments are those of transformers, whose own method needs all parts."""
+        source = str(pretrained_model_name_or_path)
+        kwargs |= {
+            "cache_dir": cache_dir,
+            "force_download": force_download,
+            "local_files_only": local_files_only,
+            "token": token,
+            # Once for all parts, so that they come from one state of the repo.
+            "revision": resolve_revision(
+                source, revision, token=token, local_files_only=local_files_only, cache_dir=cache_dir
+            ),
+        }
+        settings, options = cls.get_processor_dict(source, **kwargs)
         image_processor = tokenizer = depth_image_processor = None
         if settings.get("image_processor"):
-            image_processor = AutoImageProcessor.from_pretrained(pretrained_model_name_or_path, **kwargs)
-        if cached_file(pretrained_model_name_or_path, _TOKENIZER_FILE, **kwargs | _MAY_BE_ABSENT):
-            # Its own files say its class. Without a configuration AutoTokenizer would read the model's, and ask the
-            # person at the terminal about the code in the repo.
-            tokenizer = AutoTokenizer.from_pretrained(
-                pretrained_model_name_or_path, config=PreTrainedConfig(), **kwargs
-            )
+            image_processor = AutoImageProcessor.from_pretrained(source, **kwargs)
+        if _has_tokenizer(source, kwargs):
+            # The tokenizer's own files name its class. Without a configuration AutoTokenizer would read the model's,
+            # and ask the person at the terminal about the code in the repo.
+            tokenizer = AutoTokenizer.from_pretrained(source, config=PreTrainedConfig(), **kwargs)
         if settings.get("depth_image_processor"):
             depth_image_processor = DepthImageProcessor(**settings["depth_image_processor"])
-        return [image_processor, tokenizer, depth_image_processor]
+        return cls.from_args_and_dict([image_processor, tokenizer, depth_image_processor], settings, **options)
+
+
+def _has_tokenizer(source: str, options: dict[str, Any]) -> bool:
+    name = "/".join(part for part in (options.get("subfolder"), _TOKENIZER_FILE) if part)
+    known = {key: options[key] for key in ("revision", "token", "local_files_only", "cache_dir")}
+    return has_file(source, name, **known)
 
 
 __all__ = ["MultimodalEncoderProcessor"]

@@ -1,9 +1,12 @@
 """The processor that belongs to a model's weights: found beside them, saved beside them."""
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, ClassVar
 
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
@@ -67,10 +70,24 @@ class ProcessorPart:
         setattr(self._whole.get(), self._name, processor)
 
 
+# Options of a push that `save_pretrained` takes beside its own.
+_PUSH_OPTIONS = ("repo_id", "private", "commit_message", "commit_description", "revision", "create_pr", "tags")
+
+
 class SavedProcessorMixin(PreTrainedModel):
-    """Adds `processor`; a model that uses it sets `processor_class`."""
+    """Adds `processor`; a model that uses it sets `processor_class`.
+
+    A push uploads the weights and the processor. The package registers a function that pushes more: see `push_with`.
+    """
 
     processor_class: type[Any]
+    # Takes a function that saves, its folder, the repo's id and the options of a push.
+    _push: ClassVar[Callable[..., Any] | None] = None
+
+    @staticmethod
+    def push_with(push: Callable[..., Any]) -> None:
+        """Let all models push with a function: this file travels with the weights and cannot import the package."""
+        SavedProcessorMixin._push = staticmethod(push)
 
     def __init__(self, config: PreTrainedConfig, *args: Any, **kwargs: Any):
         super().__init__(config, *args, **kwargs)
@@ -97,8 +114,24 @@ class SavedProcessorMixin(PreTrainedModel):
         """The processor of a model that came from no repo."""
         return cls.processor_class()
 
-    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike[str],
+        is_main_process: bool = True,
+        state_dict: dict[str, Any] | None = None,
+        push_to_hub: bool = False,
+        **kwargs: Any,
+    ) -> None:
         """Save the weights as transformers does, and the processor beside them where the model has one."""
+        if push_to_hub and self._push is not None:
+            options = {name: kwargs.pop(name) for name in _PUSH_OPTIONS if name in kwargs}
+            save = partial(self.save_pretrained, save_directory, is_main_process, state_dict, **kwargs)
+            if is_main_process:
+                repo_id = options.pop("repo_id", Path(save_directory).name)
+                self._push_saved(save, Path(save_directory), repo_id, token=kwargs.get("token"), **options)
+            else:
+                save()
+            return
         try:
             processor = self.processor
         except (OSError, ValueError) as error:  # loaded from a repo that has none, or that is out of reach now
@@ -106,7 +139,25 @@ class SavedProcessorMixin(PreTrainedModel):
         else:
             self._settle_remote_code(processor)
             processor.save_pretrained(save_directory)
-        return super().save_pretrained(save_directory, *args, **kwargs)
+        super().save_pretrained(save_directory, is_main_process, state_dict, push_to_hub, **kwargs)
+
+    def push_to_hub(self, repo_id: str, *, max_shard_size: int | str = "50GB", **options: Any) -> Any:
+        """Push to the Hub in one commit; the arguments are those of transformers."""
+        if self._push is None:
+            return super().push_to_hub(repo_id, max_shard_size=max_shard_size, **options)
+        with TemporaryDirectory() as folder:
+            save = partial(self.save_pretrained, folder, max_shard_size=max_shard_size)
+            return self._push_saved(save, Path(folder), repo_id, **options)
+
+    def _push_saved(
+        self, save: Callable[[], None], folder: Path, repo_id: str, tags: str | list[str] | None = None, **options: Any
+    ) -> Any:
+        assert self._push is not None
+        given = [tags] if isinstance(tags, str) else tags or []
+        # The model's own tags first, as transformers has them; each once.
+        return self._push(
+            save, folder, repo_id, tags=list(dict.fromkeys([*(self.model_tags or []), *given])), **options
+        )
 
     def _settle_remote_code(self, processor: Any) -> None:
         """Make what is saved name the code that is saved with it: all if the model is remote code itself, or none."""

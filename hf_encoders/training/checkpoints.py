@@ -1,4 +1,4 @@
-"""Checkpoints that a run goes on from exactly: written whole or not at all, the old ones removed."""
+"""Checkpoints from which a run resumes exactly: written whole or not at all; old ones are removed."""
 
 import json
 import shutil
@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -15,23 +14,25 @@ from accelerate.utils import broadcast_object_list
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from ..models.input_errors import one_line
 from ..outputs import partial_path, put_in_place, remove_stale
 from .sharding import load_whole_state, whole_state
 
-_PROGRESS = "progress.json"
+_PROGRESS, _PROCESSES = "progress.json", "processes"
 _PREFIX = "checkpoint-"
 
 
 @dataclass
 class Progress:
-    """Where a run is.
+    """How far a run has come.
 
     Args:
         epoch: epochs that are finished.
-        batches: batches of a process that are used up in the epoch after those.
+        batches: batches of the epoch after those that each process has used.
         step: optimizer steps.
-        best: the best value of the validation metric, and
-        best_step: its step, and
+        best: the best value of the validation metric.
+        best_step: the step that it was measured after.
+        best_metrics: all metrics of that step.
         best_epoch: how many epochs were finished then.
         bad_samples: rows that were skipped, with the reason.
     """
@@ -61,8 +62,8 @@ def save(
         accelerator: holds the model, the optimizer and the schedule.
         output_dir: where the checkpoints are.
         progress: where the run is.
-        modules: by name, what the accelerator does not hold: averaged weights, a loss with parameters.
-        keep_last: so many checkpoints stay (0: all).
+        modules: name → module that the accelerator does not hold: averaged weights, a loss with parameters.
+        keep_last: how many checkpoints stay (0: all).
     """
     folder = output_dir / f"{_PREFIX}{progress.step}"
     partial = _made_by_the_first(accelerator, folder)
@@ -71,10 +72,11 @@ def save(
     accelerator.wait_for_everyone()  # each process writes its random states
     if accelerator.is_main_process:
         for name, state in states.items():
-            # Clones: tensors that share memory, or lie in another order, are not for safetensors.
+            # safetensors takes neither tensors that share memory nor those in another order.
             tensors = {key: tensor.cpu().clone(memory_format=torch.contiguous_format) for key, tensor in state.items()}
             save_file(tensors, partial / f"{name}.safetensors")
-        (partial / _PROGRESS).write_text(json.dumps(asdict(progress), indent=2) + "\n", encoding="utf-8")
+        content = asdict(progress) | {_PROCESSES: accelerator.num_processes}
+        (partial / _PROGRESS).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         put_in_place(partial, folder)
         for old in _checkpoints(output_dir)[:-keep_last] if keep_last else []:
             shutil.rmtree(old)
@@ -83,12 +85,12 @@ def save(
 
 
 def restore(accelerator: Accelerator, folder: Path, modules: Mapping[str, nn.Module] | None = None) -> Progress:
-    """Put models, optimizers, schedules, random states and modules back to what they were.
+    """Restore models, optimizers, schedules, random states and modules.
 
     Raises:
         ValueError: if the checkpoint is damaged, or of another model or number of processes.
     """
-    processes = len(list(folder.glob("random_states_*.pkl")))
+    progress, processes = _read_progress(folder)
     if processes != accelerator.num_processes:  # Accelerate would go on without the random states
         raise ValueError(
             f"{folder}: written by {processes} processes, this run has {accelerator.num_processes}; start as many"
@@ -97,13 +99,13 @@ def restore(accelerator: Accelerator, folder: Path, modules: Mapping[str, nn.Mod
         accelerator.load_state(str(folder))
         for name, module in (modules or {}).items():
             load_whole_state(module, load_file(folder / f"{name}.safetensors"))
-        return Progress(**json.loads((folder / _PROGRESS).read_text(encoding="utf-8")))
     except Exception as error:  # every part has errors of its own
-        raise ValueError(f"{folder}: no checkpoint of this run ({' '.join(str(error).split())[:300]})") from error
+        raise _other_checkpoint(folder, error) from error
+    return progress
 
 
 def find(output_dir: Path, wanted: str) -> Path:
-    """The folder of the latest checkpoint, or of the one that is named.
+    """Find the latest checkpoint, or the one that is named.
 
     Raises:
         ValueError: if there is none.
@@ -119,7 +121,7 @@ def find(output_dir: Path, wanted: str) -> Path:
 
 
 def refuse_old(output_dir: Path) -> None:
-    """Keep a new run apart from the checkpoints of an old one.
+    """Refuse to start a new run among the checkpoints of an old one.
 
     Raises:
         ValueError: if there are any.
@@ -132,7 +134,7 @@ def refuse_old(output_dir: Path) -> None:
 
 
 class StopRequest:
-    """Notices SIGTERM and SIGINT, so that a run ends after its step with a last checkpoint; a second one kills it."""
+    """Notices SIGTERM and SIGINT, so that a run ends after its step with a checkpoint; a second signal kills it."""
 
     def __init__(self, accelerator: Accelerator):
         self._accelerator = accelerator
@@ -141,13 +143,27 @@ class StopRequest:
             signal.signal(number, self._notice)
 
     def __bool__(self) -> bool:
-        """Whether any process was asked to stop; all processes ask together."""
+        """Whether any process was asked to stop; all processes call this together."""
         noticed = torch.tensor(int(self._noticed), device=self._accelerator.device)
         return bool(self._accelerator.reduce(noticed, reduction="sum").item())
 
-    def _notice(self, number: int, frame: FrameType | None) -> Any:
+    def _notice(self, number: int, frame: FrameType | None) -> None:
         self._noticed = True
         signal.signal(number, signal.SIG_DFL)
+
+
+def _read_progress(folder: Path) -> tuple[Progress, int]:
+    """Where the run was, and the number of its processes."""
+    try:
+        content = json.loads((folder / _PROGRESS).read_text(encoding="utf-8"))
+        processes = content.pop(_PROCESSES)
+        return Progress(**content), processes
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise _other_checkpoint(folder, error) from error
+
+
+def _other_checkpoint(folder: Path, error: Exception) -> ValueError:
+    return ValueError(f"{folder}: no checkpoint of this run ({one_line(error)[:300]})")
 
 
 def _made_by_the_first(accelerator: Accelerator, folder: Path) -> Path:
@@ -162,6 +178,6 @@ def _made_by_the_first(accelerator: Accelerator, folder: Path) -> Path:
 
 
 def _checkpoints(output_dir: Path) -> list[Path]:
-    """From the first to the last; each is whole."""
+    """The whole checkpoints, from the first to the last."""
     folders = [path for path in output_dir.glob(f"{_PREFIX}*") if (path / _PROGRESS).is_file()]
     return sorted(folders, key=lambda path: int(path.name.removeprefix(_PREFIX)))

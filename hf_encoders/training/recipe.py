@@ -10,6 +10,7 @@ import yaml
 from transformers import HfArgumentParser
 
 from ..command_line import OneLineArgumentParser
+from ..models.input_errors import one_line
 
 RECIPES = Path(__file__).parent / "recipes"
 _CLONE = Path(__file__).resolve().parents[2]  # where `samples` lies, unless the package is installed elsewhere
@@ -125,7 +126,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise ValueError(f"{path}: no such recipe") from None
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ValueError(f"{path}: not a YAML recipe ({' '.join(str(error).split())})") from None
+        raise ValueError(f"{path}: not a YAML recipe ({one_line(error)})") from None
     if not isinstance(recipe, dict):
         raise ValueError(f"{path}: a recipe is a list of 'option: value'")
     return recipe

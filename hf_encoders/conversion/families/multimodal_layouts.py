@@ -27,6 +27,7 @@ from ...checkpoints.state_dicts import (
     strip_wrappers,
     unwrap,
 )
+from ...models.input_errors import one_line
 
 MULTIMODAL = "multimodal-encoder"
 TEMPERATURE = "temperature"
@@ -197,7 +198,7 @@ def _matching_configs(
         network = _network(text, vision, projection_dim)
     except (ValueError, TypeError, ArithmeticError, RuntimeError, ImportError) as error:
         raise LayoutError(
-            f"{path}: no BERT and ViT can be built from these configurations ({' '.join(str(error).split())})"
+            f"{path}: no BERT and ViT can be built from these configurations ({one_line(error)})"
         ) from error
 
     expected = {name: shape for name, shape in network.items() if not is_pooler(name)}
