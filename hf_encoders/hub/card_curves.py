@@ -1,4 +1,4 @@
-"""Curves of a training run as a picture, and as its TensorBoard logs have them. Needs matplotlib, and tensorboard."""
+"""Reads the curves of a training run from TensorBoard logs, and draws them with matplotlib."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,17 +13,17 @@ def draw_curves(path: Path, curves: Curves) -> bool:
     """Draw each curve into a panel of its own, and write a PNG.
 
     Args:
-        path: the picture; one that is there is replaced.
+        path: the picture; an existing one is replaced.
         curves: name → pairs of step and value.
 
     Returns:
-        Whether there is a picture: there is none without matplotlib or without values.
+        Whether a picture was drawn: none is without matplotlib or without values.
     """
     curves = {name: pairs for name, pairs in curves.items() if len(pairs)}
     if not curves:
         return False
     try:
-        from matplotlib.figure import Figure  # not pyplot, which would touch the settings of whoever calls
+        from matplotlib.figure import Figure  # pyplot would touch the caller's settings
     except ImportError:
         return False
 
@@ -43,13 +43,13 @@ def draw_curves(path: Path, curves: Curves) -> bool:
 
 
 def read_curves(logs: Path, names: Sequence[str]) -> Curves:
-    """Curves from the TensorBoard logs below a folder, in the order of the steps.
+    """Read curves from the TensorBoard logs below a folder, in the order of the steps.
 
-    A run that was resumed has several logs, and some steps twice: what was written last counts.
+    A resumed run has several logs, and some steps twice: the value that was written last counts.
 
     Args:
         logs: the folder.
-        names: of the scalars; those that were not logged are left out.
+        names: names of the scalars; a scalar that was not logged is left out.
 
     Returns:
         Name → pairs of step and value; nothing without tensorboard.
@@ -63,8 +63,9 @@ def read_curves(logs: Path, names: Sequence[str]) -> Curves:
     for file in logs.rglob("events.out.tfevents.*"):
         events = EventAccumulator(str(file), size_guidance={"scalars": 0}).Reload()
         logged = set(events.Tags()["scalars"])
-        found += [(one.wall_time, name, one) for name in names if name in logged for one in events.Scalars(name)]
+        for name in logged.intersection(names):
+            found += [(event.wall_time, name, event) for event in events.Scalars(name)]
     curves: dict[str, dict[int, float]] = {name: {} for name in names}
-    for _, name, one in sorted(found, key=lambda entry: entry[0]):
-        curves[name][one.step] = one.value
+    for _, name, event in sorted(found, key=lambda entry: entry[0]):
+        curves[name][event.step] = event.value
     return {name: sorted(curve.items()) for name, curve in curves.items() if curve}

@@ -1,23 +1,23 @@
-"""What people wrote into a card, and which of two versions of a card holds it all."""
+"""Finds what people wrote into a card, and which of two versions of a card holds all of it."""
 
 from huggingface_hub import ModelCard
 
 from .card_sections import split
 
-# What transformers pushes for want of a card: nobody wrote it.
+# Part of the placeholder card that transformers pushes; nobody wrote it.
 EMPTY_CARD = "This model card has been automatically generated."
 _GENERATED_KEYS = {"library_name", "pipeline_tag", "tags", "datasets", "base_model", "model-index"}
 
 
 def complete_version(here: str, there: str) -> str:
-    """The version of a card that holds all that people wrote into either.
+    """Return the version of a card that holds everything that people wrote into either.
 
     Args:
         here: the card in a folder; may be empty.
         there: the card on the Hub.
 
     Raises:
-        ValueError: if each holds something that the other lacks; what that is, is named.
+        ValueError: if each holds something that the other lacks; the message names it.
     """
     lacking_here = by_hand(there) - by_hand(here)
     if not lacking_here:
@@ -29,7 +29,7 @@ def complete_version(here: str, there: str) -> str:
 
 
 def by_hand(content: str) -> set[str]:
-    """The paragraphs outside of the generated sections, and the keys of the header that no section fills."""
+    """The paragraphs outside of generated sections, and the keys of the header that this package does not write."""
     card = ModelCard(content, ignore_metadata_errors=True)
     if not content or EMPTY_CARD in card.text:
         return set()

@@ -1,4 +1,4 @@
-"""What an evaluation measured, as a card shows it: entries of the model-index, and tables."""
+"""The results of an evaluation as a card shows them: entries of the model-index, and tables."""
 
 import json
 import re
@@ -9,20 +9,22 @@ from typing import Any
 
 from huggingface_hub import EvalResult
 
-# First part of a metric's name → the Hub's name of the task, and what a person calls it.
+from ..models.input_errors import InputError, reason
+
+# First part of a metric's name → the Hub's name of the task, and its name in a table.
 _TASKS = {
     "retrieval": ("feature-extraction", "Retrieval"),
     "zero-shot": ("zero-shot-image-classification", "Zero-shot classification"),
     "knn": ("image-classification", "Nearest neighbours"),
     "linear-probe": ("image-classification", "Linear probe"),
 }
-_NO_RESULTS = ("/chance", "/penalty")  # of the model, but circumstances of one
+_NO_RESULTS = ("/chance", "/penalty")  # the chance level and the chosen penalty describe a measurement
 _NEEDED = ("fingerprint", "dataset", "split", "rows", "metrics")
 
 
 @dataclass(frozen=True)
 class Table:
-    """Values of one task: a row for what was compared, a column for each measure."""
+    """Values of one task: a row per comparison, a column per measure."""
 
     title: str
     measures: list[str]
@@ -33,32 +35,36 @@ class Evaluation:
     """The report of one evaluation.
 
     Args:
-        report: what `hf-encoders evaluate --output` writes, or its path.
+        report: a report that `hf-encoders evaluate --output` wrote, or its path.
 
     Raises:
-        ValueError: if it is no such report.
+        InputError: if it is no such report.
     """
 
     def __init__(self, report: Path | Mapping[str, Any]):
+        self.path = report if isinstance(report, Path) else None
         self.source = str(report) if isinstance(report, Path) else "metrics"
         try:
             self.report = json.loads(report.read_text(encoding="utf-8")) if isinstance(report, Path) else report
         except (OSError, ValueError) as error:
-            raise ValueError(f"{self.source}: no metrics that can be read ({error})") from None
+            raise self._error(f"no metrics that can be read ({reason(error)})") from None
         missing = [name for name in _NEEDED if not isinstance(self.report, Mapping) or name not in self.report]
         if missing or not {"dataset_sha256", "dataset_revision"} & self.report.keys():
-            raise ValueError(f"{self.source}: no report of an evaluation; write it with hf-encoders evaluate --output")
+            raise self._error("no report of an evaluation", hint="write it with hf-encoders evaluate --output")
         for name in self.report["metrics"]:
             if name.partition("/")[0] not in _TASKS:
-                raise ValueError(f"{self.source}: metric {name!r} is of none of the tasks {', '.join(_TASKS)}")
+                raise self._error(f"metric {name!r} is of none of the tasks {', '.join(_TASKS)}")
+
+    def _error(self, reason: str, hint: str = "") -> InputError:
+        return InputError(path=self.path, name=self.source, reason=reason, hint=hint)
 
     @property
     def fingerprint(self) -> str:
-        """Of the model that was measured."""
+        """Fingerprint of the measured model."""
         return str(self.report["fingerprint"])
 
     def results(self) -> list[EvalResult]:
-        """The entries of the model-index; each names the fingerprint of the model, and how it was measured."""
+        """The entries of the model-index; each names the model's fingerprint and how it was measured."""
         report = self.report
         options = {name: value for name, value in report.get("options", {}).items() if value is not None}
         args = {"fingerprint": self.fingerprint, "rows": report["rows"], **options}
@@ -67,7 +73,7 @@ class Evaluation:
         return [
             EvalResult(
                 task_type=_TASKS[metric.partition("/")[0]][0],
-                # Without a slash: a path is not the id of somebody's data set.
+                # A path must not look like the id of a data set on the Hub.
                 dataset_type=re.sub(r"[^\w.-]", "-", str(Path(name).with_suffix(""))) if is_local else name,
                 dataset_name=name,
                 dataset_split=report["split"],
@@ -84,12 +90,12 @@ class Evaluation:
 
     @property
     def data(self) -> str:
-        """What was measured on, in words, with the data's version."""
+        """The data that the model was measured on, in words, with its version."""
         described = _describe(self.report)
         return f"{described}; learned from {_describe(self.report['train'])}" if "train" in self.report else described
 
     def tables(self) -> list[Table]:
-        """One for each task."""
+        """One table per task."""
         tasks: dict[str, dict[str, dict[str, float]]] = {}
         for name, value in self.report["metrics"].items():
             task, subject, measure = _parts(name)
@@ -98,12 +104,12 @@ class Evaluation:
 
 
 def is_measured(result: EvalResult) -> bool:
-    """Whether an entry of a model-index was made here, not by a person."""
+    """Whether this package made an entry of a model-index, not a person."""
     return "fingerprint" in (result.metric_args or {})
 
 
 def check_versions(results: Sequence[EvalResult]) -> None:
-    """Refuse two versions of one data set: a model-index would show the numbers of both as those of the first.
+    """Refuse two versions of one data set: a model-index shows all numbers under the first version.
 
     Raises:
         ValueError: if there are two.
@@ -124,12 +130,12 @@ def _table(title: str, rows: Mapping[str, Mapping[str, float]]) -> Table:
 
 
 def _parts(metric: str) -> tuple[str, str, str]:
-    """Task, what was compared, and the measure, of `retrieval/A_to_B_MEASURE` or `TASK/COLUMN/[MODALITY/]MEASURE`."""
+    """Split `retrieval/A_to_B_MEASURE` or `TASK/COLUMN/[MODALITY/]MEASURE` into task, comparison and measure."""
     task, _, rest = metric.partition("/")
     if task == "retrieval":
-        one, _, rest = rest.partition("_to_")
-        other, _, measure = rest.partition("_")
-        return task, f"{one} → {other}", measure
+        query, _, rest = rest.partition("_to_")
+        found, _, measure = rest.partition("_")
+        return task, f"{query} → {found}", measure
     subject, _, measure = rest.rpartition("/")
     subject = subject.replace("/", ", ")
     return (task, f"{subject}, guessing", "top1_accuracy") if measure == "chance" else (task, subject, measure)
@@ -141,5 +147,5 @@ def _describe(part: Mapping[str, Any]) -> str:
 
 
 def _data_name(part: Mapping[str, Any]) -> str:
-    """A Hub id as it is, a path without its place on the machine."""
+    """A Hub id as it is; of a path, its last two parts."""
     return "/".join(Path(part["dataset"]).parts[-2:]) if "dataset_sha256" in part else part["dataset"]

@@ -1,4 +1,4 @@
-"""The text of a card: sections that are written again each time, among text that a person wrote, which stays."""
+"""The text of a card: generated sections, which are replaced each time, among text of people, which stays."""
 
 import re
 from collections.abc import Sequence
@@ -11,21 +11,21 @@ _HEADING = re.compile(r"^#{1,6} .+?(?=\s*$)", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Piece:
-    """A piece of a card: a generated section with its name, or what a person wrote, which has none."""
+    """A piece of a card: a generated section with its name, or a person's text, which has no name."""
 
     text: str
     name: str = ""
 
 
 def merge(old: str, new: str) -> str:
-    """The old text with its generated sections replaced by those of the new one.
+    """Replace the generated sections of the old text by those of the new one.
 
-    What is outside of the sections stays as and where it is. A section that the old text does not have follows the one
-    before it; where a person has a section of the same heading, it is left out. So does one that is empty.
+    The text outside of the sections stays as and where it is. A section that the old text lacks follows the one before
+    it. A section is left out if it is empty, or if a person's text has its heading.
 
     Args:
-        old: what is there; may be empty.
-        new: sections in their order; text between them is not used.
+        old: the present text; may be empty.
+        new: sections in their order; text between them is ignored.
 
     Raises:
         ValueError: if a mark is missing.
@@ -40,9 +40,10 @@ def merge(old: str, new: str) -> str:
             merged.insert(_place(merged, written[:place]), piece)
     text = ""
     for piece in merged:
-        if piece.name and text:  # a blank line before it
-            text += "\n" * (2 - len(text[-2:]) + len(text[-2:].rstrip("\n")))
-        text += _marked(piece) if piece.name else piece.text
+        if piece.name:
+            text = _with_blank_line(text) + _marked(piece)
+        else:
+            text += piece.text
     return text.rstrip("\n") + "\n"
 
 
@@ -67,17 +68,24 @@ def split(text: str) -> list[Piece]:
     return pieces + ([Piece(text[start:])] if text[start:].strip() else [])
 
 
+def _with_blank_line(text: str) -> str:
+    """The text, ending in a blank line at least."""
+    if not text or text.endswith("\n\n"):
+        return text
+    return text + ("\n" if text.endswith("\n") else "\n\n")
+
+
 def _place(merged: Sequence[Piece], before: Sequence[Piece]) -> int:
-    """Where a section goes: after the one before it, or before all others, or at the end if there are none."""
+    """A section's position: after the one before it; without one, before all others or at the end."""
     if before:
         return merged.index(before[-1]) + 1
     return next((place for place, piece in enumerate(merged) if piece.name), len(merged))
 
 
 def _is_taken(piece: Piece, own: set[str]) -> bool:
-    """Whether a person's text has the section's heading; of titles there is one, whatever it is."""
+    """Whether a person's text has the section's heading. A card has one title, so any title of theirs counts."""
     heading = next(iter(_HEADING.findall(piece.text)), "")
-    return heading in own or (heading.startswith("# ") and any(one.startswith("# ") for one in own))
+    return heading in own or (heading.startswith("# ") and any(title.startswith("# ") for title in own))
 
 
 def _headings(text: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""What lies in a repo of ours beside the model and its processor."""
+"""Completes a repo of ours: all that lies beside the model and its processor."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from .sentence_transformers import write_sentence_transformers_files
 
 
 def complete_repo(repo: Path, *, remote_code: bool, **card: Any) -> None:
-    """Write what transformers does not: sentence-transformers' files, the code for others, and the card.
+    """Write what transformers does not write: sentence-transformers' files, the model's code, and the card.
 
     Args:
         repo: folder of a model that this package saved.
@@ -17,7 +17,7 @@ def complete_repo(repo: Path, *, remote_code: bool, **card: Any) -> None:
         card: see `write_card`.
 
     Raises:
-        ValueError: for no repo of this project, or what `write_card` refuses.
+        InputError: if it is no repo of this project, or as `write_card` says.
     """
     write_sentence_transformers_files(repo)
     if remote_code:

@@ -1,4 +1,4 @@
-"""What a person can do about an error of the Hub, or of the way to it."""
+"""Advice about errors of the Hub, or of the way to it."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,11 @@ LOG_IN = "log in with 'hf auth login', or set HF_TOKEN"
 
 
 def hub_advice(error: BaseException) -> str:
-    """Advice from what lies behind an error; transformers' own message may speak of something else. Empty if none."""
+    """Advice derived from the chain of causes, for transformers' own message may be about something else.
+
+    Returns:
+        The advice; an empty text if there is none.
+    """
     for cause in _causes(error):
         response = getattr(cause, "response", None)
         if getattr(response, "status_code", None) == 401:
@@ -17,7 +21,7 @@ def hub_advice(error: BaseException) -> str:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and what it came from, each once: a chain may lead back into itself."""
+    """An error and its causes, each once: a chain may lead back into itself."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         yield error

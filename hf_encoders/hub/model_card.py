@@ -1,4 +1,4 @@
-"""README.md of a model's repo: its model card, from what lies in the repo, beside what a person wrote into it."""
+"""Writes a model's card, README.md: generated from the files of the repo, around the text that people wrote."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader
 from transformers import AutoConfig, AutoModel
 
 from ..fingerprint import fingerprint, sha256
-from ..models.input_errors import one_line
+from ..models.input_errors import InputError, one_line
 from ..outputs import new_file
 from .card_curves import Curves, draw_curves
 from .card_edits import EMPTY_CARD
@@ -25,7 +25,7 @@ REPORT_NAME = "conversion_report.json"
 CARD_NAME, RECIPE_NAME, CURVES_NAME, EXAMPLE_NAME = (
     "README.md", "training_recipe.yaml", "training_curves.png", "example.png",
 )  # fmt: skip
-# Kind of model → what the Hub finds it by.
+# Kind of model → the pipeline tag and the tags by which the Hub finds it.
 _KINDS = {
     DEPTH: ("image-feature-extraction", ["depth", "feature-extraction", "image-similarity"]),
     MULTIMODAL: ("zero-shot-image-classification", ["clip", "feature-extraction", "multimodal"]),
@@ -49,22 +49,23 @@ def write_card(
     recipe: Mapping[str, Any] | None = None,
     curves: Curves | None = None,
 ) -> Path:
-    """Write README.md of a repo: what it is and how it is used, with all that lies in the repo.
+    """Write README.md of a repo: what the model is and how it is used.
 
-    That is config.json, which decides on the template, conversion_report.json, metrics*.json as `hf-encoders evaluate`
-    writes them, training_recipe.yaml, training_curves.png and example.png. Whatever is missing is left out.
+    The card shows these files of the repo, where they exist: config.json, which selects the template,
+    conversion_report.json, metrics*.json as `hf-encoders evaluate` writes them, training_recipe.yaml,
+    training_curves.png and example.png.
 
-    A card that is there keeps what a person wrote: the text outside of the generated sections, each key of the header
-    (lists gain what is new, and `license` is replaced if given), and entries of the model-index that name no
-    fingerprint. Text inside of the generated sections is replaced.
+    An existing card keeps what a person wrote: the text outside of the generated sections, each key of the header
+    (lists gain new entries, and `license` is replaced if given), and entries of the model-index without a fingerprint.
+    Text inside of the generated sections is replaced.
 
     Args:
         repo: folder of the model.
-        name: title, and what the code on the card loads; by default the folder's name. It may be a Hub id.
+        name: the title, and the name that the code on the card loads: a Hub id, or by default the folder's name.
         license: the Hub's identifier, such as "apache-2.0".
-        datasets: what it was trained on. Those that are no Hub ids, such as files, are not listed.
-        base_model: what it was made from; likewise.
-        metrics: reports of `hf-encoders evaluate` beside those in the repo.
+        datasets: the data sets that it was trained on. Only Hub ids are listed.
+        base_model: the models that it was made from. Only Hub ids are listed.
+        metrics: reports of `hf-encoders evaluate`, in addition to those in the repo.
         recipe: options of the training, to be written as training_recipe.yaml.
         curves: name → pairs of step and value, to be drawn as training_curves.png if there is matplotlib.
 
@@ -72,8 +73,8 @@ def write_card(
         The path of the card.
 
     Raises:
-        ValueError: for no repo of this project; for a file or card that cannot be read; for metrics or a conversion
-            report of other weights than those in the repo.
+        InputError: if this is no repo of this project, a file or card cannot be read, or metrics or a conversion report
+            are of other weights than those in the repo.
     """
     kind = repo_kind(repo)
     name = name or repo.resolve().name
@@ -82,9 +83,13 @@ def write_card(
     old, old_text = _read_card(repo / CARD_NAME)
     pipeline_tag, tags = _KINDS[kind]
     in_sentence_transformers = (repo / "modules.json").is_file()
-    tags = [*tags, "hf-encoders", *["converted"] * bool(report), *["sentence-transformers"] * in_sentence_transformers]
+    tags = [*tags, "hf-encoders"]
+    if report:
+        tags.append("converted")
+    if in_sentence_transformers:
+        tags.append("sentence-transformers")
     if EMPTY_CARD in old_text:
-        tags += old.tags or []  # those that push_to_hub was given
+        tags += old.tags or []  # the tags that push_to_hub was given
         old, old_text = ModelCardData(), ""
     if recipe is not None:
         _write(repo / RECIPE_NAME, yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True))
@@ -116,8 +121,9 @@ def write_card(
             "base_model": _hub_ids(base_model),
         },
     )
-    results = [one for one in old.eval_results or [] if not is_measured(one)]
-    results += [one for evaluation in evaluations for one in evaluation.results()]
+    results = [result for result in old.eval_results or [] if not is_measured(result)]
+    for evaluation in evaluations:
+        results += evaluation.results()
     check_versions(results)
     header = ModelCardData(**data, model_name=name if results else None, eval_results=results or None)
     _write(repo / CARD_NAME, f"---\n{header.to_yaml()}\n---\n\n{merge(old_text, written).lstrip()}")
@@ -125,16 +131,18 @@ def write_card(
 
 
 def _evaluations(repo: Path, metrics: Sequence[Path | Mapping[str, Any]]) -> list[Evaluation]:
-    """Those in the repo and those given, all of the weights in the repo."""
-    lying = [path for path in sorted(repo.glob("metrics*.json")) if path not in metrics]
-    evaluations = [Evaluation(report) for report in [*lying, *metrics]]
+    """The evaluations in the repo and those given; all must be of the repo's weights."""
+    in_repo = [path for path in sorted(repo.glob("metrics*.json")) if path not in metrics]
+    evaluations = [Evaluation(report) for report in [*in_repo, *metrics]]
     if evaluations:
         own = fingerprint(AutoModel.from_pretrained(repo))  # as hf-encoders evaluate loads it
-        for one in evaluations:
-            if one.fingerprint != own:
-                raise ValueError(
-                    f"{one.source}: measured on other weights ({one.fingerprint}) than those of {repo} ({own});"
-                    " evaluate this model, or remove the metrics"
+        for evaluation in evaluations:
+            if evaluation.fingerprint != own:
+                raise InputError(
+                    path=evaluation.path,
+                    name=evaluation.source,
+                    reason=f"measured on other weights ({evaluation.fingerprint}) than this model's ({own})",
+                    hint="evaluate this model, or remove the metrics",
                 )
     return evaluations
 
@@ -148,14 +156,14 @@ def _conversion_report(repo: Path) -> Any:
         report = json.loads(path.read_text(encoding="utf-8"))
         stated = report["weights_sha256"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: no report of a conversion ({error})") from None
+        raise InputError(path=path, reason=f"no report of a conversion ({one_line(error)})") from None
     if any(not (repo / file).is_file() or sha256(repo / file) != digest for file, digest in stated.items()):
-        raise ValueError(f"{path}: of other weights than those beside it; remove it")
+        raise InputError(path=path, reason="of other weights than those beside it", hint="remove it")
     return report
 
 
 def _read_card(path: Path) -> tuple[ModelCardData, str]:
-    """Header and text of the card that is there."""
+    """Header and text of the present card."""
     if not path.is_file():
         return ModelCardData(), ""
     try:
@@ -163,27 +171,27 @@ def _read_card(path: Path) -> tuple[ModelCardData, str]:
         split(card.text)
         return ModelCardData(**card.data.to_dict()), card.text
     except (ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
-        raise ValueError(f"{path}: its header or a mark cannot be read ({one_line(error)})") from None
+        raise InputError(path=path, reason=f"its header or a mark cannot be read ({one_line(error)})") from None
 
 
 def _header(old: ModelCardData, new: Mapping[str, Any]) -> dict[str, Any]:
-    """What is written beside the model-index: first what was there, in its order."""
+    """The header without the model-index: first the present keys, in their order."""
     kept = {name: value for name, value in old.to_dict().items() if name != "model-index"}
     for name, value in new.items():
         if isinstance(value, list):
-            there = kept.get(name, [])
-            there = there if isinstance(there, list) else [there]
+            present = kept.get(name, [])
+            present = present if isinstance(present, list) else [present]
             # Tags that a person removed stay away.
-            gained = [] if name == "tags" and name in kept else [one for one in value if one not in there]
-            if there or gained:
-                kept[name] = there + gained
+            gained = [] if name == "tags" and name in kept else [entry for entry in value if entry not in present]
+            if present or gained:
+                kept[name] = present + gained
         elif value is not None and (name == "license" or name not in kept):
             kept[name] = value
     return kept
 
 
 def _hub_ids(names: Sequence[str]) -> list[str]:
-    """Those that are ids, and not files or folders."""
+    """The names that are Hub ids, not files or folders."""
     ids = []
     for name in names:
         try:
@@ -196,7 +204,7 @@ def _hub_ids(names: Sequence[str]) -> list[str]:
 
 
 def _depth_settings(repo: Path) -> dict[str, Any]:
-    """The settings of the depth maps' processor; nothing if the repo has none."""
+    """The settings of the depth maps' processor; empty if the repo has none."""
     for file in ("processor_config.json", "preprocessor_config.json"):
         if (repo / file).is_file():
             settings = json.loads((repo / file).read_text(encoding="utf-8"))

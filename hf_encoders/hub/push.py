@@ -1,4 +1,4 @@
-"""A repo in a folder → a repo on the Hub: in one commit or not at all, and errors say what to do."""
+"""Pushes a folder with a repo to the Hub: in one commit or not at all, and errors say what to do."""
 
 import os
 import shlex
@@ -13,6 +13,7 @@ from typing import TypeVar
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
+from ..models.input_errors import InputError, one_line
 from .card_edits import complete_version
 from .complete import complete_repo
 from .errors import LOG_IN
@@ -20,9 +21,9 @@ from .model_card import CARD_NAME
 
 Result = TypeVar("Result")
 
-# What a training run leaves beside its model, which belongs into no repo.
+# Files that a training run leaves beside its model; they belong in no repo.
 BESIDE_THE_MODEL = ("checkpoints", "logs", ".*")
-# What belongs to the weights that it was pushed with: a push of other weights takes away what it does not replace.
+# Files that describe the weights they were pushed with: a push of other weights deletes those it does not replace.
 _OF_THE_WEIGHTS = (
     "model*.safetensors", "model*.safetensors.index.json", "training_state.*", "conversion_report.json",
     "metrics*.json", "training_recipe.yaml", "training_curves.png",
@@ -33,19 +34,19 @@ _ADVICE = {
 }
 
 
-class PushError(ValueError):
-    """The Hub refused a push, or could not be reached. Nothing is seen there that was not there before."""
+class PushError(OSError):
+    """The Hub refused a push, or could not be reached. The Hub shows what it showed before."""
 
 
 @dataclass(frozen=True)
 class Destination:
-    """Where to push.
+    """The repo to push to, and how.
 
     Args:
         repo_id: such as "org/name".
         private: make the repo private when it is made; one that is public already is refused.
         revision: branch, made if there is none; the default branch if not given.
-        create_pr: open a pull request in the place of a commit.
+        create_pr: open a pull request instead of a commit.
     """
 
     repo_id: str
@@ -55,7 +56,7 @@ class Destination:
 
 
 def reserve(destination: Destination) -> None:
-    """Make the repo, so that hours are not spent on something that cannot be pushed.
+    """Make the repo before hours are spent on a model that could not be pushed.
 
     Raises:
         PushError: if the Hub refuses or cannot be reached.
@@ -67,7 +68,7 @@ def reserve(destination: Destination) -> None:
 
 
 def fetch_card(folder: Path, destination: Destination) -> None:
-    """Get the card that is on the Hub into a folder, where people wrote more into it than into that in the folder.
+    """Get the card from the Hub into a folder, if people wrote more into it than into the folder's own.
 
     Raises:
         PushError: if the Hub cannot be reached, or both were edited.
@@ -76,13 +77,13 @@ def fetch_card(folder: Path, destination: Destination) -> None:
 
 
 def push_model(folder: Path, destination: Destination, *, remote_code: bool = True) -> str:
-    """Push a model's folder with all that a repo of ours has; the folder itself stays as it is.
+    """Push a model's folder with all parts of a repo of ours; the folder itself stays as it is.
 
     See `complete_repo`, `fetch_card` and `push`.
 
     Raises:
         PushError: if the Hub refuses or cannot be reached.
-        ValueError: if the folder holds no model of ours, or its card cannot be written.
+        InputError: if the folder holds no model of ours, or its card cannot be written.
     """
     with TemporaryDirectory() as temporary:
         repo = Path(temporary) / "repo"
@@ -90,23 +91,26 @@ def push_model(folder: Path, destination: Destination, *, remote_code: bool = Tr
         _or_push_error(folder, destination, lambda: _fetch_card(repo, destination))
         try:
             complete_repo(repo, name=destination.repo_id, remote_code=remote_code)
-        except ValueError as error:
-            raise ValueError(str(error).replace(str(repo), str(folder))) from error
+        except InputError as error:
+            if error.path is None:
+                raise
+            path = folder / Path(error.path).relative_to(repo)  # the caller knows nothing of the copy
+            raise InputError(path=path, reason=error.reason, hint=error.hint) from error
         return _or_push_error(folder, destination, lambda: _push(repo, destination))
 
 
 def push(folder: Path, destination: Destination) -> str:
     """Upload a model's folder as it is, in one commit.
 
-    Files that are on the Hub already are not sent again, and nothing is committed if all are. Weights that are there
-    and not in the folder, and what states something of them, are deleted: transformers would load them.
+    Files that the Hub has already are not sent again, and nothing is committed if it has all. Weights on the Hub that
+    the folder lacks are deleted, because transformers would load them, and so are files that describe them.
 
     Returns:
         The address of the commit or of the pull request.
 
     Raises:
-        PushError: if the Hub refuses or cannot be reached. The folder is as before, and a second push sends only what
-            did not arrive.
+        PushError: if the Hub refuses or cannot be reached. The folder is as before, and a second push sends only the
+            files that did not arrive.
     """
     return _or_push_error(folder, destination, lambda: _push(folder, destination))
 
@@ -121,7 +125,7 @@ def commit(
     description: str | None = None,
     token: str | bool | None = None,
 ) -> CommitInfo:
-    """Upload a model's folder in one commit to a repo that is there; the rest is as `push` says.
+    """Upload a model's folder in one commit to a repo that exists; see `push`.
 
     Raises:
         HfHubHTTPError: if the Hub refuses.
@@ -135,7 +139,7 @@ def commit(
     stale = [file for file in there if file not in files and _matches(file, _OF_THE_WEIGHTS)]
     operations: list[CommitOperationAdd | CommitOperationDelete] = [CommitOperationDelete(file) for file in stale]
     operations += [CommitOperationAdd(file, str(folder / file)) for file in files]
-    # create_commit, not upload_folder: that one may spread a large folder over several commits.
+    # upload_folder may spread a large folder over several commits.
     return api.create_commit(
         name,
         operations,
@@ -148,7 +152,7 @@ def commit(
 
 def _fetch_card(folder: Path, destination: Destination) -> None:
     try:
-        # By way of the cache: a download into the folder would leave its own files there.
+        # Into the cache: a download into the folder would leave other files there too.
         there = Path(hf_hub_download(destination.repo_id, CARD_NAME, revision=destination.revision))
     except (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError):
         return
@@ -158,7 +162,7 @@ def _fetch_card(folder: Path, destination: Destination) -> None:
 
 
 def _copy_or_link(source: str, target: str) -> None:
-    """Weights are large, and nothing is written into them."""
+    """Link to weights, which are large and only read; copy the rest."""
     if source.endswith(".safetensors"):
         os.symlink(os.path.abspath(source), target)
     else:
@@ -176,7 +180,7 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
 
 
 def _make_repo(destination: Destination) -> str:
-    """Its full name."""
+    """Make the repo if there is none; returns its full name."""
     api = HfApi()
     name = str(api.create_repo(destination.repo_id, private=destination.private or None, exist_ok=True).repo_id)
     if destination.private and not api.model_info(name).private:
@@ -198,14 +202,18 @@ def _command(folder: Path, destination: Destination) -> str:
     words = ["hf-encoders", "push", str(folder), destination.repo_id]
     if destination.revision:
         words += ["--revision", destination.revision]
-    words += ["--private"] * destination.private + ["--create-pr"] * destination.create_pr
+    if destination.private:
+        words.append("--private")
+    if destination.create_pr:
+        words.append("--create-pr")
     return shlex.join(words)
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong, and what to do about it if that is known."""
-    reason = str(error) or type(error).__name__
+    """The error on one line, with advice where there is some."""
+    reason = one_line(error)
     if isinstance(error, HfHubHTTPError):
-        advice = _ADVICE.get(error.response.status_code)
-        reason = "; ".join(part for part in (error.server_message or reason, advice) if part)
-    return " ".join(reason.split())
+        reason = " ".join((error.server_message or reason).split())
+        if advice := _ADVICE.get(error.response.status_code):
+            reason = f"{reason}; {advice}"
+    return reason

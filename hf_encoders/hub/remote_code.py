@@ -1,7 +1,7 @@
-"""The code that travels with the weights, for those who load them without this package.
+"""Writes the code that travels with the weights, for people who load them without this package.
 
-They load the repo with `trust_remote_code=True`, after they have read its files; where this package is imported, its
-own classes are used.
+They read the files of the repo, then load it with `trust_remote_code=True`. Where this package is imported,
+transformers uses the package's classes instead.
 """
 
 import json
@@ -22,7 +22,7 @@ from ..models.modeling_multimodal_encoder import MultimodalEncoderModel
 from ..models.processing_multimodal_encoder import MultimodalEncoderProcessor
 from .kind import DEPTH, MULTIMODAL, repo_kind
 
-# Kind of model → file of settings → auto class → our class: what the package registers when it is imported.
+# Kind of model → file of settings → auto class → our class, as the package registers them when it is imported.
 _AUTO_CLASSES: dict[str, dict[str, dict[str, type]]] = {
     DEPTH: {
         "config.json": {
@@ -53,14 +53,14 @@ def write_remote_code(repo: Path) -> list[Path]:
         The files of code.
 
     Raises:
-        ValueError: for no repo of this project.
+        InputError: if this is no repo of this project.
     """
     sources = set()
     for name, classes in _AUTO_CLASSES[repo_kind(repo)].items():
         if (repo / name).is_file():  # a repo may lack a processor
             _name_classes(repo / name, classes)
-            for one in classes.values():
-                module = str(sys.modules[one.__module__].__file__)
+            for cls in classes.values():
+                module = str(sys.modules[cls.__module__].__file__)
                 sources |= {module, *get_relative_import_files(module)}
     return [shutil.copyfile(source, repo / Path(source).name) for source in map(Path, sorted(sources))]
 
@@ -68,5 +68,5 @@ def write_remote_code(repo: Path) -> list[Path]:
 def _name_classes(settings: Path, classes: dict[str, type]) -> None:
     """Write the `auto_map` of a file of settings, in the form that transformers gives such a file."""
     content = json.loads(settings.read_text(encoding="utf-8"))
-    content["auto_map"] = {auto: f"{one.__module__.rpartition('.')[2]}.{one.__name__}" for auto, one in classes.items()}
+    content["auto_map"] = {auto: f"{cls.__module__.rpartition('.')[2]}.{cls.__name__}" for auto, cls in classes.items()}
     settings.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The two small files by which `SentenceTransformer(repo)` gives the same embeddings as our models."""
+"""Writes the two small files with which `SentenceTransformer(repo)` gives the same embeddings as our models."""
 
 import json
 from pathlib import Path
@@ -11,25 +11,25 @@ _TRANSFORMER = "sentence_transformers.base.modules.transformer.Transformer"
 _NORMALIZE = "sentence_transformers.base.modules.normalize.Normalize"
 # sentence-transformers' modality → the method that embeds it.
 _MULTIMODAL = {"text": "get_text_features", "image": "get_image_features"}
-# It knows no depth; but what it takes for an image reaches our processor as it is.
+# It has no modality for depth, but passes whatever it takes for an image to our processor unchanged.
 _DEPTH = {"image": "forward"}
 
 
 def write_sentence_transformers_files(repo: Path) -> None:
-    """Write what sentence-transformers needs to load a repo of ours, beside the weights.
+    """Write the files, beside the weights, with which sentence-transformers loads a repo of ours.
 
-    A multimodal encoder then embeds texts and images as unit vectors, a depth encoder depth maps as they are, each as
-    its `encode...` does. sentence-transformers takes a 2-D array for audio, and the path of no picture for a text:
-    `encode([{"image": item}])` says what an item is, and takes all that ours takes.
+    A multimodal encoder then embeds texts and images as unit vectors. A depth encoder embeds depth maps, whose vectors
+    are not normalised. Both are the results of `encode...`. sentence-transformers takes a 2-D array for audio, and an
+    unknown path for a text; `encode([{"image": item}])` says what an item is, and takes every input that ours takes.
 
-    The files depend on nothing but the repo. Nothing is written where one of them is somebody else's (another
-    arrangement of modules, say), or where the repo has no processor for what sentence-transformers knows.
+    The files depend on the repo alone. Nothing is written where one of them is somebody else's, such as another
+    arrangement of modules, or where the repo has no processor for a modality that sentence-transformers knows.
 
     Args:
         repo: folder with the model's config.json and its processor.
 
     Raises:
-        ValueError: if the folder holds no model of ours.
+        InputError: if the folder holds no model of ours.
     """
     if repo_kind(repo) == MULTIMODAL:
         methods = {name: _MULTIMODAL[name] for name in _processed_modalities(repo)}
@@ -37,13 +37,13 @@ def write_sentence_transformers_files(repo: Path) -> None:
         methods = _DEPTH if (repo / "preprocessor_config.json").is_file() else {}
     if not methods or not all(_is_ours(repo / name) for name in (_MODULES_FILE, _TRANSFORMER_FILE)):
         return
-    # Indented as sentence-transformers saves them: what it saved unchanged stays the same.
+    # Indented as sentence-transformers saves them, so that a file that it saves again stays the same.
     _write(repo / _TRANSFORMER_FILE, _transformer(methods), indent=4)
     _write(repo / _MODULES_FILE, _modules(normalize=methods is not _DEPTH), indent=2)
 
 
 def _processed_modalities(repo: Path) -> list[str]:
-    """Those of a multimodal encoder that have a processor."""
+    """The modalities of a multimodal encoder that have a processor."""
     processor = repo / "processor_config.json"
     parts = json.loads(processor.read_text(encoding="utf-8")) if processor.is_file() else {}
     has_part = {"text": (repo / "tokenizer_config.json").is_file(), "image": bool(parts.get("image_processor"))}
@@ -52,7 +52,9 @@ def _processed_modalities(repo: Path) -> list[str]:
 
 def _modules(normalize: bool) -> list[dict[str, Any]]:
     modules = [{"idx": 0, "name": "0", "path": "", "type": _TRANSFORMER}]
-    return modules + [{"idx": 1, "name": "1", "path": "1_Normalize", "type": _NORMALIZE}] * normalize
+    if normalize:
+        modules.append({"idx": 1, "name": "1", "path": "1_Normalize", "type": _NORMALIZE})
+    return modules
 
 
 def _transformer(methods: dict[str, str]) -> dict[str, Any]:
@@ -66,7 +68,7 @@ def _transformer(methods: dict[str, str]) -> dict[str, Any]:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether a file is absent, or what this module writes for some repo."""
+    """Whether a file is absent, or one that this module writes for some repo."""
     if not path.exists():
         return True
     texts, images = ({name: _MULTIMODAL[name]} for name in ("text", "image"))

@@ -10,7 +10,6 @@ from transformers.dynamic_module_utils import custom_object_save
 from transformers.image_processing_utils import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 from transformers.utils import PROCESSOR_NAME, has_file
-from transformers.utils.hub import resolve_revision
 
 from .encoding_pixels import is_single_image
 from .image_files import read_images
@@ -164,10 +163,7 @@ class MultimodalEncoderProcessor(ProcessorMixin):
             "force_download": force_download,
             "local_files_only": local_files_only,
             "token": token,
-            # Once for all parts, so that they come from one state of the repo.
-            "revision": resolve_revision(
-                source, revision, token=token, local_files_only=local_files_only, cache_dir=cache_dir
-            ),
+            "revision": revision,
         }
         settings, options = cls.get_processor_dict(source, **kwargs)
         image_processor = tokenizer = depth_image_processor = None

@@ -154,10 +154,8 @@ class SavedProcessorMixin(PreTrainedModel):
     ) -> Any:
         assert self._push is not None
         given = [tags] if isinstance(tags, str) else tags or []
-        # The model's own tags first, as transformers has them; each once.
-        return self._push(
-            save, folder, repo_id, tags=list(dict.fromkeys([*(self.model_tags or []), *given])), **options
-        )
+        unique = dict.fromkeys([*(self.model_tags or []), *given])  # as transformers orders them
+        return self._push(save, folder, repo_id, tags=list(unique), **options)
 
     def _settle_remote_code(self, processor: Any) -> None:
         """Make what is saved name the code that is saved with it: all if the model is remote code itself, or none."""
