@@ -31,9 +31,9 @@ print(time.perf_counter() - start)
 """
 CONVERT = """
 import sys, time
-from hf_encoders.conversion.convert import main
+from hf_encoders.commands.main import command
 start = time.perf_counter()
-main([*sys.argv[1:], "--overwrite"])
+command(["convert", *sys.argv[1:], "--overwrite"])
 print(time.perf_counter() - start)
 """
 MAKE_MULTIMODAL = f"""

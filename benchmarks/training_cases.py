@@ -21,7 +21,8 @@ from torch.utils.data import DataLoader, Dataset, SequentialSampler
 from hf_encoders.data.splits import load_rows
 from hf_encoders.training.multimodal.arguments import DataArguments, LossArguments, ModelArguments, RunArguments
 from hf_encoders.training.multimodal.model import build_model
-from hf_encoders.training.multimodal.optimizer import make_optimizer, make_schedule
+from hf_encoders.training.multimodal.optimizer import make_optimizer, step_schedule
+from hf_encoders.training.multimodal.samples import Batch
 from hf_encoders.training.pretrain import KINDS, Trainer
 from hf_encoders.training.recipe import parse
 
@@ -140,7 +141,7 @@ def ours(settings: Settings) -> Clock:
                 drop_last=True,
             )
 
-        def _steps_of_epoch(self) -> Iterator[list[dict[str, Any]]]:
+        def _steps_of_epoch(self) -> Iterator[list[Batch]]:
             steps = super()._steps_of_epoch()
             while True:
                 with self.clock.waiting():
@@ -165,7 +166,7 @@ def open_clip(settings: Settings) -> Clock:
     if settings.channels_last:
         model.to(memory_format=torch.channels_last)
     optimizer = make_optimizer(model, (), run)
-    schedule = make_schedule(optimizer, run, settings.total_steps)
+    schedule = step_schedule(optimizer, run, settings.total_steps)
     loader = DataLoader(
         _Pairs(_decoded_rows(data, settings), model.processor.image_processor),
         settings.batch,
@@ -284,7 +285,7 @@ def sentence_transformers(settings: Settings) -> Clock:
         train_dataset=_decoded_rows(data, settings),
         loss=loss,
         callbacks=[StepDone()],
-        optimizers=(optimizer, make_schedule(optimizer, run, settings.total_steps)),
+        optimizers=(optimizer, step_schedule(optimizer, run, settings.total_steps)),
     )
     clock = Clock(settings, loss)
     trainer.train()

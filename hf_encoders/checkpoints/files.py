@@ -12,6 +12,7 @@ from typing import IO, Any
 
 import torch
 
+from ..models.input_errors import InputError
 from .numpy_values import NotPlainError, PickledArray, PickledDtype, empty_bytes, reconstruct, scalar, with_arrays
 
 _ZIP, _PICKLE, _HDF5 = b"PK\x03\x04", b"\x80", b"\x89HDF"
@@ -33,7 +34,7 @@ _PLAIN_GLOBALS = re.compile(
 )
 
 
-class CheckpointError(ValueError):
+class CheckpointError(InputError):
     """A checkpoint that cannot be used. The message is one line: which file, what is wrong, what to do."""
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 AGAINST = "functional forward over the legacy tensors, float32, CPU"
-# What a difference can be measured by, and how it is said.
+# Figure of `compare` → its name in a sentence.
 RELATIVE, ABSOLUTE = "relative_difference", "largest_difference"
 MEASURES = {RELATIVE: " relative", ABSOLUTE: ""}
 SEED = 0
@@ -20,7 +20,14 @@ class VerificationError(ValueError):
 def judge(
     repo: Path, expected: Mapping[str, Tensor], actual: Mapping[str, Tensor], tolerance: float, measure: str
 ) -> dict[str, Any]:
-    """Compare outputs by name; `measure` is the figure of `compare` that `tolerance` limits.
+    """Compare outputs by name.
+
+    Args:
+        repo: the repo that gave the actual outputs, for the message.
+        expected: outputs of the legacy network.
+        actual: outputs of the repo, by the same names.
+        tolerance: the largest difference that passes.
+        measure: the figure of `compare` that it limits, RELATIVE or ABSOLUTE.
 
     Returns:
         The figures of each output, and the limit.
@@ -41,7 +48,7 @@ def judge(
 
 
 def compare(expected: Tensor, actual: Tensor) -> dict[str, float]:
-    """Largest difference and largest magnitude, for the report."""
+    """Measure the largest difference and the largest magnitude, for the report."""
     difference = (expected - actual).abs().max().item()
     magnitude = expected.abs().max().item()
     return {

@@ -1,6 +1,6 @@
-"""A legacy file → a repo that AutoModel.from_pretrained loads, proved to be the same.
+"""Converts a legacy file to a repo that AutoModel.from_pretrained loads, and proves that both are the same.
 
-The layout, the wrapping and all sizes are read off the file.
+The layout, the wrapping and all sizes come from the file.
 """
 
 import dataclasses
@@ -9,7 +9,7 @@ from pathlib import Path
 from ..checkpoints.files import CheckpointError, read_checkpoint
 from ..outputs import check_folder
 from .depth import DepthConversion, DepthOptions
-from .families.depth_layouts import LAYOUTS, read_depth_checkpoint
+from .families.depth_layouts import LAYOUTS, recognise_depth
 from .families.multimodal_layouts import MULTIMODAL, is_multimodal
 from .multimodal import MultimodalConversion, MultimodalOptions
 from .write_repo import Conversion, write_repo
@@ -37,8 +37,8 @@ def convert(
         verified: compare the written repo with the legacy tensors before it appears.
         overwrite: replace an existing output.
         remote_code: write the model files of the package beside the weights.
-        depth: options for a depth checkpoint; only such a file takes them.
-        multimodal: options for a multimodal checkpoint, likewise.
+        depth: options for a depth checkpoint; other files refuse them.
+        multimodal: options for a multimodal checkpoint; other files refuse them.
 
     Returns:
         The output folder.
@@ -46,7 +46,7 @@ def convert(
     Raises:
         CheckpointError: if the file cannot be used, or contradicts an argument.
         VerificationError: if the repo does not give the file's numbers.
-        ValueError: if something else that is named cannot be used.
+        ValueError: if the source of another part cannot be used.
         OSError: if the output exists already or cannot be written.
     """
     output = output or checkpoint.parent / f"{checkpoint.stem}-hf"
@@ -54,7 +54,7 @@ def convert(
     if output.resolve() in checkpoint.resolve().parents:
         raise CheckpointError(f"{checkpoint}: lies in {output}, which would be replaced; choose another --output")
     write_repo(
-        lambda: _recognise(checkpoint, layout, depth, multimodal),
+        _recognise(checkpoint, layout, depth, multimodal),
         output,
         dtype=dtype,
         verified=verified,
@@ -67,18 +67,19 @@ def convert(
 def _recognise(
     checkpoint: Path, layout: str, depth: DepthOptions | None, multimodal: MultimodalOptions | None
 ) -> Conversion:
-    if layout not in LAYOUTS and is_multimodal(read_checkpoint(checkpoint)):
+    content = read_checkpoint(checkpoint)
+    if layout not in LAYOUTS and is_multimodal(content):
         _refuse(depth, f"{checkpoint}: a multimodal checkpoint")
-        return MultimodalConversion(checkpoint, multimodal or MultimodalOptions())
+        return MultimodalConversion(checkpoint, content, multimodal or MultimodalOptions())
     if layout == MULTIMODAL:
         raise CheckpointError(f"{checkpoint}: its layout is not {layout} (leave --layout out, or correct it)")
-    source = read_depth_checkpoint(checkpoint, layout)
+    source = recognise_depth(checkpoint, content, layout)
     _refuse(multimodal, f"{checkpoint}: a depth checkpoint")
     return DepthConversion(source, depth or DepthOptions())
 
 
 def _refuse(options: DepthOptions | MultimodalOptions | None, found: str) -> None:
-    """Refuse options that are for the other layout."""
+    """Refuse options of the other layout."""
     for field in dataclasses.fields(options) if options else ():
         if getattr(options, field.name) != field.default:
             raise CheckpointError(f"{found}; leave --{field.name.replace('_', '-')} out")

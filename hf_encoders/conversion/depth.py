@@ -20,12 +20,12 @@ from .verify_depth import depth_outputs, verify_depth
 
 @dataclass(frozen=True)
 class DepthOptions:
-    """What can be asked of a depth conversion.
+    """Options of a depth conversion.
 
     Args:
         include_decoder: write the autoencoder instead of the encoder alone.
-        input_channels: what the file must have.
-        latent_dim: what the file must have.
+        input_channels: number of channels that the file must have.
+        latent_dim: dimension of the embedding that the file must have.
     """
 
     include_decoder: bool = False
@@ -34,7 +34,7 @@ class DepthOptions:
 
 
 class DepthConversion:
-    """See `writing.Conversion`.
+    """A depth checkpoint on its way to a repo; see `write_repo.Conversion`.
 
     Raises:
         CheckpointError: if the file contradicts an option.
@@ -57,7 +57,7 @@ class DepthConversion:
         self.wanted = {name: tensor for name, tensor in source.tensors.items() if name.startswith(prefixes)}
 
     def check(self) -> None:
-        """Refuse values that no network can hold."""
+        """Refuse tensors with values that no network can hold."""
         check_values(self.source.path, self.wanted)
 
     def write(self, repo: Path, tensors: dict[str, Tensor]) -> PreTrainedModel:
@@ -72,12 +72,12 @@ class DepthConversion:
         return model
 
     def expected(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What the legacy network gives over the tensors."""
+        """Run the verification's inputs through the legacy network."""
         return depth_outputs(self.source.config, tensors)
 
     @staticmethod
     def verify(repo: Path, expected: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Compare a repo's outputs with those expected."""
+        """Compare a repo's outputs with the expected ones."""
         return verify_depth(repo, expected)
 
     def report(self, model: PreTrainedModel) -> dict[str, Any]:
@@ -91,6 +91,10 @@ class DepthConversion:
         """Key in the file → name in the repo, or None for a decoder that is left out."""
         names = self.source.source_keys.items()
         return {key: self._target(name) if name in self.wanted else None for name, key in names}
+
+    def release(self) -> None:
+        """Let go of the file's tensors."""
+        del self.source, self.wanted
 
     def _target(self, name: str) -> str:
         return name if self.include_decoder else name.removeprefix("encoder.")

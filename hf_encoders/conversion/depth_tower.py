@@ -18,12 +18,12 @@ _SEED = 0
 
 @dataclass(frozen=True)
 class DepthTower:
-    """What a depth repo gives a multimodal encoder.
+    """The parts that a depth repo gives a multimodal encoder.
 
     Args:
-        name: of the repo.
-        config: of the tower.
-        processor: for depth maps.
+        name: the repo's name.
+        config: the tower's configuration.
+        processor: the processor for depth maps.
         tensors: the tower's weights and a freshly initialised projection, by their names in the multimodal model.
     """
 
@@ -37,12 +37,12 @@ def read_depth_tower(repo: str, projection_dim: int) -> DepthTower:
     """Read a depth repo and make a projection for it, the same at each call.
 
     Raises:
-        ValueError: if it is no whole depth repo.
+        ValueError: if it is not a whole depth repo.
         OSError: if it has no processor.
     """
     folder = repo_folder(repo)
     config, tensors = read_depth_repo(folder)
-    config.name_or_path = ""  # a path of this machine says nothing to those who load the repo
+    config.name_or_path = ""  # a path on this machine means nothing elsewhere
     tower = {TOWER + n.removeprefix("encoder."): t for n, t in tensors.items() if n.startswith("encoder.")}
     check_values(repo, tower)
     generator = torch.Generator().manual_seed(_SEED)
@@ -53,5 +53,5 @@ def read_depth_tower(repo: str, projection_dim: int) -> DepthTower:
 
 
 def legacy_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The depth tower's tensors as the legacy depth network names them."""
+    """Name the depth tower's tensors as the legacy depth network does."""
     return {f"encoder.{n.removeprefix(TOWER)}": t for n, t in tensors.items() if n.startswith(TOWER)}

@@ -1,4 +1,4 @@
-"""A repo → a legacy .pth or .pt file with equal tensors."""
+"""Exports a repo to a legacy .pth or .pt file with equal tensors."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,10 +26,10 @@ def export(repo: str, output: Path, *, autoencoder: bool = False, overwrite: boo
         overwrite: replace an existing file.
 
     Returns:
-        What a person should know of the file, a sentence each.
+        Notes about the file for a person, one sentence each.
 
     Raises:
-        ValueError: if the repo holds no depth or multimodal model, or no decoder where one is asked for.
+        ValueError: if the repo holds no depth or multimodal model, or no decoder where `autoencoder` needs one.
         OSError: if the output exists already or cannot be written.
     """
     folder = repo_folder(repo)

@@ -1,4 +1,4 @@
-"""The legacy training checkpoint of a multimodal repo."""
+"""Makes the legacy training checkpoint of a multimodal repo."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,14 +16,14 @@ _BEST_LOSS = "best_loss"
 
 
 def multimodal_checkpoint(folder: Path, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Any], list[str]]:
-    """Make what the legacy code saved.
+    """Make the dictionary that the legacy code saved.
 
     Args:
-        folder: of the repo.
+        folder: the repo.
         tensors: by canonical name, in the legacy order; a depth tower may be among them.
 
     Returns:
-        The content of the file, and what it lacks, a sentence each.
+        The content of the file, and notes about missing parts, one sentence each.
 
     Raises:
         ValueError: if the repo's report or training state is damaged.
@@ -50,7 +50,7 @@ def multimodal_checkpoint(folder: Path, tensors: Mapping[str, Tensor]) -> tuple[
 def _optimizer_state(
     names: Sequence[str], moments: Mapping[str, Tensor], optimizer: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """AdamW's state dict, its parameters numbered as they are written."""
+    """Make AdamW's state dict; parameters are numbered in the order in which they are written."""
     state: dict[int, dict[str, Tensor]] = {}
     numbers = {model_name(name): number for number, name in enumerate(names)}
     for key, tensor in moments.items():

@@ -14,7 +14,7 @@ from ..models.configuration_multimodal_encoder import MultimodalEncoderConfig
 from ..models.modeling_multimodal_encoder import MultimodalEncoderModel
 from ..models.processing_multimodal_encoder import MultimodalEncoderProcessor
 from .depth_tower import DepthTower, read_depth_tower
-from .families.multimodal_layouts import model_name, read_multimodal_checkpoint
+from .families.multimodal_layouts import model_name, recognise_multimodal
 from .report import file_name
 from .tower_sources import has_tokenizer, read_config, read_image_processor, read_tokenizer
 from .training_state import legacy_training_state, read_training_state, write_training_state
@@ -23,14 +23,14 @@ from .verify_multimodal import multimodal_outputs, verify_multimodal
 
 @dataclass(frozen=True)
 class MultimodalOptions:
-    """What can be asked of a multimodal conversion.
+    """Options of a multimodal conversion.
 
     Args:
         text_model: folder or Hub id of BERT: configuration and tokenizer.
         vision_model: folder or Hub id of ViT: configuration and image processor.
         tokenizer: folder or Hub id of a tokenizer, or a vocab.txt.
         allow_no_tokenizer: write a repo without a tokenizer if no source has one.
-        depth_encoder: folder or Hub id of a depth semantic encoder, which becomes the depth tower.
+        depth_encoder: folder or Hub id of a depth semantic encoder that becomes the depth tower.
         with_training_state: write the optimizer's state too.
     """
 
@@ -43,7 +43,12 @@ class MultimodalOptions:
 
 
 class MultimodalConversion:
-    """See `writing.Conversion`.
+    """A multimodal checkpoint on its way to a repo; see `write_repo.Conversion`.
+
+    Args:
+        checkpoint: the file.
+        content: the dictionary in the file.
+        options: the sources of what the file lacks.
 
     Raises:
         CheckpointError: if the file cannot be used.
@@ -51,10 +56,10 @@ class MultimodalConversion:
         OSError: likewise.
     """
 
-    def __init__(self, checkpoint: Path, options: MultimodalOptions):
+    def __init__(self, checkpoint: Path, content: Mapping[str, object], options: MultimodalOptions):
         text = options.text_model and read_config("--text-model", options.text_model, BertConfig)
         vision = options.vision_model and read_config("--vision-model", options.vision_model, ViTConfig)
-        self.source = source = read_multimodal_checkpoint(checkpoint, text or None, vision or None)
+        self.source = source = recognise_multimodal(checkpoint, content, text or None, vision or None)
         self.training_state = legacy_training_state(source) if options.with_training_state else None
         self.sources: dict[str, str | None] = {
             "text_config": options.text_model and file_name(options.text_model),
@@ -69,7 +74,7 @@ class MultimodalConversion:
         self.wanted = source.tensors | (self.depth.tensors if self.depth else {})
 
     def check(self) -> None:
-        """Refuse values that no network can hold."""
+        """Refuse tensors with values that no network can hold."""
         check_values(self.source.path, self.source.tensors)
 
     def write(self, repo: Path, tensors: dict[str, Tensor]) -> PreTrainedModel:
@@ -79,7 +84,7 @@ class MultimodalConversion:
         state_dict = {model_name(name): tensor.contiguous() for name, tensor in tensors.items()}
         model.load_state_dict(state_dict, assign=True)
         model.processor = self.processor
-        # One name for a tensor in the file, in memory, in the report and in the training state.
+        # A tensor has one name in the file, in memory, in the report and in the training state.
         model.save_pretrained(repo, save_original_format=False)
         if self.training_state:
             write_training_state(repo, *self.training_state)
@@ -87,16 +92,16 @@ class MultimodalConversion:
         return model
 
     def expected(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What the legacy network gives over the tensors."""
+        """Run the verification's inputs through the legacy network."""
         return multimodal_outputs(self._config(), tensors)
 
     @staticmethod
     def verify(repo: Path, expected: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Compare a repo's outputs with those expected."""
+        """Compare a repo's outputs with the expected ones."""
         return verify_multimodal(repo, expected)
 
     def report(self, model: PreTrainedModel) -> dict[str, Any]:
-        """Parts, where they came from, and what is not carried over."""
+        """The model's parts, their sources, and the keys that are not carried over."""
         towers = ("text_encoder", "visual_encoder", "depth_encoder")
         sizes = {name: getattr(model, name).num_parameters() for name in towers if hasattr(model, name)}
         return {
@@ -116,8 +121,12 @@ class MultimodalConversion:
         kept: dict[str, str | None] = {key: model_name(name) for name, key in self.source.source_keys.items()}
         return kept | dict.fromkeys(self.source.dropped)
 
+    def release(self) -> None:
+        """Let go of the tensors of the file, of the optimizer and of the depth tower."""
+        del self.source, self.wanted, self.training_state, self.depth
+
     def _config(self) -> MultimodalEncoderConfig:
-        temperature = self.source.tensors["temperature"].float().numpy()  # whose text is 0.07, not 0.0700000003
+        temperature = self.source.tensors["temperature"].float().numpy()  # its text is 0.07, not 0.0700000003
         return MultimodalEncoderConfig(
             text_config=self.source.text_config.to_dict(),
             vision_config=self.source.vision_config.to_dict(),
@@ -149,7 +158,7 @@ class MultimodalConversion:
 
 
 def _check_training_state(repo: Path, model: PreTrainedModel) -> None:
-    """Every tensor of the optimizer belongs to a parameter of the model, with its shape."""
+    """Check that every tensor of the optimizer belongs to a parameter of the model, and has its shape."""
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
     for key, tensor in read_training_state(repo)[0].items():
         name, _, kind = key.rpartition(".")

@@ -12,6 +12,7 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from ..models.configuration_depth_semantic_encoder import DepthSemanticEncoderConfig
 from ..models.configuration_multimodal_encoder import MultimodalEncoderConfig
+from ..models.input_errors import one_line
 from ..models.modeling_depth_autoencoder import DepthAutoencoderModel
 from ..models.modeling_multimodal_encoder import MultimodalEncoderModel
 from .families.multimodal_layouts import model_name
@@ -27,7 +28,7 @@ _VIT_PARTS = (
 
 
 def repo_folder(repo: str) -> Path:
-    """The folder of a repo, downloaded first if it is a Hub id.
+    """Return the folder of a repo, which is downloaded first if it is a Hub id.
 
     Raises:
         ValueError: if there is no such repo.
@@ -37,13 +38,13 @@ def repo_folder(repo: str) -> Path:
     try:
         return Path(snapshot_download(repo))
     except (OSError, ValueError) as error:
-        raise ValueError(f"{repo}: no such folder, and not to be had from the Hub ({error})") from error
+        raise ValueError(f"{repo}: no such folder, and not to be had from the Hub ({one_line(error)})") from error
 
 
 def read_repo(folder: Path) -> tuple[Config, dict[str, Tensor]]:
-    """The configuration and the tensors of a repo, by canonical name and in the legacy order.
+    """Read the configuration and the tensors of a repo, by canonical name and in the legacy order.
 
-    A multimodal repo's depth tower, which no legacy file has, comes last, under the names in the model.
+    The depth tower of a multimodal repo, which no legacy file has, comes last, under the names in the model.
 
     Raises:
         ValueError: if it is neither a depth nor a multimodal repo, or lacks tensors.
@@ -55,10 +56,10 @@ def read_repo(folder: Path) -> tuple[Config, dict[str, Tensor]]:
 
 
 def read_depth_repo(folder: Path) -> tuple[DepthSemanticEncoderConfig, dict[str, Tensor]]:
-    """The same of a repo that must hold a depth model.
+    """Read the configuration and the tensors of a repo that must hold a depth model.
 
     Raises:
-        ValueError: if it is no depth repo, or lacks tensors.
+        ValueError: if it is not a depth repo, or lacks tensors.
     """
     config = AutoConfig.from_pretrained(folder)
     if not isinstance(config, DepthSemanticEncoderConfig):
@@ -77,7 +78,7 @@ def _multimodal_tensors(folder: Path, config: PreTrainedConfig) -> dict[str, Ten
     towers = config.text_config.model_type, config.vision_config.model_type
     if towers != ("bert", "vit"):
         raise ValueError(f"{folder}: its towers are {' and '.join(towers)}; the legacy layout has bert and vit")
-    # A model saves the names that it was loaded with: those of transformers 4 or 5.
+    # A model saves the names that it was loaded with: transformers 4's or 5's.
     names = _multimodal_names(config)
     canonical = {model_name(name): name for name in names}
     written = {canonical.get(name, name): tensor for name, tensor in _stored_tensors(folder).items()}

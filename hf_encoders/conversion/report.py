@@ -1,17 +1,17 @@
-"""What a conversion leaves beside the weights: conversion_report.json and the model card."""
+"""conversion_report.json: the proof that a conversion leaves beside the weights."""
 
 import json
 import math
 import platform
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from ..fingerprint import sha256
 from ..hub.model_card import REPORT_NAME
+from ..versions import library_versions
 
-_LARGEST_ARRAY = 1000  # numbers; what is larger is no figure of a training run
+_LARGEST_ARRAY = 1000  # numbers; a larger array is no figure of a training run
 _LIBRARIES = ("torch", "transformers", "safetensors", "huggingface_hub", "numpy")
 
 
@@ -20,13 +20,13 @@ def weight_digests(repo: Path) -> dict[str, str]:
     return {path.name: sha256(path) for path in sorted(repo.glob("*.safetensors"))}
 
 
-def library_versions() -> dict[str, str]:
-    """What computed the numbers of a report."""
-    return {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}
+def report_versions() -> dict[str, str]:
+    """Versions of the software that computed the numbers of a report."""
+    return {"python": platform.python_version()} | library_versions(_LIBRARIES)
 
 
 def plain(value: Any) -> Any:
-    """The JSON form of whatever a checkpoint says about itself; what has none becomes its text."""
+    """The JSON form of any value in a checkpoint; a value without one becomes its text."""
     if isinstance(value, Mapping):
         return {plain(str(key)): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -38,12 +38,12 @@ def plain(value: Any) -> Any:
         return str(value)
     if value is None or isinstance(value, (int, float)):
         return value
-    # Names that are no valid UTF-8 reach Python as lone surrogates, which no UTF-8 file can hold.
+    # Names that are not valid UTF-8 reach Python as lone surrogates, which no UTF-8 file can hold.
     return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def file_name(source: str) -> str:
-    """How a report names a source: a Hub id as it is, a file or folder without its place on this machine."""
+    """A source's name in a report: a Hub id as it is, a file or folder without its place on this machine."""
     return plain(Path(source).resolve().name if Path(source).exists() else source)
 
 
@@ -71,5 +71,5 @@ def read_report(repo: Path) -> dict[str, Any]:
 
 
 def known_metadata(repo: Path) -> dict[str, Any]:
-    """What the source said of its training, where the repo was converted and still has the report."""
+    """The source's own entries about its training, where the repo was converted and still has the report."""
     return read_report(repo)["source"]["metadata"] if (repo / REPORT_NAME).is_file() else {}

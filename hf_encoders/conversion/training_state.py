@@ -1,4 +1,4 @@
-"""Carries a legacy AdamW state over, by the names of parameters, so that a training run can go on where it stopped."""
+"""Carries a legacy AdamW state over by the names of the parameters, so that a training run can be resumed."""
 
 import json
 import math
@@ -23,23 +23,22 @@ from .families.multimodal_layouts import (
 
 TRAINING_TENSORS, TRAINING_JSON = "training_state.safetensors", "training_state.json"
 FORMAT_VERSION = 1
-_HYPER_PARAMETERS = ("lr", "betas", "eps", "weight_decay")  # what AdamW cannot do without
+_HYPER_PARAMETERS = ("lr", "betas", "eps", "weight_decay")  # AdamW needs these
 _MOMENTS, _LARGEST = ("exp_avg", "exp_avg_sq"), "max_exp_avg_sq"
 
 
 def legacy_training_state(source: LegacyMultimodalCheckpoint) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The state of a legacy checkpoint's AdamW, and how far its training had come.
+    """Take the state of AdamW and the progress of the training out of a legacy checkpoint.
 
     Args:
         source: a training checkpoint.
 
     Returns:
-        The tensors: for each parameter with a state, under its name in `MultimodalEncoderModel`, `NAME.exp_avg` and
-        `NAME.exp_avg_sq` of the parameter's shape (and `NAME.max_exp_avg_sq` where AMSGrad was on) and the scalar
-        `NAME.step`. And plain data: `epoch`, `global_step` and `best_loss` (None where the file does not say),
-        `optimizer` (its name and hyper-parameters; with several groups a list `groups` of them, each with its
-        `parameters`), `parameters_without_state`, `dropped` (states of the poolers, which have no place), and
-        `format_version`.
+        Tensors and plain data. Each parameter with a state has the tensors `NAME.exp_avg` and `NAME.exp_avg_sq` of its
+        shape (and `NAME.max_exp_avg_sq` where AMSGrad was on) and the scalar `NAME.step`; NAME is its name in
+        `MultimodalEncoderModel`. The plain data are `epoch`, `global_step` and `best_loss` (None where the file does
+        not say), `optimizer` (its name and hyper-parameters; several groups make a list `groups`, each with its
+        `parameters`), `parameters_without_state`, `dropped` (the states of poolers), and `format_version`.
 
     Raises:
         LayoutError: if there is no AdamW state, or not exactly one for each parameter that must have one.
@@ -55,7 +54,7 @@ def legacy_training_state(source: LegacyMultimodalCheckpoint) -> tuple[dict[str,
     if not has_network_order(source):
         raise LayoutError(
             f"{source.path}: its parameters are not in the network's order, so the optimizer's numbers do not tell"
-            " whose state is whose; choose the file that the training wrote"
+            " which state is whose; choose the file that the training wrote"
         )
 
     without = [name for number, name in enumerate(names) if number not in entries]
@@ -115,7 +114,7 @@ def read_training_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]
 
 
 def _groups(source: LegacyMultimodalCheckpoint) -> list[Mapping[str, Any]]:
-    """The optimizer's groups, whose numbers together are those of the parameters."""
+    """The optimizer's groups; together they number each parameter once."""
     assert source.optimizer_state is not None
     groups = source.optimizer_state.get("param_groups")
     if not isinstance(groups, list) or not all(
@@ -156,7 +155,7 @@ def _entries(source: LegacyMultimodalCheckpoint) -> Mapping[int, Mapping[str, An
 def _checked_entry(
     source: LegacyMultimodalCheckpoint, name: str, entry: Mapping[str, Any], amsgrad: bool
 ) -> Iterator[tuple[str, Tensor]]:
-    """One parameter's moments and step."""
+    """Check and yield one parameter's moments and step."""
     expected = (*_MOMENTS, *([_LARGEST] if amsgrad or _LARGEST in entry else []))
     wrong = {*expected, "step"} ^ entry.keys()
     if wrong:
@@ -169,7 +168,7 @@ def _checked_entry(
         if not isinstance(moment, Tensor):
             raise LayoutError(f"{source.path}: {where} is a {type(moment).__name__}, expected a tensor")
         check_values(source.path, {where: moment})
-        if name == TEMPERATURE and moment.shape == (1,):  # as the temperature itself
+        if name == TEMPERATURE and moment.shape == (1,):  # like the temperature itself
             moment = moment.reshape(())
         if moment.shape != shape:
             raise LayoutError(f"{source.path}: {where} has shape {list(moment.shape)}, the parameter {list(shape)}")
@@ -187,7 +186,7 @@ def _step(source: LegacyMultimodalCheckpoint, name: str, step: Any) -> float:
 
 
 def _hyper_parameters(source: LegacyMultimodalCheckpoint, groups: list[Mapping[str, Any]]) -> dict[str, Any]:
-    """What each group's updates depend on, beside the state; of one group as it is, of several with their names."""
+    """The hyper-parameters of each group; several groups also name their parameters."""
     plain = []
     for group in groups:
         values = {str(key): _plain(source, key, value) for key, value in group.items() if key != "params"}
@@ -237,7 +236,7 @@ def _plain(source: LegacyMultimodalCheckpoint, key: Any, value: Any) -> Any:
 
 
 def _count(source: LegacyMultimodalCheckpoint, key: str) -> int | None:
-    """A number of epochs or steps, None where the file does not say."""
+    """A number of epochs or steps; None where the file does not say."""
     if source.metadata.get(key) is None:
         return None
     number = _number(source.metadata[key])
@@ -247,12 +246,12 @@ def _count(source: LegacyMultimodalCheckpoint, key: str) -> int | None:
 
 
 def _best_loss(source: LegacyMultimodalCheckpoint) -> float | None:
-    """The best loss so far; None where the file says none, or infinity, which is where a training starts from."""
+    """The best loss so far; None where the file has none, or infinity, the value at the start of a training."""
     return _number(source.metadata.get("best_loss"))
 
 
 def _number(value: Any) -> float | None:
-    """The finite number that a Python or NumPy number or a tensor of one holds, or None."""
+    """The finite number that a Python or NumPy number or a tensor of one element holds, or None."""
     if isinstance(value, Tensor):
         single = value.numel() == 1 and value.layout == torch.strided and not value.is_meta
         value = value.item() if single else None
@@ -260,7 +259,7 @@ def _number(value: Any) -> float | None:
         return None
     try:
         number = float(value)
-    except OverflowError:  # a whole number beyond every float
+    except OverflowError:  # an integer beyond every float
         return None
     return number if math.isfinite(number) else None
 

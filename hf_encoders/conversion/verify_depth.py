@@ -26,11 +26,11 @@ def verification_maps(num_channels: int, size: int) -> Tensor:
 
 
 def depth_outputs(config: PreTrainedConfig, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What the legacy network gives for the verification's maps.
+    """Run the verification's maps through the legacy network.
 
     Args:
         config: of the depth encoder or autoencoder.
-        tensors: by canonical name (`encoder.`, and `decoder.` where it is compared too), in any precision.
+        tensors: by canonical name, in any precision: `encoder.`, and `decoder.` where it is compared too.
     """
     maps = verification_maps(config.num_channels, config.image_size)
     with torch.inference_mode():
@@ -45,10 +45,10 @@ def verify_depth(repo: Path, expected: Mapping[str, Tensor]) -> dict[str, Any]:
 
     Args:
         repo: a folder with a depth encoder or autoencoder.
-        expected: what the legacy network gives over the tensors in the precision of the repo, see `depth_outputs`.
+        expected: outputs of the legacy network over tensors in the repo's precision, see `depth_outputs`.
 
     Returns:
-        What was compared and the largest differences, for the report.
+        The inputs and the largest differences, for the report.
 
     Raises:
         VerificationError: if a difference is too large, or not a number.

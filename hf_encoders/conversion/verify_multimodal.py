@@ -20,7 +20,7 @@ _LONGEST = 16  # tokens
 
 
 def verification_inputs(config: PreTrainedConfig) -> dict[str, Tensor]:
-    """Four fixed texts of different lengths, two images (noise and hills) and, for a depth tower, four maps."""
+    """Make four fixed texts of different lengths, two images (noise and hills) and, for a depth tower, four maps."""
     vision = config.vision_config
     generator = torch.Generator().manual_seed(SEED)
     longest = min(_LONGEST, config.text_config.max_position_embeddings)
@@ -28,7 +28,7 @@ def verification_inputs(config: PreTrainedConfig) -> dict[str, Tensor]:
     inputs = {
         "input_ids": torch.randint(config.text_config.vocab_size, (4, longest), generator=generator),
         "attention_mask": (torch.arange(longest) < lengths[:, None]).long(),
-        # An image costs ViT-B/16 as much as a dozen texts of this length cost BERT: two are enough.
+        # Two are enough: an image costs ViT-B/16 as much as a dozen texts of this length cost BERT.
         "pixel_values": verification_maps(vision.num_channels, vision.image_size)[::2],
     }
     if config.depth_config is not None:
@@ -37,14 +37,14 @@ def verification_inputs(config: PreTrainedConfig) -> dict[str, Tensor]:
 
 
 def multimodal_outputs(config: PreTrainedConfig, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What the legacy network gives for the verification's inputs.
+    """Run the verification's inputs through the legacy network.
 
     Args:
         config: of the multimodal encoder.
-        tensors: by canonical name, in any precision; the depth tower's, if there is one, by their names in the model.
+        tensors: by canonical name, in any precision; those of a depth tower by their names in the model.
 
     Raises:
-        VerificationError: if a tower has an activation that the legacy network had not.
+        VerificationError: if a tower has another activation than the legacy network.
     """
     inputs = verification_inputs(config)
     text, vision = _settings(config.text_config), _settings(config.vision_config)
@@ -59,7 +59,7 @@ def multimodal_outputs(config: PreTrainedConfig, tensors: Mapping[str, Tensor]) 
             embedded = reference_depth.encode(legacy_names(tensors), inputs["depth_values"])
             weight, bias = (tensors[PROJECTION + kind].float() for kind in ("weight", "bias"))
             outputs["depth_embeds"] = F.normalize(F.linear(embedded, weight, bias), dim=-1)
-        # A copy: a single tensor of a file keeps all of it in memory.
+        # A copy, because a single tensor of a file keeps the whole file in memory.
         return _with_cosine(outputs) | {"temperature": tensors["temperature"].float().clone()}
 
 
@@ -68,10 +68,10 @@ def verify_multimodal(repo: Path, expected: Mapping[str, Tensor]) -> dict[str, A
 
     Args:
         repo: a folder with a multimodal encoder.
-        expected: what the legacy network gives over the tensors in the precision of the repo, see `multimodal_outputs`.
+        expected: outputs of the legacy network over tensors in the repo's precision, see `multimodal_outputs`.
 
     Returns:
-        What was compared and the largest differences, for the report.
+        The inputs and the largest differences, for the report.
 
     Raises:
         VerificationError: if weights are missing or left over, or a difference is too large or not a number.

@@ -1,4 +1,4 @@
-"""Checks a converted repo again."""
+"""Verifies a converted repo again."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +23,7 @@ def verify_repo(repo: str, checkpoint: Path | None = None) -> dict[str, Any]:
 
     Args:
         repo: a folder or a Hub id.
-        checkpoint: the legacy file to compare with; without it, the repo's own tensors run through the legacy network.
+        checkpoint: the legacy file to compare with; by default the repo's own tensors run through the legacy network.
 
     Raises:
         ValueError: if something differs or is missing.
@@ -41,9 +41,9 @@ def verify_repo(repo: str, checkpoint: Path | None = None) -> dict[str, Any]:
 
 
 def _source_tensors(repo: str, checkpoint: Path, config: Config, written: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A checkpoint's tensors in the precision of a repo, which must hold the same."""
+    """Read a checkpoint's tensors in the precision of a repo, which must hold the same."""
     source = _read_source(checkpoint, config)
-    # A depth tower that joined a multimodal encoder is in no legacy file.
+    # No legacy file holds the depth tower of a multimodal encoder.
     compared = {name: tensor for name, tensor in written.items() if not name.startswith((TOWER, PROJECTION))}
     missing = compared.keys() - source.tensors.keys()
     if missing:

@@ -1,6 +1,6 @@
-"""What the conversions of all layouts do alike: precision, report, card, and an output that appears whole or not."""
+"""Writes a conversion of any layout: precision, verification, report, card, and an output that appears whole."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +16,7 @@ from ..outputs import new_folder
 from .compare import compare
 from .families.depth_layouts import LegacyDepthCheckpoint
 from .families.multimodal_layouts import LegacyMultimodalCheckpoint
-from .report import library_versions, plain, weight_digests, write_report
+from .report import plain, report_versions, weight_digests, write_report
 
 EMBEDDINGS = ("embeddings", "text_embeds", "image_embeds", "depth_embeds")
 DTYPES = ("float32", "float16", "bfloat16")
@@ -26,37 +26,40 @@ class Conversion(Protocol):
     """A recognised checkpoint on its way to a repo.
 
     Args:
-        wanted: what the repo gets, by canonical legacy name, in the precision of the file.
+        wanted: the tensors of the repo, by canonical legacy name, in the precision of the file.
     """
 
     wanted: dict[str, Tensor]
 
     @property
     def source(self) -> LegacyDepthCheckpoint | LegacyMultimodalCheckpoint:
-        """The file."""
+        """The recognised file."""
 
     def check(self) -> None:
-        """Refuse values that no network can hold."""
+        """Refuse tensors with values that no network can hold."""
 
     def write(self, repo: Path, tensors: dict[str, Tensor]) -> PreTrainedModel:
-        """Write the model and what belongs to it; `tensors` are those wanted, in the precision to write."""
+        """Write the model and its parts; `tensors` are the wanted ones in the precision to write."""
 
     def expected(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What the legacy network gives over the tensors for the inputs of the verification."""
+        """Run the verification's inputs through the legacy network."""
 
     @staticmethod
     def verify(repo: Path, expected: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Compare a repo's outputs with those expected."""
+        """Compare a repo's outputs with the expected ones."""
 
     def report(self, model: PreTrainedModel) -> dict[str, Any]:
-        """What the report says of this layout alone."""
+        """The entries of the report that only this layout has."""
 
     def keys(self) -> dict[str, str | None]:
-        """Key in the file → name in the repo, or None for what is not carried over."""
+        """Key in the file → name in the repo, or None for a key that is not carried over."""
+
+    def release(self) -> None:
+        """Let go of all tensors; the conversion is of no use afterwards."""
 
 
 def write_repo(
-    make: Callable[[], Conversion],
+    conversion: Conversion,
     output: Path,
     *,
     dtype: str | None = None,
@@ -67,7 +70,8 @@ def write_repo(
     """Write a repo with report and card.
 
     Args:
-        make: reads the checkpoint. It is called here so that nobody else keeps the file's tensors in memory.
+        conversion: the recognised checkpoint. It is released before the repo is verified, so that the file's tensors
+            and the model that is verified are not in memory together.
         output: the folder to write.
         dtype: precision of the written weights; the file's own by default.
         verified: compare the written repo with the legacy tensors before it appears.
@@ -79,10 +83,8 @@ def write_repo(
         VerificationError: if the repo does not give the file's numbers.
         OSError: if the output exists already or cannot be written.
     """
-    conversion = make()
-    verify = conversion.verify
     with ThreadPoolExecutor(1) as background:
-        digest = background.submit(sha256, conversion.source.path)  # takes as long as the rest, so it runs beside it
+        digest = background.submit(sha256, conversion.source.path)  # takes as long as the rest, so runs beside it
         conversion.check()
         dtype = dtype or _common_dtype(conversion.wanted)
         tensors = _cast(conversion.wanted, dtype)
@@ -91,19 +93,20 @@ def write_repo(
             expected = conversion.expected(tensors) if verified else {}
             rounded = any(tensor.dtype != conversion.wanted[name].dtype for name, tensor in tensors.items())
             rounding = _rounding(conversion, expected) if verified and rounded else None
-            del conversion, tensors  # the model that is verified now takes as much memory
-            report["verification"] = verify(repo, expected) if verified else None
+            conversion.release()
+            del tensors
+            report["verification"] = conversion.verify(repo, expected) if verified else None
             if rounding:
                 report["verification"]["rounding"] = {"to": dtype, **rounding}
             report["source"]["sha256"] = digest.result()
             report["weights_sha256"] = weight_digests(repo)
-            report["versions"] = library_versions()
+            report["versions"] = report_versions()
             write_report(repo, report)
             complete_repo(repo, remote_code=remote_code, name=plain(output.name))
 
 
 def _write(conversion: Conversion, repo: Path, tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """Write the model; returns what the report says of it and of its source."""
+    """Write the model; returns the report's entries about it and its source."""
     source = conversion.source
     model = conversion.write(repo, tensors)
     return {
@@ -126,7 +129,7 @@ def _common_dtype(tensors: dict[str, Tensor]) -> str:
 
 
 def _cast(tensors: dict[str, Tensor], dtype: str) -> dict[str, Tensor]:
-    """Floating-point tensors in another precision; those that have it already stay mapped from their file."""
+    """Cast floating-point tensors to another precision; those that have it stay mapped from their file."""
     target = getattr(torch, dtype)
     cast = {name: t.to(target) if t.is_floating_point() else t.to(torch.int64) for name, t in tensors.items()}
     for name, tensor in cast.items():
@@ -136,7 +139,7 @@ def _cast(tensors: dict[str, Tensor], dtype: str) -> dict[str, Tensor]:
 
 
 def _rounding(conversion: Conversion, after: dict[str, Tensor]) -> dict[str, dict[str, float]]:
-    """What storing the weights in another precision does to the embeddings."""
+    """Measure how storing the weights in another precision changes the embeddings."""
     before = conversion.expected(conversion.wanted)
     return {
         name: compare(before[name], after[name])

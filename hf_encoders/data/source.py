@@ -67,7 +67,9 @@ class Source:
             raise ValueError(f"{self.name}: {error}") from error
 
 
-def open_source(source: str, modality: str, column: str | None = None, split: str | None = None) -> Source:
+def open_source(
+    source: str, modality: str, column: str | None = None, split: str | None = None, column_option: str = "--column"
+) -> Source:
     """Find and open a collection.
 
     Args:
@@ -75,6 +77,7 @@ def open_source(source: str, modality: str, column: str | None = None, split: st
         modality: "text", "image" or "depth": what is embedded.
         column: of a parquet file or data set; by default the one of that name, or the only one of that kind.
         split: of a data set on the Hub; by default its only one.
+        column_option: the caller's option for the column, which messages name.
 
     Raises:
         ValueError: if there is nothing to embed in it, or the column or split is not there or not clear.
@@ -85,7 +88,7 @@ def open_source(source: str, modality: str, column: str | None = None, split: st
         if modality == "text":
             raise ValueError(f"{source}: texts are read from a parquet file or a data set on the Hub")
         if column or split:
-            raise ValueError(f"{source}: a folder or file has no --column or --split")
+            raise ValueError(f"{source}: a folder or file has no {column_option} or --split")
         return Source(source, _list_folder(path, modality), _FILE_COLUMN, modality)
     if is_parquet:
         if split:
@@ -95,7 +98,7 @@ def open_source(source: str, modality: str, column: str | None = None, split: st
         dataset = _load_split(source, split)
     else:
         raise ValueError(f"{source}: no such file or folder")
-    return _with_column(source, dataset, modality, column)
+    return _with_column(source, dataset, modality, column, column_option)
 
 
 def list_files(paths: Sequence[Path], modality: str) -> list[Path]:
@@ -117,7 +120,9 @@ def list_files(paths: Sequence[Path], modality: str) -> list[Path]:
     return files
 
 
-def choose_column(source: str, features: Features, modality: str, column: str | None = None) -> str:
+def choose_column(
+    source: str, features: Features, modality: str, column: str | None = None, column_option: str = "--column"
+) -> str:
     """Which column is embedded: the one said, else the one named like the modality, else the only one of that kind.
 
     Raises:
@@ -129,7 +134,8 @@ def choose_column(source: str, features: Features, modality: str, column: str | 
         named = [name for name in fitting if name == modality]
         column = next(iter(named or fitting if len(named or fitting) == 1 else []), None)
         if column is None:
-            raise ValueError(f"{source}: which column holds the {_NOUNS[modality]}s? Say --column; it has {columns}")
+            question = f"which column holds the {_NOUNS[modality]}s? Say {column_option}; it has {columns}"
+            raise ValueError(f"{source}: {question}")
     if column not in features:
         raise ValueError(f"{source}: no column {column!r}; it has {columns}")
     return column
@@ -171,8 +177,8 @@ def _load_split(name: str, split: str | None) -> Dataset:
     return loaded
 
 
-def _with_column(source: str, dataset: Dataset, modality: str, column: str | None) -> Source:
-    column = choose_column(source, dataset.features, modality, column)
+def _with_column(source: str, dataset: Dataset, modality: str, column: str | None, column_option: str) -> Source:
+    column = choose_column(source, dataset.features, modality, column, column_option)
     for name, feature in dataset.features.items():
         if name == column and modality != "text" and is_picture(feature):
             dataset = dataset.cast_column(name, Image())

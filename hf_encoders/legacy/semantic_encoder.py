@@ -1,15 +1,16 @@
-"""The interface that legacy code calls: `SemanticEncoder`, over the model of this package."""
+"""The interface that legacy code calls: `SemanticEncoder`, around the model of this package."""
 
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from ..conversion.families.depth_layouts import MODEL_TYPE, check_values, read_depth_checkpoint
+from ..checkpoints.state_dicts import check_values
+from ..conversion.families.depth_layouts import MODEL_TYPE, read_depth_checkpoint
 from ..models.configuration_depth_semantic_encoder import DepthSemanticEncoderConfig
 from ..models.image_processing_depth import DepthImageProcessor
 from ..models.modeling_depth_semantic_encoder import DepthSemanticEncoderModel
@@ -19,16 +20,16 @@ from ..outputs import new_file
 class SemanticEncoder(nn.Module):
     """The legacy wrapper around the depth encoder, for code that was written against it.
 
-    Differences from the legacy class, on purpose: a failed or partial load raises (the old one printed a line and went
-    on with random weights), and `encode_numpy` normalises each map by itself. New code uses
-    `AutoModel.from_pretrained` and `model.encode`.
+    It differs from the legacy class on purpose. A failed or partial load raises, where the old class printed a line and
+    kept random weights. `encode_numpy` normalises each map by itself. New code uses `AutoModel.from_pretrained` and
+    `model.encode`.
 
     Args:
         input_channels: channels C of the maps.
         latent_dim: dimension D of the embedding.
-        pretrained_path: a legacy depth file of any wrapping, a local repo or a Hub id. Widths come from it.
+        pretrained_path: a legacy depth file of any wrapping, a local repo or a Hub id. It also sets the widths.
         freeze_weights: freeze everything, BatchNorm statistics included.
-        device: where to compute; by default the GPU if there is one.
+        device: the device to compute on; by default the GPU if there is one.
 
     Raises:
         ValueError: if the weights have other channels or another dimension than the arguments say.
@@ -60,38 +61,38 @@ class SemanticEncoder(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.encoder.device
 
     @property
     def frozen(self) -> bool:
-        """Whether no parameter is trained."""
+        """Whether all parameters are frozen."""
         return not any(parameter.requires_grad for parameter in self.parameters())
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] in [-1, 1] on the right device → [B, D], not normalised."""
+        """Embed maps [B, C, H, W] in [-1, 1] on the model's device as [B, D], not normalised."""
         return self.encoder(x).pooler_output
 
     def encode(self, x: Tensor) -> Tensor:
-        """As `forward`, and moves the input to the device. The gradient is kept: train through it."""
+        """Call `forward` after moving the input to the device. Gradients are kept, for training."""
         return self(x.to(self.device))
 
     def encode_batch(self, x: Tensor, batch_size: int = 32) -> Tensor:
-        """[N, C, H, W] in [-1, 1] → [N, D] on the device, in evaluation mode, without gradient."""
-        # Named, so that another rank is an error: a bare [N, H, W] would pass for raw maps and be stretched.
+        """Embed maps [N, C, H, W] in [-1, 1] as [N, D] on the device, in evaluation mode, without gradient."""
+        # Under its name, another rank is an error; a bare [N, H, W] would pass for raw maps and be stretched.
         return self.encoder.encode({"pixel_values": x.float()}, batch_size=batch_size)
 
     def encode_numpy(
-        self, array: np.ndarray[Any, Any], batch_size: int | None = None, normalize: bool | str = True
-    ) -> np.ndarray[Any, Any]:
+        self, array: ArrayLike, batch_size: int | None = None, normalize: bool | str = True
+    ) -> NDArray[np.float32]:
         """Embed an array, without gradient.
 
         Args:
             array: [H, W], [N, H, W] or [N, C, H, W] of numbers in any unit.
-            batch_size: how many maps at a time; all at once by default.
-            normalize: True stretches each map from its minimum to its maximum onto [-1, 1], by itself; a constant map
+            batch_size: maps per batch; all at once by default.
+            normalize: True stretches each map by itself, from its minimum and maximum to [-1, 1]; a constant map
                 becomes zeros. "array" stretches the whole array at once, as the legacy code did: an embedding then
-                depends on the maps beside it, and a constant array is an error. False takes the numbers as they are.
+                depends on the other maps, and a constant array is an error. False takes the numbers as they are.
 
         Returns:
             [N, D] float32.
@@ -117,7 +118,7 @@ class SemanticEncoder(nn.Module):
                 raise ValueError('a constant array has no range to normalise with normalize="array"')
             maps = (maps - low) / (high - low) * 2 - 1
         elif normalize and len(maps):
-            # Every number is a measurement here, zero too, as in the legacy code.
+            # As in the legacy code, every number is a measurement, also zero.
             processor = DepthImageProcessor(invalid_values=[], do_resize=False, num_channels=self.input_channels)
             maps = processor(maps, return_tensors="np")["pixel_values"]
         tensor = torch.from_numpy(np.ascontiguousarray(maps, dtype=np.float32))
@@ -128,12 +129,12 @@ class SemanticEncoder(nn.Module):
         """Load the weights of a legacy file, a local repo or a Hub id into this network.
 
         Raises:
-            ValueError: if its sizes or its `batch_norm_eps` are not this network's (give it as `pretrained_path` then).
+            ValueError: if its sizes or `batch_norm_eps` differ from this network's; give it as `pretrained_path` then.
             CheckpointError: if a legacy file cannot be used. The weights are untouched after an error.
         """
         loaded = self._load(path)
         ours, theirs = ({name: tuple(t.shape) for name, t in e.state_dict().items()} for e in (self.encoder, loaded))
-        # The one setting that changes the embedding and shows in no shape.
+        # batch_norm_eps is the one setting that changes the embedding but no shape.
         if ours != theirs or self.encoder.config.batch_norm_eps != loaded.config.batch_norm_eps:
             raise ValueError(
                 f"{path}: a network of other sizes or another batch_norm_eps than this one; pass it as pretrained_path"
@@ -141,19 +142,19 @@ class SemanticEncoder(nn.Module):
             )
         self.encoder.load_state_dict(loaded.state_dict())
         self.encoder.config = loaded.config
-        # Read when it is asked for: a repo may have none.
+        # Read when it is first used: a repo may have none.
         self.encoder.saved_processor = loaded.saved_processor
         self.pretrained_path = str(path)
 
     def freeze_parameters(self, freeze: bool = True) -> None:
-        """Freeze everything, or with False train everything again."""
+        """Freeze all parameters, or with False train all of them again."""
         if freeze:
             self.encoder.freeze()
         else:
             self.encoder.unfreeze()
 
     def freeze_layers(self, layer_names: Iterable[str]) -> None:
-        """Freeze the named modules, such as `["stem", "layer1"]`; an unknown name is an error that lists the known."""
+        """Freeze the named modules, such as `["stem", "layer1"]`; the error for an unknown name lists the known ones."""
         self.encoder.freeze(layer_names)
 
     def save_encoder_weights(self, path: str | os.PathLike[str]) -> None:
@@ -174,11 +175,11 @@ class SemanticEncoder(nn.Module):
             torch.save(content, file)
 
     def count_parameters(self, only_trainable: bool = False) -> int:
-        """Number of parameters."""
+        """Count the parameters."""
         return self.encoder.num_parameters(only_trainable=only_trainable)
 
-    def get_model_info(self) -> dict[str, Any]:
-        """The sizes and state that legacy code prints and saves."""
+    def get_model_info(self) -> dict[str, object]:
+        """Return the sizes and the state that legacy code prints and saves."""
         return {
             "model_type": MODEL_TYPE,
             "input_channels": self.input_channels,
@@ -217,7 +218,7 @@ def create_semantic_encoder(
     freeze_weights: bool = False,
     device: str | torch.device | None = None,
 ) -> SemanticEncoder:
-    """Build a `SemanticEncoder`; the arguments and errors are its own."""
+    """Build a `SemanticEncoder`, with the same arguments and errors."""
     return SemanticEncoder(input_channels, latent_dim, pretrained_path, freeze_weights, device)
 
 
@@ -231,7 +232,7 @@ def _load_legacy(path: str | os.PathLike[str]) -> DepthSemanticEncoderModel:
     check_values(path, tensors)
     with torch.device("meta"):
         encoder = DepthSemanticEncoderModel(checkpoint.config)
-    # Copies: the tensors of the file are mapped from it, and it may be moved or overwritten later.
+    # Copies, because the tensors are mapped from the file, which may be moved or overwritten later.
     copies = {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
     encoder.load_state_dict({name: t.clone() for name, t in copies.items()}, assign=True)
     return encoder.requires_grad_(True)
@@ -241,5 +242,7 @@ def _load_repo(path: str | os.PathLike[str]) -> DepthSemanticEncoderModel:
     encoder, info = DepthSemanticEncoderModel.from_pretrained(path, dtype=torch.float32, output_loading_info=True)
     if info["missing_keys"]:  # transformers itself raises for tensors of other shapes
         lacking = sorted(info["missing_keys"])
-        raise ValueError(f"{path}: no whole depth encoder; it lacks {', '.join(lacking[:3])} ({len(lacking)} in all)")
+        raise ValueError(
+            f"{path}: not a whole depth encoder; it lacks {', '.join(lacking[:3])} ({len(lacking)} in all)"
+        )
     return encoder

@@ -37,11 +37,11 @@ def read_depth_map(path: str | os.PathLike[str]) -> Tensor:
     except DepthMapError:
         raise
     except FileNotFoundError:
-        raise DepthMapError(f"{path}: no such file") from None
+        raise DepthMapError(path=path, reason="no such file") from None
     except IsADirectoryError:
-        raise DepthMapError(f"{path}: a folder, expected the file of a depth map") from None
+        raise DepthMapError(path=path, reason="a folder, expected the file of a depth map") from None
     except Exception as error:  # the decoders raise whatever they like on damaged files
-        raise DepthMapError(f"{path}: not a readable depth map ({reason(error)})") from error
+        raise DepthMapError(path=path, reason=f"not a readable depth map ({reason(error)})") from error
     return depth_map
 
 
@@ -53,13 +53,15 @@ def image_to_tensor(image: Image.Image, name: str) -> Tensor:
     """
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
-        raise DepthMapError(f"{name}: holds {frames} frames, expected one map")
+        raise DepthMapError(name=name, reason=f"holds {frames} frames, expected one map")
     if image.mode in _COLOURS and any(";16" in str(tile) for tile in getattr(image, "tile", ())):
-        raise DepthMapError(f"{name}: 16-bit colours, which Pillow reduces to 8 bits; expected one 16-bit channel")
+        raise DepthMapError(
+            name=name, reason="16-bit colours, which Pillow reduces to 8 bits; expected one 16-bit channel"
+        )
     try:
         image.load()
     except Exception as error:  # the decoders raise whatever they like on damaged files
-        raise DepthMapError(f"{name}: not a readable depth map ({reason(error)})") from error
+        raise DepthMapError(name=name, reason=f"not a readable depth map ({reason(error)})") from error
     if image.mode in ("1", "L", "I", "F") or image.mode.startswith("I;16"):
         # Pillow hands out big-endian 16-bit images as such, and torch takes the native order only.
         array = np.asarray(image)
@@ -70,7 +72,7 @@ def image_to_tensor(image: Image.Image, name: str) -> Tensor:
         if (colours == colours[..., :1]).all():
             return torch.from_numpy(colours[..., 0].copy())
         return torch.from_numpy(colours.copy()).permute(2, 0, 1)
-    raise DepthMapError(f"{name}: a PIL image of mode {image.mode!r}, expected depth (L, I;16, I or F)")
+    raise DepthMapError(name=name, reason=f"a PIL image of mode {image.mode!r}, expected depth (L, I;16, I or F)")
 
 
 def _read_image(path: Path) -> Tensor:
@@ -93,7 +95,7 @@ def _read_pt(path: Path) -> Tensor:
         tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
         content = tensors[_only_name(list(tensors), path)]
     if not isinstance(content, Tensor):
-        raise DepthMapError(f"{path}: holds a {type(content).__name__}, expected one tensor")
+        raise DepthMapError(path=path, reason=f"holds a {type(content).__name__}, expected one tensor")
     return content.detach()
 
 
@@ -102,13 +104,15 @@ def _only_name(names: list[str], path: Path) -> str:
         return "depth"
     if len(names) == 1:
         return names[0]
-    raise DepthMapError(f"{path}: holds {', '.join(names) or 'no array'}; expected one array, or one named 'depth'")
+    raise DepthMapError(
+        path=path, reason=f"holds {', '.join(names) or 'no array'}; expected one array, or one named 'depth'"
+    )
 
 
 def array_to_tensor(array: np.ndarray[Any, Any], name: str) -> Tensor:
     """Turn an array of real numbers into a tensor of the same values, whatever its byte order or strides."""
     if array.dtype.kind not in "biuf":
-        raise DepthMapError(f"{name}: an array of {array.dtype}, expected real numbers")
+        raise DepthMapError(name=name, reason=f"an array of {array.dtype}, expected real numbers")
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         array = array.astype(np.float64)
     if isinstance(array, np.ma.MaskedArray):  # as raster libraries mark what was not measured

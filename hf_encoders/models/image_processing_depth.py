@@ -135,7 +135,11 @@ class DepthImageProcessor(BaseImageProcessor):
         values, masks = [], []
         for index, item in enumerate(self._split(images), start=first_index):
             name = str(item) if isinstance(item, (str, os.PathLike)) and item else f"map {index}"
-            value, mask = self._process_map(self._to_tensor(item, name, settings["num_channels"]), name, **settings)
+            try:
+                value, mask = self._process_map(self._to_tensor(item, name, settings["num_channels"]), name, **settings)
+            except DepthMapError as error:
+                error.index = index
+                raise
             values.append(value)
             masks.append(mask)
         if len({value.shape for value in values}) > 1:
@@ -205,16 +209,19 @@ class DepthImageProcessor(BaseImageProcessor):
             # Grey in RGB that comes from no file was converted, and 16 bits are cut off at 255 then, unnoticed.
             if num_channels == 1 and depth_map.ndim == 2 and item.mode == "RGB" and item.format is None:
                 raise DepthMapError(
-                    f"{name}: grey in RGB that lies in memory, expected a path or one channel (L, I;16, I or F);"
-                    " transformers' image pipelines make 8-bit RGB of every file: pipeline('depth-feature-extraction'),"
-                    " by `import hf_encoders`, reads depth as it is"
+                    name=name,
+                    reason="grey in RGB that lies in memory, expected a path or one channel (L, I;16, I or F)",
+                    hint="transformers' image pipelines make 8-bit RGB of every file:"
+                    " pipeline('depth-feature-extraction'), by `import hf_encoders`, reads depth as it is",
                 )
             return depth_map
         if isinstance(item, np.ndarray):
             return array_to_tensor(item, name)
         if isinstance(item, Tensor):
             return item.detach().cpu()
-        raise DepthMapError(f"{name}: a {type(item).__name__}, expected a path, a PIL image, an array or a tensor")
+        raise DepthMapError(
+            name=name, reason=f"a {type(item).__name__}, expected a path, a PIL image, an array or a tensor"
+        )
 
     def _process_map(self, raw: Tensor, name: str, **settings: Any) -> tuple[Tensor, Tensor]:
         """[H, W] or [C, H, W] of any real type → [C, height, width] float32 in [-1, 1] and [height, width] bool."""
@@ -227,11 +234,13 @@ class DepthImageProcessor(BaseImageProcessor):
         valid &= values.isfinite()  # in metres: a scale can push what was finite over the edge
         if not valid.any():
             markers = ", ".join(str(value) for value in [*settings["invalid_values"], "NaN", "inf"])
-            raise DepthMapError(f"{name}: no valid pixel, all are one of {markers} (see invalid_values)")
+            raise DepthMapError(name=name, reason=f"no valid pixel, all are one of {markers} (see invalid_values)")
         if settings["do_resize"]:
             values, valid = _resize(values, valid, settings["size"], settings["resample"])
             if not valid.any():
-                raise DepthMapError(f"{name}: no valid pixel is among those that NEAREST keeps, expected at least one")
+                raise DepthMapError(
+                    name=name, reason="no valid pixel is among those that NEAREST keeps, expected at least one"
+                )
         if settings["do_normalize"]:
             low, high = settings["value_range"] or (0, 0)
             if settings["normalization"] == "minmax":
@@ -246,12 +255,12 @@ class DepthImageProcessor(BaseImageProcessor):
     def _with_channels(raw: Tensor, name: str, num_channels: int) -> Tensor:
         """[1 or num_channels, H, W] in floating point that holds the raw values exactly."""
         if raw.is_complex():
-            raise DepthMapError(f"{name}: complex numbers, expected real ones")
+            raise DepthMapError(name=name, reason="complex numbers, expected real ones")
         expected = "[H, W] or [1, H, W]" if num_channels == 1 else f"[H, W], [1, H, W] or [{num_channels}, H, W]"
         if raw.ndim == 2:
             raw = raw[None]
         if raw.ndim != 3 or raw.shape[0] not in (1, num_channels) or 0 in raw.shape:
-            raise DepthMapError(f"{name}: a map of shape {list(raw.shape)}, expected {expected}")
+            raise DepthMapError(name=name, reason=f"a map of shape {list(raw.shape)}, expected {expected}")
         # float32 holds 24 bits: enough for everything up to 16 bits, not for wider integers or doubles.
         wide = raw.dtype in (torch.float64, torch.int32, torch.int64, torch.uint32, torch.uint64)
         return raw.to(torch.float64 if wide else torch.float32)

@@ -1,9 +1,8 @@
-"""What the training scripts share about processes: how they start, what they say, and the rows that none could read."""
+"""The processes of a training run: how they start, print, and count the rows that cannot be read."""
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from accelerate import Accelerator, DataLoaderConfiguration, DistributedType
 from accelerate.tracking import get_available_trackers
@@ -16,27 +15,28 @@ from accelerate.utils import (
 from tqdm.auto import tqdm
 
 from ..launched_processes import launched_processes, on_cpus
+from .depth.arguments import DepthRunArguments
+from .multimodal.arguments import RunArguments
 from .result import LOGS
 
 _LISTED = 10  # rows that an error names
 
 
-def make_accelerator(run: Any, *, may_shard: bool = False) -> Accelerator:
-    """The processes of a run, its precision and its tracker.
+def make_accelerator(run: RunArguments | DepthRunArguments) -> Accelerator:
+    """Join the processes of a run, with its precision and its tracker.
 
     Args:
-        run: options `mixed_precision`, `report_to`, `output_dir` and `seed`.
-        may_shard: whether the script can train weights that are spread over the processes.
+        run: the options of the run.
 
     Raises:
-        ValueError: if `accelerate launch` asks for sharding that there is not.
+        ValueError: if `accelerate launch` asks for sharding that the run does not support.
     """
-    sharding = _sharding(may_shard)
-    deepspeed = _deepspeed(run, may_shard)
-    if sharding is not None and (processes := launched_processes()).distributed_type == DistributedType.MULTI_CPU:
-        processes.distributed_type = DistributedType.FSDP  # Accelerate takes it for a thing of accelerators alone
+    sharding = _sharding(run)
+    deepspeed = _deepspeed(run)
+    if sharding is not None:
+        _allow_sharding_on_cpus()
     if deepspeed is not None:
-        launched_processes()  # those on CPUs; told of these below, Accelerate would go on without DeepSpeed
+        launched_processes()  # joined here: told of CPUs below, Accelerate would go on without DeepSpeed
     has_tracker = run.report_to in map(str, get_available_trackers())
     accelerator = Accelerator(
         cpu=on_cpus() and deepspeed is None,
@@ -44,41 +44,51 @@ def make_accelerator(run: Any, *, may_shard: bool = False) -> Accelerator:
         mixed_precision=run.mixed_precision,
         log_with=run.report_to if has_tracker else None,
         project_dir=str(Path(run.output_dir) / LOGS),
-        # A schedule goes on when it is told to, whatever the number of processes.
+        # The run itself moves the schedule, whatever the number of processes.
         step_scheduler_with_optimizer=False,
         dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=run.seed),
-        # A step may call the model twice, which broadcasts of BatchNorm's statistics in between would disturb.
+        # A step may call the model twice; broadcasts of BatchNorm's statistics in between would disturb it.
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
     if sharding is not None:
-        accelerator.state.fsdp_plugin = sharding
+        accelerator.state.fsdp_plugin = sharding  # on CPUs, Accelerate does not keep a plugin that it is given
     if not has_tracker and run.report_to != "none":
         say(accelerator, f"{run.report_to} is not installed: nothing is logged to it")
     return accelerator
 
 
-def _sharding(may_shard: bool) -> FullyShardedDataParallelPlugin | None:
-    """What `accelerate launch` says about FSDP, if anything."""
+def _allow_sharding_on_cpus() -> None:
+    """Let processes on CPUs use FSDP, which Accelerate allows on accelerators only.
+
+    It has no public door for this: the state that its processes share is changed (seen working in 1.10 and 1.15).
+    """
+    processes = launched_processes()
+    if processes.distributed_type == DistributedType.MULTI_CPU:
+        processes.distributed_type = DistributedType.FSDP
+
+
+def _sharding(run: RunArguments | DepthRunArguments) -> FullyShardedDataParallelPlugin | None:
+    """The FSDP that `accelerate launch` asks for, if it does."""
     if not _asked_for("FSDP"):
         return None
     plugin = FullyShardedDataParallelPlugin()
-    if not may_shard:
+    if isinstance(run, DepthRunArguments):
         raise ValueError("this script does not train with FSDP: launch it with accelerate launch --multi_gpu")
     if plugin.fsdp_version != 2:
         raise ValueError("FSDP of version 1 is not supported: set fsdp_version to 2 (--fsdp_version 2)")
     return plugin
 
 
-def _deepspeed(run: Any, may_shard: bool) -> DeepSpeedPlugin | None:
-    """What `accelerate launch` says about DeepSpeed, if anything, with what the recipe says."""
+def _deepspeed(run: RunArguments | DepthRunArguments) -> DeepSpeedPlugin | None:
+    """The DeepSpeed that `accelerate launch` asks for, if it does, with the options of the recipe."""
     if not _asked_for("DEEPSPEED"):
         return None
-    if not may_shard:
+    if isinstance(run, DepthRunArguments):
         raise ValueError("this script does not train with DeepSpeed: launch it with accelerate launch --multi_gpu")
     if run.chunk_size or run.gradient_accumulation_steps > 1:
         raise ValueError("DeepSpeed takes a batch at once: leave out --chunk_size and --gradient_accumulation_steps")
     if (run.mixed_precision or os.environ.get("ACCELERATE_MIXED_PRECISION", "no")) != "no":
-        raise ValueError("DeepSpeed would turn all weights into that precision, and save them so: --mixed_precision no")
+        raise ValueError("DeepSpeed would cast all weights to that precision, and save them so: --mixed_precision no")
     plugin = DeepSpeedPlugin()
     if plugin.zero_stage > 2:
         raise ValueError("ZeRO of stage 3 is not supported: set zero_stage to 2, or use FSDP of version 2")
@@ -90,7 +100,7 @@ def _deepspeed(run: Any, may_shard: bool) -> DeepSpeedPlugin | None:
 
 
 def _asked_for(name: str) -> bool:
-    """Whether `accelerate launch` was told to use it."""
+    """Whether `accelerate launch` was told to use FSDP or DeepSpeed: it says so in the environment."""
     return os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() == "true"
 
 
@@ -100,14 +110,14 @@ def say(accelerator: Accelerator, text: str) -> None:
         tqdm.write(text)
 
 
-def count_bad(accelerator: Accelerator, known: list[str], found: Sequence[str], most: int) -> None:
-    """Remember what was skipped on all processes; each epoch meets it again.
+def count_bad(accelerator: Accelerator, known: list[str], found: Sequence[str], limit: int) -> None:
+    """Remember the rows that were skipped on all processes; each epoch meets them again.
 
     Args:
         accelerator: the processes, each of which calls this.
-        known: what was skipped before; it grows.
-        found: what this process skipped now.
-        most: how many may be skipped.
+        known: the rows that were skipped before; it grows.
+        found: the rows that this process skipped now.
+        limit: how many may be skipped.
 
     Raises:
         ValueError: if there are more.
@@ -116,6 +126,6 @@ def count_bad(accelerator: Accelerator, known: list[str], found: Sequence[str], 
     known += new
     for text in new[:_LISTED]:
         say(accelerator, f"skipped {text}")
-    if len(known) > most:
+    if len(known) > limit:
         listed = "; ".join(known[:_LISTED])
         raise ValueError(f"{len(known)} rows cannot be read, more than --max_bad_samples allows: {listed}")

@@ -1,13 +1,14 @@
-"""Averaged weights, and BatchNorm statistics that fit them, the same on every process."""
+"""Averaged weights, and BatchNorm statistics that fit them, equal on all processes."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import torch
 from accelerate.utils import broadcast
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
+_BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def make_averages(model: nn.Module, decay: float) -> AveragedModel:
@@ -15,11 +16,11 @@ def make_averages(model: nn.Module, decay: float) -> AveragedModel:
 
     Args:
         model: is copied.
-        decay: the share that stays in each step. At first it is less, (1 + steps) / (10 + steps), as in TensorFlow's
-            ExponentialMovingAverage: the random weights that a run begins with are soon forgotten.
+        decay: the share of the average that each step keeps. At first it is (1 + steps) / (10 + steps), as in
+            TensorFlow's ExponentialMovingAverage, so that the random weights of the beginning are soon forgotten.
     """
 
-    def average(averaged: Any, current: Any, steps: Any) -> None:
+    def average(averaged: Tensors, current: Tensors, steps: Tensor | int) -> None:
         now = min(decay, float((1 + steps) / (10 + steps)))
         get_ema_multi_avg_fn(now)(averaged, current, steps)
 
@@ -27,23 +28,22 @@ def make_averages(model: nn.Module, decay: float) -> AveragedModel:
 
 
 def share_batch_norm(model: nn.Module) -> None:
-    """Give every process the statistics of the first: each has gathered its own."""
+    """Give every process the statistics of the first; until now each has gathered its own."""
     for buffer in model.buffers():
         buffer.copy_(broadcast(buffer.clone()))
 
 
 @torch.no_grad()
 def fit_batch_norm(model: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> None:
-    """Give BatchNorm layers the statistics that batches have under the model's weights.
+    """Give BatchNorm layers the statistics of batches under the model's weights: averaged weights have none.
 
-    Averages have none of their own. As torch's `update_bn`, which takes no inputs by name and resets frozen layers
-    too.
+    Torch's `update_bn` does the same, but takes no inputs by name and resets frozen layers too.
 
     Args:
-        model: is left in train mode; layers that this leaves in evaluation mode are frozen, and stay as they are.
-        batches: what the model takes; none is read if there is no such layer.
+        model: is left in train mode. Layers that stay in evaluation mode then are frozen, and keep their statistics.
+        batches: the model's inputs by name; none is read if there is no BatchNorm layer.
     """
-    layers = [layer for layer in model.train().modules() if isinstance(layer, _BatchNorm) and layer.training]
+    layers = [layer for layer in model.train().modules() if isinstance(layer, _BATCH_NORM) and layer.training]
     if not layers:
         return
     momenta = [layer.momentum for layer in layers]

@@ -1,30 +1,33 @@
-"""The micro-batches of each step of an epoch, the same whether the epoch begins here or was interrupted."""
+"""The micro-batches of each step of an epoch, the same whether the epoch is new or resumed."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import skip_first_batches
+from torch.utils.data import DataLoader
+
+Batch = TypeVar("Batch")
 
 
-def steps_of_epoch(loader: Any, epoch: int, skipped: int, per_step: int) -> Iterator[list[dict[str, Any]]]:
-    """The micro-batches of the steps that are left; a last incomplete step is left out.
+def steps_of_epoch(loader: DataLoader[Any], epoch: int, skipped: int, per_step: int) -> Iterator[list[Any]]:
+    """Yield the micro-batches of each step that is left; an incomplete last step is left out.
 
     Args:
-        loader: of the process, prepared by Accelerate or not.
-        epoch: which one this is.
-        skipped: batches that the run has taken of it already.
-        per_step: micro-batches of a step.
+        loader: of this process, prepared by Accelerate or not.
+        epoch: number of the epoch.
+        skipped: batches of the epoch that the run has used already.
+        per_step: micro-batches per step.
     """
     if skipped:
         loader = skip_first_batches(loader, skipped)
-    # The last of all: a loader that skips begins with an epoch of its own. And Accelerate tells the data set only
-    # where there is one process.
-    for told in (loader, loader.dataset):
-        if hasattr(told, "set_epoch"):
-            told.set_epoch(epoch)
+    # After skipping, because a loader that skips begins with an epoch of its own. The data set too, because Accelerate
+    # passes the epoch on to it only where there is one process.
+    for part in (loader, loader.dataset):
+        if hasattr(part, "set_epoch"):
+            part.set_epoch(epoch)
     batches = iter(loader)
-    micro_batches: list[dict[str, Any]] = []
+    micro_batches: list[Any] = []
     while (batch := _next(batches)) is not None:
         micro_batches.append(batch)
         if len(micro_batches) == per_step:
@@ -32,7 +35,10 @@ def steps_of_epoch(loader: Any, epoch: int, skipped: int, per_step: int) -> Iter
             micro_batches = []
 
 
-def _next(batches: Iterator[dict[str, Any]]) -> dict[str, Any] | None:
-    """The next batch. Loaders draw random numbers as they begin, and a resumed run begins elsewhere: none may count."""
+def _next(batches: Iterator[Batch]) -> Batch | None:
+    """The next batch, drawn without a change of the random state: loaders draw numbers when they begin.
+
+    A resumed run begins elsewhere, so those numbers must not count.
+    """
     with torch.random.fork_rng(devices=[]):
         return next(batches, None)

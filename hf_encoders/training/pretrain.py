@@ -5,8 +5,8 @@
     accelerate launch -m hf_encoders.training.pretrain my_recipe.yaml --resume_from_checkpoint latest
     accelerate launch training/pretrain.py                                # in a clone: the sample recipe, its own data
 
-A killed run that is resumed ends with the weights of one that was not. `--output_dir` becomes a repo that AutoModel
-loads; checkpoints and logs lie there too.
+A run that was killed and resumed ends with the same weights as one that was not. `--output_dir` becomes a repo that
+AutoModel loads; checkpoints and logs lie there too.
 """
 
 import sys
@@ -15,10 +15,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import NoReturn
 
 import torch
 from accelerate.utils import set_seed
+from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
@@ -36,8 +37,8 @@ from .epochs import steps_of_epoch
 from .multimodal.arguments import DataArguments, LossArguments, ModelArguments, RunArguments
 from .multimodal.legacy_state import has_legacy_state, load_legacy_state
 from .multimodal.model import build_model, compile_towers, use_modalities
-from .multimodal.optimizer import make_optimizer, make_schedule
-from .multimodal.samples import ModelInputs, SampleMaker, make_loader
+from .multimodal.optimizer import make_optimizer, step_schedule
+from .multimodal.samples import Batch, ModelInputs, SampleMaker, make_loader
 from .multimodal.step import Step, make_loss
 from .multimodal.teacher import Teacher
 from .recipe import parse
@@ -47,7 +48,7 @@ from .sharding import WholeModel, is_sharded, shard
 
 KINDS = (DataArguments, ModelArguments, LossArguments, RunArguments)
 DEFAULT_RECIPE = "sample"
-_STATISTICS_BATCHES = 32  # that BatchNorm's statistics of averaged weights come from, each epoch
+_STATISTICS_BATCHES = 32  # batches per epoch that give averaged weights their BatchNorm statistics
 
 
 class TrainingError(ValueError):
@@ -55,19 +56,19 @@ class TrainingError(ValueError):
 
 
 class Trainer:
-    """What a run is made of, and its loop."""
+    """The parts of a run, and its loop."""
 
     def __init__(self, data: DataArguments, model: ModelArguments, loss: LossArguments, run: RunArguments):
         self.data, self.run, self.options = data, run, (data, model, loss, run)
         self.output_dir = Path(run.output_dir)
         self.checkpoints = self.output_dir / "checkpoints"
-        self.accelerator = make_accelerator(run, may_shard=True)
+        self.accelerator = make_accelerator(run)
         self.stop = StopRequest(self.accelerator)
         set_seed(run.seed)
         self.plain_model = build_model(model, loss, run.seed)
         set_seed(run.seed, device_specific=True)  # dropout differs from process to process
-        if not is_sharded(self.accelerator):  # which takes no other order
-            self.plain_model.to(memory_format=torch.channels_last)  # convolutions are faster so
+        if not is_sharded(self.accelerator):  # sharding rejects channels_last
+            self.plain_model.to(memory_format=torch.channels_last)  # makes convolutions faster
         use_modalities(self.plain_model, data.columns)
         self.loss = make_loss(loss, data.columns).to(self.accelerator.device)
         self.teacher = Teacher(loss, self.accelerator) if loss.teacher else None
@@ -80,7 +81,7 @@ class Trainer:
         if not self.total_steps:
             raise ValueError("no steps: fewer rows than a batch of all processes; with --streaming, give --max_steps")
         optimizer = make_optimizer(self.plain_model, self.loss.parameters(), run)
-        schedule = make_schedule(optimizer, run, self.total_steps)
+        schedule = step_schedule(optimizer, run, self.total_steps)
         if run.compile:
             compile_towers(self.plain_model)
         self.plain_model.to(self.accelerator.device)
@@ -100,7 +101,7 @@ class Trainer:
 
     @property
     def _modules(self) -> dict[str, torch.nn.Module]:
-        """What a checkpoint holds beside what Accelerate saves."""
+        """The modules of a checkpoint that Accelerate does not save."""
         modules = {"loss": self.loss} if list(self.loss.parameters()) else {}
         return modules | ({"averaged_model": self.averages} if self.averages is not None else {})
 
@@ -135,7 +136,7 @@ class Trainer:
         if self.accelerator.is_main_process:
             present(self.output_dir, self.options, ["loss", self.run.validation_metric])
 
-    def _train_epoch(self, bar: Any) -> None:
+    def _train_epoch(self, bar: "tqdm[NoReturn]") -> None:
         progress, run = self.progress, self.run
         self.model.train()
         started = time.perf_counter()
@@ -143,7 +144,7 @@ class Trainer:
             waited = time.perf_counter() - started
             bad = [f"row {sample.index}: {sample.reason}" for batch in micro_batches for sample in batch["bad"]]
             count_bad(self.accelerator, self.progress.bad_samples, bad, self.data.max_bad_samples)
-            rate = self.schedule.get_last_lr()[0]  # now: DeepSpeed makes its step with the gradients
+            rate = self.schedule.get_last_lr()[0]  # read before the gradients: DeepSpeed takes its step with them
             output = self.step(micro_batches)
             if not torch.isfinite(output.loss):
                 places = [row for batch in micro_batches for row in batch["rows"]]
@@ -185,11 +186,11 @@ class Trainer:
         progress.epoch, progress.batches = progress.epoch + 1, 0
         self._finish_epoch(bar)
 
-    def _steps_of_epoch(self) -> Iterator[list[dict[str, Any]]]:
+    def _steps_of_epoch(self) -> Iterator[list[Batch]]:
         progress, per_step = self.progress, self.run.gradient_accumulation_steps
         return steps_of_epoch(self.loader, progress.epoch, progress.batches, per_step)
 
-    def _finish_epoch(self, bar: Any) -> None:
+    def _finish_epoch(self, bar: "tqdm[NoReturn]") -> None:
         progress = self.progress
         with self.whole.of(self.plain_model if self.averages is None else self.averages.module) as model:
             if self.averages is not None:
@@ -209,18 +210,18 @@ class Trainer:
                     self._publish(model)
         self._save()
 
-    def _validate(self, model: Any) -> dict[str, float]:
+    def _validate(self, model: torch.nn.Module) -> dict[str, float]:
         share_batch_norm(model)
         rows = embed_rows(model, self.validation_rows, self.data.columns, self.accelerator, show_progress_bar=False)
         return retrieval(rows)
 
-    def _some_inputs(self) -> Iterator[dict[str, Any]]:
-        """From a loader of its own: the run's is not disturbed."""
+    def _some_inputs(self) -> Iterator[dict[str, Tensor]]:
+        """Inputs from another loader, which leaves the run's undisturbed."""
         for batch in islice(self._make_loader(), _STATISTICS_BATCHES):
             if batch["rows"]:
                 yield {name: value.to(self.accelerator.device) for name, value in batch["inputs"].items()}
 
-    def _publish(self, model: Any) -> None:
+    def _publish(self, model: torch.nn.Module) -> None:
         if self.accelerator.is_main_process:
             publish(model, self.output_dir)
         self.accelerator.wait_for_everyone()

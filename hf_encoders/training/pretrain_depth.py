@@ -6,9 +6,9 @@
     accelerate launch -m hf_encoders.training.pretrain_depth my_recipe.yaml --resume_from_checkpoint latest
     accelerate launch training/pretrain_depth.py                          # in a clone: the sample recipe, its own maps
 
-A killed run that is resumed ends with the weights of one that was not. `--output_dir` becomes a repo with the best
-model so far, which AutoModel loads as the encoder and DepthAutoencoderModel as a whole; checkpoints and logs lie there
-too. The weights of the loss are fields of `--model_config`.
+A run that was killed and resumed ends with the same weights as one that was not. `--output_dir` becomes a repo with the
+best model so far: AutoModel loads the encoder, DepthAutoencoderModel the whole. Checkpoints and logs lie there too. The
+weights of the loss are fields of `--model_config`.
 """
 
 import math
@@ -17,7 +17,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -32,9 +32,9 @@ from . import checkpoints
 from .accelerator import count_bad, make_accelerator, say
 from .checkpoints import Progress, StopRequest
 from .depth.arguments import DepthDataArguments, DepthModelArguments, DepthRunArguments
-from .depth.maps import collate, open_maps
+from .depth.maps import DepthBatch, collate, open_maps
 from .depth.model import build_autoencoder
-from .depth.schedule import is_stale, make_schedule
+from .depth.schedule import epoch_schedule, is_stale
 from .recipe import parse
 from .result import present, publish
 from .resume_command import resume_command
@@ -44,7 +44,7 @@ DEFAULT_RECIPE = "depth_sample"
 
 
 class DepthTrainer:
-    """What a run is made of, and its loop."""
+    """The parts of a run, and its loop."""
 
     def __init__(self, data: DepthDataArguments, model: DepthModelArguments, run: DepthRunArguments):
         self.data, self.run, self.options = data, run, (data, model, run)
@@ -59,17 +59,17 @@ class DepthTrainer:
         set_seed(run.seed)
         self.network = build_autoencoder(model)
         self.maps, validation_maps = open_maps(data, self.network.processor, run.seed)
-        loader: Any = DataLoader(
+        loader = DataLoader(
             self.maps, run.batch_size, shuffle=True, drop_last=True, collate_fn=collate, num_workers=data.num_workers
         )
-        # Each process validates its own maps: none is repeated to fill the last batch.
+        # Each process validates its own maps, so that none is repeated to fill the last batch.
         own = range(self.accelerator.process_index, len(validation_maps), self.accelerator.num_processes)
-        self.validation_loader: Any = DataLoader(
+        self.validation_loader = DataLoader(
             Subset(validation_maps, own), run.batch_size, collate_fn=collate, num_workers=data.num_workers
         )
         optimizer = torch.optim.AdamW(self.network.parameters(), run.learning_rate, weight_decay=run.weight_decay)
         self.model, self.optimizer, self.schedule, self.loader = self.accelerator.prepare(
-            self.network, optimizer, make_schedule(optimizer, run), loader
+            self.network, optimizer, epoch_schedule(optimizer, run), loader
         )
         if not len(self.loader):
             raise ValueError(
@@ -106,7 +106,7 @@ class DepthTrainer:
             present(self.output_dir, self.options, ["loss", "validation_loss"])
 
     def _train_epoch(self) -> bool:
-        """Train to the end of an epoch; False if asked to stop before."""
+        """Train to the end of an epoch; returns False if the run was asked to stop before."""
         progress, started, losses = self.progress, time.perf_counter(), []
         self.maps.set_epoch(progress.epoch)
         self.loader.set_epoch(progress.epoch)
@@ -124,7 +124,10 @@ class DepthTrainer:
 
         validation = self._validate()
         progress.epoch, progress.batches = progress.epoch + 1, 0
-        self.schedule.step(*([validation] if self.run.lr_schedule == "plateau" else []))
+        if self.run.lr_schedule == "plateau":
+            self.schedule.step(validation)
+        else:
+            self.schedule.step()
         if progress.best is None or validation < progress.best:
             progress.best, progress.best_step, progress.best_epoch = validation, progress.step, progress.epoch
             if self.accelerator.is_main_process:
@@ -140,12 +143,12 @@ class DepthTrainer:
         )
         return True
 
-    def _step(self, batch: dict[str, Any]) -> float | None:
-        """One optimizer step; None where some process has too few maps for it."""
+    def _step(self, batch: DepthBatch) -> float | None:
+        """Take one optimizer step; returns its loss, or None where some process has too few maps."""
         progress, accelerator = self.progress, self.accelerator
         if self._is_too_small(batch):
             return None
-        # Dropout follows from the step, not from what drew random numbers before: a resumed run repeats it.
+        # Dropout depends on the step alone, so that a resumed run repeats it.
         sequence = np.random.SeedSequence([self.run.seed, progress.step, accelerator.process_index])
         torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))
         loss = self.model(batch["pixel_values"], pixel_mask=batch["pixel_mask"], return_loss=True).loss
@@ -154,7 +157,7 @@ class DepthTrainer:
             self._fail("loss", mean, [] if loss.isfinite() else batch["names"])
         accelerator.backward(loss)
         norm = float(accelerator.clip_grad_norm_(self.model.parameters(), self.run.max_grad_norm or math.inf))
-        if not math.isfinite(norm) and accelerator.scaler is None:  # a scaler leaves such steps out by itself
+        if not math.isfinite(norm) and accelerator.scaler is None:  # a scaler skips such steps by itself
             self._fail("gradient", norm, batch["names"])
         rate = self.optimizer.param_groups[0]["lr"]
         self.optimizer.step()
@@ -166,15 +169,16 @@ class DepthTrainer:
 
     @torch.no_grad()
     def _validate(self) -> float:
-        """The mean loss of the validation maps, each by itself, so that no batch size has a say in it."""
-        broadcast(list(self.network.buffers()))  # BatchNorm's statistics, of which the main process's are saved
+        """The mean loss of the validation maps, each taken by itself, so that it does not depend on the batch size."""
+        broadcast(list(self.network.buffers()))  # BatchNorm's statistics: the main process's are saved
         self.network.eval()
         losses: list[tuple[int, float]] = []
         bad: list[str] = []
         for batch in self.validation_loader:
             bad += batch["bad"]
             if batch["indices"]:
-                pixels, mask = (batch[key].to(self.accelerator.device) for key in ("pixel_values", "pixel_mask"))
+                device = self.accelerator.device
+                pixels, mask = batch["pixel_values"].to(device), batch["pixel_mask"].to(device)
                 drawn = self.network(pixels).reconstruction
                 each = [
                     reconstruction_loss(drawn[[i]], pixels[[i]], self.network.config, mask[[i]])
@@ -191,8 +195,8 @@ class DepthTrainer:
             raise ValueError(f"step {self.progress.step}: the validation loss is {mean}, with the rows {rows}")
         return mean
 
-    def _is_too_small(self, batch: dict[str, Any]) -> bool:
-        """Whether some process has no two maps, which BatchNorm needs, for this step; bad maps are counted."""
+    def _is_too_small(self, batch: DepthBatch) -> bool:
+        """Whether some process has fewer than two maps for this step, which BatchNorm needs; counts bad maps."""
         counts = torch.tensor([int(len(batch["indices"]) < 2), len(batch["bad"])], device=self.accelerator.device)
         too_small, bad = self.accelerator.reduce(counts, reduction="sum").tolist()
         if bad:
@@ -200,7 +204,7 @@ class DepthTrainer:
         return bool(too_small)
 
     def _fail(self, what: str, value: float, names: list[str]) -> NoReturn:
-        """Stop before the weights are touched; `names` are the maps of this process that may be to blame."""
+        """Stop before the weights change; `names` are the maps of this process that may be the cause."""
         raise ValueError(
             f"step {self.progress.step + 1}: the {what} is {value}, with {', '.join(gather_object(names))}; the"
             f" checkpoints before it are kept in {self.checkpoints}: go on from one with a lower --learning_rate"

@@ -1,10 +1,10 @@
 """Recipes: a run's options as YAML, with flags on top; those of this package by name."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from transformers import HfArgumentParser
@@ -12,21 +12,29 @@ from transformers import HfArgumentParser
 from ..command_line import OneLineArgumentParser
 from ..models.input_errors import one_line
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+# Names and values: a mapping in YAML, and JSON on the command line. HfArgumentParser takes the text for its type.
+Settings = dict[str, Any] | str | None
+
 RECIPES = Path(__file__).parent / "recipes"
 _CLONE = Path(__file__).resolve().parents[2]  # where `samples` lies, unless the package is installed elsewhere
 _SAMPLES = "samples/"
 _SUFFIXES = (".yaml", ".yml")
 _MODEL_TYPE = "model_type"
-# Options whose values in a recipe may be paths in a clone.
+# Options whose values may be paths in a clone.
 _PATHS = ("dataset", "init_from", "text_model", "vision_model", "depth_model", "tokenizer", "teacher")
 
-# Options that a recipe states even where they are the defaults, and those that say nothing of how a model was made.
+_SETTINGS = ("model_config", "image_processor", "depth_processor", "pair_weights")
+# A recipe states these options even where they are the defaults.
 _STATED = ("seed", "epochs", "batch_size", "learning_rate")
+# These options do not change the model.
 _PLACES = ("output_dir", "resume_from_checkpoint", "push_to_hub", "report_to")
 
 
-def option(default: Any, text: str, **metadata: Any) -> Any:
-    """A field with its help."""
+def option(default: object, text: str, **metadata: object) -> Any:
+    """A field of a dataclass, with its help and choices."""
     metadata = {"help": text, **metadata}
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=metadata)
@@ -34,15 +42,15 @@ def option(default: Any, text: str, **metadata: Any) -> Any:
 
 
 def parse(
-    argv: Sequence[str], kinds: Sequence[type[Any]], default_recipe: str | Path, description: str
+    argv: Sequence[str], kinds: "Sequence[type[DataclassInstance]]", default_recipe: str | Path, description: str
 ) -> tuple[Any, ...]:
     """Read `[RECIPE] [--option value ...]` into dataclasses.
 
     Args:
         argv: the words. RECIPE is a YAML file, or the name of one in this package.
-        kinds: the dataclasses. The one with `model_type` says what is trained.
-        default_recipe: the same where the words name none.
-        description: of the command, for --help.
+        kinds: the dataclasses. The one with `model_type` names the model that is trained.
+        default_recipe: the recipe where the words name none.
+        description: the command's description, for --help.
 
     Raises:
         ValueError: if the recipe cannot be read, trains another model, or has an option that does not exist.
@@ -52,21 +60,20 @@ def parse(
     recipe = find_recipe(given)
     description += f" A RECIPE may come first ({', '.join(recipe_names())}, or a YAML file); flags overrule it."
     parser = _Parser(kinds, description=description)  # type: ignore[arg-type]  # mypy sees argparse alone
-    for action in parser._actions:
-        if action.type is Any:  # a mapping, as text
-            action.type = str
-    defaults = _read_recipe(recipe, {action.dest: action.choices for action in parser._actions})
-    (trained,) = (kind.model_type for kind in kinds if hasattr(kind, _MODEL_TYPE))
+    defaults = _read_recipe(recipe, {one.name: one.metadata.get("choices") for kind in kinds for one in fields(kind)})
+    (trained,) = (getattr(kind, _MODEL_TYPE) for kind in kinds if hasattr(kind, _MODEL_TYPE))
     if (found := defaults.pop(_MODEL_TYPE, trained)) != trained:
-        raise ValueError(f"{recipe}: trains a {found}, and this script a {trained}; use hf-encoders train")
+        raise ValueError(f"{recipe}: trains a {found}, this script a {trained}; use hf-encoders train")
     parser.set_defaults(**defaults)
     options = parser.parse_args_into_dataclasses(arguments, look_for_args_file=False)
     _check_samples(options)
-    return tuple(_with_json(one) for one in options)
+    for part in options:
+        _read_json(part)
+    return tuple(options)
 
 
 def find_recipe(name: str | Path) -> Path:
-    """The file of a recipe.
+    """Find the file of a recipe.
 
     Args:
         name: a YAML file, or the name of one in this package, such as "lit".
@@ -76,7 +83,7 @@ def find_recipe(name: str | Path) -> Path:
     """
     path = Path(name)
     if path.is_file() or path.suffix in _SUFFIXES or len(path.parts) > 1:
-        return path  # what is wrong with it is said when it is read
+        return path  # reading it says what is wrong with it
     bundled = RECIPES / f"{path}.yaml"
     if not bundled.is_file():
         raise ValueError(f"{name}: no such recipe; give a YAML file, or one of {', '.join(recipe_names())}")
@@ -84,30 +91,31 @@ def find_recipe(name: str | Path) -> Path:
 
 
 def recipe_names() -> list[str]:
-    """The recipes of this package."""
+    """Names of the recipes of this package."""
     return sorted(path.stem for path in RECIPES.glob("*.yaml"))
 
 
 def trained_model(argv: Sequence[str]) -> str | None:
-    """The `model_type` that the recipe of a command line trains; None if none is named, or it does not say.
+    """The `model_type` that the recipe of a command line trains; None if no recipe or no type is named.
 
     Raises:
         ValueError: if the recipe cannot be read.
     """
     if not argv or argv[0].startswith("-"):
         return None
-    return _read_yaml(find_recipe(argv[0])).get(_MODEL_TYPE)
+    trained = _read_yaml(find_recipe(argv[0])).get(_MODEL_TYPE)
+    return None if trained is None else str(trained)
 
 
-def as_recipe(options: Sequence[Any]) -> dict[str, Any]:
-    """What `parse` reads, in the form of a recipe: what differs from the defaults, and what everyone asks for.
+def as_recipe(options: "Sequence[DataclassInstance]") -> dict[str, object]:
+    """Turn the options of a run into a recipe: those that differ from the defaults, and those that everyone asks for.
 
-    Without where the result went; of files and folders, not where they lie on this machine.
+    The recipe does not say where the result went, nor where files and folders lie on this machine.
     """
-    recipe = {}
+    recipe: dict[str, object] = {}
     for part in options:
         if hasattr(part, _MODEL_TYPE):
-            recipe[_MODEL_TYPE] = part.model_type
+            recipe[_MODEL_TYPE] = getattr(part, _MODEL_TYPE)
         for one in fields(part):
             name, value = one.name, getattr(part, one.name)
             default = one.default if one.default_factory is MISSING else one.default_factory()
@@ -120,7 +128,20 @@ class _Parser(OneLineArgumentParser, HfArgumentParser):
     """HfArgumentParser whose errors take one line."""
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def as_mapping(option: str, settings: Settings) -> dict[str, Any]:
+    """The names and values of an option; empty if it was not given.
+
+    Raises:
+        ValueError: if it is no mapping.
+    """
+    if settings is None:
+        return {}
+    if not isinstance(settings, dict):
+        raise ValueError(f'--{option} {settings}: expected names and values, such as {{"a": 1}}')
+    return settings
+
+
+def _read_yaml(path: Path) -> dict[str, object]:
     try:
         recipe = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except FileNotFoundError:
@@ -132,37 +153,43 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return recipe
 
 
-def _read_recipe(path: Path, known: Mapping[str, Any]) -> dict[str, Any]:
-    """What the file says, checked against the options and their choices."""
+def _read_recipe(path: Path, known: Mapping[str, Collection[object] | None]) -> dict[str, object]:
+    """Read a recipe, and check it against the options and their choices.
+
+    Args:
+        path: the recipe.
+        known: option → its choices, if they are limited.
+    """
     recipe = _read_yaml(path)
     unknown = sorted(set(map(str, recipe)) - {*known, _MODEL_TYPE})
     if unknown:
         raise ValueError(f"{path}: there is no option {', '.join(unknown)} (see --help)")
     for name, value in recipe.items():  # argparse checks the choices of flags alone
-        if known.get(name) and value not in known[name]:
-            raise ValueError(f"{path}: {name} is one of {', '.join(map(str, known[name]))}, got {value!r}")
+        choices = known.get(name)
+        if choices and value not in choices:
+            raise ValueError(f"{path}: {name} is one of {', '.join(map(str, choices))}, got {value!r}")
     return {name: _found(value) if name in _PATHS else value for name, value in recipe.items()}
 
 
-def _found(value: Any) -> Any:
-    """A path in the clone, from wherever the script is started; what is there already, or no path, stays."""
+def _found(value: object) -> object:
+    """Make a path in the clone absolute, wherever the script is started; other values stay."""
     if isinstance(value, list):
-        return [_found(one) for one in value]
+        return [_found(item) for item in value]
     in_clone = _CLONE / str(value)
     return str(in_clone) if value and not Path(str(value)).exists() and in_clone.exists() else value
 
 
-def _named(value: Any) -> Any:
-    """What is in the clone by its path there, other files and folders by their name; the inverse of `_found`."""
+def _named(value: object) -> object:
+    """The inverse of `_found`: name a file by its path in the clone; outside of the clone, by its name alone."""
     if isinstance(value, list):
-        return [_named(one) for one in value]
+        return [_named(item) for item in value]
     path = Path(str(value)).resolve()
     if not path.exists():
         return value
     return str(path.relative_to(_CLONE)) if path.is_relative_to(_CLONE) else path.name
 
 
-def _check_samples(options: Sequence[Any]) -> None:
+def _check_samples(options: "Sequence[DataclassInstance]") -> None:
     """Refuse a bundled recipe's sample data where there is no clone that holds it."""
     for part in options:
         for name in _PATHS:
@@ -172,13 +199,12 @@ def _check_samples(options: Sequence[Any]) -> None:
                     raise ValueError(f"{value}: lies in a clone of hf_encoders, and this is none; give --{name}")
 
 
-def _with_json(options: Any) -> Any:
-    """Mappings come from YAML as such, and from flags as JSON."""
-    for name in ("model_config", "image_processor", "depth_processor", "pair_weights"):
+def _read_json(options: "DataclassInstance") -> None:
+    """Replace the JSON of flags by what it holds; YAML gives mappings."""
+    for name in _SETTINGS:
         value = getattr(options, name, None)
         if isinstance(value, str):
             try:
                 setattr(options, name, json.loads(value))
             except ValueError:
                 raise ValueError(f'--{name} {value}: expected JSON such as {{"a": 1}}') from None
-    return options

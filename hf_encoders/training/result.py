@@ -1,9 +1,9 @@
-"""The result of a run: a repo where its checkpoints and logs lie, with a card; and on the Hub."""
+"""The result of a run: a repo with a card, beside the run's checkpoints and logs, and on the Hub."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
@@ -13,6 +13,9 @@ from ..hub.complete import complete_repo
 from ..hub.push import Destination, fetch_card, push
 from ..outputs import new_files
 from .recipe import as_recipe
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 LOGS = "logs"
 _SOURCES = ("init_from", "text_model", "vision_model", "depth_model", "teacher")
@@ -24,11 +27,11 @@ def publish(model: PreTrainedModel, output_dir: Path) -> None:
         model.save_pretrained(partial)
 
 
-def present(output_dir: Path, options: Sequence[Any], curves: Sequence[str]) -> None:
-    """Write README.md beside the model of a run, and push both if the run is to be pushed; for one process.
+def present(output_dir: Path, options: "Sequence[DataclassInstance]", curves: Sequence[str]) -> None:
+    """Write README.md beside the model of a run, and push both if the run asks for it; one process calls this.
 
-    A card that cannot be written, because what lies there is of another model, is no reason to fail after a training:
-    the reason is printed.
+    A card that cannot be written, because a file there is of another model, does not fail a finished run: the reason is
+    printed.
 
     Args:
         output_dir: of the run.
@@ -36,7 +39,7 @@ def present(output_dir: Path, options: Sequence[Any], curves: Sequence[str]) -> 
         curves: names of logged scalars.
 
     Raises:
-        ValueError: if the Hub refuses.
+        PushError: if the Hub refuses or cannot be reached.
     """
     values = {name: value for part in options for name, value in asdict(part).items()}
     dataset, repo_id = values["dataset"], values.get("push_to_hub")

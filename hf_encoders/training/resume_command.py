@@ -1,4 +1,4 @@
-"""The command line that goes on with a run: the one that started it, launcher and all."""
+"""The command line that resumes a run: the one that started it, with its launcher."""
 
 import shlex
 import sys
@@ -8,27 +8,27 @@ from pathlib import Path
 import psutil
 
 _OPTIONS = ("--resume_from_checkpoint", "--resume-from-checkpoint")
-# What the command line of a launcher holds, as a script or as a module.
+# Names in a launcher's command line: its script or its module.
 _LAUNCHERS = ("accelerate", "accelerate.commands.launch", "torchrun", "torch.distributed.run", "deepspeed")
 
 
 def resume_command() -> str:
-    """What a person types to go on with the run of this process from its last checkpoint."""
+    """The command that resumes the run of this process from its last checkpoint."""
     try:
         parent = psutil.Process().parent()
         launcher = parent.cmdline() if parent is not None else []
-    except psutil.Error:  # it is gone, or another user's
+    except psutil.Error:  # the parent is gone, or another user's
         launcher = []
     return resume_words(sys.orig_argv, sys.argv[1:], launcher)
 
 
 def resume_words(own: Sequence[str], arguments: Sequence[str], launcher: Sequence[str] = ()) -> str:
-    """The same for given command lines.
+    """Make that command from command lines.
 
     Args:
-        own: of this process, with its interpreter.
-        arguments: of the script or module.
-        launcher: of the process that started this one, whatever it is.
+        own: the command line of this process, with its interpreter.
+        arguments: the words after the script or module.
+        launcher: the command line of the process that started this one, whatever it is.
     """
     words = list(launcher) if _launches(launcher, arguments) else list(own)
     before, after = words[: len(words) - len(arguments)], words[len(words) - len(arguments) :]
@@ -42,7 +42,7 @@ def _launches(words: Sequence[str], arguments: Sequence[str]) -> bool:
 
 
 def _as_typed(words: Sequence[str]) -> list[str]:
-    """What a person typed: an installed command is run by an interpreter, whose path says nothing."""
+    """The words as a person typed them: an interpreter runs an installed command, and its path means nothing."""
     interpreter, *rest = words
     if rest[:1] == ["-u"]:  # torchrun adds it
         rest = rest[1:]
@@ -54,7 +54,7 @@ def _as_typed(words: Sequence[str]) -> list[str]:
 
 
 def _without_resume(words: Sequence[str]) -> list[str]:
-    """Arguments without the option that is given anew, in any of its forms."""
+    """The arguments without the option that is added, in any of its forms."""
     kept = []
     remaining = iter(words)
     for word in remaining:

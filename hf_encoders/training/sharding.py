@@ -1,9 +1,8 @@
-"""FSDP2 and DeepSpeed: weights spread over the processes, and whole again where a model is validated or saved."""
+"""FSDP2 and DeepSpeed: weights are spread over the processes, and brought together to validate or save a model."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
-from typing import Any
 
 from accelerate import Accelerator, DistributedType
 from accelerate.utils import convert_to_fp32
@@ -12,18 +11,19 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.optim.swa_utils import AveragedModel
+from transformers.utils import ModelOutput
 
 
 class Shardable(nn.Module):
-    """A model and its loss in one: FSDP2 and DeepSpeed take one module, and an optimizer of its parameters alone.
+    """A model and its loss as one module: FSDP2 and DeepSpeed take one, and an optimizer of its parameters only.
 
-    Weights are communicated in float32 and autocast where they are used, as without FSDP2: rounding is the same, and
-    BatchNorm's statistics have the type of its weights.
+    Weights are communicated in float32 and autocast where they are used. So rounding is as without FSDP2, and
+    BatchNorm's statistics keep the type of its weights.
 
     Args:
-        accelerator: prepares this next.
-        model: a multimodal encoder, which is changed in place.
-        loss: whose parameters are trained too.
+        accelerator: prepares this module next.
+        model: a multimodal encoder; it is changed in place.
+        loss: its parameters are trained too.
     """
 
     def __init__(self, accelerator: Accelerator, model: nn.Module, loss: nn.Module):
@@ -31,33 +31,33 @@ class Shardable(nn.Module):
         self.model, self.loss = model.to(accelerator.device), loss
         self._accelerator = accelerator
         classes = {type(module).__name__ for module in model.modules()}
-        # What FSDP2 gathers at a time. Towers may name classes that they do not have.
+        # Modules that FSDP2 gathers at a time. Towers may name classes that they do not have.
         self._no_split_modules = sorted(classes.intersection(getattr(model, "_no_split_modules", None) or ()))
 
-    def forward(self, **inputs: Tensor) -> Any:
-        """What the model returns."""
+    def forward(self, **inputs: Tensor) -> ModelOutput:
+        """Call the model."""
         with self._accelerator.autocast():
             return convert_to_fp32(self.model(**inputs))
 
     @property
     def clamped_temperature(self) -> Tensor:
-        """The model's."""
+        """The model's temperature."""
         return self.model.clamped_temperature  # type: ignore[return-value]  # mypy takes it for a sub-module
 
 
 def is_sharded(accelerator: Accelerator) -> bool:
-    """Whether all processes take part in each call of the model, whose weights or optimizer they share."""
+    """Whether the processes share the weights or the optimizer, so that all take part in each call of the model."""
     return accelerator.is_fsdp2 or accelerator.distributed_type == DistributedType.DEEPSPEED
 
 
 def shard(accelerator: Accelerator, model: nn.Module, loss: nn.Module, averages: AveragedModel | None) -> nn.Module:
-    """What the accelerator is to prepare: model and loss in one, ready to be sharded, where that is asked for.
+    """Return the module that the accelerator prepares: the model, or model and loss in one where they are sharded.
 
     Args:
-        accelerator: of the run. Its FSDP is told which parameters it cannot shard.
+        accelerator: of the run. Its FSDP learns which parameters it cannot shard.
         model: a multimodal encoder.
         loss: see `Shardable`.
-        averages: of the model's weights, if there are any; they are made to fit.
+        averages: averages of the model's weights, if there are any; they are sharded alike.
     """
     if not is_sharded(accelerator):
         return model
@@ -72,16 +72,16 @@ def shard(accelerator: Accelerator, model: nn.Module, loss: nn.Module, averages:
         return shardable
     for module in (shardable, averages):
         for parameter in _scalars(module) if module is not None else ():
-            parameter.data = parameter.data[None]  # DeepSpeed sends weights as bytes, and a scalar cannot be seen so
+            parameter.data = parameter.data[None]  # DeepSpeed views weights as bytes, and a scalar has no such view
     return shardable
 
 
 class WholeModel:
-    """Brings the weights of a model together, where they are sharded.
+    """Brings the weights of a sharded model together.
 
     Args:
         accelerator: of the run.
-        model: not sharded yet; if it is to be, it is copied. Its scalars stay scalars.
+        model: the model before it is sharded; it is copied, if it will be. Scalars stay scalars in the copy.
     """
 
     def __init__(self, accelerator: Accelerator, model: nn.Module):
@@ -90,7 +90,7 @@ class WholeModel:
 
     @contextmanager
     def of(self, model: nn.Module) -> Iterator[nn.Module]:
-        """The model, or a copy with its weights of now; every process calls this, and gets all."""
+        """The model, or a copy with its present weights; every process calls this, and gets the whole model."""
         if self._copy is None:
             yield model
             return
@@ -100,16 +100,16 @@ class WholeModel:
 
 
 def whole_state(module: nn.Module) -> dict[str, Tensor]:
-    """A module's state, of which nothing is sharded; every process calls this."""
+    """A module's state with whole tensors; every process calls this."""
     state = module.state_dict()
     return {name: value.full_tensor() if isinstance(value, DTensor) else value for name, value in state.items()}
 
 
 def load_whole_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Give a module, sharded or not, what `whole_state` returned; every process calls this."""
+    """Load what `whole_state` returned into a module, sharded or not; every process calls this."""
     if any(isinstance(value, DTensor) for value in module.state_dict().values()):
         set_model_state_dict(module, dict(state), options=StateDictOptions(full_state_dict=True))
-    else:  # which asks for no process group
+    else:  # without a process group
         module.load_state_dict(state)
 
 

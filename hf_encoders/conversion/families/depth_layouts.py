@@ -1,4 +1,4 @@
-"""Recognises a legacy depth checkpoint, however it was wrapped, and infers the configuration from its shapes."""
+"""Recognises a legacy depth checkpoint in any wrapping, and infers its configuration from the shapes."""
 
 import os
 from collections.abc import Mapping
@@ -23,17 +23,16 @@ from ...checkpoints.state_dicts import (
     strip_wrappers,
     unwrap,
 )
-from ...checkpoints.state_dicts import check_values as check_values  # importers know it from here
 from ...models.configuration_depth_semantic_encoder import DepthSemanticEncoderConfig
 from ...models.modeling_depth_autoencoder import DepthAutoencoderModel
 
 AUTOENCODER, ENCODER = "depth-autoencoder", "depth-encoder"
 LAYOUTS = (AUTOENCODER, ENCODER)
-MODEL_TYPE = "EnhancedResNet50Encoder"  # what the legacy files call the encoder
+MODEL_TYPE = "EnhancedResNet50Encoder"  # the encoder's name in legacy files
 
-# What wraps the state dict, by the key that holds it.
+# Key that holds the state dict → name of the wrapping.
 _WRAPPINGS = {"model_state_dict": "training checkpoint", "encoder_state_dict": "extracted encoder"}
-_SMALLEST_SIDE = 32  # pixels that the encoder needs
+_SMALLEST_SIDE = 32  # pixels; the encoder takes no smaller map
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,8 @@ class LegacyDepthCheckpoint:
         wrapping: how the file holds the state dict: "training checkpoint", "extracted encoder" or "bare state dict".
         config: inferred from the shapes.
         tensors: by canonical name: `encoder.` or `decoder.` and the legacy name.
-        source_keys: canonical name → the key in the file.
-        metadata: what else the file says (epoch, loss, history, configuration), without optimizer states.
+        source_keys: canonical name → key in the file.
+        metadata: the file's other entries (epoch, loss, history, configuration), without optimizer states.
     """
 
     path: Path
@@ -68,7 +67,7 @@ class LegacyDepthCheckpoint:
 
 
 def read_depth_checkpoint(path: str | os.PathLike[str], layout: str = "auto") -> LegacyDepthCheckpoint:
-    """Read any legacy depth file: training checkpoint, bare state dict, extracted encoder; see `read_checkpoint`.
+    """Read any legacy depth file: training checkpoint, bare state dict, extracted encoder.
 
     Args:
         path: the file.
@@ -78,7 +77,22 @@ def read_depth_checkpoint(path: str | os.PathLike[str], layout: str = "auto") ->
         CheckpointError: if the file cannot be read.
         LayoutError: if it is another architecture, or keys are missing, left over or of the wrong shape.
     """
-    content = read_checkpoint(path)
+    return recognise_depth(path, read_checkpoint(path), layout)
+
+
+def recognise_depth(
+    path: str | os.PathLike[str], content: Mapping[str, object], layout: str = "auto"
+) -> LegacyDepthCheckpoint:
+    """Recognise a legacy depth file by its content, which `read_checkpoint` has read.
+
+    Args:
+        path: the file, for messages and the report.
+        content: the dictionary in the file.
+        layout: "auto", or the layout that the file must have.
+
+    Raises:
+        LayoutError: if it is another architecture, or keys are missing, left over or of the wrong shape.
+    """
     wrapping, state_dict = unwrap(path, content, _WRAPPINGS)
     tensors, source_keys = _canonical_names(path, state_dict)
     found = AUTOENCODER if any(name.startswith("decoder.") for name in tensors) else ENCODER
@@ -89,7 +103,9 @@ def read_depth_checkpoint(path: str | os.PathLike[str], layout: str = "auto") ->
     return LegacyDepthCheckpoint(Path(path), found, wrapping, config, tensors, source_keys, metadata)
 
 
-def _canonical_names(path: Any, state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _canonical_names(
+    path: str | os.PathLike[str], state_dict: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], dict[str, str]]:
     prefixed = any(strip_wrappers(key).startswith(("encoder.", "decoder.")) for key in state_dict)
     tensors, source_keys = rename(path, state_dict, lambda name: name if prefixed else f"encoder.{name}")
     return {
@@ -98,9 +114,9 @@ def _canonical_names(path: Any, state_dict: Mapping[str, Tensor]) -> tuple[dict[
 
 
 def _whole_counter(tensor: Tensor) -> Tensor:
-    """BatchNorm's count of batches as an integer again, where a whole state dict was cast to half precision.
+    """Make BatchNorm's count of batches an integer again, where a whole state dict was cast to half precision.
 
-    No output depends on it; what half precision could not hold becomes 0.
+    No output depends on it. A count that half precision could not hold becomes 0.
     """
     if tensor.is_floating_point() and tensor.layout == torch.strided and not tensor.is_meta:
         return tensor.float().nan_to_num(0, posinf=0, neginf=0).to(torch.int64)
@@ -108,7 +124,11 @@ def _whole_counter(tensor: Tensor) -> Tensor:
 
 
 def _matching_config(
-    path: Any, tensors: Mapping[str, Tensor], source_keys: Mapping[str, str], layout: str, content: Mapping[str, Any]
+    path: str | os.PathLike[str],
+    tensors: Mapping[str, Tensor],
+    source_keys: Mapping[str, str],
+    layout: str,
+    content: Mapping[str, object],
 ) -> DepthSemanticEncoderConfig:
     """The configuration whose network has exactly these tensors."""
     if any(name.removeprefix("encoder.").startswith(TOWERS) for name in tensors):
@@ -121,7 +141,7 @@ def _matching_config(
         config = infer_config(shapes)
         config.image_size = _stated_image_size(content) or config.image_size
     except (LookupError, ArithmeticError, ValueError):
-        # Nothing to infer from: compare with the network that most of these files hold.
+        # The shapes tell nothing: compare with the network that most of these files hold.
         config = DepthSemanticEncoderConfig()
     expected = _expected_shapes(config, layout)
 
@@ -134,7 +154,7 @@ def infer_config(shapes: Mapping[str, Shape]) -> DepthSemanticEncoderConfig:
     """Infer every width and depth from the shapes of a legacy network's tensors, by canonical name.
 
     Raises:
-        LookupError, ArithmeticError, ValueError: if a tensor that tells a width is not there, or tells nonsense.
+        LookupError, ArithmeticError, ValueError: if a tensor that tells a width is missing or makes no sense.
     """
     layers = [f"encoder.layer{number}" for number in (1, 2, 3, 4)]
     hidden_sizes = [shapes[f"{layer}.0.conv3.weight"][0] for layer in layers]
@@ -180,7 +200,7 @@ def _expected_shapes(config: DepthSemanticEncoderConfig, layout: str) -> dict[st
     }
 
 
-def _stated_image_size(content: Mapping[str, Any]) -> int | None:
+def _stated_image_size(content: Mapping[str, object]) -> int | None:
     stated = content.get("config")
     size = stated.get("image_size") if isinstance(stated, Mapping) else None
     return size if isinstance(size, int) and size >= _SMALLEST_SIDE else None

@@ -1,4 +1,4 @@
-"""Recognises a legacy multimodal checkpoint (BERT + ViT), however it was wrapped or named, and reads its sizes."""
+"""Recognises a legacy multimodal checkpoint (BERT + ViT) in any wrapping or naming, and reads its sizes."""
 
 import copy
 import os
@@ -33,12 +33,12 @@ MULTIMODAL = "multimodal-encoder"
 TEMPERATURE = "temperature"
 
 _WRAPPINGS = {"model_state_dict": "training checkpoint"}
-_BUFFERS = {"text_encoder.embeddings.position_ids"}  # counts 0, 1, 2...; files of older releases hold it
+_BUFFERS = {"text_encoder.embeddings.position_ids"}  # 0, 1, 2...; files of older releases hold it
 _POOLER = re.compile(r"(text|visual)_encoder\.pooler\.")
 _POSITIONS = "visual_encoder.embeddings.position_embeddings"
-_HEAD_SIZE = 64  # of both towers; no shape tells it
+_HEAD_SIZE = 64  # in both towers; no shape tells it
 _LEGACY_PROJECTION = 256
-# A ViT layer's parts: transformers 4's name, which is the canonical one, and the name in transformers 5's memory.
+# Parts of a ViT layer: the canonical name, which is transformers 4's → the name in transformers 5's memory.
 _VIT_PARTS = {
     "attention.attention.query": "attention.q_proj",
     "attention.attention.key": "attention.k_proj",
@@ -62,13 +62,13 @@ class LegacyMultimodalCheckpoint:
         text_config: BERT's configuration: the given one, or inferred from the shapes.
         vision_config: ViT's configuration: the given one, or inferred from the shapes.
         projection_dim: size of the common space.
-        tensors: by canonical name (transformers 4's), in the file's order, without poolers and buffers. The
+        tensors: canonical name (transformers 4's) → tensor, in the file's order, without poolers and buffers. The
             temperature is a scalar, also where the file holds it with shape [1].
-        source_keys: canonical name → the key in the file, for `tensors`.
-        dropped: the file's keys that are not carried over: the unused poolers, BERT's counting buffer.
+        source_keys: canonical name → key in the file, for `tensors`.
+        dropped: keys of the file that are not carried over: the unused poolers, BERT's counting buffer.
         parameter_names: canonical names of all parameters, poolers included, as the optimizer numbers them.
         optimizer_state: the optimizer's state dict, if the file holds one.
-        metadata: what else the file says (epoch, global_step, best_loss), without optimizer states.
+        metadata: the file's other entries (epoch, global_step, best_loss), without optimizer states.
     """
 
     path: Path
@@ -85,8 +85,8 @@ class LegacyMultimodalCheckpoint:
     metadata: dict[str, Any]
 
 
-def is_multimodal(content: Mapping[str, Any]) -> bool:
-    """Whether what was read from a file is a multimodal checkpoint, by the names of its keys."""
+def is_multimodal(content: Mapping[str, object]) -> bool:
+    """Whether the content of a file is a multimodal checkpoint, by the names of its keys."""
     inner = next((content[key] for key in _WRAPPINGS if key in content), content)
     return isinstance(inner, Mapping) and any(
         isinstance(key, str) and strip_wrappers(key).startswith(TOWERS) for key in inner
@@ -101,8 +101,8 @@ def read_multimodal_checkpoint(
     """Read any legacy multimodal file: training checkpoint or bare state dict, names of transformers 4 or 5.
 
     Args:
-        path: the file, see `read_checkpoint`.
-        text_config: BERT's configuration, where it is known: heads, epsilon and activation are on no shape.
+        path: the file.
+        text_config: BERT's configuration, where it is known: shapes do not tell heads, epsilon and activation.
             Without it, heads have 64 channels and the rest is BERT's default.
         vision_config: ViT's configuration; likewise.
 
@@ -111,7 +111,26 @@ def read_multimodal_checkpoint(
         LayoutError: if it is another architecture; if keys are missing, left over or of the wrong shape; if a
             configuration contradicts the file, or the number of heads is unknown.
     """
-    content = read_checkpoint(path)
+    return recognise_multimodal(path, read_checkpoint(path), text_config, vision_config)
+
+
+def recognise_multimodal(
+    path: str | os.PathLike[str],
+    content: Mapping[str, object],
+    text_config: PreTrainedConfig | None = None,
+    vision_config: PreTrainedConfig | None = None,
+) -> LegacyMultimodalCheckpoint:
+    """Recognise a legacy multimodal file by its content, which `read_checkpoint` has read.
+
+    Args:
+        path: the file, for messages and the report.
+        content: the dictionary in the file.
+        text_config: as for `read_multimodal_checkpoint`.
+        vision_config: likewise.
+
+    Raises:
+        LayoutError: as for `read_multimodal_checkpoint`.
+    """
     wrapping, state_dict = unwrap(path, content, _WRAPPINGS)
     named, keys = rename(path, state_dict, _canonical_name)
     tensors = {name: _scalar(name, tensor) for name, tensor in named.items() if not _is_unused(name)}
@@ -137,7 +156,7 @@ def read_multimodal_checkpoint(
 
 
 def model_name(canonical: str) -> str:
-    """The name in transformers 5's memory, as `named_parameters` of the multimodal model gives it."""
+    """The name of a parameter in transformers 5's memory, as `named_parameters` of the multimodal model gives it."""
     match = _VIT_LAYER.fullmatch(canonical)
     if not match:
         return canonical
@@ -146,15 +165,15 @@ def model_name(canonical: str) -> str:
 
 
 def is_pooler(canonical: str) -> bool:
-    """Whether a parameter belongs to a pooler: in the legacy files, but never used."""
+    """Whether a parameter belongs to a pooler, which legacy files hold and no legacy code used."""
     return bool(_POOLER.match(canonical))
 
 
 def has_network_order(source: LegacyMultimodalCheckpoint) -> bool:
-    """Whether the file lists its parameters as the network defines them, which is how an optimizer numbers them.
+    """Whether the file lists its parameters as the network defines them, because an optimizer numbers them so.
 
-    Transformers 4 defines a ViT layer's norms after its feed-forward part, transformers 5 before it. A file that
-    a tool sorted has neither order.
+    Transformers 4 defines a ViT layer's norms after its feed-forward part, transformers 5 before it. A file that a tool
+    sorted has neither order.
     """
     new = list(_network(source.text_config, source.vision_config, source.projection_dim))
     old: list[str] = []
@@ -182,7 +201,7 @@ def _scalar(name: str, tensor: Tensor) -> Tensor:
 
 
 def _matching_configs(
-    path: Any,
+    path: str | os.PathLike[str],
     tensors: Mapping[str, Tensor],
     source_keys: Mapping[str, str],
     text_config: PreTrainedConfig | None,
@@ -220,16 +239,16 @@ def _matching_configs(
 
 
 def _tower_config(
-    path: Any,
+    path: str | os.PathLike[str],
     tower: str,
     kind: type[PreTrainedConfig],
     sizes: Mapping[str, int],
     given: PreTrainedConfig | None,
 ) -> PreTrainedConfig:
-    """The given configuration, if it has these sizes; without one, what the sizes tell."""
+    """The given configuration, if it has these sizes; without one, a configuration of these sizes."""
     if given is None:
         hidden_size = sizes.get("hidden_size", kind().hidden_size)
-        # Any number of heads gives the same shapes; an unknown one is refused after them.
+        # Any number of heads gives these shapes; an unknown one is refused after the shapes are checked.
         heads = hidden_size // _HEAD_SIZE if hidden_size % _HEAD_SIZE == 0 else 1
         return kind(**sizes, num_attention_heads=heads)
     if getattr(given, "model_type", None) != kind.model_type:
@@ -245,7 +264,7 @@ def _tower_config(
 
 
 def _text_sizes(shapes: Mapping[str, Shape]) -> dict[str, int]:
-    """BERT's sizes; where a tensor that tells one is not there or tells nonsense, the number of layers alone."""
+    """BERT's sizes; the number of layers alone, where a tensor that tells a size is missing or makes no sense."""
     layers = _count_layers(shapes, "text_encoder.encoder.layer.")
     try:
         vocabulary, hidden_size = shapes["text_encoder.embeddings.word_embeddings.weight"]
@@ -279,7 +298,7 @@ def _vision_sizes(shapes: Mapping[str, Shape]) -> dict[str, int]:
 
 
 def _count_layers(shapes: Mapping[str, Shape], prefix: str) -> int:
-    """How many layers there are, whatever their numbers: one that is missing among them is then missed by name."""
+    """The number of layers, whatever their indices: a layer that is missing among them is then reported by name."""
     numbers = {name.removeprefix(prefix).partition(".")[0] for name in shapes if name.startswith(prefix)}
     return max(1, len(numbers))
 

@@ -1,8 +1,8 @@
 """The legacy depth network as plain function calls over the tensors of its state dict.
 
-The independent path of the verification: written from the facts of the legacy network, with torch.nn.functional alone,
-and sharing no module with `hf_encoders`. Tensors are looked up by their legacy names; they may be mapped from a file
-and in half precision, for each is converted to float32 only while it is used.
+This is the independent path of the verification. It was written from the facts of the legacy network, uses
+torch.nn.functional alone, and shares no module with the models. Tensors are looked up by their legacy names. They may
+be mapped from a file and in half precision: each is converted to float32 only while it is used.
 """
 
 from collections.abc import Mapping
@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_EPS = 1e-5  # of every BatchNorm
+_EPS = 1e-5  # in every BatchNorm
 
 
 class LegacyTensors:
-    """The tensors below one prefix of a state dict, in float32, with the layers that read them."""
+    """The tensors below one prefix of a state dict, in float32, and the layers that use them."""
 
     def __init__(self, tensors: Mapping[str, Tensor], prefix: str = ""):
         self.tensors = tensors
@@ -28,7 +28,7 @@ class LegacyTensors:
         return f"{self.prefix}{name}" in self.tensors
 
     def get(self, name: str) -> Tensor:
-        """The tensor of that name in float32."""
+        """The tensor with this name, in float32."""
         return self.tensors[f"{self.prefix}{name}"].float()
 
     def bias(self) -> Tensor | None:

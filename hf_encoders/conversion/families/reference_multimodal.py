@@ -1,8 +1,8 @@
 """The legacy multimodal network (BERT and ViT) as plain function calls over the tensors of its state dict.
 
-The independent path of the verification: written from the facts of the legacy network, with torch.nn.functional alone,
-and sharing no module with `hf_encoders` or transformers. Tensors are looked up by their legacy (transformers 4) names;
-each is converted to float32 only while it is used.
+This is the independent path of the verification. It was written from the facts of the legacy network, uses
+torch.nn.functional alone, and shares no module with the models or transformers. Tensors are looked up by their legacy
+(transformers 4) names; each is converted to float32 only while it is used.
 """
 
 from collections.abc import Mapping
@@ -17,11 +17,11 @@ from .reference_depth import LegacyTensors
 
 @dataclass(frozen=True)
 class TowerSettings:
-    """What shapes do not tell of a tower; the defaults are those of BERT-base and ViT-B/16.
+    """Settings of a tower that no shape tells; the defaults are those of BERT-base and ViT-B/16.
 
     Args:
         head_size: width of one attention head.
-        eps: of every layer norm.
+        eps: epsilon of every layer norm.
     """
 
     head_size: int = 64
@@ -73,7 +73,7 @@ def _layers(p: LegacyTensors) -> list[LegacyTensors]:
 
 
 def _attention(p: LegacyTensors, x: Tensor, settings: TowerSettings, mask: Tensor | None = None) -> Tensor:
-    """Every token looks at every token that the mask [B, T] keeps."""
+    """Let every token attend to every token that the mask [B, T] keeps."""
     heads = x.shape[-1] // settings.head_size
     query, key, value = (
         p.linear(x, name).unflatten(-1, (heads, settings.head_size)).transpose(1, 2)
@@ -94,5 +94,5 @@ def _layer_norm(p: LegacyTensors, x: Tensor, settings: TowerSettings) -> Tensor:
 
 
 def _project(tensors: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
-    """The first token's features, not those of a pooler, projected and scaled to length 1."""
+    """Project the first token's features, without a pooler, and scale them to length 1."""
     return F.normalize(LegacyTensors(tensors).linear(x[:, 0], name), dim=-1)

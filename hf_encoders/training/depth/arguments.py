@@ -1,22 +1,22 @@
-"""Options of `pretrain_depth.py`."""
+"""Options of `pretrain_depth`: data, model and run."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from ..recipe import option
+from ..recipe import Settings, option
 
 SCHEDULES = ["step", "cosine", "plateau", "warm_restarts", "constant"]
 
 
 @dataclass
 class DepthDataArguments:
-    """What is trained on."""
+    """The maps, and how they are augmented."""
 
     dataset: str = option("", "Hub id, folder of depth maps, or parquet file")
     split: str = option("", "split of a data set on the Hub; by default its only one")
     depth_column: str = option("", "depth maps; by default the column 'depth', or the only one that holds pictures")
     validation_split: str = option("", "split of the validation loss; by default a share of the training maps")
-    validation_share: float = option(0.1, "the share of the training maps that is held out, where no split is named")
+    validation_share: float = option(0.1, "share of the training maps that is held out, where no split is named")
     crop_scale: float = option(1.0, "random crops keep at least this share of a map (1: no crops)")
     horizontal_flip: bool = option(False, "mirror every second map, left to right")
     vertical_flip: bool = option(False, "mirror every second map, top to bottom")
@@ -40,31 +40,31 @@ class DepthDataArguments:
 
 @dataclass
 class DepthModelArguments:
-    """What is trained."""
+    """The network, and where its weights come from."""
 
     model_type: ClassVar[str] = "depth_semantic_encoder"
     init_from: str = option("", "a depth repo to go on from, or a legacy .pth file; by default a new network")
-    model_config: Any = option(None, "fields of DepthSemanticEncoderConfig, the weights of the loss among them")
-    depth_processor: Any = option(None, "settings of DepthImageProcessor, on top of those of --init_from")
+    model_config: Settings = option(None, "fields of DepthSemanticEncoderConfig, the weights of the loss among them")
+    depth_processor: Settings = option(None, "settings of DepthImageProcessor, on top of those of --init_from")
 
 
 @dataclass
 class DepthRunArguments:
-    """How it is trained."""
+    """The run: where it writes, and how it optimises."""
 
     output_dir: str = option("depth-semantic-encoder", "where the model, checkpoints and logs go")
-    seed: int = option(0, "of everything that is random")
+    seed: int = option(0, "seed of everything that is random")
     epochs: int = option(200, "passes over the data")
-    batch_size: int = option(128, "maps of a process and step")
-    learning_rate: float = option(3e-4, "AdamW's, at the start")
-    weight_decay: float = option(1e-5, "AdamW's")
-    lr_schedule: str = option("step", "what the learning rate does from epoch to epoch", choices=SCHEDULES)
+    batch_size: int = option(128, "maps per process and step")
+    learning_rate: float = option(3e-4, "AdamW's learning rate at the start")
+    weight_decay: float = option(1e-5, "AdamW's weight decay")
+    lr_schedule: str = option("step", "how the learning rate changes from epoch to epoch", choices=SCHEDULES)
     schedule_epochs: int = option(
         0,
         "step: epochs between drops (20); plateau: epochs without a better validation loss before a drop (10);"
         " warm_restarts: epochs of a cycle (20)",
     )
-    schedule_factor: float = option(0.1, "step, plateau: what a drop multiplies the learning rate by")
+    schedule_factor: float = option(0.1, "step, plateau: a drop multiplies the learning rate by this")
     patience: int = option(20, "stop after so many epochs without a better validation loss (0: never)")
     max_grad_norm: float = option(1.0, "gradients are scaled down to this norm (0: never)")
     mixed_precision: str | None = option(None, "bf16 or fp16; by default as accelerate launch says")

@@ -1,7 +1,7 @@
-"""From a collection of depth maps to batches; what cannot be read is skipped and named."""
+"""Makes batches of a collection of depth maps; maps that cannot be read are skipped and named."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import PIL.Image
@@ -11,19 +11,42 @@ from torch import Tensor
 from ...data.source import Source, open_source
 from ...models.depth_map_files import array_to_tensor, image_to_tensor, read_depth_map
 from ...models.image_processing_depth import DepthImageProcessor
+from ...models.input_errors import InputError, one_line
 from ..multimodal.samples import BadSample
 from .arguments import DepthDataArguments
 
 
+class DepthSample(TypedDict):
+    """A prepared map: `pixel_values` [C, H, W], `pixel_mask` [H, W], its file or row, and its row number."""
+
+    pixel_values: Tensor
+    pixel_mask: Tensor
+    name: str
+    index: int
+
+
+class DepthBatch(TypedDict):
+    """The maps of a batch that could be read, and why others could not.
+
+    `pixel_values` is [B, C, H, W], `pixel_mask` [B, H, W]; both are empty where no map could be read.
+    """
+
+    pixel_values: Tensor
+    pixel_mask: Tensor
+    names: list[str]
+    indices: list[int]
+    bad: list[str]
+
+
 class DepthMaps(torch.utils.data.Dataset):
-    """Some maps of a collection, prepared and augmented the same on every run.
+    """Some maps of a collection, prepared and augmented alike on every run.
 
     Args:
         source: the collection.
         indices: the rows that are used.
         processor: prepares a map.
-        augmentation: how a map changes from epoch to epoch; None for maps as they are.
-        seed: what is random follows from it, the epoch and the row.
+        augmentation: how a map changes from epoch to epoch; None for no change.
+        seed: the random numbers follow from it, the epoch and the row.
     """
 
     def __init__(
@@ -41,28 +64,30 @@ class DepthMaps(torch.utils.data.Dataset):
         self.seed, self.epoch = seed, 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Augment anew."""
+        """Choose the augmentation of an epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, position: int) -> dict[str, Any] | BadSample:
+    def __getitem__(self, position: int) -> DepthSample | BadSample:
         index = self.indices[position]
         name = f"row {index}"
         try:
             item = self.rows[index][self.source.column]
             name = item if isinstance(item, str) else name
-            raw, settings = _raw_map(item, name), {}
+            raw = _raw_map(item, name)
+            settings: dict[str, float] = {}
             if self.augmentation is not None:
                 rng = np.random.default_rng([self.seed, self.epoch, index])
                 raw = _cropped(raw, self.augmentation, rng)
-                # Through the processor, which knows the raw values that mean "no measurement".
+                # The processor scales: it knows the raw values that mean "no measurement".
                 settings["unit_scale"] = self.processor.unit_scale * _factor(self.augmentation, rng)
             prepared = self.processor([raw], return_mask=True, first_index=index, **settings)
-        except Exception as error:  # the decoders raise whatever they like on damaged maps
-            reason = " ".join(str(error).split()) or type(error).__name__
-            return BadSample(index, f"{name}: {reason.removeprefix(f'{name}: ').removeprefix(f'map {index}: ')}")
+        except InputError as error:
+            return BadSample(index, f"{name}: {error.reason}")
+        except Exception as error:  # the decoders raise anything on damaged maps
+            return BadSample(index, f"{name}: {one_line(error)}")
         return {
             "pixel_values": prepared["pixel_values"][0],
             "pixel_mask": prepared["pixel_mask"][0],
@@ -72,11 +97,11 @@ class DepthMaps(torch.utils.data.Dataset):
 
 
 def open_maps(options: DepthDataArguments, processor: DepthImageProcessor, seed: int) -> tuple[DepthMaps, DepthMaps]:
-    """The maps to train on and those of the validation loss.
+    """Open the maps to train on, and the maps of the validation loss.
 
     Raises:
-        ValueError: if the collection or its column is not there, one of the two would be empty, or an augmentation
-            would have no effect.
+        ValueError: if there is no such collection or column, one of the two would be empty, or an augmentation would
+            have no effect.
     """
     if options.depth_scale and (processor.normalization == "minmax" or not processor.do_rescale):
         raise ValueError(
@@ -101,33 +126,26 @@ def open_maps(options: DepthDataArguments, processor: DepthImageProcessor, seed:
     )
 
 
-def collate(samples: Sequence[dict[str, Any] | BadSample]) -> dict[str, Any]:
-    """Samples → a batch.
-
-    Returns:
-        `pixel_values` [B, C, H, W] and `pixel_mask` [B, H, W] of what could be read, its `names` and `indices`, and
-        `bad`: what could not be read and why.
-    """
+def collate(samples: Sequence[DepthSample | BadSample]) -> DepthBatch:
+    """Make a batch of samples."""
     good = [sample for sample in samples if not isinstance(sample, BadSample)]
-    batch: dict[str, Any] = {
+    return {
+        "pixel_values": torch.stack([sample["pixel_values"] for sample in good]) if good else torch.empty(0),
+        "pixel_mask": torch.stack([sample["pixel_mask"] for sample in good]) if good else torch.empty(0),
         "names": [sample["name"] for sample in good],
         "indices": [sample["index"] for sample in good],
         "bad": [sample.reason for sample in samples if isinstance(sample, BadSample)],
     }
-    for key in ("pixel_values", "pixel_mask"):
-        batch[key] = torch.stack([sample[key] for sample in good]) if good else torch.empty(0)
-    return batch
 
 
 def _open(options: DepthDataArguments, split: str) -> Source:
-    try:
-        return open_source(options.dataset, "depth", options.depth_column or None, split or None)
-    except ValueError as error:  # which speaks of the options of another command
-        raise ValueError(str(error).replace("--column", "--depth_column")) from error
+    return open_source(
+        options.dataset, "depth", options.depth_column or None, split or None, column_option="--depth_column"
+    )
 
 
 def _raw_map(item: Any, name: str) -> Tensor:
-    """[H, W] or [C, H, W] of the item's own type."""
+    """A map [H, W] or [C, H, W] of the item's own type."""
     if isinstance(item, str):
         return read_depth_map(item)
     if isinstance(item, PIL.Image.Image):
@@ -136,7 +154,7 @@ def _raw_map(item: Any, name: str) -> Tensor:
 
 
 def _cropped(raw: Tensor, options: DepthDataArguments, rng: np.random.Generator) -> Tensor:
-    """A random part of a map, mirrored or not."""
+    """Cut a random part out of a map, and mirror it at random."""
     if options.crop_scale < 1:
         side = np.sqrt(rng.uniform(options.crop_scale, 1))
         height, width = (max(int(side * length), 1) for length in raw.shape[-2:])

@@ -1,27 +1,30 @@
-"""Builds the depth autoencoder that is trained: new, from a repo, or from a legacy checkpoint."""
+"""Builds the depth autoencoder to train: new, from a repo, or from a legacy checkpoint."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoConfig
 
-from ...conversion.families.depth_layouts import AUTOENCODER, check_values, read_depth_checkpoint
+from ...checkpoints.state_dicts import check_values
+from ...conversion.families.depth_layouts import AUTOENCODER, read_depth_checkpoint
 from ...models.configuration_depth_semantic_encoder import DepthSemanticEncoderConfig
 from ...models.image_processing_depth import DepthImageProcessor
 from ...models.modeling_depth_autoencoder import DepthAutoencoderModel
+from ..recipe import as_mapping
 from .arguments import DepthModelArguments
 
 
 def build_autoencoder(options: DepthModelArguments) -> DepthAutoencoderModel:
-    """The autoencoder with its processor, on the CPU, in float32.
+    """Build the autoencoder with its processor, on the CPU, in float32.
 
-    A decoder that the source does not have is new.
+    The decoder is new where the source has none.
 
     Raises:
         ValueError, OSError: if the source is no depth network, or the settings do not fit it or each other.
     """
-    fields = options.model_config or {}
+    fields = as_mapping("model_config", options.model_config)
     known = {*DepthSemanticEncoderConfig().to_dict(), *DepthSemanticEncoderConfig.attribute_map}
     _check_known("model_config", fields, known)
     if not options.init_from:
@@ -30,8 +33,8 @@ def build_autoencoder(options: DepthModelArguments) -> DepthAutoencoderModel:
         model = _from_legacy(options.init_from, fields)
     else:
         model = _from_repo(options.init_from, fields)
-    model.processor = _processor(model, options.depth_processor or {})
-    model.config.name_or_path = ""  # a path of this machine says nothing to those who load the result
+    model.processor = _processor(model, as_mapping("depth_processor", options.depth_processor))
+    model.config.name_or_path = ""  # a path on this machine means nothing elsewhere
     return model
 
 
@@ -75,9 +78,7 @@ def _processor(model: DepthAutoencoderModel, settings: dict[str, Any]) -> DepthI
     return processor
 
 
-def _check_known(option: str, given: Any, known: set[str]) -> None:
-    if not isinstance(given, dict):
-        raise ValueError(f'--{option} {given}: expected names and values, such as {{"a": 1}}')
+def _check_known(option: str, given: Iterable[str], known: set[str]) -> None:
     unknown = sorted(set(given) - known)
     if unknown:
         raise ValueError(f"--{option}: there is no {', '.join(unknown)}")

@@ -1,4 +1,4 @@
-"""What happens from epoch to epoch: the learning rate, and when there is nothing more to gain."""
+"""Decisions from epoch to epoch: the learning rate, and whether to stop."""
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import (
@@ -13,8 +13,8 @@ from ..checkpoints import Progress
 from .arguments import DepthRunArguments
 
 
-def make_schedule(optimizer: Optimizer, run: DepthRunArguments) -> LRScheduler:
-    """The schedule that the options name; it takes one step an epoch, and "plateau" the validation loss with it."""
+def epoch_schedule(optimizer: Optimizer, run: DepthRunArguments) -> LRScheduler:
+    """The schedule that the options name. It takes one step per epoch; "plateau" takes the validation loss with it."""
     epochs, factor = run.schedule_epochs, run.schedule_factor
     if run.lr_schedule == "step":
         return StepLR(optimizer, epochs or 20, factor)

@@ -1,24 +1,24 @@
 """Options of `pretrain`: data, model, loss and run."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from ..recipe import option
+from ..recipe import Settings, as_mapping, option
 
 
 @dataclass
 class DataArguments:
-    """What is trained on."""
+    """The data, and how samples are made of it."""
 
     dataset: list[str] = option([], "Hub ids, folders, parquet files or WebDataset shards; several are joined")
     train_split: str = option("train", "split to train on")
     validation_split: str = option("validation", "split for the metrics of each epoch; empty for none")
     streaming: bool = option(False, "read while training, without a copy on disk")
     shuffle_buffer: int = option(1000, "rows that streaming shuffles among")
-    text_column: str = option("caption", "captions: one, or a list of which each epoch takes one")
+    text_column: str = option("caption", "captions: a text, or a list of texts of which each epoch takes one")
     image_column: str = option("image", "images; empty to train without")
     depth_column: str = option("", "depth maps; empty to train without")
-    id_column: str = option("", "what a row shows: rows of equal ids are no negatives of each other")
+    id_column: str = option("", "id of the thing that a row shows: rows of equal ids are no negatives of each other")
     boxes_column: str = option("", "boxes to paint black for masked negatives: lists of [x1, y1, x2, y2]")
     image_scale: float = option(1.0, "random crops keep at least this share of an image (1: no crops)")
     max_bad_samples: int = option(0, "rows that cannot be read are skipped; with more than so many the run stops")
@@ -26,24 +26,24 @@ class DataArguments:
 
     @property
     def columns(self) -> dict[str, str]:
-        """Modality → column, of what is trained on."""
+        """Modality → column, for the modalities that are trained."""
         columns = {"text": self.text_column, "image": self.image_column, "depth": self.depth_column}
         return {modality: column for modality, column in columns.items() if column}
 
 
 @dataclass
 class ModelArguments:
-    """What is trained."""
+    """The model, and where its parts come from."""
 
     model_type: ClassVar[str] = "multimodal_encoder"
     init_from: str = option("", "a multimodal repo to go on from, such as a converted legacy checkpoint")
     text_model: str = option("", "Hub id or folder of the text tower")
     vision_model: str = option("", "Hub id or folder of the image tower")
     depth_model: str = option("", "Hub id or folder of a depth semantic encoder")
-    model_config: Any = option(None, "for new towers: the fields of MultimodalEncoderConfig")
+    model_config: Settings = option(None, "for new towers: the fields of MultimodalEncoderConfig")
     tokenizer: str = option("", "Hub id or folder of a tokenizer, or a vocab.txt; by default the text tower's")
-    image_processor: Any = option(None, "for new towers: settings of the image processor, such as its size")
-    depth_processor: Any = option(None, "settings of DepthImageProcessor; by default the depth tower's")
+    image_processor: Settings = option(None, "for new towers: settings of the image processor, such as its size")
+    depth_processor: Settings = option(None, "settings of DepthImageProcessor; by default the depth tower's")
     projection_dim: int = option(256, "dimension of the shared space, for new projections")
     freeze: list[str] = option([], "modules that are not trained, such as visual_encoder")
     gradient_checkpointing: bool = option(False, "compute activations again instead of keeping them")
@@ -51,48 +51,57 @@ class ModelArguments:
 
 @dataclass
 class LossArguments:
-    """What is minimised."""
+    """The loss that is minimised."""
 
     loss: str = option("infonce", "contrastive loss", choices=["infonce", "sigmoid"])
-    pair_weights: Any = option(
+    pair_weights: Settings = option(
         None, "weights of the pairs, such as {text-image: 1, text-depth: 1}; others are left out"
     )
     temperature: float = option(0.07, "initial temperature, for new projections")
     learn_temperature: bool = option(True, "whether the temperature is trained, for new projections")
     text_to_image_only: bool = option(False, "compare in one direction only, as the legacy training did")
     label_smoothing: float = option(0.0, "share of the target that all candidates get")
-    matryoshka_dims: list[int] = option([], "shorter prefixes of the embedding that are trained too")
+    matryoshka_dims: list[int] = option([], "lengths of prefixes of the embedding that are trained too")
     teacher: str = option("", "a multimodal repo whose similarities are learned too")
-    distillation_weight: float = option(1.0, "of the teacher's similarities, beside the loss")
+    distillation_weight: float = option(1.0, "weight of the teacher's similarities, beside the loss")
 
 
 @dataclass
 class RunArguments:
-    """How it is trained."""
+    """The run: where it writes, and how it optimises."""
 
     output_dir: str = option("multimodal-encoder", "where the model, checkpoints and logs go")
-    seed: int = option(0, "of everything that is random")
+    seed: int = option(0, "seed of everything that is random")
     epochs: int = option(10, "passes over the data")
     max_steps: int = option(0, "stop after so many steps (0: after the epochs)")
-    batch_size: int = option(64, "rows of a process and micro-batch")
-    gradient_accumulation_steps: int = option(1, "micro-batches of a step; all are negatives of each other")
-    chunk_size: int = option(0, "rows that are in memory at a time; more are cached (0: the micro-batch)")
+    batch_size: int = option(64, "rows per process and micro-batch")
+    gradient_accumulation_steps: int = option(1, "micro-batches per step; their rows are all negatives of each other")
+    chunk_size: int = option(0, "rows that are embedded at a time, with cached gradients (0: the whole micro-batch)")
     batch_norm: str = option("frozen", "BatchNorm where a step has several chunks", choices=["frozen", "update_once"])
     learning_rate: float = option(1e-4, "peak of the schedule")
-    text_learning_rate: float | None = option(None, "of the text tower")
-    vision_learning_rate: float | None = option(None, "of the image tower")
-    depth_learning_rate: float | None = option(None, "of the depth tower")
-    weight_decay: float = option(0.01, "of weights; norms, biases and the temperature have none")
+    text_learning_rate: float | None = option(None, "learning rate of the text tower")
+    vision_learning_rate: float | None = option(None, "learning rate of the image tower")
+    depth_learning_rate: float | None = option(None, "learning rate of the depth tower")
+    weight_decay: float = option(0.01, "weight decay of weights; norms, biases and the temperature have none")
     lr_schedule: str = option("cosine", "after warm-up", choices=["cosine", "constant", "linear"])
     warmup_steps: int = option(0, "steps in which the learning rate rises")
     max_grad_norm: float = option(1.0, "gradients are scaled down to this norm (0: never)")
     ema_decay: float = option(0.0, "decay of the averaged weights, which are then what is saved (0: none)")
     mixed_precision: str | None = option(None, "bf16 or fp16; by default as accelerate launch says")
     compile: bool = option(False, "compile the towers")
-    validation_metric: str = option("retrieval/text_to_image_recall@1", "what the best checkpoint is best in")
+    validation_metric: str = option("retrieval/text_to_image_recall@1", "metric that selects the best checkpoint")
     checkpoint_steps: int = option(0, "steps between checkpoints (0: after each epoch only)")
     keep_last: int = option(2, "checkpoints to keep beside the best")
     resume_from_checkpoint: str = option("", "latest, or the folder of a checkpoint")
     logging_steps: int = option(10, "steps between log entries")
     report_to: str = option("tensorboard", "tracker: tensorboard, trackio, wandb or none")
     push_to_hub: str = option("", "Hub id to push the model to")
+
+
+def pair_weights(options: LossArguments) -> dict[str, float] | None:
+    """Pair of modalities → its weight in the loss; None for the loss's own.
+
+    Raises:
+        ValueError: if the option is no mapping.
+    """
+    return as_mapping("pair_weights", options.pair_weights) or None

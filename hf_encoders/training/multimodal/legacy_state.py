@@ -1,11 +1,11 @@
-"""Goes on where a legacy run stopped: the AdamW state that `hf-encoders convert --with-training-state` wrote."""
+"""Resumes a legacy run from the AdamW state that `hf-encoders convert --with-training-state` wrote."""
 
 import warnings
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from ...conversion.training_state import TRAINING_JSON, read_training_state
 from ..checkpoints import Progress
@@ -16,20 +16,22 @@ def has_legacy_state(folder: str) -> bool:
     return (Path(folder) / TRAINING_JSON).is_file()
 
 
-def load_legacy_state(folder: str, model: nn.Module, optimizer: torch.optim.Optimizer, schedule: Any) -> Progress:
-    """Put AdamW's moments and steps into an optimizer, parameter by parameter, by name.
+def load_legacy_state(
+    folder: str, model: nn.Module, optimizer: torch.optim.Optimizer, schedule: LRScheduler
+) -> Progress:
+    """Load AdamW's moments and steps into an optimizer, by the names of the parameters.
 
     Args:
         folder: the converted repo.
-        model: whose weights are the repo's.
+        model: a model with the repo's weights.
         optimizer: over the model's parameters, in any order and groups; its learning rates and decay stay.
-        schedule: of the learning rates; it goes forward to the step.
+        schedule: of the learning rates; it moves forward to the step.
 
     Returns:
         The step and epoch that the legacy run had finished.
 
     Raises:
-        ValueError: if a parameter that is trained has no state, or a state no parameter that is trained.
+        ValueError: if a trained parameter has no state, or a state belongs to no trained parameter.
     """
     tensors, info = read_training_state(Path(folder))
     parameters = dict(model.named_parameters())
@@ -40,18 +42,16 @@ def load_legacy_state(folder: str, model: nn.Module, optimizer: torch.optim.Opti
         states.setdefault(name, {})[kind] = tensor
     for name in states:
         if name not in parameters or parameters[name] not in trained:
-            raise ValueError(f"{folder}: its training state is also of {name}, which is not trained here")
+            raise ValueError(f"{folder}: its training state includes {name}, which is not trained here")
     for name, parameter in parameters.items():
         if parameter in trained and name not in states:
-            raise ValueError(
-                f"{folder}: its training state has nothing of {name}; freeze it, or start without the state"
-            )
+            raise ValueError(f"{folder}: its training state lacks {name}; freeze it, or start without the state")
     for name, state in states.items():
         parameter = parameters[name]
         moments = {kind: tensor.to(parameter) for kind, tensor in state.items() if kind != "step"}
         optimizer.state[parameter] = {"step": state["step"].float(), **moments}
     progress = Progress(epoch=info["epoch"] or 0, step=info["global_step"] or 0)
-    with warnings.catch_warnings():  # of a schedule that is ahead of its optimizer
+    with warnings.catch_warnings():  # the schedule runs ahead of its optimizer
         warnings.simplefilter("ignore")
         for _ in range(progress.step):
             schedule.step()

@@ -1,7 +1,8 @@
-"""Masked copies of images: boxes painted black, as hard negatives of the texts that describe what was in them."""
+"""Masked copies of images: with boxes painted black, they are hard negatives of texts that describe the boxes."""
 
 import math
 from collections.abc import Sequence
+from typing import overload
 
 import torch
 from PIL import Image
@@ -10,7 +11,17 @@ from torch import Tensor
 from ...models.image_files import read_image
 
 MAX_BOXES = 15
-_ROUNDING = 1e-6  # of a pixel: a relative border that is a whole pixel, but for rounding, is that pixel
+_ROUNDING = 1e-6  # pixels; a relative border this close to a whole pixel is that pixel
+
+
+@overload
+def paint_boxes(
+    image: Image.Image, boxes: Sequence[Sequence[float]], black: float | Sequence[float] = ...
+) -> Image.Image: ...
+
+
+@overload
+def paint_boxes(image: Tensor, boxes: Sequence[Sequence[float]], black: float | Sequence[float] = ...) -> Tensor: ...
 
 
 def paint_boxes(
@@ -20,20 +31,20 @@ def paint_boxes(
 
     Args:
         image: a PIL image, or pixels [C, H, W].
-        boxes: of corners [x1, y1, x2, y2], x to the right, y down: relative to the size if all four are at most 1,
-            otherwise in pixels. The legacy training's limit holds: after the first 15, boxes are ignored. Every pixel
-            that a box touches is painted; what lies outside of the image is cut off.
-        black: what black is in a tensor, one value or one a channel: (0 - mean) / std after normalisation, so -1 with
+        boxes: corners [x1, y1, x2, y2], x to the right, y down. They are relative to the size if all four are at most
+            1, otherwise in pixels. Boxes after the first 15 are ignored, as in the legacy training. Every pixel that a
+            box touches is painted; parts outside of the image are cut off.
+        black: the value of black in a tensor, one or one per channel: (0 - mean) / std after normalisation, so -1 with
             ViT's. In a PIL image it is 0.
 
     Returns:
-        The copy: a tensor of the same type, or an RGB image, upright as `encode_image` sees it (as the boxes do).
+        The copy: a tensor of the same type, or an RGB image, upright as `encode_image` sees it; so must the boxes.
 
     Raises:
         ImageError: if the image cannot be read.
-        ValueError: if there is no box (the copy would be the image itself, and no negative of its text), or a box has
-            not four finite numbers, no area, or lies outside of the image.
-        TypeError: if the image is neither.
+        ValueError: if there are no boxes (the copy would be the image itself), or a box does not have four finite
+            numbers, has no area, or lies outside of the image.
+        TypeError: if the image is neither a PIL image nor a tensor.
     """
     if isinstance(image, Image.Image):
         upright = read_image(image, "the image")
@@ -60,7 +71,7 @@ def paint_boxes(
 
 
 def _pixels(index: int, box: Sequence[float], width: int, height: int) -> tuple[int, int, int, int]:
-    """The box as pixels: left, top, right, bottom, the last two exclusive."""
+    """Turn a box into pixels: left, top, right, bottom, the last two exclusive."""
     try:
         numbers = [float(number) for number in box]
     except (TypeError, ValueError):

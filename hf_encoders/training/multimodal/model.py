@@ -1,25 +1,25 @@
-"""Builds the model that is trained: from a repo, from towers, or from a configuration."""
+"""Builds the multimodal encoder to train: from a repo, from towers, or from a configuration."""
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 import torch
-from transformers import AutoModel, AutoTokenizer, BertTokenizer
+from transformers import AutoModel, AutoTokenizer, BertTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 from transformers import ViTImageProcessorPil as ViTImageProcessor
 
 from ...models.configuration_multimodal_encoder import MultimodalEncoderConfig
 from ...models.image_processing_depth import DepthImageProcessor
 from ...models.modeling_multimodal_encoder import MultimodalEncoderModel
 from ...models.processing_multimodal_encoder import MultimodalEncoderProcessor
+from ..recipe import as_mapping
 from .arguments import LossArguments, ModelArguments
 
 
 def build_model(options: ModelArguments, loss: LossArguments, seed: int) -> MultimodalEncoderModel:
-    """The model with its processor, on the CPU, in float32.
+    """Build the model with its processor, on the CPU, in float32.
 
     Raises:
-        ValueError, OSError: if the options do not say what to train, or a part cannot be loaded.
+        ValueError, OSError: if the options do not name one model, or a part cannot be loaded.
     """
     torch.manual_seed(seed)
     ways = {
@@ -43,7 +43,7 @@ def build_model(options: ModelArguments, loss: LossArguments, seed: int) -> Mult
 
 
 def load_multimodal(source: str) -> MultimodalEncoderModel:
-    """A multimodal encoder with all of its weights, in float32.
+    """Load a multimodal encoder with all of its weights, in float32.
 
     Raises:
         ValueError, OSError: if it cannot be loaded, or is another model.
@@ -57,7 +57,7 @@ def load_multimodal(source: str) -> MultimodalEncoderModel:
 
 
 def use_modalities(model: MultimodalEncoderModel, modalities: Collection[str]) -> None:
-    """Leave out of the training what the data does not reach.
+    """Freeze the towers of the modalities that the data lacks.
 
     Raises:
         ValueError: if the model cannot embed one of the modalities.
@@ -71,7 +71,7 @@ def use_modalities(model: MultimodalEncoderModel, modalities: Collection[str]) -
 
 
 def compile_towers(model: MultimodalEncoderModel) -> None:
-    """Compile each tower by itself, in place: what surrounds them differs from modality to modality."""
+    """Compile each tower by itself, in place: the code around them differs from modality to modality."""
     for name, module in model.named_children():
         if name.endswith("_encoder"):
             module.compile()
@@ -106,10 +106,10 @@ def _from_towers(options: ModelArguments, loss: LossArguments) -> MultimodalEnco
 def _from_config(options: ModelArguments) -> MultimodalEncoderModel:
     if not options.tokenizer:
         raise ValueError("a model from --model_config needs a --tokenizer")
-    config = MultimodalEncoderConfig(**options.model_config)
+    config = MultimodalEncoderConfig(**as_mapping("model_config", options.model_config))
     model = MultimodalEncoderModel(config)
     size = getattr(config.vision_config, "image_size", 224)
-    images = {"size": {"height": size, "width": size}} | (options.image_processor or {})
+    images = {"size": {"height": size, "width": size}} | as_mapping("image_processor", options.image_processor)
     depth_processor = model.processor.depth_image_processor
     model.processor = MultimodalEncoderProcessor(
         image_processor=ViTImageProcessor(**images),
@@ -120,10 +120,12 @@ def _from_config(options: ModelArguments) -> MultimodalEncoderModel:
 
 
 def _depth_processor(options: ModelArguments) -> DepthImageProcessor | None:
-    return None if options.depth_processor is None else DepthImageProcessor(**options.depth_processor)
+    if options.depth_processor is None:
+        return None
+    return DepthImageProcessor(**as_mapping("depth_processor", options.depth_processor))
 
 
-def _tokenizer(source: str, text_config: Any) -> Any:
+def _tokenizer(source: str, text_config: PreTrainedConfig) -> PreTrainedTokenizerBase:
     limit = getattr(text_config, "max_position_embeddings", None)
     if Path(source).suffix == ".txt":
         words = Path(source).read_text(encoding="utf-8").split("\n")

@@ -1,7 +1,6 @@
-"""The optimizer and its schedule: no decay on norms, biases and temperature, a learning rate a tower."""
+"""The optimizer and its schedule: a learning rate per tower, and no decay of norms, biases and temperature."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch import nn
@@ -12,11 +11,11 @@ from .arguments import RunArguments
 
 
 def make_optimizer(model: nn.Module, others: Iterable[nn.Parameter], run: RunArguments) -> torch.optim.AdamW:
-    """AdamW over what is trained.
+    """AdamW over the parameters that are trained.
 
     Args:
         model: a multimodal encoder.
-        others: parameters outside of it, such as the sigmoid loss's bias.
+        others: parameters outside of the model, such as the sigmoid loss's bias.
         run: learning rates and decay.
     """
     rates = {
@@ -34,13 +33,13 @@ def make_optimizer(model: nn.Module, others: Iterable[nn.Parameter], run: RunArg
         groups.setdefault((rate, decay), []).append(parameter)
     if not groups:
         raise ValueError("nothing is trained: everything is frozen")
-    settings: list[dict[str, Any]] = [
+    settings = [
         {"params": parameters, "lr": rate, "weight_decay": decay} for (rate, decay), parameters in groups.items()
     ]
     return torch.optim.AdamW(settings, fused=True)
 
 
-def make_schedule(optimizer: torch.optim.Optimizer, run: RunArguments, total_steps: int) -> LRScheduler:
-    """Warm-up, then cosine, linear, or constant."""
+def step_schedule(optimizer: torch.optim.Optimizer, run: RunArguments, total_steps: int) -> LRScheduler:
+    """The schedule that the options name: warm-up, then cosine, linear, or constant. It takes one step per step."""
     name = "constant_with_warmup" if run.lr_schedule == "constant" else run.lr_schedule
     return get_scheduler(name, optimizer, num_warmup_steps=run.warmup_steps, num_training_steps=total_steps)

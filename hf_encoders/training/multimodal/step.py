@@ -1,7 +1,6 @@
-"""One optimizer step: micro-batches, all negatives of each other, to gradients; cached where there are several."""
+"""One optimizer step: from micro-batches, whose rows are all negatives of each other, to gradients."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -11,30 +10,30 @@ from ...losses.cached import cached_backward
 from ...losses.contrastive import InfoNCELoss, LossOutput, SigmoidLoss
 from ...losses.matryoshka import MatryoshkaLoss
 from ..sharding import is_sharded
-from .arguments import LossArguments, RunArguments
+from .arguments import LossArguments, RunArguments, pair_weights
+from .samples import Batch, Chunk
 from .teacher import Teacher
 
 _EMBEDS = {"text": "text_embeds", "image": "image_embeds", "depth": "depth_embeds"}
-_MASKED = "masked"  # embeddings of masked copies of images
+_MASKED = "masked"  # name of the embeddings of masked images
 
 
 def make_loss(options: LossArguments, modalities: Collection[str]) -> nn.Module:
-    """The contrastive loss that the options name.
+    """Make the contrastive loss that the options name.
 
     Raises:
         ValueError: if it leaves out one of the modalities.
     """
-    paired = {modality for pair in options.pair_weights or () for modality in pair.split("-")}
+    weights = pair_weights(options)
+    paired = {modality for pair in weights or () for modality in pair.split("-")}
     for modality in modalities if paired else ():
         if modality not in paired:
             raise ValueError(f"pair_weights has no pair with {modality}: add one, or leave out --{modality}_column")
-    loss: Any
+    loss: InfoNCELoss | SigmoidLoss
     if options.loss == "infonce":
-        loss = InfoNCELoss(
-            options.pair_weights, label_smoothing=options.label_smoothing, symmetric=not options.text_to_image_only
-        )
+        loss = InfoNCELoss(weights, label_smoothing=options.label_smoothing, symmetric=not options.text_to_image_only)
     else:
-        loss = SigmoidLoss(options.pair_weights)
+        loss = SigmoidLoss(weights)
     return MatryoshkaLoss(loss, options.matryoshka_dims) if options.matryoshka_dims else loss
 
 
@@ -42,11 +41,11 @@ class Step:
     """Adds the gradients of a step to the parameters.
 
     Args:
-        accelerator: what prepared the model.
+        accelerator: the accelerator that prepared the model.
         model: the prepared model.
         loss: see `make_loss`.
-        run: chunk size and what BatchNorm does.
-        teacher: whose similarities are learned too, if there is one.
+        run: chunk size and treatment of BatchNorm.
+        teacher: its similarities are learned too, if there is one.
     """
 
     def __init__(
@@ -58,10 +57,10 @@ class Step:
         teacher: Teacher | None = None,
     ):
         self.accelerator, self.model, self.loss, self.run, self.teacher = accelerator, model, loss, run, teacher
-        self.template: dict[str, Any] | None = None  # a chunk of no rows
+        self.template: Chunk | None = None  # a chunk of which no row counts
 
-    def __call__(self, micro_batches: Sequence[dict[str, Any]]) -> LossOutput:
-        """The loss over all micro-batches of all processes.
+    def __call__(self, micro_batches: Sequence[Batch]) -> LossOutput:
+        """Compute the loss over all micro-batches of all processes, and its gradients.
 
         Raises:
             ValueError: if no row of the first step can be read.
@@ -71,9 +70,9 @@ class Step:
             self.template = _without_rows(chunks[0])
         if self.template is None:
             raise ValueError("no row of the first step can be read: are the columns the right ones?")
-        # A process whose rows are all bad: the others wait for its part.
+        # A process whose rows are all bad takes part too, because the others wait for it.
         chunks = chunks or [self.template]
-        if is_sharded(self.accelerator):  # all processes gather weights together, at each call of the model
+        if is_sharded(self.accelerator):  # all processes gather the weights together at each call of the model
             most = self.accelerator.gather(torch.tensor([len(chunks)], device=self.accelerator.device)).max()
             chunks += [self.template] * (int(most) - len(chunks))
         ids = {
@@ -81,16 +80,16 @@ class Step:
             for name in chunks[0]["ids"]
         }
 
-        taught = self.teacher.embed(chunks, self._embeds) if self.teacher is not None else {}
+        targets = self.teacher.embed(chunks, self._embeds) if self.teacher is not None else {}
 
         def compare(embeds: Mapping[str, Tensor]) -> LossOutput:
             rows = {name: values for name, values in embeds.items() if name != _MASKED}
             negatives = {"image": embeds[_MASKED]} if _MASKED in embeds else None
             temperature = self.accelerator.unwrap_model(self.model).clamped_temperature
             output = self.loss(rows, temperature, ids=ids, negatives=negatives)
-            return output if self.teacher is None else self.teacher.add(output, rows, temperature, taught)
+            return output if self.teacher is None else self.teacher.add(output, rows, temperature, targets)
 
-        # By the settings, which are the same on every process; the number of chunks may not be.
+        # The settings decide, not the number of chunks: they are the same on every process.
         if self.run.chunk_size or self.run.gradient_accumulation_steps > 1:
             return cached_backward(
                 self.model,
@@ -105,13 +104,13 @@ class Step:
         self.accelerator.backward(output.loss)
         return output
 
-    def _embed(self, chunk: dict[str, Any]) -> dict[str, Tensor]:
+    def _embed(self, chunk: Chunk) -> dict[str, Tensor]:
         embeds = self._embeds(self.model, chunk["inputs"], chunk["rows"])
         if (masked := chunk["masked"]) is not None:
             count = len(masked)
-            if not count and is_sharded(self.accelerator):  # as above; what is embedded does not count
+            if not count and is_sharded(self.accelerator):  # as above; this image does not count
                 masked = chunk["inputs"]["pixel_values"][:1]
-            # By themselves: together with the images, rounding would not be that of the legacy training.
+            # Not together with the images: rounding would differ from the legacy training's.
             embeds[_MASKED] = (
                 self.model(pixel_values=masked.to(self.accelerator.device)).image_embeds[:count]
                 if len(masked)
@@ -126,8 +125,8 @@ class Step:
         return {name: outputs[key][:rows] for name, key in _EMBEDS.items() if outputs.get(key) is not None}
 
 
-def _without_rows(chunk: dict[str, Any]) -> dict[str, Any]:
-    """A chunk that is embedded, as towers cannot embed nothing, and of which no row counts."""
+def _without_rows(chunk: Chunk) -> Chunk:
+    """A chunk of which no row counts. It holds one row, because towers cannot embed nothing."""
     empty = torch.empty(0, dtype=torch.long)
     return {
         "inputs": {name: values[:1] for name, values in chunk["inputs"].items()},
@@ -138,17 +137,18 @@ def _without_rows(chunk: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _chunks(batch: dict[str, Any], size: int) -> list[dict[str, Any]]:
-    """A micro-batch in parts of at most `size` rows, each with its share of the masked images."""
+def _chunks(batch: Batch, size: int) -> list[Chunk]:
+    """Cut a micro-batch into chunks of at most `size` rows, each with its share of the masked images."""
     count = len(batch["rows"])
     size = size or max(count, 1)
-    chunks = []
-    for start in range(0, count, size):
-        part = slice(start, start + size)
-        chunk = {
-            name: {key: values[part] for key, values in batch[name].items()}
-            for name in ("inputs", "teacher_inputs", "ids")
-        }
-        masked = None if batch["masked"] is None else batch["masked"][part]
-        chunks.append(chunk | {"masked": masked, "rows": len(batch["rows"][part])})
-    return chunks
+    return [_rows_of(batch, slice(start, start + size)) for start in range(0, count, size)]
+
+
+def _rows_of(batch: Batch, rows: slice) -> Chunk:
+    return {
+        "inputs": {name: values[rows] for name, values in batch["inputs"].items()},
+        "teacher_inputs": {name: values[rows] for name, values in batch["teacher_inputs"].items()},
+        "ids": {name: values[rows] for name, values in batch["ids"].items()},
+        "masked": None if batch["masked"] is None else batch["masked"][rows],
+        "rows": len(batch["rows"][rows]),
+    }

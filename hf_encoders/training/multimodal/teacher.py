@@ -1,45 +1,47 @@
-"""A teacher: a trained multimodal encoder whose similarities the student learns too."""
+"""A teacher: the student also learns the similarities of a trained multimodal encoder."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...losses.contrastive import LossOutput
 from ...losses.matryoshka import DistillationLoss
-from .arguments import LossArguments
+from .arguments import LossArguments, pair_weights
 from .model import load_multimodal
-from .samples import ModelInputs
+from .samples import Chunk, ModelInputs
+
+# Embeds with a model: the inputs and the number of rows that count → modality → [rows, D].
+Embeds = Callable[[nn.Module, Mapping[str, Tensor], int], dict[str, Tensor]]
 
 
 class Teacher:
-    """Adds to a contrastive loss how far the similarities are from the teacher's.
+    """Adds the distance between the student's and the teacher's similarities to a contrastive loss.
 
     Args:
         options: the teacher's repo, its weight, and the pairs that are compared.
-        accelerator: where it computes, and in which precision.
+        accelerator: gives the teacher's device and precision.
     """
 
     def __init__(self, options: LossArguments, accelerator: Accelerator):
         model = load_multimodal(options.teacher).eval().requires_grad_(False)
         self.inputs = ModelInputs.of(model)
         self.weight = options.distillation_weight
-        self.loss = DistillationLoss(float(model.clamped_temperature), options.pair_weights)
+        self.loss = DistillationLoss(float(model.clamped_temperature), pair_weights(options))
         self.model, self.accelerator = model.to(accelerator.device), accelerator
 
     @torch.no_grad()
-    def embed(self, chunks: Sequence[Mapping[str, Any]], embeds_of: Any) -> dict[str, Tensor]:
-        """Modality → [B, D of the teacher], of all chunks; `embeds_of` takes model, inputs and number of rows."""
+    def embed(self, chunks: Sequence[Chunk], embeds_of: Embeds) -> dict[str, Tensor]:
+        """Embed all chunks: modality → [B, D of the teacher]."""
         with self.accelerator.autocast():
             parts = [embeds_of(self.model, chunk["teacher_inputs"], chunk["rows"]) for chunk in chunks]
         return {name: torch.cat([part[name] for part in parts]).float() for name in parts[0]}
 
     def add(
-        self, output: LossOutput, embeds: Mapping[str, Tensor], temperature: Tensor, taught: Mapping[str, Tensor]
+        self, output: LossOutput, embeds: Mapping[str, Tensor], temperature: Tensor, targets: Mapping[str, Tensor]
     ) -> LossOutput:
-        """The loss with the teacher's; its parts are called "distillation/PAIR"."""
-        added = self.loss(embeds, temperature, taught)
+        """Add the teacher's loss, whose parts are called "distillation/PAIR"."""
+        added = self.loss(embeds, temperature, targets)
         parts = {f"distillation/{name}": part for name, part in added.parts.items()}
         return LossOutput(output.loss + self.weight * added.loss, output.parts | parts)

@@ -5,13 +5,13 @@ import torch
 
 from hf_encoders.training.checkpoints import Progress
 from hf_encoders.training.depth.arguments import DepthRunArguments
-from hf_encoders.training.depth.schedule import is_stale, make_schedule
+from hf_encoders.training.depth.schedule import epoch_schedule, is_stale
 
 
 def rates(name, epochs, **options):
     """The learning rate of each epoch, of a network whose validation loss does not improve."""
     optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    schedule = make_schedule(optimizer, DepthRunArguments(lr_schedule=name, epochs=epochs, **options))
+    schedule = epoch_schedule(optimizer, DepthRunArguments(lr_schedule=name, epochs=epochs, **options))
     seen = []
     for _ in range(epochs):
         seen.append(optimizer.param_groups[0]["lr"])
