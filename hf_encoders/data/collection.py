@@ -12,7 +12,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from datasets import Features, IterableDataset, Value, load_dataset_builder
 
-from ..models.input_errors import printable
+from ..models.input_errors import one_line, printable
 from .source import choose_column, list_files
 
 # A stream of fewer files is divided further, where its format allows it.
@@ -154,7 +154,7 @@ class ParquetFiles(Collection):
                         if low < high:
                             yield pa.Table.from_batches([batch]).slice(low, high - low).select(columns)
             except (pa.ArrowException, OSError) as error:
-                raise ValueError(f"{file}: damaged ({' '.join(str(error).split())})") from error
+                raise ValueError(f"{file}: damaged ({one_line(error)})") from error
 
 
 class Stream(Collection):
@@ -194,7 +194,7 @@ class Stream(Collection):
                 skip -= dropped
                 yield table.slice(dropped).select(columns)
         except Exception as error:  # archives, the network: datasets raises what it likes
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            reason = f"{type(error).__name__}: {one_line(error)}"
             raise ValueError(f"{self.name}: its part {part.index} cannot be read ({reason})") from error
 
     def ids(self, part: Part, start: int, count: int) -> pa.Array:
@@ -267,14 +267,14 @@ def _builder(name: str, path: str, **options: Any) -> Any:
         return load_dataset_builder(path, **options)
     except Exception as error:  # the Hub, the network, the files of the data set
         where = "no such file or folder here, and no data set that loads" if path == name else "cannot be loaded"
-        raise ValueError(f"{name}: {where}: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{name}: {where}: {one_line(error)}") from error
 
 
 def _streaming(name: str, builder: Any) -> dict[str, IterableDataset]:
     try:
         return dict(builder.as_streaming_dataset())
     except Exception as error:
-        raise ValueError(f"{name}: cannot be read ({' '.join(str(error).split())})") from error
+        raise ValueError(f"{name}: cannot be read ({one_line(error)})") from error
 
 
 def _with_features(name: str, dataset: IterableDataset) -> IterableDataset:

@@ -7,6 +7,7 @@ from typing import Any
 from datasets import Image, concatenate_datasets, load_dataset, load_dataset_builder
 
 from ..fingerprint import sha256
+from ..models.input_errors import one_line
 from ..training.multimodal.arguments import DataArguments
 
 _FORMATS = {".parquet": "parquet", ".tar": "webdataset"}
@@ -41,7 +42,7 @@ def load_splits(name: str, split_of_files: str, streaming: bool = False) -> dict
     try:
         loaded = load_dataset(**_reader(name), streaming=streaming)
     except Exception as error:  # the Hub, the network, the files: datasets raises what it likes
-        raise ValueError(f"{name}: cannot be loaded ({' '.join(str(error).split())})") from error
+        raise ValueError(f"{name}: cannot be loaded ({one_line(error)})") from error
     return {split_of_files: loaded["train"]} if _is_files(name) else dict(loaded)
 
 

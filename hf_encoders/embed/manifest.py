@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from .._version import __version__
 from ..data.collection import Collection
 from ..fingerprint import identity
 from ..outputs import new_file
+from ..versions import library_versions
 from .folder import MANIFEST
 from .rows import RowEmbedder
 from .shards import ShardRecord
@@ -124,7 +124,7 @@ def write_manifest(
             {"file": record.file, "rows": record.rows, "bytes": record.size, "sha256": record.sha256}
             for record in records
         ],
-        "versions": {"hf_encoders": __version__, **{name: version(name) for name in _LIBRARIES}},
+        "versions": {"hf_encoders": __version__} | library_versions(_LIBRARIES),
     }
     with new_file(output / MANIFEST, overwrite=True) as partial:
         partial.write_text(_to_json(manifest), encoding="utf-8")

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
 from accelerate import PartialState
@@ -12,6 +11,7 @@ from .._version import __version__
 from ..data.splits import data_revision, load_splits
 from ..fingerprint import identity
 from ..modalities import MODALITIES, default_modality, encoder, modalities
+from ..versions import library_versions
 from .embedded_columns import EmbeddedRows, embed_rows
 from .tasks import PICTURES, probe, read_labels, retrieval, zero_shot
 
@@ -100,7 +100,7 @@ def evaluate(model: Any, options: EvaluationOptions, processes: PartialState) ->
         "columns": columns,
         "options": {name: getattr(options, name) for name in ("templates", "k", "dtype", "limit")},
         "metrics": metrics,
-        "versions": {"hf_encoders": __version__} | {name: version(name) for name in _LIBRARIES},
+        "versions": {"hf_encoders": __version__} | library_versions(_LIBRARIES),
     }
 
 

@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from ..models.onnx_engine import OnnxEngine, save_onnx
 from ..models.openvino_engine import OpenVinoEngine, save_openvino
 from ..models.tower_programs import example_batch, export_tower, input_names
 from ..outputs import new_folder
+from ..versions import library_versions
 from .int8 import calibration_inputs, save_int8, with_even_channels
 
 _TOLERANCE = 1e-5  # of the largest number
@@ -78,7 +78,7 @@ def export(
         report: dict[str, Any] = {
             "fingerprint": fingerprint(encoding),
             "towers": {tower: _export_tower(encoding, tower, backend, repo, batches.get(tower)) for tower in towers},
-            "versions": {name: version(name) for name in _LIBRARIES[backend]},
+            "versions": library_versions(_LIBRARIES[backend]),
         }
         text = json.dumps(report, indent=2) + "\n"
         (repo / backend / EXPORT_REPORT).write_text(text, encoding="utf-8")

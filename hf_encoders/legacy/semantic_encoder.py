@@ -154,7 +154,7 @@ class SemanticEncoder(nn.Module):
             self.encoder.unfreeze()
 
     def freeze_layers(self, layer_names: Iterable[str]) -> None:
-        """Freeze the named modules, such as `["stem", "layer1"]`; the error for an unknown name lists the known ones."""
+        """Freeze the named modules, such as `["stem", "layer1"]`; the error for an unknown name lists the known."""
         self.encoder.freeze(layer_names)
 
     def save_encoder_weights(self, path: str | os.PathLike[str]) -> None:

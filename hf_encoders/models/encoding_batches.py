@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from .input_errors import one_line
+
 # Indices of the inputs and what the model takes for them.
 Batch = tuple[Sequence[int], dict[str, Tensor]]
 # Index → why it was left out. Where None stands in its place, an input that cannot be used raises.
@@ -92,7 +94,7 @@ def check_readable(item: Any, index: int) -> None:
     """Raise ValueError for an item whose decoder failed."""
     if isinstance(item, _Unreadable):
         error = item.error
-        raise ValueError(f"item {index} of the column cannot be decoded ({' '.join(str(error).split())})") from error
+        raise ValueError(f"item {index} of the column cannot be decoded ({one_line(error)})") from error
 
 
 def count(inputs: Any, is_single: Callable[[Any], bool]) -> int | None:

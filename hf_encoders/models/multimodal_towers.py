@@ -13,6 +13,8 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import logging
 
+from .input_errors import one_line
+
 logger = logging.get_logger(__name__)
 
 # What vision transformers call the embedding of the token that stands for the whole image.
@@ -48,7 +50,7 @@ def load_tower(source: str | os.PathLike[str] | PreTrainedModel) -> PreTrainedMo
     try:
         config = AutoConfig.from_pretrained(source)
     except OSError as error:
-        raise OSError(f"{source}: cannot be loaded ({' '.join(str(error).split())})") from error
+        raise OSError(f"{source}: cannot be loaded ({one_line(error)})") from error
     tower, info = AutoModel.from_pretrained(source, config=config, output_loading_info=True, **_without_pooler(config))
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])

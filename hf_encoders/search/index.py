@@ -14,6 +14,7 @@ from datasets import Dataset, load_from_disk
 from ..embed.folder import map_vectors, read_manifest
 from ..fingerprint import identity, sha256
 from ..modalities import column_modality, encoder, modalities, picture_modality
+from ..models.input_errors import one_line
 from ..outputs import INDEX_MANIFEST, new_folder
 from .quantized_vectors import QuantizedVectors, searchable
 from .vectors import Vectors, no_progress_bars, unit_rows
@@ -348,7 +349,7 @@ class EmbeddingIndex:
         try:
             index._read(folder, manifest)
         except Exception as error:  # safetensors, FAISS and Arrow raise whatever they like on damaged files
-            raise ValueError(f"{folder}: {_one_line(error)}") from error
+            raise ValueError(f"{folder}: {_reason(error)}") from error
         return index
 
     def _read(self, folder: Path, manifest: dict[str, Any]) -> None:
@@ -387,6 +388,6 @@ def _check_model(folder: Path, made_by: Any, given: dict[str, str | None]) -> No
         raise ValueError(f"{folder}: made by {maker}; the model given is at revision {given['revision']}")
 
 
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
+def _reason(error: Exception) -> str:
+    text = one_line(error)
     return text if isinstance(error, ValueError) else f"damaged ({type(error).__name__}: {text})"
