@@ -12,8 +12,8 @@ from torch.utils.data import Dataset
 from transformers import ImageFeatureExtractionPipeline, Pipeline
 
 from .modalities import modalities
-from .models.encoding_pixels import is_single_map
 from .models.image_processing_depth import DepthImageProcessor
+from .models.pixel_towers import is_single_map
 from .zero_shot import ZeroShotClassifier
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..backends.programs import input_names
 from ..data.source import open_source
 from ..modalities import default_modality
 from ..models.evaluation_mode import evaluating
 from ..models.image_files import read_images
-from ..models.tower_programs import input_names
 
 _ROWS = 300  # of which half give the ranges
 # The first convolution of the depth tower stays as it is: 8 bits lose what small differences of depth mean.

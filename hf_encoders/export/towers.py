@@ -12,14 +12,14 @@ from torch import Tensor
 from torch.export import ExportedProgram
 from transformers import AutoModel
 
+from ..backends.compiled import Engine
+from ..backends.exported_files import EXPORT_REPORT, tower_file
+from ..backends.onnx_backend import OnnxEngine, save_onnx
+from ..backends.openvino_backend import OpenVinoEngine, save_openvino
+from ..backends.programs import example_batch, export_tower, input_names
 from ..fingerprint import fingerprint
 from ..hub.push import BESIDE_THE_MODEL
 from ..modalities import encoder, modalities
-from ..models.engines import Engine
-from ..models.exported_files import EXPORT_REPORT, tower_file
-from ..models.onnx_engine import OnnxEngine, save_onnx
-from ..models.openvino_engine import OpenVinoEngine, save_openvino
-from ..models.tower_programs import example_batch, export_tower, input_names
 from ..outputs import new_folder
 from ..versions import library_versions
 from .int8 import calibration_inputs, save_int8, with_even_channels

@@ -10,8 +10,8 @@ from tqdm.auto import tqdm
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils import logging
 
+from ..backends.compiled import Engines
 from .encoding_batches import Batch, Skipped
-from .engines import Engines
 from .evaluation_mode import evaluating
 from .saved_processor import SavedProcessorMixin
 

@@ -8,9 +8,9 @@ from torch import Tensor
 from transformers.processing_utils import Unpack
 
 from .encoding import EncodeOptions, Encoding, EncodingMixin, shaped
-from .encoding_pixels import processed_pixels, raw_depth_encoding, raw_image_encoding, warn_of_raw_values
-from .encoding_texts import raw_text_encoding
 from .multimodal_towers import token_limit
+from .pixel_towers import processed_pixels, raw_depth_encoding, raw_image_encoding, warn_of_raw_values
+from .text_tower import raw_text_encoding
 
 # Standardised pixels stay far below.
 _LARGEST_PIXEL = 16.0

@@ -15,9 +15,9 @@ from transformers.utils import can_return_tuple
 
 from .configuration_depth_semantic_encoder import DepthSemanticEncoderConfig
 from .encoding import EncodeOptions, EncodingMixin
-from .encoding_pixels import depth_encoding
 from .freezing import FreezingMixin
 from .image_processing_depth import DepthImageProcessor
+from .pixel_towers import depth_encoding
 from .saved_processor import SavedProcessorMixin
 
 

@@ -11,9 +11,9 @@ from transformers.image_processing_utils import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 from transformers.utils import PROCESSOR_NAME, has_file
 
-from .encoding_pixels import is_single_image
 from .image_files import read_images
 from .image_processing_depth import DepthImageProcessor
+from .pixel_towers import is_single_image
 
 _TOKENIZER_FILE = "tokenizer_config.json"
 # sentence-transformers passes the options of every modality that it knows.

@@ -8,9 +8,9 @@ from datasets import Dataset
 from transformers import AutoModel
 
 from hf_encoders import DepthImageProcessor
+from hf_encoders.backends import compiled
 from hf_encoders.commands import main as cli
 from hf_encoders.export import towers
-from hf_encoders.models import engines
 from tests.helpers.multimodal_models import tiny_model
 
 pytest.importorskip("openvino")
@@ -53,7 +53,7 @@ def test_encode_reads_the_files(exported, objects_test, monkeypatch):
     maps, plain = objects_test[:5]["depth"], AutoModel.from_pretrained(exported / "model")
     model = AutoModel.from_pretrained(exported / "out")
     with monkeypatch.context() as patch:
-        patch.setattr(engines, "export_tower", lambda *_: pytest.fail("compiled again"))
+        patch.setattr(compiled, "export_tower", lambda *_: pytest.fail("compiled again"))
         exact = model.encode_depth(maps, backend="openvino")
         small = model.encode_depth(maps, backend="openvino", dtype="int8")
         texts = model.encode_text("a red chair", backend="openvino")

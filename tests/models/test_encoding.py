@@ -14,7 +14,7 @@ from torch import nn
 from transformers import AutoModel
 
 from hf_encoders import DepthImageProcessor
-from hf_encoders.models import encoding_pixels, torch_engine
+from hf_encoders.models import pixel_towers, torch_backend
 
 PROCESSOR = DepthImageProcessor()
 
@@ -117,7 +117,7 @@ def test_batch_size_changes_nothing_but_the_batches(batch_size, tiny_encoder):
 
 
 def test_a_large_model_sees_8_a_thread_on_a_cpu(tiny_encoder, monkeypatch):
-    monkeypatch.setattr(torch_engine, "_LARGE", 0)
+    monkeypatch.setattr(torch_backend, "_LARGE", 0)
     most, sizes = 8 * torch.get_num_threads(), []
     tiny_encoder.stem.register_forward_hook(lambda module, args, output: sizes.append(len(output)))
     maps = make_maps(most + 1)
@@ -153,7 +153,7 @@ class SlowAtFirst(Sequence):
 
 @pytest.fixture
 def four_threads(monkeypatch):
-    monkeypatch.setattr(encoding_pixels, "_THREADS", 4)
+    monkeypatch.setattr(pixel_towers, "_THREADS", 4)
 
 
 def test_threads_keep_the_order(four_threads, tiny_encoder):

@@ -6,12 +6,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from .encoding_batches import Batch
+from ..models.encoding_batches import Batch
+from ..models.torch_backend import TorchEngine
 from .exported_files import exported_file
-from .onnx_engine import OnnxEngine
-from .openvino_engine import OpenVinoEngine
-from .torch_engine import TorchEngine
-from .tower_programs import export_tower, input_names
+from .onnx_backend import OnnxEngine
+from .openvino_backend import OpenVinoEngine
+from .programs import export_tower, input_names
 
 _Embed = Callable[[dict[str, Tensor]], Tensor]
 _COMPILED: dict[str, tuple[type[Any], tuple[str, ...]]] = {

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from .evaluation_mode import evaluating
+from ..models.evaluation_mode import evaluating
 
 _MOST = 1 << 16
 # Inputs of a tower, in the order of the graph's arguments.

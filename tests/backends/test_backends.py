@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from hf_encoders import DepthImageProcessor
-from hf_encoders.models.torch_engine import TorchEngine
-from hf_encoders.models.tower_programs import export_tower
+from hf_encoders.backends.programs import export_tower
+from hf_encoders.models.torch_backend import TorchEngine
 from tests.helpers.multimodal_models import WORDS, tiny_model
 
 pytest.importorskip("openvino")
@@ -111,7 +111,7 @@ import signal, sys
 from pathlib import Path
 import numpy as np, openvino
 from openvino import opset13 as ops
-from hf_encoders.models.openvino_engine import OpenVinoEngine
+from hf_encoders.backends.openvino_backend import OpenVinoEngine
 
 values = ops.parameter([-1, 4], np.float32, name="values")
 openvino.save_model(openvino.Model([ops.relu(values)], [values]), sys.argv[1])

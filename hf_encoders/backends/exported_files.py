@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers.utils import cached_file
 
-from .weights_fingerprint import fingerprint
+from ..fingerprint import fingerprint
 
 EXPORT_REPORT = "export_report.json"
 _MAY_BE_ABSENT = {

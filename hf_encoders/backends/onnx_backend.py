@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from .encoding_batches import Batch
+from ..models.encoding_batches import Batch
 
 
 class OnnxEngine:

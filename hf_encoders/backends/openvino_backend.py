@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from .encoding_batches import Batch
+from ..models.encoding_batches import Batch
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
 

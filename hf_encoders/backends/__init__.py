@@ -1,0 +1,1 @@
+"""Compiled programs of towers: compile, keep and run them by ONNX Runtime and OpenVINO."""
