@@ -22,6 +22,7 @@ from transformers import AutoModel
 
 from hf_encoders import DepthSemanticEncoderConfig, DepthSemanticEncoderModel, create_semantic_encoder
 from hf_encoders.export.towers import export
+from hf_encoders.models.backend import Backend, get_backend
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 OBJECTS = SAMPLES / "objects"
@@ -57,23 +58,23 @@ def main() -> None:
 
 
 def measure_depth(repeats: int) -> None:
-    """Processed maps: the legacy way, every backend and precision, and each engine by itself."""
+    """Processed maps: the legacy way, every backend and precision, and each compiled backend by itself."""
     with tempfile.TemporaryDirectory() as folder:
         model = exported_depth_encoder(Path(folder))
         maps = torch.rand(128, 1, 128, 128) * 2 - 1
-        engines = OPENVINO_INT8 | {"onnx": {"backend": "onnx"}}
-        options = TORCH | engines
+        compiling = OPENVINO_INT8 | {"onnx": {"backend": "onnx"}}
+        options = TORCH | compiling
         ways: dict[str, Callable[[], object]] = {LEGACY: partial(legacy, model, maps)}
         for name, chosen in options.items():
             ways[name] = partial(model.encode, maps, batch_size=64, **chosen)
-        for name, chosen in engines.items():
-            engine = model.engines.get(model, "depth", model._embed, **chosen)
-            ways[f"{name}, engine alone"] = partial(run_alone, engine, maps)
+        for name, chosen in compiling.items():
+            compiled = get_backend(model.tower("depth"), **chosen)
+            ways[f"{name}, backend alone"] = partial(run_alone, compiled, maps)
         rates = rates_in_turn(ways, len(maps), repeats)
-    print("\n| depth maps, 128 px, batch 64 | maps a second | of legacy | goal | of the engine alone |")
+    print("\n| depth maps, 128 px, batch 64 | maps a second | of legacy | goal | of the backend alone |")
     print("|---|---|---|---|---|")
     for name in [LEGACY, *options]:
-        alone = rates.get(f"{name}, engine alone")
+        alone = rates.get(f"{name}, backend alone")
         share = f"{rates[name] / alone:.2f}" if alone else ""
         print(f"| {name} | {rates[name]:.1f} | {rates[name] / rates[LEGACY]:.2f} | {GOALS.get(name, '')} | {share} |")
 
@@ -93,7 +94,7 @@ def measure_accuracy(files: Sequence[Path]) -> None:
             calibration = str(OBJECTS / "train.parquet")
             export(str(source), folder / f"{name}-out", "openvino", towers=["depth"], calibration=calibration)
             model = AutoModel.from_pretrained(folder / f"{name}-out")
-            encode = getattr(model, "encode_depth", None) or model.encode
+            encode = model.tower("depth").encode
             exact, right = torch.empty(0), 0.0
             for label, options in (TORCH | OPENVINO_INT8).items():
                 rows = encode(maps["depth"], normalize=True, **options)
@@ -136,11 +137,11 @@ def legacy(model: Any, maps: torch.Tensor) -> None:
         torch.cat([model(part).pooler_output for part in maps.split(16)])
 
 
-def run_alone(engine: Any, maps: torch.Tensor) -> None:
-    """An engine without what `encode` does around it."""
+def run_alone(backend: Backend, maps: torch.Tensor) -> None:
+    """A backend without what `encode` does around it."""
     batches = ((range(64), {"pixel_values": part}) for part in maps.split(64))
     with torch.inference_mode():
-        for _ in engine.embed(batches):
+        for _ in backend.embed(batches):
             pass
 
 

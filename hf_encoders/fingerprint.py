@@ -1,21 +1,21 @@
-"""Which weights a model, and which bytes a file has: what tells an embedding's maker from every other model."""
+"""Fingerprints of weights and files, which tell the maker of an embedding from every other model."""
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.modeling_utils import PreTrainedModel
 
-_VALUES_A_TENSOR = 256
+_VALUES_PER_TENSOR = 256
 
 
 def fingerprint(model: nn.Module) -> str:
-    """A digest of the weights: the same on every device, another one after any training.
+    """Digest the weights: the same on every device, another digest after any training.
 
-    It covers name, shape and up to some hundred evenly spaced values of each tensor, in float32: a few milliseconds
-    for a large model, and training moves every tensor that it does not freeze. Weights that were loaded in half
-    precision are other weights.
+    It covers the name and the shape of each tensor, and at least 256 evenly spaced values of it (all of a smaller one),
+    in float32. That takes milliseconds for a large model, and training moves every tensor that it does not freeze.
+    Weights that were loaded in half precision are other weights.
 
     Returns:
         32 hexadecimal digits.
@@ -27,7 +27,7 @@ def fingerprint(model: nn.Module) -> str:
     return digest.hexdigest()[:32]
 
 
-def identity(model: Any) -> dict[str, str | None]:
+def identity(model: PreTrainedModel) -> dict[str, str | None]:
     """Name, revision and fingerprint of a model; the name is a repo's id or folder, empty if it came from none."""
     return {
         "name_or_path": model.config.name_or_path,
@@ -47,5 +47,5 @@ def sha256(path: Path) -> str:
 
 def _sample(tensor: Tensor) -> Tensor:
     values = tensor.detach().reshape(-1)
-    step = max(1, len(values) // _VALUES_A_TENSOR)
+    step = max(1, len(values) // _VALUES_PER_TENSOR)
     return values[::step].to("cpu", torch.float32)

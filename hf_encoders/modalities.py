@@ -1,33 +1,54 @@
-"""What a model embeds, and by which method."""
+"""The modalities that a model embeds, and how to tell which one a column of a data set holds."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import PIL.Image
 
-MODALITIES = ("text", "image", "depth")
-# What a PIL image is, where its mode says so.
-_PIL_MODALITIES = {"RGB": "image", "RGBA": "image", "I": "depth", "I;16": "depth", "F": "depth"}
+from .models.encoding import Encode
+from .models.tower import MODALITIES, Encoder, Modality
+
+if TYPE_CHECKING:
+    from datasets import Dataset, IterableDataset
+
+# The modality of a PIL image, where its mode says so.
+_PIL_MODALITIES: Mapping[str, Modality] = {
+    "RGB": "image",
+    "RGBA": "image",
+    "I": "depth",
+    "I;16": "depth",
+    "F": "depth",
+}
 
 
-def modalities(model: Any) -> list[str]:
-    """What a model embeds, out of "text", "image" and "depth"."""
-    if hasattr(model, "encode_text"):
-        return [name for name in MODALITIES if name != "depth" or model.config.depth_config is not None]
-    return ["depth"] if hasattr(model, "encode") else []
+def encoder_of(model: object) -> Encoder:
+    """The model, if it embeds.
+
+    Raises:
+        ValueError: if it has no towers.
+    """
+    if not isinstance(model, Encoder):
+        raise ValueError(f"a {type(model).__name__}, expected a multimodal or a depth encoder")
+    return model
 
 
-def default_modality(model: Any) -> str:
+def modalities(model: object) -> tuple[Modality, ...]:
+    """The modalities that a model embeds; none for a model without towers."""
+    return model.towers if isinstance(model, Encoder) else ()
+
+
+def default_modality(model: object) -> Modality:
     """Images, where the model embeds them, else depth."""
-    return "depth" if modalities(model) == ["depth"] else "image"
+    return "depth" if modalities(model) == ("depth",) else "image"
 
 
-def picture_modality(item: Any) -> str | None:
-    """Colour PIL images are images, those of 16 and 32 bits depth maps; None for anything else."""
+def picture_modality(item: object) -> Modality | None:
+    """The modality of a PIL image: colours are images, 16 and 32 bits depth maps; None for anything else."""
     return _PIL_MODALITIES.get(item.mode) if isinstance(item, PIL.Image.Image) else None
 
 
-def column_modality(model: Any, dataset: Any, column: str) -> str:
-    """That of the first item of a data set's column if it is a picture that can be read, else the model's default."""
+def column_modality(model: object, dataset: "Dataset | IterableDataset", column: str) -> Modality:
+    """The modality of the first item of a data set's column if that is a picture, else the model's default."""
     try:
         first = next(iter(dataset.select_columns([column]).with_format(None)))[column]
     except (StopIteration, OSError, SyntaxError, ValueError):  # no rows, or what decoders raise; encoding says more
@@ -35,17 +56,12 @@ def column_modality(model: Any, dataset: Any, column: str) -> str:
     return picture_modality(first) or default_modality(model)
 
 
-def encoder(model: Any, modality: str) -> Any:
+def encoder(model: object, modality: str) -> Encode[Any]:
     """The method of a model that embeds a modality.
 
     Raises:
-        ValueError: if the modality is unknown, or the model does not embed it.
+        ValueError: if the modality is unknown, or the model does not embed it: the message lists what it embeds.
     """
     if modality not in MODALITIES:
         raise ValueError(f"modality is one of {', '.join(MODALITIES)}, got {modality!r}")
-    known = modalities(model)
-    if not known:
-        raise ValueError(f"a {type(model).__name__}, expected a multimodal or a depth encoder")
-    if modality not in known:
-        raise ValueError(f"the model embeds {' and '.join(known)}, not {modality}")
-    return getattr(model, f"encode_{modality}", None) or model.encode
+    return encoder_of(model).tower(modality).encode

@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import ImageFeatureExtractionPipeline, Pipeline
+from transformers.utils import ModelOutput
 
 from .modalities import modalities
 from .models.image_processing_depth import DepthImageProcessor
@@ -18,12 +19,12 @@ from .zero_shot import ZeroShotClassifier
 
 
 class DepthPipeline(Pipeline):
-    """What the pipelines of depth maps share: the processor, and what they take.
+    """The base of the pipelines of depth maps: their processor and their inputs.
 
     Args:
         model: a depth semantic encoder, or a multimodal encoder with a depth tower.
         task: its name.
-        image_processor: a `DepthImageProcessor` in the place of that beside the weights; the model keeps it.
+        image_processor: a `DepthImageProcessor` to replace the one beside the weights; the model keeps it.
         processor: the same for a multimodal encoder, whose processor it replaces.
         options: `device`, `batch_size`, ... of every pipeline.
 
@@ -32,7 +33,7 @@ class DepthPipeline(Pipeline):
         OSError: if the model's repo has no processor.
     """
 
-    # Loaded where the repo has them: the first beside a depth encoder, the second beside a multimodal encoder.
+    # Transformers loads them where the repo has them: a depth encoder has the first, a multimodal encoder the second.
     _load_image_processor = None
     _load_processor = None
     _load_feature_extractor = False
@@ -50,8 +51,9 @@ class DepthPipeline(Pipeline):
                 f"{task} needs a model that embeds {' and '.join(self._embeds)}; this {type(model).__name__} embeds"
                 f" {' and '.join(known) or 'neither texts, images nor depth maps'}"
             )
-        depth_processor = _depth_processor(self._encoder, image_processor, processor)
-        super().__init__(model=model, task=task, image_processor=depth_processor, **options)
+        _take_processor(self._encoder, image_processor, processor)
+        tower = self._encoder.tower("depth")
+        super().__init__(model=model, task=task, image_processor=tower.processor, **options)
 
     def __call__(self, inputs: Any, **options: Any) -> Any:
         """Run the pipeline.
@@ -85,9 +87,8 @@ class DepthPipeline(Pipeline):
         index, depth_map = numbered
         return dict(self.image_processor([depth_map], first_index=index, return_tensors="pt", **settings))
 
-    def _forward(self, model_inputs: dict[str, Tensor]) -> Any:
-        features = getattr(self._encoder, "get_depth_features", self._encoder)
-        return features(model_inputs["pixel_values"], return_dict=True)
+    def _forward(self, model_inputs: dict[str, Tensor]) -> ModelOutput:
+        return self._encoder.tower("depth").outputs(model_inputs)
 
     def save_pretrained(self, save_directory: Any, **options: Any) -> None:
         """Save the model and its processor; no code, without which transformers would not open the repo any more."""
@@ -97,22 +98,22 @@ class DepthPipeline(Pipeline):
 class DepthFeatureExtractionPipeline(DepthPipeline, ImageFeatureExtractionPipeline):
     """`pipeline("depth-feature-extraction", model=...)`: depth maps → features.
 
-    As the built-in "image-feature-extraction" gives nested lists of the last hidden state; with `pool=True`, of the
-    embedding [1, D] that `encode` and `encode_depth` give, not normalised; with `return_tensors=True`, tensors.
+    It gives nested lists of the last hidden state, as the built-in "image-feature-extraction" does; with `pool=True`,
+    of the embedding [1, D] that `encode` and `encode_depth` give, not normalised; with `return_tensors=True`, tensors.
     """
 
 
 class DepthZeroShotClassificationPipeline(DepthPipeline):
     """`pipeline("depth-zero-shot-classification", model=...)`: depth maps and labels → scores, by a multimodal encoder.
 
-    The labels are embedded once a call.
+    The labels are embedded once per call.
     """
 
     _embeds = ("depth", "text")
 
     def __init__(self, **options: Any):
         super().__init__(**options)
-        _ = self._encoder.text_tokenizer  # ValueError now, rather than at the first call
+        _ = self._encoder.tower("text").processor  # ValueError now, rather than at the first call
 
     def __call__(
         self,
@@ -166,17 +167,16 @@ class _Numbered(Dataset):
         return index, self._maps[index]
 
 
-def _depth_processor(model: Any, image_processor: Any, processor: Any) -> Any:
-    """What reads a model's depth maps, after what was loaded or given for it became the model's own."""
-    if "text" not in modalities(model):
+def _take_processor(model: Any, image_processor: object, processor: object) -> None:
+    """Let what was loaded or given for the pipeline become the model's own processor."""
+    if "text" not in model.towers:
         if image_processor is not None:
             model.processor = image_processor
-        return model.processor
+        return
     if processor is not None:
         model.processor = processor
-    if isinstance(image_processor, DepthImageProcessor):  # else it is the one of its images
-        model.processor.depth_image_processor = image_processor
-    return model.depth_processor
+    if isinstance(image_processor, DepthImageProcessor):  # else it is the processor of the model's images
+        model.tower("depth").processor = image_processor
 
 
 __all__ = ["DepthFeatureExtractionPipeline", "DepthPipeline", "DepthZeroShotClassificationPipeline"]

@@ -62,6 +62,7 @@ def register_when_imported(modules: Mapping[str, str]) -> None:
         bring(name, "transformers.pipelines")
         when_ours(name, partial(_register_pipeline, task, name))
     register_post_import_hook(_push_whole_repos, f"{__package__}.models.saved_processor")
+    register_post_import_hook(_register_backends, f"{__package__}.models.backend")
 
 
 def _register_config(name: str, ours: ModuleType) -> None:
@@ -107,3 +108,14 @@ def _push_saved(*arguments: Any, **options: Any) -> "CommitInfo":
     from .hub.push_to_hub import push_saved  # here: importing a model does not import cards and templates
 
     return push_saved(*arguments, **options)
+
+
+def _register_backends(ours: ModuleType) -> None:
+    for name in ("onnx", "openvino"):
+        ours.register_compiler(name, _compiled_backend)
+
+
+def _compiled_backend(*arguments: Any) -> Any:
+    from .backends.compiled import compiled_backend
+
+    return compiled_backend(*arguments)

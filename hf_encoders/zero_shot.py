@@ -2,43 +2,53 @@
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-MODALITIES = ("image", "depth")
+from .models.tower import Modality
+
+if TYPE_CHECKING:
+    from .models.modeling_multimodal_encoder import MultimodalEncoderModel
+
+MODALITIES: tuple[Modality, ...] = ("image", "depth")
 _ROWS_AT_ONCE = 1024
 
 
 class ZeroShotClassifier:
     """Classifies images and depth maps by labels in words, with a model that embeds both in one space.
 
-    A label's embedding is the mean of the normalised embeddings of its prompts, one a template, normalised again, as
+    A label's embedding is the mean of the normalised embeddings of its prompts, one per template, normalised again, as
     CLIP (Radford et al., 2021) does. The labels are embedded once, at first use: make a new classifier after the
     weights of the model have changed.
 
     Args:
         model: a `MultimodalEncoderModel`.
         labels: different strings, such as "chair".
-        templates: one or more prompts, each with one `{}` where the label goes. For depth maps the prompts of their
-            training captions do best.
+        templates: one or more prompts, each with one `{}` where the label goes. For depth maps, prompts that are
+            worded as the training captions do best.
 
     Raises:
         ValueError: if there is no label or template, a label is empty or comes twice, or a template has not exactly
             one `{}` and no other brace.
     """
 
-    def __init__(self, model: Any, labels: Sequence[str], templates: str | Sequence[str] = ("a photo of a {}.",)):
+    def __init__(
+        self,
+        model: "MultimodalEncoderModel",
+        labels: Sequence[str],
+        templates: str | Sequence[str] = ("a photo of a {}.",),
+    ):
         self.model = model
         self.labels = _checked_labels(labels)
         self.templates = _checked_templates([templates] if isinstance(templates, str) else templates)
 
     @cached_property
     def label_embeds(self) -> Tensor:
-        """[L, D] unit vectors, in float32, one a label."""
+        """[L, D] unit vectors, in float32, one per label."""
         prompts = [template.replace("{}", label) for label in self.labels for template in self.templates]
-        embeds = self.model.encode_text(prompts).unflatten(0, (len(self.labels), len(self.templates)))
+        embeds = self.model.tower("text").encode(prompts).unflatten(0, (len(self.labels), len(self.templates)))
         return nn.functional.normalize(embeds.mean(dim=1), dim=-1)
 
     @torch.no_grad()
@@ -63,8 +73,8 @@ class ZeroShotClassifier:
         if modality not in MODALITIES:
             raise ValueError(f"modality is 'image' or 'depth', got {modality!r}")
         _check_top_k(top_k)
-        encode = self.model.encode_image if modality == "image" else self.model.encode_depth
-        return self.classify_embeddings(encode(inputs, batch_size=batch_size), top_k=top_k)
+        embeds = self.model.tower(modality).encode(inputs, batch_size=batch_size)
+        return self.classify_embeddings(embeds, top_k=top_k)
 
     @torch.no_grad()
     def classify_embeddings(self, embeds: Tensor, *, top_k: int = 5) -> list[list[dict[str, Any]]]:

@@ -1,97 +1,68 @@
-"""Which engine computes the embeddings of `encode`: PyTorch, or one that a tower is compiled for."""
+"""Towers that are compiled for the CPU: once for their weights, and again when the weights are others."""
 
-from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+import threading
+from pathlib import Path
+from typing import Protocol
+from weakref import WeakKeyDictionary
 
-import torch
-from torch import Tensor
+from torch import nn
+from torch.export import ExportedProgram
 
-from ..models.encoding_batches import Batch
-from ..models.torch_backend import TorchEngine
+from ..models.backend import Backend
+from ..models.tower import Tower
 from .exported_files import exported_file
-from .onnx_backend import OnnxEngine
-from .openvino_backend import OpenVinoEngine
-from .programs import export_tower, input_names
-
-_Embed = Callable[[dict[str, Tensor]], Tensor]
-_COMPILED: dict[str, tuple[type[Any], tuple[str, ...]]] = {
-    "onnx": (OnnxEngine, ("float32", "int8")),
-    "openvino": (OpenVinoEngine, ("float32", "bfloat16", "int8")),
-}
-BACKENDS = ("torch", *_COMPILED)
+from .onnx_backend import OnnxBackend
+from .openvino_backend import OpenVinoBackend
+from .programs import export_tower
 
 
-class Engine(Protocol):
-    """What embeds.
+class _BackendClass(Protocol):
+    def __call__(self, source: ExportedProgram | Path, names: tuple[str, ...], precision: str) -> Backend: ...
 
-    Attributes:
-        most: inputs in a batch, beyond which it becomes slower; None for no such limit.
+
+BACKENDS: dict[str, _BackendClass] = {"onnx": OnnxBackend, "openvino": OpenVinoBackend}
+_PRECISIONS = {"onnx": ("float32", "int8"), "openvino": ("float32", "bfloat16", "int8")}
+
+# Where each weight lies, and how often it was changed in place.
+_Weights = list[tuple[int, int]]
+# Model → tower, backend and precision → the weights that it was compiled from, and the backend. The models are held
+# weakly: a program goes when its model goes, and a copy of a model compiles its own.
+_KEPT: "WeakKeyDictionary[nn.Module, dict[tuple[str, str, str], tuple[_Weights, Backend]]]" = WeakKeyDictionary()
+_LOCK = threading.Lock()
+
+
+def compiled_backend(tower: Tower, backend: str, dtype: str | None = None) -> Backend:
+    """The compiled program of a tower, kept from an earlier call or compiled now; safe to ask from several threads.
+
+    Args:
+        tower: of the model.
+        backend: "onnx" or "openvino".
+        dtype: the precision to compute in; by default that of the weights, if the backend has it.
+
+    Raises:
+        ValueError: if the backend has no such precision, or needs an exported model for it.
+        ImportError: if the backend's library is missing.
     """
-
-    most: int | None
-
-    def embed(self, batches: Iterator[Batch]) -> Iterator[tuple[list[int], Tensor]]:
-        """Batches → their indices and embeddings [B, D], in any order."""
-
-
-class Engines:
-    """The engines of a model: compiled when they are first asked for, and again when the weights are others."""
-
-    def __init__(self) -> None:
-        self._compiled: dict[tuple[str, str, str], tuple[Any, Engine]] = {}
-
-    def __reduce__(self) -> Any:
-        return Engines, ()  # a copy of the model compiles its own
-
-    def get(
-        self, model: Any, tower: str, embed: _Embed, backend: str = "torch", dtype: str | torch.dtype | None = None
-    ) -> Engine:
-        """The engine of a tower.
-
-        Args:
-            model: the encoder.
-            tower: "text", "image" or "depth".
-            embed: the model's method for a batch.
-            backend: "torch", "onnx" or "openvino".
-            dtype: the precision to compute in; by default that of the weights.
-
-        Raises:
-            ValueError: if the backend has no such precision, or needs an exported model for it.
-            ImportError: if the backend's library is missing.
-        """
-        if backend not in BACKENDS:
-            raise ValueError(f"backend is {' or '.join(map(repr, BACKENDS))}, got {backend!r}")
-        own = str(model.dtype).removeprefix("torch.")
-        precision = str(dtype or own).removeprefix("torch.")
-        if backend == "torch":
-            return TorchEngine(embed, model._input_device, model.num_parameters(), _autocast(precision, own))
-        kind, precisions = _COMPILED[backend]
-        if dtype is None and precision not in precisions:
-            precision = "float32"  # of half-precision weights: nothing is lost
-        if precision not in precisions:
-            raise ValueError(f"{backend} computes in {' or '.join(precisions)}, not in {precision}")
-        return self._get_compiled(model, tower, embed, backend, precision, kind)
-
-    def _get_compiled(
-        self, model: Any, tower: str, embed: _Embed, backend: str, precision: str, kind: type[Any]
-    ) -> Engine:
-        weights = [(tensor.data_ptr(), tensor._version) for tensor in model.state_dict(keep_vars=True).values()]
-        made_of, engine = self._compiled.get((tower, backend, precision), (None, None))
-        if made_of != weights or engine is None:
-            try:
-                source = exported_file(model, backend, tower, precision)
-                engine = kind(source or export_tower(model, tower, embed.__name__), input_names(tower), precision)
-            except ModuleNotFoundError as error:
-                raise ImportError(f"backend={backend!r} needs: pip install 'hf-encoders[export]' ({error})") from error
-            self._compiled[tower, backend, precision] = weights, engine
-        return engine
+    precisions = _PRECISIONS[backend]
+    precision = dtype or str(tower.model.dtype).removeprefix("torch.")
+    if dtype is None and precision not in precisions:
+        precision = "float32"  # of half-precision weights: nothing is lost
+    if precision not in precisions:
+        raise ValueError(f"{backend} computes in {' or '.join(precisions)}, not in {precision}")
+    key = tower.name, backend, precision
+    weights = [(tensor.data_ptr(), tensor._version) for tensor in tower.model.state_dict(keep_vars=True).values()]
+    with _LOCK:
+        kept = _KEPT.setdefault(tower.model, {})
+        made_of, program = kept.get(key, (None, None))
+        if program is None or made_of != weights:
+            program = _compile(tower, backend, precision)
+            kept[key] = weights, program
+    return program
 
 
-def _autocast(precision: str, own: str) -> torch.dtype | None:
-    if precision == own:
-        return None
-    if precision == "int8":
-        raise ValueError("PyTorch computes no int8 here: give backend='openvino' or 'onnx', and an exported model")
-    if precision not in ("bfloat16", "float16"):
-        raise ValueError(f"dtype={precision}: load the model in it (from_pretrained(..., dtype={precision!r})) instead")
-    return torch.float16 if precision == "float16" else torch.bfloat16
+def _compile(tower: Tower, backend: str, precision: str) -> Backend:
+    try:
+        source = exported_file(tower.model, backend, tower.name, precision) or export_tower(tower)
+        return BACKENDS[backend](source, tower.input_names, precision)
+    except ModuleNotFoundError as error:
+        raise ImportError(f"backend={backend!r} needs: pip install 'hf-encoders[export]' ({error})") from error

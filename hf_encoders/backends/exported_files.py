@@ -1,9 +1,9 @@
-"""The compiled towers beside the weights of a repo that `hf-encoders export` wrote."""
+"""The compiled towers beside the weights, in a repo that `hf-encoders export` wrote."""
 
 import json
 from pathlib import Path
-from typing import Any
 
+from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import cached_file
 
 from ..fingerprint import fingerprint
@@ -17,20 +17,21 @@ _MAY_BE_ABSENT = {
 
 
 def tower_file(backend: str, tower: str, precision: str) -> str:
-    """Of a repo, such as "openvino/depth.xml" or "onnx/image_int8.onnx"."""
+    """The path in a repo of a compiled tower, such as "openvino/depth.xml" or "onnx/image_int8.onnx"."""
     return f"{backend}/{tower}{'_int8' if precision == 'int8' else ''}.{'xml' if backend == 'openvino' else 'onnx'}"
 
 
 def companions(name: str) -> list[str]:
-    """Files that belong to a tower's file; an ONNX graph has one only where it is large."""
+    """The files that belong to a tower's file; an ONNX graph has one only where it is large."""
     return [name.removesuffix("xml") + "bin"] if name.endswith(".xml") else [f"{name}.data"]
 
 
-def exported_file(model: Any, backend: str, tower: str, precision: str) -> Path | None:
+def exported_file(model: PreTrainedModel, backend: str, tower: str, precision: str) -> Path | None:
     """The tower's file in the repo that a model came from, or None if it is to be compiled from the weights.
 
     Raises:
-        ValueError: if there is none in int8, which no weights give, or it was made of other weights.
+        ValueError: if an int8 file is missing, which cannot be made from the weights alone, or was made of other
+            weights.
     """
     name = tower_file(backend, tower, precision)
     source = model.config.name_or_path
@@ -47,7 +48,7 @@ def exported_file(model: Any, backend: str, tower: str, precision: str) -> Path 
     raise ValueError(f"{name} {reason}; make it with: {command}")
 
 
-def _find(model: Any, name: str) -> Path | None:
+def _find(model: PreTrainedModel, name: str) -> Path | None:
     config = model.config
     revision = getattr(config, "_commit_hash", None)
     folder, _, file = name.rpartition("/")

@@ -11,7 +11,7 @@ from torch.export import ExportedProgram
 from ..models.encoding_batches import Batch
 
 
-class OnnxEngine:
+class OnnxBackend:
     """A tower in a session of ONNX Runtime.
 
     Args:
@@ -20,7 +20,7 @@ class OnnxEngine:
         precision: "float32" or "int8", which the file says.
     """
 
-    most: int | None = None  # batches of any size
+    max_batch: int | None = None  # batches of any size
 
     def __init__(self, source: ExportedProgram | Path, names: tuple[str, ...], precision: str):
         import onnxruntime

@@ -1,23 +1,29 @@
 """OpenVINO behind `encode`: a tower compiled for the CPU, several requests in flight."""
 
 import functools
+import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.export import ExportedProgram
 
 from ..models.encoding_batches import Batch
 
+if TYPE_CHECKING:
+    from openvino import Core, InferRequest, Model
+
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
 
-class OpenVinoEngine:
-    """A compiled tower.
+class OpenVinoBackend:
+    """A compiled tower. Several threads may use it: each call has requests of its own.
 
     Args:
         source: the tower: an exported program, or the .xml of an exported repo.
@@ -25,7 +31,7 @@ class OpenVinoEngine:
         precision: "float32", "bfloat16" or "int8".
     """
 
-    most: int | None = None  # batches of any size
+    max_batch: int | None = None  # batches of any size
 
     def __init__(self, source: ExportedProgram | Path, names: tuple[str, ...], precision: str):
         core = _core()
@@ -36,46 +42,66 @@ class OpenVinoEngine:
             "INFERENCE_PRECISION_HINT": _HINTS.get(precision) or _beside_int8(core),
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         }
-        compiled = core.compile_model(graph, "CPU", settings)
-        count = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
-        self._requests = [compiled.create_infer_request() for _ in range(count)]
+        self._compiled = core.compile_model(graph, "CPU", settings)
+        self._count: int = self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         self._names = names
+        self._lock = threading.Lock()
+        self._idle: list[list[InferRequest]] = []
 
     def embed(self, batches: Iterator[Batch]) -> Iterator[tuple[list[int], Tensor]]:
         """Batches → their indices and embeddings [B, D], in order; reads as far ahead as there are requests."""
-        running: deque[tuple[Any, list[int]]] = deque()
-        free = list(self._requests)
-        for indices, batch in _pieces(batches, len(free)):
-            if not free:
-                request, finished = running.popleft()
-                yield finished, _result(request)
-                free.append(request)
-            request = free.pop()
-            request.start_async({name: _array(batch[name]) for name in self._names}, share_inputs=False)
-            running.append((request, indices))
-        for request, finished in running:
-            yield finished, _result(request)
+        with self._requests() as requests:
+            running: deque[tuple[InferRequest, list[int]]] = deque()
+            free = list(requests)
+            try:
+                for indices, batch in _pieces(batches, len(requests)):
+                    if not free:
+                        request, finished = running.popleft()
+                        free.append(request)
+                        yield finished, _result(request)
+                    request = free.pop()
+                    request.start_async({name: _array(batch[name]) for name in self._names}, share_inputs=False)
+                    running.append((request, indices))
+                while running:
+                    request, finished = running.popleft()
+                    yield finished, _result(request)
+            finally:
+                for request, _ in running:  # where the caller stops early
+                    request.wait()
+
+    @contextmanager
+    def _requests(self) -> "Iterator[list[InferRequest]]":
+        """Requests that nobody else uses meanwhile; a call that finds none idle makes its own."""
+        with self._lock:
+            requests = self._idle.pop() if self._idle else None
+        if requests is None:
+            requests = [self._compiled.create_infer_request() for _ in range(self._count)]
+        try:
+            yield requests
+        finally:
+            with self._lock:
+                self._idle.append(requests)
 
 
 @functools.cache
-def _core() -> Any:
+def _core() -> "Core":
     """The one `openvino.Core` of this process, which stays until its end.
 
-    Each Core that compiles gives this thread a stack for signals, and takes it away with itself, setting the stack that
-    it found: several, freed in another order, leave one that is no more, and the next signal kills the process.
+    Each Core installs an alternate signal stack (sigaltstack) and restores the previous one when it is freed. If
+    several are freed out of order, a dangling stack is left, and the next signal crashes the process.
     """
     import openvino
 
     return openvino.Core()
 
 
-def _beside_int8(core: Any) -> str:
-    """The precision of what an int8 file leaves in floating point: the fastest that the processor has by itself."""
+def _beside_int8(core: "Core") -> str:
+    """The precision of what an int8 file leaves in floating point: the fastest that the processor has."""
     return "bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
 
 
-def convert(program: ExportedProgram, names: tuple[str, ...]) -> Any:
-    """An `openvino.Model` whose inputs have these names."""
+def convert(program: ExportedProgram, names: tuple[str, ...]) -> "Model":
+    """Turn a program into an `openvino.Model` whose inputs have these names."""
     import openvino
 
     graph = openvino.convert_model(program)
@@ -101,10 +127,10 @@ def _pieces(batches: Iterator[Batch], count: int) -> Iterator[tuple[list[int], M
             yield list(indices[part]), {name: tensor[part] for name, tensor in batch.items()}
 
 
-def _array(tensor: Tensor) -> np.ndarray[Any, Any]:
+def _array(tensor: Tensor) -> NDArray[np.generic]:
     return (tensor.float() if tensor.is_floating_point() else tensor).cpu().numpy()
 
 
-def _result(request: Any) -> Tensor:
+def _result(request: "InferRequest") -> Tensor:
     request.wait()
     return torch.from_numpy(request.get_output_tensor(0).data.copy())

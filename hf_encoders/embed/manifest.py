@@ -143,10 +143,11 @@ def check_bad_rows(count: int, most: int | None, first: Mapping[str, str]) -> No
 def _settings(model: Any, modality: str) -> str:
     """A digest of the configuration, and of how inputs are prepared."""
     config = {key: value for key, value in model.config.to_dict().items() if key not in _OF_NO_EFFECT}
+    processor = model.tower(modality).processor
     if modality == "text":
-        preparing: Any = [sorted(model.text_tokenizer.get_vocab().items()), model.text_tokenizer.model_max_length]
+        preparing: Any = [sorted(processor.get_vocab().items()), processor.model_max_length]
     else:
-        preparing = (getattr(model, f"{modality}_processor", None) or model.processor).to_dict()
+        preparing = processor.to_dict()
     return hashlib.sha256(json.dumps([config, preparing], sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 

@@ -179,7 +179,7 @@ def _choose_columns(options: EvaluationOptions, model: Any, test: Split) -> dict
 
 def _choose_train_columns(options: EvaluationOptions, columns: Mapping[str, str], train: Split) -> dict[str, str]:
     """Those pictures that are embedded of test too: all, or by default those that train has."""
-    pictures = {name: column for name, column in columns.items() if name in PICTURES}
+    pictures: dict[str, str] = {name: column for name, column in columns.items() if name in PICTURES}
     if not options.modalities:
         pictures = {name: column for name, column in pictures.items() if column in train.rows.column_names} or pictures
     train.require(pictures.values())

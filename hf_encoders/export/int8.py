@@ -1,25 +1,25 @@
-"""Towers in 8 bits: static quantisation by NNCF, with the ranges of real inputs."""
+"""Towers in 8 bits: static quantisation by NNCF; real inputs give the ranges."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..backends.programs import input_names
 from ..data.source import open_source
 from ..modalities import default_modality
 from ..models.evaluation_mode import evaluating
-from ..models.image_files import read_images
+from ..models.modeling_depth_semantic_encoder import DepthSemanticEncoderModel
+from ..models.tower import Encoder, Tower
 
 _ROWS = 300  # of which half give the ranges
 # The first convolution of the depth tower stays as it is: 8 bits lose what small differences of depth mean.
 _DEPTH_STEM = 1
 
 
-def calibration_inputs(model: Any, towers: Sequence[str], source: str) -> dict[str, list[dict[str, Tensor]]]:
+def calibration_inputs(model: Encoder, towers: Sequence[str], source: str) -> dict[str, list[dict[str, Tensor]]]:
     """Tower → the first inputs of a data set, one by one, for the towers that it has inputs for.
 
     Raises:
@@ -35,34 +35,35 @@ def calibration_inputs(model: Any, towers: Sequence[str], source: str) -> dict[s
             refusals.append(str(error))
             continue
         rows = opened.dataset.select(range(min(_ROWS, len(opened.dataset))))
-        inputs[tower] = [_prepare(model, tower, item) for item in rows[opened.column]]
+        inputs[tower] = [_prepare(model.tower(tower), item) for item in rows[opened.column]]
     if not inputs:
         raise ValueError("; ".join(refusals))
     return inputs
 
 
 @torch.no_grad()
-def with_even_channels(model: Any, inputs: Sequence[dict[str, Tensor]]) -> Any:
-    """A copy of a depth encoder, or of a model with one, that computes the same and loses less in 8 bits.
+def with_even_channels(tower: Tower, inputs: Sequence[Mapping[str, Tensor]]) -> Tower:
+    """A copy of a depth tower and its model that computes the same and loses less in 8 bits.
 
-    The channels that reach the second convolution have one range in 8 bits, but differ by ten times in how far they go.
+    The channels that reach the second convolution share one range in 8 bits, but their own ranges differ by ten times.
     Each is divided by the root of its share of the largest, and the convolution's weights are multiplied by it, after
     the balance between activations and weights of SmoothQuant (Xiao et al., 2023). Only rounding differs.
 
     Args:
-        model: the encoder.
-        inputs: of the tower, that give the ranges.
+        tower: of depth maps.
+        inputs: prepared maps, which give the ranges.
     """
-    model = copy.deepcopy(model)
-    stem = getattr(model, "depth_encoder", model).stem
-    norm, convolution = stem[1], stem[3]
-    with evaluating(model):
-        most = torch.stack([stem[:3](batch["pixel_values"]).amax((0, 2, 3)) for batch in inputs]).amax(0)
-    factors = torch.where(most > 0, most / most.max(), 1).sqrt()
-    norm.weight /= factors
-    norm.bias /= factors
-    convolution.weight *= factors[:, None, None]
-    return model
+    tower = copy.deepcopy(tower)
+    (encoder,) = (module for module in tower.model.modules() if isinstance(module, DepthSemanticEncoderModel))
+    stem = encoder.stem
+    norm, convolution = cast(nn.BatchNorm2d, stem[1]), cast(nn.Conv2d, stem[3])
+    with evaluating(tower.model):
+        largest = torch.stack([stem[:3](batch["pixel_values"]).amax((0, 2, 3)) for batch in inputs]).amax(0)
+    factors = torch.where(largest > 0, largest / largest.max(), 1).sqrt()
+    norm.weight.div_(factors)
+    norm.bias.div_(factors)
+    convolution.weight.mul_(factors[:, None, None])
+    return tower
 
 
 def save_int8(backend: str, tower: str, exact: Path, path: Path, inputs: list[dict[str, Tensor]]) -> Path:
@@ -73,7 +74,7 @@ def save_int8(backend: str, tower: str, exact: Path, path: Path, inputs: list[di
         tower: "text", "image" or "depth".
         exact: file of the tower in float32.
         path: file to write.
-        inputs: what gives the ranges.
+        inputs: prepared inputs, which give the ranges.
     """
     import nncf
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
@@ -108,12 +109,7 @@ def save_int8(backend: str, tower: str, exact: Path, path: Path, inputs: list[di
     return path
 
 
-def _prepare(model: Any, tower: str, item: Any) -> dict[str, Tensor]:
-    """What the tower takes for one item: tensors [1, ...]."""
-    if tower == "text":
-        tokens = model.text_tokenizer([item], truncation=True, max_length=model._token_limit(), return_tensors="pt")
-        return {name: tokens[name] for name in input_names("text")}
-    if tower == "image":
-        return dict(model.image_processor(read_images([item], 0), return_tensors="pt"))
-    processor = model.depth_processor if hasattr(model, "depth_processor") else model.processor
-    return dict(processor([item]))
+def _prepare(tower: Tower, item: object) -> dict[str, Tensor]:
+    """One item as a program takes it: tensors [1, ...]."""
+    batch = tower.prepare([item])
+    return {name: batch[name] for name in tower.input_names}

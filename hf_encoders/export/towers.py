@@ -1,4 +1,4 @@
-"""A repo whose towers are compiled: `encode(backend="onnx" | "openvino")` reads them in place of compiling its own."""
+"""Write a repo whose towers are compiled: `encode(backend="onnx" | "openvino")` reads them instead of compiling."""
 
 import json
 import shutil
@@ -9,17 +9,18 @@ from typing import Any
 import torch
 from huggingface_hub import snapshot_download
 from torch import Tensor
-from torch.export import ExportedProgram
 from transformers import AutoModel
 
-from ..backends.compiled import Engine
+from ..backends.compiled import BACKENDS
 from ..backends.exported_files import EXPORT_REPORT, tower_file
-from ..backends.onnx_backend import OnnxEngine, save_onnx
-from ..backends.openvino_backend import OpenVinoEngine, save_openvino
-from ..backends.programs import example_batch, export_tower, input_names
+from ..backends.onnx_backend import save_onnx
+from ..backends.openvino_backend import save_openvino
+from ..backends.programs import export_tower
 from ..fingerprint import fingerprint
 from ..hub.push import BESIDE_THE_MODEL
-from ..modalities import encoder, modalities
+from ..modalities import encoder_of
+from ..models.backend import Backend
+from ..models.tower import Tower
 from ..outputs import new_folder
 from ..versions import library_versions
 from .int8 import calibration_inputs, save_int8, with_even_channels
@@ -28,7 +29,6 @@ _TOLERANCE = 1e-5  # of the largest number
 _CHECKED = 8  # inputs
 _LIBRARIES = {"onnx": ("torch", "onnx", "onnxruntime"), "openvino": ("torch", "openvino")}
 _SAVE = {"onnx": save_onnx, "openvino": save_openvino}
-_ENGINES: dict[str, Any] = {"onnx": OnnxEngine, "openvino": OpenVinoEngine}
 
 
 class ExportError(ValueError):
@@ -46,8 +46,9 @@ def export(
 ) -> dict[str, Any]:
     """Write the repo of a model with its towers compiled, each by itself, for any batch.
 
-    Beside what the repo holds it gets `onnx/` or `openvino/`: a file a tower, and `export_report.json` with the parity
-    of each: the largest difference from PyTorch's embeddings of the same inputs, and for int8 the cosines to them.
+    The new repo holds what the old one does, and a folder `onnx/` or `openvino/`: one file per tower, and
+    `export_report.json` with the parity of each: the largest difference from PyTorch's embeddings of the same inputs,
+    and for int8 the cosines to them.
 
     Args:
         model: folder or Hub id of an encoder.
@@ -66,18 +67,19 @@ def export(
         ValueError: if the model has no such tower, or the calibration data no inputs for any.
         OSError: if the model is not there, or the output is there already or cannot be written.
     """
-    encoding = AutoModel.from_pretrained(model, dtype=torch.float32)
+    loaded = AutoModel.from_pretrained(model, dtype=torch.float32)
+    encoding = encoder_of(loaded)
     for tower in towers:
-        encoder(encoding, tower)  # ValueError
-    towers = towers or modalities(encoding)
+        encoding.tower(tower)  # ValueError
+    towers = towers or encoding.towers
     batches = calibration_inputs(encoding, towers, calibration) if calibration else {}
     folder = Path(model) if Path(model).is_dir() else Path(snapshot_download(model))
     with new_folder(output, overwrite) as repo:
         shutil.copytree(folder, repo, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*BESIDE_THE_MODEL))
         (repo / backend).mkdir(exist_ok=True)
         report: dict[str, Any] = {
-            "fingerprint": fingerprint(encoding),
-            "towers": {tower: _export_tower(encoding, tower, backend, repo, batches.get(tower)) for tower in towers},
+            "fingerprint": fingerprint(loaded),
+            "towers": {name: _export_tower(encoding.tower(name), backend, repo, batches.get(name)) for name in towers},
             "versions": library_versions(_LIBRARIES[backend]),
         }
         text = json.dumps(report, indent=2) + "\n"
@@ -86,35 +88,28 @@ def export(
 
 
 def _export_tower(
-    model: Any, tower: str, backend: str, repo: Path, calibration: list[dict[str, Tensor]] | None
-) -> dict[str, Any]:
-    embed = encoder_method(model, tower)
-    names = input_names(tower)
-    half = max(len(calibration or ()) // 2, 1)  # the rest is what it is judged by
-    even = with_even_channels(model, calibration[:half]) if calibration and tower == "depth" else model
-    program: ExportedProgram = export_tower(even, tower, embed.__name__)
-    exact = _SAVE[backend](program, names, repo / tower_file(backend, tower, "float32"))
-    model.eval()
-    report = {"float32": _differences(embed, _ENGINES[backend](exact, names, "float32"), [_random(model, tower)])}
+    tower: Tower, backend: str, repo: Path, calibration: list[dict[str, Tensor]] | None
+) -> dict[str, dict[str, float]]:
+    name, names = tower.name, tower.input_names
+    half = max(len(calibration or ()) // 2, 1)  # the other half is what the result is judged by
+    even = with_even_channels(tower, calibration[:half]) if calibration and name == "depth" else tower
+    exact = _SAVE[backend](export_tower(even), names, repo / tower_file(backend, name, "float32"))
+    tower.model.eval()
+    report = {"float32": _differences(tower, BACKENDS[backend](exact, names, "float32"), [_random(tower)])}
     if not report["float32"]["relative_difference"] <= _TOLERANCE:
-        raise ExportError(f"{tower}: the {backend} tower differs from PyTorch by {report['float32']}")
+        raise ExportError(f"{name}: the {backend} tower differs from PyTorch by {report['float32']}")
     if calibration:
-        small = save_int8(backend, tower, exact, repo / tower_file(backend, tower, "int8"), calibration[:half])
+        small = save_int8(backend, name, exact, repo / tower_file(backend, name, "int8"), calibration[:half])
         held_out = calibration[half:] or calibration
-        report["int8"] = _differences(embed, _ENGINES[backend](small, names, "int8"), held_out)
+        report["int8"] = _differences(tower, BACKENDS[backend](small, names, "int8"), held_out)
     return report
 
 
-def encoder_method(model: Any, tower: str) -> Any:
-    """The model's method: a batch as `input_names` says → [B, D]."""
-    return getattr(model, f"_embed_{tower}", None) or model._embed
-
-
 @torch.no_grad()
-def _differences(embed: Any, engine: Engine, batches: list[dict[str, Tensor]]) -> dict[str, float]:
-    expected = torch.cat([embed(batch) for batch in batches])
+def _differences(tower: Tower, compiled: Backend, batches: list[dict[str, Tensor]]) -> dict[str, float]:
+    expected = torch.cat([tower.embed(batch) for batch in batches])
     numbered = ((range(len(next(iter(batch.values())))), batch) for batch in batches)
-    found = torch.cat([rows for _, rows in engine.embed(numbered)])
+    found = torch.cat([rows for _, rows in compiled.embed(numbered)])
     cosines = torch.cosine_similarity(expected, found)
     largest = (found - expected).abs().max().item()
     return {
@@ -125,17 +120,17 @@ def _differences(embed: Any, engine: Engine, batches: list[dict[str, Tensor]]) -
     }
 
 
-def _random(model: Any, tower: str) -> dict[str, Tensor]:
+def _random(tower: Tower) -> dict[str, Tensor]:
     """The same inputs each time."""
     generator = torch.Generator().manual_seed(0)
     batch = {}
-    for name, tensor in example_batch(model, tower).items():
+    for name, tensor in tower.example().items():
         shape = (_CHECKED, *tensor.shape[1:])
         if tensor.is_floating_point():
             batch[name] = torch.rand(shape, generator=generator) * 2 - 1
         elif name == "attention_mask":
             batch[name] = torch.ones(shape, dtype=torch.long)
         else:
-            known = model.text_encoder.get_input_embeddings().num_embeddings
+            known = tower.model.get_input_embeddings().num_embeddings
             batch[name] = torch.randint(known, shape, generator=generator)
     return batch

@@ -1,8 +1,8 @@
-"""What people hold, in batches: read as late as possible, what cannot be used named or skipped."""
+"""Raw inputs in batches: read as late as possible; an input that cannot be used is named or skipped."""
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -11,10 +11,16 @@ from torch import Tensor
 
 from .input_errors import one_line
 
-# Indices of the inputs and what the model takes for them.
+# Indices of the inputs, and what the model takes for them.
 Batch = tuple[Sequence[int], dict[str, Tensor]]
-# Index → why it was left out. Where None stands in its place, an input that cannot be used raises.
+# Index of an input that was left out → why. Where None stands in its place, an input that cannot be used raises.
 Skipped = dict[int, Exception]
+
+_IsSingle = Callable[[Any], bool]
+# The index of the first raw input of a read, and the raw inputs → batches.
+_PrepareRead = Callable[[int, Any], list[Batch]]
+# Raw inputs and the index of the first → what the model takes; raises ValueError or TypeError.
+_Prepare = Callable[[Any, int], dict[str, Tensor]]
 
 
 class _Unreadable:
@@ -25,32 +31,33 @@ class _Unreadable:
 
 
 def prepared_batches(
-    inputs: Any,
-    size: int,
-    is_single: Callable[[Any], bool],
-    prepare: Callable[[int, Any], list[Batch]],
-    threads: int = 1,
+    inputs: Any, size: int, is_single: _IsSingle, prepare: _PrepareRead, threads: int = 1
 ) -> Iterator[Batch]:
-    """Batches as the model takes them, read and prepared by threads while it computes, if there are several reads.
+    """Batches as the model takes them; several reads are read and prepared by threads while the model computes.
 
     Args:
         inputs: one input or many.
         size: the most inputs in one read.
         is_single: whether something is one input.
         prepare: the index of the first input of a read and the raw inputs → batches.
-        threads: that prepare; one at a time reads.
+        threads: how many of them prepare; one at a time reads.
     """
     reads = read_batches(inputs, size, is_single)
-    # What has no length may be bound to this thread.
+    # An iterator is read in the caller's thread: it may be bound to it.
     if (count(inputs, is_single) or 0) > size:
         return _in_threads(reads, prepare, threads)
     return (batch for start, items in reads for batch in prepare(start, items))
 
 
-def usable(
-    start: int, items: Any, prepare: Callable[[Any, int], dict[str, Tensor]], skipped: Skipped | None = None
-) -> list[Batch]:
-    """One batch of those raw inputs that can be used, or none.
+def slices(tensors: Mapping[str, Tensor], total: int, size: int) -> Iterator[Batch]:
+    """Batches of `total` inputs that are tensors already."""
+    for start in range(0, total, size):
+        stop = min(start + size, total)
+        yield range(start, stop), {name: tensor[start:stop] for name, tensor in tensors.items()}
+
+
+def usable(start: int, items: Any, prepare: _Prepare, skipped: Skipped | None = None) -> list[Batch]:
+    """One batch of the raw inputs that can be used, or none.
 
     Args:
         start: index of the first.
@@ -67,7 +74,7 @@ def usable(
     return [([start + index for index in kept], prepare([items[index] for index in kept], start))] if kept else []
 
 
-def read_batches(inputs: Any, size: int, is_single: Callable[[Any], bool]) -> Iterator[tuple[int, Any]]:
+def read_batches(inputs: Any, size: int, is_single: _IsSingle) -> Iterator[tuple[int, Any]]:
     """Lists or arrays of at most `size` raw inputs, each with the index of its first.
 
     Raises:
@@ -90,21 +97,19 @@ def read_batches(inputs: Any, size: int, is_single: Callable[[Any], bool]) -> It
             start += len(batch)
 
 
-def check_readable(item: Any, index: int) -> None:
+def check_readable(item: object, index: int) -> None:
     """Raise ValueError for an item whose decoder failed."""
     if isinstance(item, _Unreadable):
         error = item.error
         raise ValueError(f"item {index} of the column cannot be decoded ({one_line(error)})") from error
 
 
-def count(inputs: Any, is_single: Callable[[Any], bool]) -> int | None:
-    """How many inputs there are, where that is known before reading them."""
+def count(inputs: Any, is_single: _IsSingle) -> int | None:
+    """How many inputs there are; None where only reading them tells."""
     return 1 if is_single(inputs) else len(inputs) if hasattr(inputs, "__len__") else None
 
 
-def _in_threads(
-    reads: Iterator[tuple[int, Any]], prepare: Callable[[int, Any], list[Batch]], threads: int
-) -> Iterator[Batch]:
+def _in_threads(reads: Iterator[tuple[int, Any]], prepare: _PrepareRead, threads: int) -> Iterator[Batch]:
     with ThreadPoolExecutor(1, "read-batches") as reader, ThreadPoolExecutor(threads, "prepare-batches") as preparers:
 
         def submit() -> Future[list[Batch] | None]:
@@ -115,7 +120,7 @@ def _in_threads(
             return None if read is None else prepare(*read)
 
         waiting = deque([submit()])
-        waiting[0].exception()  # alone: what is loaded at its first use is loaded once
+        waiting[0].exception()  # alone, so that the processor is loaded once
         waiting.extend(submit() for _ in range(threads))
         try:
             while (batches := waiting.popleft().result()) is not None:
@@ -126,29 +131,27 @@ def _in_threads(
             preparers.shutdown(wait=False, cancel_futures=True)
 
 
-def _read(inputs: Sequence[Any], indices: range) -> list[Any]:
+def _read(inputs: Sequence[object], indices: range) -> list[object]:
     try:
         return list(inputs[indices.start : indices.stop])
     except Exception:  # a decoder may raise anything
         return [_read_one(inputs, index) for index in indices]
 
 
-def _read_one(inputs: Sequence[Any], index: int) -> Any:
+def _read_one(inputs: Sequence[object], index: int) -> object:
     try:
         return inputs[index]
     except Exception as error:
         return _Unreadable(error)
 
 
-def _prepare_readable(items: Any, start: int, prepare: Callable[[Any, int], dict[str, Tensor]]) -> dict[str, Tensor]:
+def _prepare_readable(items: Any, start: int, prepare: _Prepare) -> dict[str, Tensor]:
     for index, item in enumerate(items, start=start):
         check_readable(item, index)
     return prepare(items, start)
 
 
-def _is_usable(
-    items: Any, index: int, start: int, prepare: Callable[[Any, int], dict[str, Tensor]], skipped: Skipped
-) -> bool:
+def _is_usable(items: Any, index: int, start: int, prepare: _Prepare, skipped: Skipped) -> bool:
     try:
         _prepare_readable([items[index]], start + index, prepare)
     except (ValueError, TypeError) as error:

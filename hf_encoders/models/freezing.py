@@ -1,14 +1,20 @@
 """Freezing parts of a model by name, BatchNorm statistics included."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from transformers.modeling_utils import PreTrainedModel
+
+if TYPE_CHECKING:  # the mixin stands before PreTrainedModel, whose methods it extends
+    from transformers.modeling_utils import PreTrainedModel as _Base
+else:
+    _Base = object
+
+_Module = TypeVar("_Module", bound="FreezingMixin")
 
 
-class FreezingMixin(PreTrainedModel):
+class FreezingMixin(_Base):
     """Adds `freeze` and `unfreeze`.
 
     A BatchNorm whose parameters are frozen also keeps its running statistics, in train mode too: otherwise a "frozen"
@@ -31,7 +37,7 @@ class FreezingMixin(PreTrainedModel):
         """Train the named modules again: the inverse of `freeze`, with the same names and errors."""
         self._set_trainable(names, True)
 
-    def train(self, mode: bool = True) -> Any:
+    def train(self: _Module, mode: bool = True) -> _Module:
         """Switch to training (or, with False, evaluation); frozen BatchNorm layers stay in evaluation."""
         super().train(mode)
         for module in self.modules():

@@ -18,6 +18,11 @@ _TOLERANCE = 1e-3
 _INPUTS = "a path, a PIL image, an array, a tensor or {'bytes': ..., 'path': ...}"
 _DEPTH_HINT = "depth maps are for encode_depth"
 
+# Pillow copes with large pictures, palettes with transparency and damaged metadata, and warns of each file. The filter
+# is set here, once: Python's filters belong to the process, and pictures are read in several threads. It stands last,
+# so that the filters of whoever runs this come first.
+warnings.filterwarnings("ignore", module=r"PIL\.", append=True)
+
 
 class ImageError(InputError):
     """A picture that cannot be used; the message names it and says what was expected."""
@@ -48,16 +53,13 @@ def read_image(item: Any, name: str) -> Image.Image:
         return _from_array(_tensor_to_array(item, name), name)
     if isinstance(item, np.ndarray):
         return _from_array(item, name)
-    with warnings.catch_warnings():
-        # Large pictures, palettes with transparency, damaged metadata: Pillow copes, and mentions each file.
-        warnings.filterwarnings("ignore", module=r"PIL\.")
-        if isinstance(item, Image.Image):
-            return _from_pil(item, name)
-        if isinstance(item, Mapping) and isinstance(item.get("bytes"), bytes):
-            return _from_file(io.BytesIO(item["bytes"]), name)
-        path = item.get("path") if isinstance(item, Mapping) else item
-        if isinstance(path, (str, bytes, os.PathLike)):
-            return _from_path(path, name)
+    if isinstance(item, Image.Image):
+        return _from_pil(item, name)
+    if isinstance(item, Mapping) and isinstance(item.get("bytes"), bytes):
+        return _from_file(io.BytesIO(item["bytes"]), name)
+    path = item.get("path") if isinstance(item, Mapping) else item
+    if isinstance(path, (str, bytes, os.PathLike)):
+        return _from_path(path, name)
     found = f"a {type(item).__name__}" + (" without 'bytes' or 'path'" if isinstance(item, Mapping) else "")
     raise TypeError(f"{printable(name)}: {found}, expected {_INPUTS}")
 

@@ -14,11 +14,12 @@ from transformers.processing_utils import Unpack
 from transformers.utils import can_return_tuple
 
 from .configuration_depth_semantic_encoder import DepthSemanticEncoderConfig
-from .encoding import EncodeOptions, EncodingMixin
+from .encoding import Encoded, EncodeOptions, Pictures, encode_method
 from .freezing import FreezingMixin
 from .image_processing_depth import DepthImageProcessor
-from .pixel_towers import depth_encoding
+from .pixel_towers import DepthTower
 from .saved_processor import SavedProcessorMixin
+from .tower import Modality, check_tower
 
 
 def conv_norm_relu(conv: nn.Conv2d | nn.ConvTranspose2d, config: DepthSemanticEncoderConfig) -> list[nn.Module]:
@@ -127,8 +128,10 @@ class DepthSemanticEncoderPreTrainedModel(FreezingMixin, SavedProcessorMixin, Pr
             init.constant_(module.gamma, float(self.config.gate_init_value))
 
 
-class DepthSemanticEncoderModel(EncodingMixin, DepthSemanticEncoderPreTrainedModel):
-    """Depth or height maps → embeddings. `encode` takes what people hold, `forward` what the processor returns."""
+class DepthSemanticEncoderModel(DepthSemanticEncoderPreTrainedModel):
+    """Depth or height maps → embeddings: `encode` takes raw maps, `forward` what the processor returns."""
+
+    towers: tuple[Modality, ...] = ("depth",)
 
     # The encoder reads the repo of an autoencoder or a classifier as well.
     _keys_to_ignore_on_load_unexpected = [r"^decoder\.", r"^classifier\."]
@@ -220,28 +223,34 @@ class DepthSemanticEncoderModel(EncodingMixin, DepthSemanticEncoderPreTrainedMod
                 f" got {list(shape)}"
             )
 
-    def encode(self, inputs: Any, batch_size: int = 32, **options: Unpack[EncodeOptions]) -> Any:
+    def tower(self, name: str = "depth") -> DepthTower:
+        """The tower of depth maps; ValueError for another name, since the model embeds nothing else."""
+        check_tower(name, self.towers)
+        return DepthTower(self, self, self.saved_processor, self.config.hidden_size)
+
+    @encode_method
+    def encode(self, inputs: Pictures, batch_size: int = 32, **options: Unpack[EncodeOptions]) -> Encoded:
         """Embed anything the processor reads, in evaluation and inference mode, in the order given.
 
+        ```python
+        embeddings = model.encode(["room.png", "chair.npy"])        # [2, D]
+        embeddings = model.encode(maps, normalize=True, convert_to="numpy")
+        ```
+
         Args:
-            inputs: what people hold. Raw inputs go through `processor`: paths, PIL images, arrays ([H, W],
-                [N, H, W], [N, C, H, W]), lists of them, a `datasets` column, any iterable. What is processed already
-                goes straight to the model: the processor's output, and 4-dimensional floating-point *tensors*
-                (`pixel_values`).
+            inputs: raw inputs go through `processor`: paths, PIL images, arrays ([H, W], [N, H, W], [N, C, H, W]),
+                lists of them, a `datasets` column, any iterable. The processor's output, and 4-dimensional
+                floating-point *tensors* (`pixel_values`), go straight to the model.
             batch_size: how many inputs the model sees at a time. It does not change the result.
             options: see `EncodeOptions`.
 
         Returns:
-            [N, D] float32, one row an input (one row for a single map too); [0, D] for no input.
+            [N, D] float32, one row per input (one row for a single map too); [0, D] for no input.
 
         Raises:
             ValueError: for an option out of range, or an input that cannot be used (its path or index is named).
         """
-        encoding = depth_encoding(inputs, lambda: self.processor, self._embed, self.config.hidden_size)
-        return self._encode(encoding, batch_size=batch_size, **options)
-
-    def _embed(self, inputs: dict[str, Tensor]) -> Tensor:
-        return self(**inputs, return_dict=True).pooler_output
+        return self.tower("depth").encode(inputs, batch_size, **options)
 
 
 class DepthSemanticEncoderForImageClassification(DepthSemanticEncoderPreTrainedModel):

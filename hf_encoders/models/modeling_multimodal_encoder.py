@@ -17,6 +17,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import ModelOutput, can_return_tuple
 
+from .backend import input_device
 from .configuration_multimodal_encoder import MultimodalEncoderConfig
 from .encoding_multimodal import MultimodalEncodingMixin
 from .freezing import FreezingMixin
@@ -31,7 +32,7 @@ from .multimodal_towers import (
     pooled,
 )
 from .processing_multimodal_encoder import MultimodalEncoderProcessor
-from .saved_processor import ProcessorPart
+from .saved_processor import ProcessorPart, SavedProcessorMixin
 
 # Below, a learned temperature makes the softmax so sharp that training diverges; CLIP stops at the same value.
 _LEAST_TEMPERATURE = 0.01
@@ -80,10 +81,10 @@ class MultimodalEncoderOutput(ModelOutput):
         return tuple(value.to_tuple() if isinstance(value, ModelOutput) else value for value in self.values())
 
 
-class MultimodalEncoderModel(FreezingMixin, MultimodalEncodingMixin, PreTrainedModel):
+class MultimodalEncoderModel(FreezingMixin, MultimodalEncodingMixin, SavedProcessorMixin, PreTrainedModel):
     """Texts, images and depth maps → one space.
 
-    `encode_text`, `encode_image` and `encode_depth` take what people hold, `forward` what the processor returns.
+    `encode_text`, `encode_image` and `encode_depth` take raw inputs, `forward` what the processor returns.
     """
 
     config: MultimodalEncoderConfig
@@ -170,7 +171,7 @@ class MultimodalEncoderModel(FreezingMixin, MultimodalEncodingMixin, PreTrainedM
     def add_depth_tower(
         self, depth: str | os.PathLike[str] | DepthSemanticEncoderModel, depth_processor: Any = None
     ) -> None:
-        """Give the model a depth tower, or another one, with a new projection that wants training.
+        """Give the model a depth tower, or another one, with a new projection that needs training.
 
         Args:
             depth: Hub id, folder or model of a depth semantic encoder; a model is copied.
@@ -352,7 +353,7 @@ class MultimodalEncoderModel(FreezingMixin, MultimodalEncodingMixin, PreTrainedM
     def similarity(self, a: Any, b: Any) -> Tensor:
         """Cosine similarities [N, M] of embeddings [N, D] and [M, D], tensors or arrays."""
         a, b = (
-            nn.functional.normalize(torch.as_tensor(one, device=self._input_device).float(), dim=-1) for one in (a, b)
+            nn.functional.normalize(torch.as_tensor(one, device=input_device(self)).float(), dim=-1) for one in (a, b)
         )
         return a @ b.T
 

@@ -17,13 +17,13 @@ from .input_errors import one_line
 
 logger = logging.get_logger(__name__)
 
-# What vision transformers call the embedding of the token that stands for the whole image.
+# Vision transformers call the embedding of the token that stands for the whole image by one of these names.
 _CLASS_TOKENS = {"cls_token", "class_token", "class_embedding"}
 
 
 def build_tower(config: PreTrainedConfig) -> PreTrainedModel:
     """A model with random weights, without the pooler that nothing here would use."""
-    # ResNet, for one, has eager attention alone: what is asked of the other towers is not for it.
+    # Some models, such as ResNet, have eager attention only, whatever the others use.
     options: dict[str, Any] = {} if _model_class(config)._supports_sdpa else {"attn_implementation": "eager"}
     pooler = {"add_pooling_layer": False} if _has_optional_pooler(config) else {}
     tower = AutoModel.from_config(config, **options, **pooler)
@@ -75,7 +75,7 @@ def current_names(model: PreTrainedModel, state_dict: Mapping[str, Tensor]) -> M
     own = model.state_dict().keys()
     if state_dict.keys() <= own:
         return state_dict
-    # Here, for they are no public names: where they are missing, all but such a state dict still works.
+    # These names are not public, so they are imported here: without them, only such a state dict fails.
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import WeightRenaming, apply_renamings
 
@@ -102,10 +102,10 @@ def has_first_token(tower: PreTrainedModel) -> bool:
 
 
 def pooled(outputs: Any, pooling: str, first_token: bool, attention_mask: Tensor | None = None) -> Tensor:
-    """The feature [B, H] of a tower's outputs.
+    """Pool a tower's outputs to its feature [B, H].
 
     Args:
-        outputs: of the tower: `last_hidden_state` [B, L, H] or [B, H, h, w].
+        outputs: what the tower returned, with `last_hidden_state` [B, L, H] or [B, H, h, w].
         pooling: "cls": the tower's own pooled output where it has one (CLIP normalises its first token there), else
             the first token, else the mean. "mean": the mean of the sequence where there is one.
         first_token: whether the first token stands for the whole input.
@@ -114,10 +114,15 @@ def pooled(outputs: Any, pooling: str, first_token: bool, attention_mask: Tensor
     hidden, own = outputs.last_hidden_state, outputs.get("pooler_output")
     if own is not None and (pooling == "cls" or hidden.ndim == 4):
         return own.flatten(1)
+    if hidden.ndim == 3 and pooling == "cls" and first_token:
+        return hidden[:, 0]
+    return mean_feature(hidden, attention_mask)
+
+
+def mean_feature(hidden: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+    """The mean [B, H] of a map [B, H, h, w], or of a sequence [B, L, H] where the mask [B, L] is not zero."""
     if hidden.ndim == 4:
         return hidden.mean((2, 3))
-    if pooling == "cls" and first_token:
-        return hidden[:, 0]
     if attention_mask is None:
         return hidden.mean(1)
     weights = attention_mask.to(hidden.dtype)[..., None]
@@ -134,7 +139,7 @@ def token_limit(tower: PreTrainedModel) -> int | None:
 
 
 def _without_pooler(config: PreTrainedConfig) -> dict[str, bool]:
-    """What to build a tower with so that it has no pooler, unless the pooler is all that sums up its input."""
+    """Options that build a tower without a pooler, unless only the pooler sums up its input."""
     if not _has_optional_pooler(config):
         return {}
     with torch.device("meta"):

@@ -1,119 +1,125 @@
-"""Images and depth maps on their way to embeddings: what is processed already, what is one input, what is many."""
+"""The towers of pictures: images and depth maps, raw or processed."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers.utils import logging
+from transformers.utils import ModelOutput, logging
 
-from .encoding import Encoding
-from .encoding_batches import Batch, Skipped, count, prepared_batches, usable
 from .image_files import read_images
+from .tower import Tower
 
 logger = logging.get_logger(__name__)
 
-# That decode and resize: enough for an accelerator, and half the cores at most, for the network may need them.
+# Threads that decode and resize: at most 8, which is enough for an accelerator, and at most half of the cores, because
+# the network may need the others.
 _THREADS = max(1, min(8, (os.cpu_count() or 1) // 2))
+_BLANK_SIDE = 256
 
 
-def depth_encoding(
-    inputs: Any, processor: Callable[[], Any], embed: Callable[..., Tensor], dimensions: int
-) -> Encoding:
-    """Depth maps, raw or processed, on their way to [N, D]; `processor` is asked for when the first is read."""
-    ready = processed_pixels(inputs)
-    if ready is None:
-        return raw_depth_encoding(inputs, processor, embed, dimensions)
-    warn_of_raw_values(inputs, 1.01, "depth map")
-    return Encoding("depth", partial(_ready_batches, ready), embed, dimensions, total=len(ready))
+class PixelTower(Tower):
+    """What the towers of images and of depth maps share.
 
-
-def raw_depth_encoding(
-    inputs: Any, processor: Callable[[], Any], embed: Callable[..., Tensor], dimensions: int
-) -> Encoding:
-    """Raw depth maps on their way to [N, D]."""
-
-    def prepare(maps: Any, first_index: int) -> dict[str, Tensor]:
-        return dict(processor()(maps, first_index=first_index))
-
-    return _raw_encoding("depth", inputs, is_single_map, prepare, embed, dimensions)
-
-
-def raw_image_encoding(
-    inputs: Any, processor: Callable[[], Any], embed: Callable[..., Tensor], dimensions: int
-) -> Encoding:
-    """Raw images on their way to [N, D]."""
-
-    def prepare(images: Any, first_index: int) -> dict[str, Tensor]:
-        return dict(processor()(read_images(images, first_index), return_tensors="pt"))
-
-    return _raw_encoding("image", inputs, is_single_image, prepare, embed, dimensions)
-
-
-def processed_pixels(inputs: Any, names: tuple[str, ...] = ("pixel_values",)) -> Tensor | None:
-    """The tensor [N, C, H, W], if the inputs went through a processor already.
-
-    Args:
-        inputs: anything.
-        names: what a processor may call the tensor, the best first.
-
-    Raises:
-        ValueError: for a mapping that holds none of the names.
+    Attributes:
+        processed_names: what a processor may call its tensor [N, C, H, W], the best first.
+        noun: what messages call a raw input.
+        largest: the largest value in a processor's tensor.
     """
-    # What has bytes or a path is an image that `datasets` did not decode.
-    if isinstance(inputs, Mapping) and not {"bytes", "path"} & inputs.keys():
-        for name in names:
-            if name in inputs:
-                return torch.as_tensor(inputs[name])
-        raise ValueError(f"a mapping with {', '.join(map(str, inputs)) or 'nothing'}, expected {' or '.join(names)}")
-    if isinstance(inputs, Tensor) and inputs.ndim == 4 and inputs.is_floating_point():
-        return inputs
-    return None
+
+    input_names = ("pixel_values",)
+    processed_names: ClassVar[tuple[str, ...]] = ("pixel_values",)
+    noun: ClassVar[str]
+    largest: ClassVar[float]
+
+    def processed(self, inputs: Any) -> dict[str, Tensor] | None:
+        """The tensor [N, C, H, W] of a processor's output, or a 4-dimensional floating-point *tensor* itself."""
+        # A mapping with bytes or a path is an image that `datasets` did not decode.
+        if isinstance(inputs, Mapping) and not {"bytes", "path"} & inputs.keys():
+            for name in self.processed_names:
+                if name in inputs:
+                    return {"pixel_values": torch.as_tensor(inputs[name])}
+            found, expected = ", ".join(map(str, inputs)) or "nothing", " or ".join(self.processed_names)
+            raise ValueError(f"a mapping with {found}, expected {expected}")
+        if isinstance(inputs, Tensor) and inputs.ndim == 4 and inputs.is_floating_point():
+            self._warn_of_raw_values(inputs)
+            return {"pixel_values": inputs}
+        return None
+
+    def outputs(self, batch: Mapping[str, Tensor]) -> ModelOutput:
+        """The outputs of the model for `pixel_values` [B, C, H, W]."""
+        return self._call(batch["pixel_values"], return_dict=True)
+
+    def threads(self) -> int:
+        """How many threads may prepare batches at a time."""
+        return _THREADS
+
+    def _warn_of_raw_values(self, pixel_values: Tensor) -> None:
+        if pixel_values.numel() and not pixel_values.abs().amax() <= self.largest:
+            logger.warning(
+                "a 4-dimensional floating-point tensor is taken for processed, and this one lies outside [-%g, %g]; for"
+                " a raw %s pass a list of them, or an array",
+                self.largest,
+                self.largest,
+                self.noun,
+            )
 
 
-def warn_of_raw_values(inputs: Any, largest: float, what: str) -> None:
-    """Warn where a tensor is taken for processed, and holds values that no processor gives."""
-    if isinstance(inputs, Tensor) and inputs.numel() and not inputs.abs().amax() <= largest:
-        logger.warning(
-            "a 4-dimensional floating-point tensor is taken for processed, and this one lies outside [-%g, %g]; for a"
-            " raw %s pass a list of them, or an array",
-            *(largest, largest, what),
-        )
+class ImageTower(PixelTower):
+    """Images → embeddings, by an image processor of transformers."""
+
+    name = "image"
+    noun = "image"
+    largest = 16.0  # standardised pixels stay far below
+
+    def is_single(self, inputs: Any) -> bool:
+        """Whether something is one image: a file, a PIL image, [H, W] or [H, W, C]."""
+        return is_single_image(inputs)
+
+    def prepare(self, items: Sequence[Any], first_index: int = 0) -> dict[str, Tensor]:
+        """Images that `read_image` reads → `pixel_values` [B, C, H, W]."""
+        return dict(self.processor(read_images(items, first_index), return_tensors="pt"))
+
+    def example(self) -> dict[str, Tensor]:
+        """Two black images, processed."""
+        blank = Image.new("RGB", (_BLANK_SIDE, _BLANK_SIDE))
+        return {"pixel_values": self.prepare([blank, blank])["pixel_values"]}
+
+
+class DepthTower(PixelTower):
+    """Depth or height maps → embeddings, by a `DepthImageProcessor`."""
+
+    name = "depth"
+    processed_names = ("depth_values", "pixel_values")
+    noun = "depth map"
+    largest = 1.01
+
+    def is_single(self, inputs: Any) -> bool:
+        """Whether something is one map: a file, a PIL image or [H, W]."""
+        return is_single_map(inputs)
+
+    def prepare(self, items: Sequence[Any], first_index: int = 0) -> dict[str, Tensor]:
+        """Maps that `DepthImageProcessor` reads → `pixel_values` [B, C, H, W] in [-1, 1]."""
+        return dict(self.processor(items, first_index=first_index))
+
+    def example(self) -> dict[str, Tensor]:
+        """Two maps of zeros, as large as the processor makes them."""
+        processor = self.processor
+        shape = (2, processor.num_channels, processor.size["height"], processor.size["width"])
+        return {"pixel_values": torch.zeros(shape)}
+
+
+def is_single_image(inputs: Any) -> bool:
+    """Whether something is one raw image, not many."""
+    return _is_single(inputs) or getattr(inputs, "ndim", 4) in (0, 2, 3)
 
 
 def is_single_map(inputs: Any) -> bool:
     """Whether something is one depth map, or is meant as one, and not many."""
     # An array of no dimensions is one (bad) input too: it has no length, and the processor says what is wrong with it.
     return _is_single(inputs) or getattr(inputs, "ndim", 3) in (0, 2)
-
-
-def _raw_encoding(
-    tower: str,
-    inputs: Any,
-    is_single: Callable[[Any], bool],
-    prepare: Callable[[Any, int], dict[str, Tensor]],
-    embed: Callable[..., Tensor],
-    dimensions: int,
-) -> Encoding:
-    def batches(batch_size: int, skipped: Skipped | None) -> Iterator[Batch]:
-        batch = partial(usable, prepare=prepare, skipped=skipped)
-        return prepared_batches(inputs, batch_size, is_single, batch, _THREADS)
-
-    return Encoding(tower, batches, embed, dimensions, total=count(inputs, is_single))
-
-
-def _ready_batches(ready: Tensor, batch_size: int, skipped: Skipped | None) -> Iterator[Batch]:
-    for start in range(0, len(ready), batch_size):
-        part = ready[start : start + batch_size]
-        yield range(start, start + len(part)), {"pixel_values": part}
-
-
-def is_single_image(inputs: Any) -> bool:
-    """Whether something is one raw image, not many."""
-    return _is_single(inputs) or getattr(inputs, "ndim", 4) in (0, 2, 3)
 
 
 def _is_single(inputs: Any) -> bool:

@@ -6,21 +6,25 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from transformers.configuration_utils import PreTrainedConfig
-from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import logging
+
+if TYPE_CHECKING:  # the mixin stands before PreTrainedModel, whose methods it extends
+    from transformers.modeling_utils import PreTrainedModel as _Base
+else:
+    _Base = object
 
 logger = logging.get_logger(__name__)
 
 
 class SavedProcessor:
-    """A processor that is loaded when it is first asked for. It knows a configuration and no model.
+    """A processor that is loaded when it is first asked for; it depends on a configuration, not on a model.
 
     Args:
-        processor_class: what reads and saves it.
-        config: of the model, which says which repo the weights came from.
+        processor_class: its class.
+        config: the model's configuration, which knows the repo of the weights.
         make_default: makes the processor of a model that came from no repo.
     """
 
@@ -44,18 +48,18 @@ class SavedProcessor:
         self._processor = processor
 
     def __getstate__(self) -> dict[str, Any]:
-        """With the processor, asked for before or not: `datasets` takes a pickle for what a function depends on."""
+        """Load the processor before pickling, because `datasets` compares functions by their pickles."""
         with suppress(OSError, ValueError):  # a model without a processor
             self.get()
         return self.__dict__
 
 
 class ProcessorPart:
-    """A part of a model's processor: that of one of its towers.
+    """One tower's part of a model's processor.
 
     Args:
-        whole: the model's.
-        name: of the part.
+        whole: the processor of the model.
+        name: the name of the part.
     """
 
     def __init__(self, whole: "SavedProcessor | ProcessorPart", name: str):
@@ -74,7 +78,7 @@ class ProcessorPart:
 _PUSH_OPTIONS = ("repo_id", "private", "commit_message", "commit_description", "revision", "create_pr", "tags")
 
 
-class SavedProcessorMixin(PreTrainedModel):
+class SavedProcessorMixin(_Base):
     """Adds `processor`; a model that uses it sets `processor_class`.
 
     A push uploads the weights and the processor. The package registers a function that pushes more: see `push_with`.
@@ -158,10 +162,10 @@ class SavedProcessorMixin(PreTrainedModel):
         return self._push(save, folder, repo_id, tags=list(unique), **options)
 
     def _settle_remote_code(self, processor: Any) -> None:
-        """Make what is saved name the code that is saved with it: all if the model is remote code itself, or none."""
+        """Let the saved files name code only if the model is remote code itself, which is saved beside them."""
         if self._auto_class is not None:
             processor.register_for_auto_class()
             return
         settings: Any
-        for settings in (self.config, processor):  # of the repo that they came from
+        for settings in (self.config, processor):  # they may name the code of the repo that they came from
             vars(settings).pop("auto_map", None)

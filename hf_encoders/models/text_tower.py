@@ -1,64 +1,160 @@
-"""Texts on their way to embeddings: texts of like length share a batch, so that little padding is computed."""
+"""The tower of texts: texts of like length share a batch, so that little padding is computed."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
-from transformers.tokenization_utils_base import LARGE_INTEGER
-from transformers.utils import logging
+from transformers.modeling_utils import PreTrainedModel
+from transformers.tokenization_utils_base import LARGE_INTEGER, PreTrainedTokenizerBase
+from transformers.utils import ModelOutput, logging
 
-from .encoding import Encoding
-from .encoding_batches import Batch, Skipped, check_readable, count, prepared_batches
+from .encoding_batches import Batch, Skipped, check_readable, prepared_batches
+from .tower import Pool, ProcessorSource, Tower, pooler_output
 
 logger = logging.get_logger(__name__)
 
 # Texts are sorted within windows of so many batches: enough to save padding, and memory stays flat.
-_WINDOW = 64
+_BATCHES_PER_WINDOW = 64
+_PROCESSED = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
+_EXAMPLE_LENGTH = 16
+
+_Tokens = dict[str, list[list[int]]]
 
 
-def raw_text_encoding(
-    inputs: Any, tokenizer: Callable[[], Any], limit: int | None, embed: Callable[..., Tensor], dimensions: int
-) -> Encoding:
-    """Strings on their way to [N, D].
+class _Truncation:
+    """Warns once that texts were cut."""
+
+    def __init__(self) -> None:
+        self.seen = False
+
+
+class TextTower(Tower):
+    """Texts → embeddings, by a tokenizer.
 
     Args:
-        inputs: a string, a list or column of them, or any iterable.
-        tokenizer: gives the tokenizer; asked when the first text is read.
-        limit: the most tokens that the model takes, or None; the tokenizer's own `model_max_length` may be less.
-        embed: tokens → [B, D].
-        dimensions: D.
+        limit: how many tokens the model takes at most, or None. The tokenizer's own `model_max_length` may be less.
+        others: see `Tower`.
     """
 
-    def batches(batch_size: int, skipped: Skipped | None) -> Iterator[Batch]:
-        warned = False
+    name = "text"
+    input_names = ("input_ids", "attention_mask")
 
-        def prepare(start: int, window: Sequence[Any]) -> list[Batch]:
-            nonlocal warned
-            texts = _checked(window, start, skipped)
-            indices = list(texts)
-            most = _smaller(limit, tokenizer().model_max_length)
-            tokens, truncated = _tokenize(tokenizer(), list(texts.values()), most, look_for_truncated=not warned)
-            if truncated is not None:
-                warned = True
-                logger.warning(
-                    "text %d (and perhaps others) is longer than %d tokens; what is beyond is left out",
-                    *(indices[truncated], most),
-                )
-            # The longest first: what is too much for the memory shows at once.
-            by_length = sorted(range(len(texts)), key=lambda row: -len(tokens["input_ids"][row]))
-            parts = (by_length[first : first + batch_size] for first in range(0, len(by_length), batch_size))
-            return [([indices[row] for row in rows], _padded(tokenizer(), tokens, rows)) for rows in parts]
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        call: Callable[..., ModelOutput],
+        processors: ProcessorSource,
+        dimensions: int,
+        limit: int | None,
+        *,
+        pool: Pool = pooler_output,
+        normalize: bool = False,
+    ):
+        super().__init__(model, call, processors, dimensions, pool=pool, normalize=normalize)
+        self.limit = limit
 
-        # One thread: the tokenizers of `tokenizers` bear no second.
-        return prepared_batches(inputs, batch_size * _WINDOW, _is_single_text, prepare)
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens the model knows."""
+        return self.model.get_input_embeddings().num_embeddings
 
-    return Encoding("text", batches, embed, dimensions, total=count(inputs, _is_single_text))
+    def is_single(self, inputs: Any) -> bool:
+        """Whether something is one text: a string."""
+        return isinstance(inputs, (str, bytes)) or not hasattr(inputs, "__iter__") or getattr(inputs, "ndim", 1) == 0
+
+    def processed(self, inputs: Any) -> dict[str, Tensor] | None:
+        """The tensors [N, L] of a tokenizer's output."""
+        if not isinstance(inputs, Mapping):
+            return None
+        if "input_ids" not in inputs:
+            raise ValueError(f"a mapping with {', '.join(map(str, inputs)) or 'nothing'}, expected input_ids")
+        return {name: torch.as_tensor(inputs[name]) for name in _PROCESSED if name in inputs}
+
+    def prepare(self, items: Sequence[Any], first_index: int = 0) -> dict[str, Tensor]:
+        """Strings → `input_ids` and what else the tokenizer gives [B, L]; strings are cut at the limit."""
+        tokenizer = self._matching_tokenizer()
+        texts = list(_checked(items, first_index, None).values())
+        limit = self._most_tokens(tokenizer)
+        return dict(tokenizer(texts, truncation=limit is not None, max_length=limit, padding=True, return_tensors="pt"))
+
+    def batches(self, inputs: Any, size: int, skipped: Skipped | None = None) -> Iterator[Batch]:
+        """Strings → batches of like length; the first string that is cut at the limit gives a warning."""
+        window = partial(self._window, size=size, skipped=skipped, truncation=_Truncation())
+        # One thread: tokenizers are not thread-safe.
+        return prepared_batches(inputs, size * _BATCHES_PER_WINDOW, self.is_single, window)
+
+    def outputs(self, batch: Mapping[str, Tensor]) -> ModelOutput:
+        """The outputs of the model for tokens [B, L].
+
+        Raises:
+            ValueError: if there are more tokens than the model takes.
+        """
+        length = batch["input_ids"].shape[-1]
+        if self.limit is not None and length > self.limit:
+            raise ValueError(
+                f"{length} tokens, the model takes {self.limit}; tokenize with truncation=True, or pass strings"
+            )
+        return self._call(**batch, return_dict=True)
+
+    def example(self) -> dict[str, Tensor]:
+        """Two texts of ones."""
+        shape = 2, min(_EXAMPLE_LENGTH, self.limit or _EXAMPLE_LENGTH)
+        # Tensors of their own: torch.export takes one tensor in two places for one input.
+        return {name: torch.ones(shape, dtype=torch.long) for name in self.input_names}
+
+    def _window(
+        self, start: int, items: Sequence[Any], *, size: int, skipped: Skipped | None, truncation: _Truncation
+    ) -> list[Batch]:
+        """The batches of a window of texts; the longest come first, so that too little memory shows at once."""
+        texts = _checked(items, start, skipped)
+        if not texts:
+            return []
+        tokenizer, indices = self._matching_tokenizer(), list(texts)
+        tokens = self._tokenize(tokenizer, texts, truncation)
+        by_length = sorted(range(len(indices)), key=lambda row: -len(tokens["input_ids"][row]))
+        batches: list[Batch] = []
+        for first in range(0, len(by_length), size):
+            rows = by_length[first : first + size]
+            batches.append(([indices[row] for row in rows], _padded(tokenizer, tokens, rows)))
+        return batches
+
+    def _tokenize(
+        self, tokenizer: PreTrainedTokenizerBase, texts: Mapping[int, str], truncation: _Truncation
+    ) -> _Tokens:
+        """The tokens of each text, unpadded."""
+        limit = self._most_tokens(tokenizer)
+        tokens: _Tokens = dict(tokenizer(list(texts.values()), truncation=limit is not None, max_length=limit))
+        if limit is None or truncation.seen:
+            return tokens
+        for (index, text), ids in zip(texts.items(), tokens["input_ids"], strict=True):
+            # verbose=False: transformers has a warning of its own for this.
+            if len(ids) == limit and len(tokenizer(text, verbose=False)["input_ids"]) > limit:
+                truncation.seen = True
+                warning = "text %d (and perhaps others) is longer than %d tokens; what is beyond is left out"
+                logger.warning(warning, index, limit)
+                break
+        return tokens
+
+    def _matching_tokenizer(self) -> PreTrainedTokenizerBase:
+        tokenizer: PreTrainedTokenizerBase = self.processor
+        if len(tokenizer) > self.vocabulary:
+            raise ValueError(
+                f"the tokenizer has {len(tokenizer)} tokens and the text tower {self.vocabulary}: it is another model's"
+            )
+        return tokenizer
+
+    def _most_tokens(self, tokenizer: PreTrainedTokenizerBase) -> int | None:
+        """The most tokens of a text; transformers writes 10^30 where a tokenizer knows no limit."""
+        own = tokenizer.model_max_length
+        return self.limit if own > LARGE_INTEGER else min(self.limit or own, own)
 
 
-def _checked(window: Sequence[Any], start: int, skipped: Skipped | None) -> dict[int, str]:
-    """Index → text, for what is a text."""
+def _checked(items: Sequence[Any], start: int, skipped: Skipped | None) -> dict[int, str]:
+    """Index → text, of the items that are texts."""
     texts: dict[int, str] = {}
-    for index, text in enumerate(window, start=start):
+    for index, text in enumerate(items, start=start):
         try:
             check_readable(text, index)
             if not isinstance(text, str):
@@ -74,27 +170,7 @@ def _checked(window: Sequence[Any], start: int, skipped: Skipped | None) -> dict
     return texts
 
 
-def _smaller(limit: int | None, model_max_length: int) -> int | None:
-    """The most tokens of a text; transformers writes 10^30 where a tokenizer knows no limit."""
-    return limit if model_max_length > LARGE_INTEGER else min(limit or model_max_length, model_max_length)
-
-
-def _tokenize(
-    tokenizer: Any, texts: list[str], limit: int | None, look_for_truncated: bool
-) -> tuple[dict[str, list[list[int]]], int | None]:
-    """The tokens of each text, unpadded, and the first text that was cut, if one is looked for."""
-    if not texts:
-        return {}, None
-    tokens = dict(tokenizer(texts, truncation=limit is not None, max_length=limit))
-    if limit is None or not look_for_truncated:
-        return tokens, None
-    full = (row for row, ids in enumerate(tokens["input_ids"]) if len(ids) == limit)
-    # verbose=False: transformers has a warning of its own for this.
-    cut = (row for row in full if len(tokenizer(texts[row], verbose=False)["input_ids"]) > limit)
-    return tokens, next(cut, None)
-
-
-def _padded(tokenizer: Any, tokens: dict[str, list[list[int]]], rows: Sequence[int]) -> dict[str, Tensor]:
+def _padded(tokenizer: PreTrainedTokenizerBase, tokens: _Tokens, rows: Sequence[int]) -> dict[str, Tensor]:
     part = {name: [values[row] for row in rows] for name, values in tokens.items()}
     return dict(tokenizer.pad(part, return_tensors="pt"))
 
@@ -105,7 +181,3 @@ def _is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _is_single_text(inputs: Any) -> bool:
-    return isinstance(inputs, (str, bytes)) or not hasattr(inputs, "__iter__") or getattr(inputs, "ndim", 1) == 0

@@ -1,17 +1,22 @@
 """`encode` by PyTorch, OpenVINO and ONNX Runtime: the same embeddings, from one argument."""
 
 import copy
+import gc
 import pickle
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 
-from hf_encoders import DepthImageProcessor
+from hf_encoders import DepthImageProcessor, DepthSemanticEncoderConfig, DepthSemanticEncoderModel
+from hf_encoders.backends import compiled
 from hf_encoders.backends.programs import export_tower
-from hf_encoders.models.torch_backend import TorchEngine
+from hf_encoders.models import backend
+from hf_encoders.models.backend import TorchBackend, get_backend
+from tests.conftest import TINY
 from tests.helpers.multimodal_models import WORDS, tiny_model
 
 pytest.importorskip("openvino")
@@ -21,7 +26,7 @@ TEXTS = ["a red chair", " ".join(WORDS[:9]), "a table"] * 3
 
 @pytest.fixture(scope="module")
 def multimodal():
-    """Its engines are compiled once for all tests."""
+    """Its towers are compiled once for all tests."""
     torch.manual_seed(0)
     return tiny_model()
 
@@ -53,16 +58,16 @@ def test_a_depth_encoder_by_onnx_runtime(depth, maps):
     assert torch.allclose(depth.encode(ready, backend="onnx"), expected, atol=1e-5 * float(expected.abs().max()))
 
 
-@pytest.mark.parametrize(("backend", "towers"), [("openvino", "text image depth"), ("onnx", "text")])
-def test_towers_of_a_multimodal_encoder(backend, towers, multimodal, maps):
+@pytest.mark.parametrize(("name", "towers"), [("openvino", "text image depth"), ("onnx", "text")])
+def test_towers_of_a_multimodal_encoder(name, towers, multimodal, maps):
     for tower in towers.split():
         encode = getattr(multimodal, f"encode_{tower}")
         inputs = {"text": TEXTS, "image": images(), "depth": maps}[tower]
         expected = encode(inputs)
         for batch_size in (4, 1):
-            assert (encode(inputs, batch_size=batch_size, backend=backend) - expected).abs().max() <= 1e-5
+            assert (encode(inputs, batch_size=batch_size, backend=name) - expected).abs().max() <= 1e-5
     tokens = multimodal.processor(text=TEXTS)
-    processed = multimodal.encode_text(tokens, backend=backend)
+    processed = multimodal.encode_text(tokens, backend=name)
     assert torch.allclose(processed, multimodal.encode_text(TEXTS), atol=1e-5) and not processed.requires_grad
 
 
@@ -73,9 +78,9 @@ def test_other_weights_are_compiled_again_in_any_precision(depth, maps):
     with torch.no_grad():
         depth.fc[-1].bias.add_(1)
     again = depth.encode(maps, backend="openvino", dtype="bfloat16")
-    assert torch.allclose(again, first + 1, atol=0.05) and len(depth.engines._compiled) == 1
+    assert torch.allclose(again, first + 1, atol=0.05) and len(compiled._KEPT[depth]) == 1
     for other in (copy.deepcopy(depth), pickle.loads(pickle.dumps(depth))):
-        assert not other.engines._compiled and torch.equal(other.encode(maps), depth.encode(maps))
+        assert other not in compiled._KEPT and torch.equal(other.encode(maps), depth.encode(maps))
 
 
 @pytest.mark.parametrize(
@@ -88,7 +93,7 @@ def test_other_weights_are_compiled_again_in_any_precision(depth, maps):
         ({"backend": "openvino", "dtype": "int8"}, "openvino/depth_int8.xml is not in the model; make it with: hf-enc"),
     ],
 )
-def test_what_no_engine_does(options, message, depth, maps):
+def test_a_backend_refuses_what_it_cannot_compute(options, message, depth, maps):
     with pytest.raises(ValueError, match=message):
         depth.encode(maps, **options)
 
@@ -99,8 +104,44 @@ def test_a_missing_library_is_named(depth, maps, monkeypatch):
         depth.encode(maps, backend="openvino")
 
 
+def test_without_the_package_a_compiled_backend_is_refused_in_one_line(depth, maps, monkeypatch):
+    monkeypatch.setattr(backend, "_COMPILERS", {})  # as in a repo's own code, loaded without the package
+    with pytest.raises(ImportError, match=r"^backend='onnx' .*'hf-encoders\[export\]', and `import hf_encoders` .*$"):
+        depth.encode(maps, backend="onnx")
+    assert depth.encode(maps).shape == (9, 12)
+
+
+def test_threads_share_a_program_that_is_compiled_once(depth, maps, monkeypatch):
+    expected, compilations = depth.encode(maps), []
+    monkeypatch.setattr(compiled, "export_tower", lambda tower: compilations.append(1) or export_tower(tower))
+    shifted = [np.roll(maps, shift, axis=0) for shift in range(8)]
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda few: depth.encode(list(few), batch_size=2, backend="openvino"), shifted))
+    assert compilations == [1]
+    for shift, rows in enumerate(found):
+        torch.testing.assert_close(rows, expected.roll(shift, 0), atol=1e-5 * float(expected.abs().max()), rtol=0)
+
+
+def test_a_program_goes_with_its_model(maps):
+    model = DepthSemanticEncoderModel(DepthSemanticEncoderConfig(**TINY)).eval()
+    model.encode(maps, backend="openvino")
+    kept = len(compiled._KEPT)
+    del model
+    gc.collect()
+    assert len(compiled._KEPT) == kept - 1
+
+
+def test_requests_are_idle_again_after_a_caller_that_stops_early(depth, maps):
+    program = get_backend(depth.tower("depth"), "openvino")
+    for _ in range(2):
+        batches = iter([(range(9), dict(depth.processor(maps)))])
+        next(program.embed(batches))
+    gc.collect()
+    assert len(program._idle) == 1
+
+
 def test_any_batch_and_any_length(multimodal):
-    program = export_tower(multimodal, "text", "_embed_text").module()
+    program = export_tower(multimodal.tower("text")).module()
     for shape in ((1, 2), (3, 7), (5, 16)):
         tokens = torch.randint(5, shape)
         assert program(tokens, torch.ones_like(tokens)).shape == (shape[0], 8)
@@ -111,13 +152,13 @@ import signal, sys
 from pathlib import Path
 import numpy as np, openvino
 from openvino import opset13 as ops
-from hf_encoders.backends.openvino_backend import OpenVinoEngine
+from hf_encoders.backends.openvino_backend import OpenVinoBackend
 
 values = ops.parameter([-1, 4], np.float32, name="values")
 openvino.save_model(openvino.Model([ops.relu(values)], [values]), sys.argv[1])
-engines = [OpenVinoEngine(Path(sys.argv[1]), ("values",), "float32") for _ in range(2)]
+backends = [OpenVinoBackend(Path(sys.argv[1]), ("values",), "float32") for _ in range(2)]
 for _ in range(2):
-    del engines[0]
+    del backends[0]
 signal.signal(signal.SIGINT, lambda *_: print("noticed"))
 signal.raise_signal(signal.SIGINT)
 """
@@ -152,7 +193,7 @@ def batches(*sizes):
 
 def test_batches_are_halved_until_they_fit(caplog):
     device = Small(room=5)
-    found = list(TorchEngine(device.embed, torch.device("cpu"), parameters=1).embed(batches(16, 16, 3)))
+    found = list(TorchBackend(device.embed, torch.device("cpu"), parameters=1).embed(batches(16, 16, 3)))
     assert [index for indices, _ in found for index in indices] == list(range(35))
     assert torch.cat([rows for _, rows in found])[:, 0].tolist() == [2 * index for index in range(35)]
     assert device.seen == [16, 8, *[4] * 8, 3]
@@ -162,4 +203,4 @@ def test_batches_are_halved_until_they_fit(caplog):
 
 def test_one_input_that_does_not_fit_is_an_error():
     with pytest.raises(torch.OutOfMemoryError):
-        list(TorchEngine(Small(room=0).embed, torch.device("cpu"), parameters=1).embed(batches(4)))
+        list(TorchBackend(Small(room=0).embed, torch.device("cpu"), parameters=1).embed(batches(4)))

@@ -29,7 +29,7 @@ def uneven(tiny_encoder):
 def test_even_channels_compute_the_same(uneven):
     pixels = torch.rand(4, 1, 32, 32) * 2 - 1
     state = copy.deepcopy(uneven.state_dict())
-    even = with_even_channels(uneven.train(), [{"pixel_values": part} for part in pixels.split(2)])
+    even = with_even_channels(uneven.train().tower("depth"), [{"pixel_values": part} for part in pixels.split(2)]).model
     assert uneven.training and all(torch.equal(state[name], tensor) for name, tensor in uneven.state_dict().items())
     before, after = ranges(uneven.eval(), pixels), ranges(even.eval(), pixels)
     assert before[0] == after[0] == 0
@@ -48,7 +48,7 @@ def test_an_export_evens_them_out(tmp_path, monkeypatch):
         encoder.stem[3].weight[:, 0] /= 1000
     encoder.save_pretrained(tmp_path / "model")
     calibration, cosines = str(SAMPLES / "objects" / "train.parquet"), []
-    for even in (with_even_channels, lambda model, inputs: model):
+    for even in (with_even_channels, lambda tower, inputs: tower):
         monkeypatch.setattr(module, "with_even_channels", even)
         report = module.export(
             str(tmp_path / "model"), tmp_path / "out", "openvino", calibration=calibration, overwrite=True
@@ -58,6 +58,7 @@ def test_an_export_evens_them_out(tmp_path, monkeypatch):
 
 
 def test_only_the_depth_tower_changes(tiny_multimodal):
-    even = with_even_channels(tiny_multimodal, [{"pixel_values": torch.rand(2, 1, 32, 32)}]).state_dict()
+    maps = [{"pixel_values": torch.rand(2, 1, 32, 32)}]
+    even = with_even_channels(tiny_multimodal.tower("depth"), maps).model.state_dict()
     changed = {name for name, tensor in tiny_multimodal.state_dict().items() if not torch.equal(tensor, even[name])}
     assert changed == {"depth_encoder.stem.1.weight", "depth_encoder.stem.3.weight"}  # its biases are zeros still

@@ -8,18 +8,27 @@ from torch import nn
 
 from hf_encoders.models.depth_map_files import read_depth_map
 from hf_encoders.models.image_files import read_image
+from hf_encoders.models.tower import MODALITIES, check_tower
 
 COLOURS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1)}
 
 
 class ColourModel(nn.Module):
-    """Has the `encode_...` methods of the multimodal encoder, three dimensions, and no training."""
+    """Has the towers and the `encode_...` methods of the multimodal encoder, three dimensions, and no training."""
 
     def __init__(self, name="colours", revision=None):
         super().__init__()
         self.scale = nn.Parameter(torch.ones(3))
         self.config = SimpleNamespace(name_or_path=name, _commit_hash=revision, depth_config={})
         self.batch_sizes = []
+
+    @property
+    def towers(self):
+        return MODALITIES
+
+    def tower(self, name):
+        check_tower(name, self.towers)
+        return SimpleNamespace(name=name, model=self, encode=getattr(self, f"encode_{name}"))
 
     def encode_text(self, texts, **options):
         return self._encode(texts, lambda text: np.sum([COLOURS[word] for word in text.split()], axis=0), **options)

@@ -14,7 +14,7 @@ from torch import nn
 from transformers import AutoModel
 
 from hf_encoders import DepthImageProcessor
-from hf_encoders.models import pixel_towers, torch_backend
+from hf_encoders.models import backend, pixel_towers
 
 PROCESSOR = DepthImageProcessor()
 
@@ -117,7 +117,7 @@ def test_batch_size_changes_nothing_but_the_batches(batch_size, tiny_encoder):
 
 
 def test_a_large_model_sees_8_a_thread_on_a_cpu(tiny_encoder, monkeypatch):
-    monkeypatch.setattr(torch_backend, "_LARGE", 0)
+    monkeypatch.setattr(backend, "_LARGE", 0)
     most, sizes = 8 * torch.get_num_threads(), []
     tiny_encoder.stem.register_forward_hook(lambda module, args, output: sizes.append(len(output)))
     maps = make_maps(most + 1)
@@ -281,8 +281,8 @@ def test_no_progress_bar_unasked(tiny_encoder, capsys):
         (make_maps(2), {"truncate_dim": 0}, "got 0"),
         (make_maps(2), {"dtype": "float64"}, "dtype=float64: load the model in it"),
         (Dataset.from_dict({"depth": [1], "noun": ["a"]}), {}, "a data set, expected one of its columns: depth, noun"),
-        ({"label": 3}, {}, "a mapping with label, expected pixel_values"),
-        ({}, {}, "a mapping with nothing, expected pixel_values"),
+        ({"label": 3}, {}, "a mapping with label, expected depth_values or pixel_values"),
+        ({}, {}, "a mapping with nothing, expected depth_values or pixel_values"),
         (np.array(3.0), {}, r"map 0: a map of shape \[\]"),
         (np.zeros(5), {}, r"maps of shape \[5\]"),
         (None, {}, "map 0: a NoneType"),

@@ -108,17 +108,39 @@ def test_the_limit_is_the_tokenizers_where_that_is_less(tiny_multimodal, caplog)
     assert "longer than 6 tokens" in caplog.text
 
 
-def test_legacy_call_with_gradients(tiny_multimodal):
-    tokens = tiny_multimodal.text_tokenizer(TEXTS, return_tensors="pt", padding=True)
-    embeddings = tiny_multimodal.encode_text(tokens)
-    torch.testing.assert_close(embeddings, tiny_multimodal.encode_text(TEXTS), atol=1e-5, rtol=0)
-    pixels = tiny_multimodal.image_processor(PICTURES, return_tensors="pt")
-    images = tiny_multimodal.encode_image(pixels)
-    torch.testing.assert_close(images, tiny_multimodal.encode_image(PICTURES), atol=1e-5, rtol=0)
-    maps = tiny_multimodal.depth_processor(MAPS)
-    depths = tiny_multimodal.encode_depth(maps)
-    torch.testing.assert_close(depths, tiny_multimodal.encode_depth(MAPS), atol=1e-5, rtol=0)
-    (embeddings[:6] * images * depths).sum().backward()
+def processed(model):
+    return model.processor(text=TEXTS[:6], images=PICTURES, depth=MAPS)
+
+
+RAW = {"text": TEXTS[:6], "image": PICTURES, "depth": MAPS}
+
+
+@pytest.mark.parametrize("kind", RAW)
+def test_processed_inputs_give_the_embeddings_of_raw_ones_without_gradients(kind, tiny_multimodal):
+    encode = getattr(tiny_multimodal, f"encode_{kind}")
+    embeddings = encode(processed(tiny_multimodal), batch_size=4)
+    assert embeddings.dtype == torch.float32 and not embeddings.requires_grad and not embeddings.is_inference()
+    torch.testing.assert_close(embeddings, encode(RAW[kind]), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", RAW)
+def test_encode_is_inference_in_training_mode_too(kind, tiny_multimodal):
+    tiny_multimodal.config.text_config.hidden_dropout_prob = 0.5
+    tiny_multimodal.train()
+    encode = getattr(tiny_multimodal, f"encode_{kind}")
+    for inputs in (RAW[kind], processed(tiny_multimodal)):
+        assert torch.equal(encode(inputs), encode(inputs))  # no dropout, no statistics of a batch
+    assert tiny_multimodal.training and all(module.training for module in tiny_multimodal.modules())
+
+
+def test_forward_has_the_same_embeddings_with_gradients(tiny_multimodal):
+    inputs = processed(tiny_multimodal)
+    outputs = tiny_multimodal(**inputs)
+    found = {"text": outputs.text_embeds, "image": outputs.image_embeds, "depth": outputs.depth_embeds}
+    for kind, embeddings in found.items():
+        expected = getattr(tiny_multimodal, f"encode_{kind}")(inputs)
+        torch.testing.assert_close(embeddings, expected, atol=1e-5, rtol=0)
+    (found["text"] * found["image"] * found["depth"]).sum().backward()
     for name in ("text", "visual", "depth"):
         for part in ("encoder", "projection"):
             gradients = [p.grad for p in getattr(tiny_multimodal, f"{name}_{part}").parameters()]
@@ -132,14 +154,6 @@ def test_the_legacy_way_around_the_towers(tiny_multimodal):
     pixels = tiny_multimodal.image_processor(PICTURES, return_tensors="pt")["pixel_values"]
     feature = tiny_multimodal.visual_projection(tiny_multimodal.visual_encoder(pixels).last_hidden_state[:, 0])
     torch.testing.assert_close(nn.functional.normalize(feature, dim=-1), tiny_multimodal.encode_image(pixels))
-
-
-def test_training_mode_is_respected_for_processed_inputs_only(tiny_multimodal):
-    tiny_multimodal.train()
-    tokens = tiny_multimodal.text_tokenizer(TEXTS, return_tensors="pt", padding=True)
-    assert not torch.equal(tiny_multimodal.encode_text(tokens), tiny_multimodal.encode_text(tokens))  # dropout
-    assert torch.equal(tiny_multimodal.encode_text(TEXTS), tiny_multimodal.encode_text(TEXTS))
-    assert tiny_multimodal.training and tiny_multimodal.text_encoder.training
 
 
 def test_the_processors_whole_output_serves_each(tiny_multimodal):

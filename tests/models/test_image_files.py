@@ -4,8 +4,10 @@ import io
 import os
 import pickle
 import re
+import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +25,10 @@ WIDE = np.arange(0, 65536, 1093, dtype=np.uint16).reshape(5, 12)  # all of 16 bi
 
 
 @pytest.fixture(autouse=True)
-def _no_warnings():
+def _no_warnings_of_our_own():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # as by import, but before what is above
         yield
 
 
@@ -325,3 +328,36 @@ def test_files_are_closed(tmp_path):
         with pytest.raises(ImageError):
             read_image(tmp_path / "bad.png", "image")
     assert len(os.listdir("/proc/self/fd")) == before and len(images) == 3
+
+
+NOISY = """
+import sys, warnings
+from hf_encoders.models.image_files import read_image
+from PIL import Image
+Image.MAX_IMAGE_PIXELS = 50
+read_image(sys.argv[1], "large.png")
+warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+try:
+    read_image(sys.argv[1], "large.png")
+except ValueError:
+    print("an error, as the user said")
+"""
+
+
+def test_pillow_is_silent_unless_the_user_says_otherwise(tmp_path):
+    path = tmp_path / "large.png"
+    Image.new("RGB", (10, 9)).save(path)
+    done = subprocess.run([sys.executable, "-c", NOISY, path], capture_output=True, text=True, check=True)
+    assert done.stderr == "" and done.stdout == "an error, as the user said\n"
+
+
+def test_threads_leave_the_filters_of_warnings_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
+    path = tmp_path / "large.png"
+    Image.new("RGB", (10, 9)).save(path)
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(8) as threads:
+        reads = [threads.submit(read_image, path, "large.png") for _ in range(200)]
+        warnings.filterwarnings("ignore", message="set meanwhile")
+        assert all(read.result().size == (10, 9) for read in reads)
+    assert warnings.filters[1:] == before and warnings.filters[0][1].pattern == "set meanwhile"

@@ -177,8 +177,14 @@ def test_skipping_what_a_data_set_cannot_decode(tiny_multimodal):
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"truncate_dim": 0}, "truncate_dim must be from 1 to"),
         ({"convert_to": "list"}, "convert_to is 'tensor' or 'numpy'"),
+        ({"convert_to": "nump"}, "got 'nump'"),
     ],
 )
-def test_options_out_of_range(tiny_multimodal, modality, option, expected):
+@pytest.mark.parametrize("is_processed", [False, True], ids=["raw", "processed"])
+def test_options_out_of_range(tiny_multimodal, modality, option, expected, is_processed):
+    inputs = good(modality, 1)
+    if is_processed:
+        names = {"text": "text", "image": "images", "depth": "depth"}
+        inputs = tiny_multimodal.processor(**{names[modality]: inputs})
     with pytest.raises(ValueError, match=expected):
-        encode(tiny_multimodal, modality, good(modality, 1), **option)
+        encode(tiny_multimodal, modality, inputs, **option)

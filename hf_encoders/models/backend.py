@@ -1,0 +1,154 @@
+"""What computes the embeddings of `encode`: PyTorch, or a compiled program where the package is there to compile it."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Protocol, get_args
+
+import torch
+from torch import Tensor, nn
+from transformers.utils import logging
+
+from .encoding import BackendName
+from .encoding_batches import Batch
+
+if TYPE_CHECKING:
+    from .tower import Tower
+
+logger = logging.get_logger(__name__)
+
+# On a CPU, the activations of a larger batch pass 32 MB. For so much memory glibc asks the system in every layer, and
+# a third of the time goes into clearing its pages. Small networks want larger batches: their activations fit, and
+# Python's share of the time counts.
+_INPUTS_PER_THREAD = 8
+_LARGE = 10_000_000
+
+
+class Backend(Protocol):
+    """Embeds batches.
+
+    Attributes:
+        max_batch: how many inputs a batch has at most, because larger ones are slower; None for no such limit.
+    """
+
+    max_batch: int | None
+
+    def embed(self, batches: Iterator[Batch]) -> Iterator[tuple[list[int], Tensor]]:
+        """Batches → their indices and embeddings [B, D], in any order."""
+
+
+# A tower, the backend and the precision (None: as the weights) → what computes it.
+Compile = Callable[["Tower", str, str | None], Backend]
+# Code that travels with a repo has PyTorch alone: the package registers what compiles towers.
+_COMPILERS: dict[str, Compile] = {}
+
+
+def register_compiler(backend: BackendName, compile_tower: Compile) -> None:
+    """Let a backend compile towers."""
+    _COMPILERS[backend] = compile_tower
+
+
+def get_backend(tower: "Tower", backend: str = "torch", dtype: str | torch.dtype | None = None) -> Backend:
+    """The backend that computes a tower.
+
+    Args:
+        tower: of the model.
+        backend: "torch", "onnx" or "openvino".
+        dtype: the precision to compute in; by default that of the weights.
+
+    Raises:
+        ValueError: if the backend has no such precision, or needs an exported model for it.
+        ImportError: if the backend's library, or the package that compiles towers, is missing.
+    """
+    names = get_args(BackendName)
+    if backend not in names:
+        raise ValueError(f"backend is {' or '.join(map(repr, names))}, got {backend!r}")
+    precision = None if dtype is None else str(dtype).removeprefix("torch.")
+    if backend == "torch":
+        model = tower.model
+        autocast = _autocast(precision, str(model.dtype).removeprefix("torch."))
+        return TorchBackend(tower.embed, input_device(model), model.num_parameters(), autocast)
+    if backend not in _COMPILERS:
+        raise ImportError(
+            f"backend={backend!r} compiles the model by a package: pip install 'hf-encoders[export]', and"
+            " `import hf_encoders` before the model is loaded"
+        )
+    return _COMPILERS[backend](tower, backend, precision)
+
+
+def input_device(model: nn.Module) -> torch.device:
+    """Where batches go: to the weights, or to the CPU while all are offloaded, as accelerate moves them on."""
+    on_device = (parameter.device for parameter in model.parameters() if parameter.device.type != "meta")
+    is_offloaded = any(hasattr(module, "_hf_hook") for module in model.modules())
+    return next(on_device, torch.device("cpu" if is_offloaded else "meta"))
+
+
+class TorchBackend:
+    """A tower as it is, on any device, in batches that fit into its memory.
+
+    Args:
+        embed: a batch → [B, D].
+        device: where batches go.
+        parameters: how many the model has.
+        autocast: the precision to compute in, if it is not that of the weights.
+    """
+
+    def __init__(
+        self,
+        embed: Callable[[Mapping[str, Tensor]], Tensor],
+        device: torch.device,
+        parameters: int,
+        autocast: torch.dtype | None = None,
+    ):
+        self._embed, self._device, self._autocast = embed, device, autocast
+        is_bound = device.type == "cpu" and parameters > _LARGE
+        self.max_batch = _INPUTS_PER_THREAD * torch.get_num_threads() if is_bound else None
+        self._fits: int | None = None  # after the first batch that did not
+        self._did_not_fit = 0
+
+    def embed(self, batches: Iterator[Batch]) -> Iterator[tuple[list[int], Tensor]]:
+        """Batches → their indices and embeddings [B, D], in order.
+
+        Where the memory of the device is too small for a batch, it is halved, as often as it takes, and so are those
+        that follow.
+        """
+        context: AbstractContextManager[object] = nullcontext()
+        if self._autocast is not None:
+            context = torch.autocast(self._device.type, dtype=self._autocast)
+        for indices, batch in batches:
+            indices, start = list(indices), 0
+            with context:
+                while start < len(indices):
+                    size = min(self._fits or len(indices), len(indices))
+                    part = slice(start, start + size)
+                    rows = self._try({name: tensor[part] for name, tensor in batch.items()}, size)
+                    if rows is not None:
+                        yield indices[part], rows
+                        start += size
+
+    def _try(self, batch: dict[str, Tensor], size: int) -> Tensor | None:
+        """Embed a batch; None if it was too large, and a smaller one is to be tried."""
+        try:
+            rows = self._embed({name: tensor.to(self._device) for name, tensor in batch.items()})
+        except RuntimeError as error:
+            from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+
+            if size == 1 or not should_reduce_batch_size(error):
+                raise
+            self._did_not_fit, self._fits = self._did_not_fit or size, size // 2
+            clear_device_cache(garbage_collection=True)
+            return None
+        if self._did_not_fit and self._did_not_fit > size == self._fits:
+            warning = "%d inputs at a time are too many for the memory of %s: batch_size=%d fits"
+            logger.warning(warning, self._did_not_fit, self._device, size)
+            self._did_not_fit = 0
+        return rows
+
+
+def _autocast(precision: str | None, own: str) -> torch.dtype | None:
+    if precision is None or precision == own:
+        return None
+    if precision == "int8":
+        raise ValueError("PyTorch computes no int8 here: give backend='openvino' or 'onnx', and an exported model")
+    if precision not in ("bfloat16", "float16"):
+        raise ValueError(f"dtype={precision}: load the model in it (from_pretrained(..., dtype={precision!r})) instead")
+    return torch.float16 if precision == "float16" else torch.bfloat16

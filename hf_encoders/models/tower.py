@@ -1,0 +1,239 @@
+"""A tower: one modality of a model, and the way from raw inputs to embeddings.
+
+    inputs ── batches ──> prepare ──> embed ──> [N, D]
+              read late,  the         the model, by PyTorch
+              in threads  processor   or a compiled program
+
+`encode` walks this way. What went through the processor before joins it behind `prepare`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+from transformers.configuration_utils import PreTrainedConfig
+from transformers.modeling_utils import PreTrainedModel
+from transformers.utils import ModelOutput
+
+from .backend import get_backend, input_device
+from .encoding import (
+    BackendName,
+    DtypeName,
+    Encoded,
+    check_options,
+    check_truncation,
+    encode_method,
+    in_order,
+    kept_inputs,
+    progress_bar,
+    shaped,
+)
+from .encoding_batches import Batch, Skipped, count, prepared_batches, slices, usable
+from .evaluation_mode import evaluating
+
+Modality = Literal["text", "image", "depth"]
+MODALITIES: tuple[Modality, ...] = ("text", "image", "depth")
+Pool = Callable[[ModelOutput, Mapping[str, Tensor]], Tensor]
+
+
+class ProcessorSource(Protocol):
+    """Where a tower finds its processor when the first raw input is read."""
+
+    def get(self) -> Any:
+        """The processor; OSError or ValueError if there is none."""
+
+    def set(self, processor: Any) -> None:
+        """Use another one."""
+
+
+def pooler_output(outputs: ModelOutput, batch: Mapping[str, Tensor]) -> Tensor:
+    """The feature [B, D] where the models of this project, and CLIP's, put it."""
+    return outputs.pooler_output
+
+
+class Tower(ABC):
+    """One modality of a model. It is cheap to make: `model.tower("image")` makes a new one each time.
+
+    Args:
+        model: whose device, precision and mode of evaluation count, and whose weights a program is compiled from.
+        call: the tensors of a batch → the model's outputs: the model itself, or one of its methods.
+        processors: where the processor is.
+        dimensions: D.
+        pool: the outputs and the batch → the embedding [B, D].
+        normalize: whether `encode` scales embeddings to length 1 unless told otherwise.
+
+    Attributes:
+        name: "text", "image" or "depth".
+        input_names: the tensors that a compiled program takes, in order.
+        limit: how many tokens the tower takes at most; None for pictures, and where there is no limit.
+    """
+
+    name: ClassVar[Modality]
+    input_names: ClassVar[tuple[str, ...]]
+    limit: int | None = None
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        call: Callable[..., ModelOutput],
+        processors: ProcessorSource,
+        dimensions: int,
+        *,
+        pool: Pool = pooler_output,
+        normalize: bool = False,
+    ):
+        self.model, self.dimensions, self.normalize = model, dimensions, normalize
+        self._call, self._processors, self._pool = call, processors, pool
+
+    @property
+    def processor(self) -> Any:
+        """What prepares raw inputs: a tokenizer or an image processor. It can be set.
+
+        Raises:
+            OSError, ValueError: if there is none.
+        """
+        return self._processors.get()
+
+    @processor.setter
+    def processor(self, processor: Any) -> None:
+        self._processors.set(processor)
+
+    @encode_method
+    def encode(
+        self,
+        inputs: Any,
+        batch_size: int = 32,
+        *,
+        normalize: bool | None = None,
+        truncate_dim: int | None = None,
+        show_progress_bar: bool | None = None,
+        convert_to: str = "tensor",
+        device: str | torch.device | None = None,
+        dtype: DtypeName | torch.dtype | None = None,
+        backend: BackendName = "torch",
+        on_error: str = "raise",
+    ) -> Encoded:
+        """Embed one input or many, raw or processed, without gradients and in evaluation mode.
+
+        Args:
+            inputs: raw inputs: one, a list, an array, a column of `datasets`, any iterable; or the processor's output.
+            batch_size: how many inputs the model sees at a time; it does not change the result. A large model in
+                PyTorch on a CPU sees at most 8 per thread, because more would be slower.
+            normalize, truncate_dim, show_progress_bar, convert_to, device, dtype, backend, on_error: see
+                `EncodeOptions`.
+
+        Returns:
+            [N, D] float32 in the order given, one row per input (a single input too), [0, D] for no input; with
+            `on_error="skip"` also which inputs have a row.
+
+        Raises:
+            ValueError, TypeError: for an option out of range, or an input that cannot be used: its path or index is
+                named.
+            ImportError: if the backend is not installed.
+        """
+        check_options(batch_size, convert_to, on_error)
+        check_truncation(truncate_dim, self.dimensions)
+        if device is not None:
+            self.model.to(device)
+        ready, skipped = self.processed(inputs), Skipped()
+        rows: list[Tensor] = []
+        indices: list[int] = []
+        home = input_device(self.model)
+        with evaluating(self.model):
+            computing = get_backend(self, backend, dtype)
+            size = min(batch_size, computing.max_batch or batch_size)
+            if ready is None:
+                total = count(inputs, self.is_single)
+                batches = self.batches(inputs, size, skipped if on_error == "skip" else None)
+            else:
+                total = len(next(iter(ready.values())))
+                batches = slices(ready, total, size)
+            with torch.inference_mode(), progress_bar(total, show_progress_bar) as bar:
+                for batch_indices, embeddings in computing.embed(batches):
+                    rows.append(embeddings.to(home, torch.float32))
+                    indices += batch_indices
+                    bar.update(len(batch_indices))
+        # Outside of inference mode, so that the result is an ordinary tensor.
+        result = torch.cat(rows) if rows else torch.empty(0, self.dimensions, device=home)
+        result = shaped(in_order(result, indices), truncate_dim, self.normalize if normalize is None else normalize)
+        kept = kept_inputs(len(indices), skipped)
+        if convert_to == "numpy":
+            vectors, mask = result.cpu().numpy(), kept.numpy()
+            return (vectors, mask) if on_error == "skip" else vectors
+        return (result, kept) if on_error == "skip" else result
+
+    def batches(self, inputs: Any, size: int, skipped: Skipped | None = None) -> Iterator[Batch]:
+        """Raw inputs → batches of at most `size` as `embed` takes them, with the indices of their inputs.
+
+        Args:
+            inputs: raw inputs, one or many.
+            size: the most inputs in a batch.
+            skipped: collects the inputs that cannot be used; without it they raise.
+        """
+        prepare = partial(usable, prepare=self.prepare, skipped=skipped)
+        return prepared_batches(inputs, size, self.is_single, prepare, self.threads())
+
+    def embed(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """A prepared batch on the model's device → [B, D], not normalised; with gradients, if they are on."""
+        return self._pool(self.outputs(batch), batch)
+
+    def threads(self) -> int:
+        """How many threads may prepare batches at a time."""
+        return 1
+
+    @abstractmethod
+    def is_single(self, inputs: Any) -> bool:
+        """Whether something is one raw input, or is meant as one, and not many."""
+
+    @abstractmethod
+    def processed(self, inputs: Any) -> dict[str, Tensor] | None:
+        """The tensors of inputs that went through the processor before; None for raw inputs.
+
+        Raises:
+            ValueError: for a mapping that has no such tensor.
+        """
+
+    @abstractmethod
+    def prepare(self, items: Sequence[Any], first_index: int = 0) -> dict[str, Tensor]:
+        """Raw inputs → what `embed` takes for them.
+
+        Args:
+            items: raw inputs.
+            first_index: index of the first of them, which messages count from.
+
+        Raises:
+            ValueError, TypeError: for an input that cannot be used.
+        """
+
+    @abstractmethod
+    def outputs(self, batch: Mapping[str, Tensor]) -> ModelOutput:
+        """The outputs of the model for a prepared batch."""
+
+    @abstractmethod
+    def example(self) -> dict[str, Tensor]:
+        """Two inputs as `prepare` makes them, which a program is compiled with: the tensors of `input_names`."""
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """A model that embeds: what everything in this project asks of a model."""
+
+    config: PreTrainedConfig
+
+    @property
+    def towers(self) -> tuple[Modality, ...]:
+        """The names of the modalities that the model embeds."""
+
+    def tower(self, name: str) -> Tower:
+        """The tower of a modality; ValueError if the model has none."""
+
+
+def check_tower(name: str, towers: Sequence[str]) -> None:
+    """Raise ValueError, with a list of what the model embeds, if it has no such tower."""
+    if name not in MODALITIES:
+        raise ValueError(f"modality is one of {', '.join(MODALITIES)}, got {name!r}")
+    if name not in towers:
+        raise ValueError(f"the model embeds {' and '.join(towers)}, not {name}")

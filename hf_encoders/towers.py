@@ -1,0 +1,100 @@
+"""Towers of plain models of transformers: a ViT, a BERT or a CLIP embeds as the models of this project do.
+
+tower = make_tower(model, processor, "image", pooling="cls")
+tower.encode(["chair.jpg", "table.jpg"], convert_to="numpy")         # [2, D]
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from torch import Tensor
+from transformers.modeling_utils import PreTrainedModel
+from transformers.processing_utils import ProcessorMixin
+from transformers.utils import ModelOutput
+
+from .models.multimodal_towers import feature_size, mean_feature, token_limit
+from .models.pixel_towers import ImageTower
+from .models.text_tower import TextTower
+from .models.tower import Pool, pooler_output
+
+Pooling = Literal["pooler", "cls", "mean"]
+_PARTS = {"text": "tokenizer", "image": "image_processor"}
+
+
+class _Given:
+    """The processor that a tower was made with."""
+
+    def __init__(self, processor: Any):
+        self._processor = processor
+
+    def get(self) -> Any:
+        return self._processor
+
+    def set(self, processor: Any) -> None:
+        self._processor = processor
+
+
+def make_tower(
+    model: PreTrainedModel,
+    processor: Any,
+    modality: Literal["text", "image"],
+    *,
+    pooling: Pooling | None = None,
+    normalize: bool = False,
+) -> TextTower | ImageTower:
+    """The tower of a model of transformers.
+
+    Args:
+        model: a model of texts or of images (`BertModel`, `ViTModel`, ...), or of both with projections (`CLIPModel`).
+        processor: its tokenizer or image processor, or a processor that holds them.
+        modality: what to embed.
+        pooling: "pooler" (the model's `pooler_output`), "cls" (its first token) or "mean" (over the tokens that are not
+            padding): the one that the model was trained with, which no configuration tells. None for a model with
+            `get_text_features` or `get_image_features`, which pool and project by themselves.
+        normalize: whether `encode` scales embeddings to length 1 unless told otherwise.
+
+    Raises:
+        ValueError: if the pooling is missing, unknown, or not the model's to choose, or the size of its features is
+            unknown.
+    """
+    if modality not in _PARTS:
+        raise ValueError(f"modality is 'text' or 'image', got {modality!r}")
+    if isinstance(processor, ProcessorMixin):
+        processor = getattr(processor, _PARTS[modality])
+    source, name = _Given(processor), type(model).__name__
+    features: Callable[..., ModelOutput] | None = getattr(model, f"get_{modality}_features", None)
+    if features is None:
+        if pooling not in _POOLS:
+            raise ValueError(f"pooling is one of {', '.join(_POOLS)}, got {pooling!r}: the one {name} was trained with")
+        call, pool, size, reader = model, _POOLS[pooling], feature_size(model.config), model
+    else:
+        if pooling is not None:
+            raise ValueError(f"{name} pools its features by itself: give no pooling")
+        call, pool, size = features, pooler_output, model.config.projection_dim
+        reader = getattr(model, "text_model", model)
+    if modality == "image":
+        return ImageTower(model, call, source, size, pool=pool, normalize=normalize)
+    return TextTower(model, call, source, size, token_limit(reader), pool=pool, normalize=normalize)
+
+
+def _pooler(outputs: ModelOutput, batch: Mapping[str, Tensor]) -> Tensor:
+    feature = outputs.get("pooler_output")
+    if feature is None:
+        raise ValueError("the model has no pooler: give pooling='cls' or 'mean'")
+    return feature.flatten(1)  # ResNet's is [B, D, 1, 1]
+
+
+def _first_token(outputs: ModelOutput, batch: Mapping[str, Tensor]) -> Tensor:
+    hidden = outputs.last_hidden_state
+    if hidden.ndim != 3:
+        raise ValueError("the model has no tokens: give pooling='pooler' or 'mean'")
+    return hidden[:, 0]
+
+
+def _mean(outputs: ModelOutput, batch: Mapping[str, Tensor]) -> Tensor:
+    return mean_feature(outputs.last_hidden_state, batch.get("attention_mask"))
+
+
+_POOLS: dict[str, Pool] = {"pooler": _pooler, "cls": _first_token, "mean": _mean}
+
+__all__ = ["Pooling", "make_tower"]
