@@ -4,7 +4,7 @@ The built-in image pipelines make 8-bit RGB of every file, which cuts 16-bit dep
 """
 
 from collections.abc import Sequence, Sized
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from transformers.utils import ModelOutput
 from .modalities import modalities
 from .models.image_processing_depth import DepthImageProcessor
 from .models.pixel_towers import is_single_map
-from .zero_shot import ZeroShotClassifier
+from .zero_shot import Score, ZeroShotClassifier
 
 
 class DepthPipeline(Pipeline):
@@ -82,7 +82,7 @@ class DepthPipeline(Pipeline):
             return list(super().__call__(_Numbered(inputs), **options))
         return super().__call__((pair for pair in enumerate(inputs)), **options)
 
-    def preprocess(self, numbered: tuple[int, Any], **settings: Any) -> dict[str, Tensor]:
+    def preprocess(self, numbered: tuple[int, object], **settings: Any) -> dict[str, Tensor]:
         """A map and its position, which messages name → `pixel_values` [1, C, H, W]."""
         index, depth_map = numbered
         return dict(self.image_processor([depth_map], first_index=index, return_tensors="pt", **settings))
@@ -148,22 +148,28 @@ class DepthZeroShotClassificationPipeline(DepthPipeline):
     def _forward(self, model_inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         return {"depth_embeds": nn.functional.normalize(super()._forward(model_inputs).pooler_output.float(), dim=-1)}
 
-    def postprocess(self, model_outputs: dict[str, Tensor], classifier: ZeroShotClassifier) -> list[dict[str, Any]]:
+    def postprocess(self, model_outputs: dict[str, Tensor], classifier: ZeroShotClassifier) -> list[Score]:
         """Embeddings [1, D] → labels and scores."""
         (result,) = classifier.classify_embeddings(model_outputs["depth_embeds"], top_k=len(classifier.labels))
         return result
 
 
+class _Maps(Protocol):
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
 class _Numbered(Dataset):
     """Maps with their positions, read when they are asked for."""
 
-    def __init__(self, maps: Any):
+    def __init__(self, maps: _Maps):
         self._maps = maps
 
     def __len__(self) -> int:
         return len(self._maps)
 
-    def __getitem__(self, index: int) -> tuple[int, Any]:
+    def __getitem__(self, index: int) -> tuple[int, object]:
         return index, self._maps[index]
 
 

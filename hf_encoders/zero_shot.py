@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import torch
 from torch import Tensor, nn
 
+from .models.encoding import Pictures
 from .models.tower import Modality
 
 if TYPE_CHECKING:
@@ -14,6 +15,13 @@ if TYPE_CHECKING:
 
 MODALITIES: tuple[Modality, ...] = ("image", "depth")
 _ROWS_AT_ONCE = 1024
+
+
+class Score(TypedDict):
+    """A label and its score, from 0 to 1."""
+
+    label: str
+    score: float
 
 
 class ZeroShotClassifier:
@@ -53,8 +61,8 @@ class ZeroShotClassifier:
 
     @torch.no_grad()
     def classify(
-        self, inputs: Any, modality: str = "image", *, top_k: int = 5, batch_size: int = 32
-    ) -> list[list[dict[str, Any]]]:
+        self, inputs: Pictures, modality: str = "image", *, top_k: int = 5, batch_size: int = 32
+    ) -> list[list[Score]]:
         """The best labels of each input.
 
         Args:
@@ -77,7 +85,7 @@ class ZeroShotClassifier:
         return self.classify_embeddings(embeds, top_k=top_k)
 
     @torch.no_grad()
-    def classify_embeddings(self, embeds: Tensor, *, top_k: int = 5) -> list[list[dict[str, Any]]]:
+    def classify_embeddings(self, embeds: Tensor, *, top_k: int = 5) -> list[list[Score]]:
         """The best labels of inputs that are embedded already.
 
         Args:
@@ -93,7 +101,7 @@ class ZeroShotClassifier:
         _check_top_k(top_k)
         label_embeds = self.label_embeds.to(embeds.device)  # the model may have moved since they were made
         temperature = self.model.clamped_temperature.to(embeds)
-        results = []
+        results: list[list[Score]] = []
         for rows in embeds.split(_ROWS_AT_ONCE):
             scores, order = (rows @ label_embeds.T / temperature).softmax(dim=-1).sort(descending=True, stable=True)
             for row_scores, row_order in zip(scores[:, :top_k].tolist(), order[:, :top_k].tolist(), strict=True):
@@ -128,7 +136,7 @@ def _checked_templates(templates: Sequence[str]) -> list[str]:
     if not templates:
         raise ValueError("no templates, expected at least one (such as 'a photo of a {}.')")
     for index, template in enumerate(templates):
-        # What is left must have no brace: "{label}" or "{{}}" are meant for another way of filling them in.
+        # No brace may be left: "{label}" and "{{}}" are meant for another way of filling them in.
         if not isinstance(template, str) or template.count("{}") != 1 or set("{}") & set(template.replace("{}", "")):
             raise ValueError(f"templates[{index}]: {template!r}, expected exactly one {{}} and no other brace")
     return templates

@@ -121,7 +121,7 @@ def _differences(tower: Tower, compiled: Backend, batches: list[dict[str, Tensor
 
 
 def _random(tower: Tower) -> dict[str, Tensor]:
-    """The same inputs each time."""
+    """Random inputs, the same each time."""
     generator = torch.Generator().manual_seed(0)
     batch = {}
     for name, tensor in tower.example().items():

@@ -1,1 +1,1 @@
-"""What travels with the weights: as remote code the Hub copies these files side by side, so they are flat."""
+"""The models, and what travels with their weights: the Hub copies remote code side by side, so the folder is flat."""

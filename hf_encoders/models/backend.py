@@ -1,4 +1,4 @@
-"""What computes the embeddings of `encode`: PyTorch, or a compiled program where the package is there to compile it."""
+"""Backends compute the embeddings of `encode`: PyTorch is here, compiled programs are registered by the package."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -27,7 +27,7 @@ class Backend(Protocol):
     """Embeds batches.
 
     Attributes:
-        max_batch: how many inputs a batch has at most, because larger ones are slower; None for no such limit.
+        max_batch: how many inputs a batch has at most, because larger ones are slower; None where any size is good.
     """
 
     max_batch: int | None

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -90,7 +91,7 @@ def _read_npz(path: Path) -> Tensor:
 
 
 def _read_pt(path: Path) -> Tensor:
-    content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    content: object = torch.load(path, map_location="cpu", weights_only=True)
     if isinstance(content, dict):
         tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
         content = tensors[_only_name(list(tensors), path)]
@@ -109,7 +110,7 @@ def _only_name(names: list[str], path: Path) -> str:
     )
 
 
-def array_to_tensor(array: np.ndarray[Any, Any], name: str) -> Tensor:
+def array_to_tensor(array: NDArray[Any], name: str) -> Tensor:
     """Turn an array of real numbers into a tensor of the same values, whatever its byte order or strides."""
     if array.dtype.kind not in "biuf":
         raise DepthMapError(name=name, reason=f"an array of {array.dtype}, expected real numbers")

@@ -22,10 +22,10 @@ Vectors = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Encoded = Tensor | Vectors | tuple[Tensor, Tensor] | tuple[Vectors, Mask]
 
-# What the processor returned: the tensors by name.
-Processed = Mapping[str, Any]
+# The output of a processor: tensors by name.
+Processed = Mapping[str, Tensor] | Mapping[str, NDArray[Any]]
 Texts = str | Iterable[str] | Processed
-Picture = str | bytes | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor | Mapping[str, Any]
+Picture = str | bytes | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor | Mapping[str, object]
 Pictures = Picture | Iterable[Picture]
 
 BackendName = Literal["torch", "onnx", "openvino"]
@@ -121,7 +121,7 @@ class Encode(Protocol[_Inputs]):
 
 
 class EncodeMethod(Protocol[_Inputs]):
-    """The same as an attribute of a class."""
+    """The type of such a method in its class."""
 
     def __get__(self, instance: object, owner: type | None = None) -> Encode[_Inputs]: ...
 
@@ -160,7 +160,7 @@ def in_order(rows: Tensor, indices: Sequence[int]) -> Tensor:
 
 
 def kept_inputs(embedded: int, skipped: Skipped) -> Tensor:
-    """Whether each input [N] has a row; warns where some have none."""
+    """Mark the inputs [N] that have a row; warn where some have none."""
     kept = torch.ones(embedded + len(skipped), dtype=torch.bool)
     kept[list(skipped)] = False
     if skipped:

@@ -16,7 +16,7 @@ Batch = tuple[Sequence[int], dict[str, Tensor]]
 # Index of an input that was left out → why. Where None stands in its place, an input that cannot be used raises.
 Skipped = dict[int, Exception]
 
-_IsSingle = Callable[[Any], bool]
+_IsSingle = Callable[[object], bool]
 # The index of the first raw input of a read, and the raw inputs → batches.
 _PrepareRead = Callable[[int, Any], list[Batch]]
 # Raw inputs and the index of the first → what the model takes; raises ValueError or TypeError.

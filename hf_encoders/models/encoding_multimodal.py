@@ -61,7 +61,7 @@ class MultimodalEncodingMixin:
 
     @property
     def towers(self) -> tuple[Modality, ...]:
-        """What the model embeds: "text", "image" and, where it has the tower, "depth"."""
+        """The modalities that the model embeds: "text", "image" and, where it has the tower, "depth"."""
         has_depth = self.config.depth_config is not None
         return tuple(name for name in MODALITIES if has_depth or name != "depth")
 

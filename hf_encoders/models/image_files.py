@@ -5,15 +5,16 @@ import os
 import re
 import warnings
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from .input_errors import InputError, printable, reason
 
-# What rounding adds to floats between 0 and 1, such as those of a resized picture.
+# Rounding takes floats between 0 and 1 this far outside, such as those of a resized picture.
 _TOLERANCE = 1e-3
 _INPUTS = "a path, a PIL image, an array, a tensor or {'bytes': ..., 'path': ...}"
 _DEPTH_HINT = "depth maps are for encode_depth"
@@ -23,16 +24,18 @@ _DEPTH_HINT = "depth maps are for encode_depth"
 # so that the filters of whoever runs this come first.
 warnings.filterwarnings("ignore", module=r"PIL\.", append=True)
 
+_Pixels = NDArray[Any]
+
 
 class ImageError(InputError):
-    """A picture that cannot be used; the message names it and says what was expected."""
+    """A picture cannot be used; the message names it and says what was expected."""
 
 
-def read_image(item: Any, name: str) -> Image.Image:
+def read_image(item: object, name: str) -> Image.Image:
     """Read one picture, upright (the EXIF orientation is applied) and without its alpha channel, as `convert("RGB")`.
 
-    Of an animation or a file of several pages it is the first frame; of a PIL image, the frame that it stands at.
-    What has more than 8 bits is scaled, not cut off at 255: 16-bit grey keeps its high byte, as Pillow does with
+    An animation or a file of several pages gives its first frame; a PIL image gives the frame that it stands at.
+    Pictures of more than 8 bits are scaled, not cut off at 255: 16-bit grey keeps its high byte, as Pillow does with
     16-bit colours.
 
     Args:
@@ -40,13 +43,13 @@ def read_image(item: Any, name: str) -> Image.Image:
             gives undecoded, or an array or tensor: [H, W], [H, W, 1 | 3 | 4] or [1 | 3 | 4, H, W] of uint8, uint16,
             bool, or floats from 0 to 1. Three dimensions are channels last if the last one is 3 or 4, else channels
             first if the first one is 1, 3 or 4. A PIL image of floats holds 0 to 1, or else 0 to 255.
-        name: what messages call it: its path, or such as "image 3".
+        name: what messages call it: its path, or a name such as "image 3".
 
     Returns:
-        An RGB image in memory, of its own: no file stays open, and `item` does not change with it.
+        An RGB image in memory that shares nothing with `item`; no file stays open.
 
     Raises:
-        ImageError: if it is missing, unreadable, larger than Pillow's limit, or holds values that are no picture.
+        ImageError: if it is missing, unreadable, larger than Pillow's limit, or its values are not those of a picture.
         TypeError: if it is something else.
     """
     if isinstance(item, Tensor):
@@ -64,20 +67,20 @@ def read_image(item: Any, name: str) -> Image.Image:
     raise TypeError(f"{printable(name)}: {found}, expected {_INPUTS}")
 
 
-def read_images(images: Iterable[Any], first_index: int = 0) -> list[Image.Image]:
+def read_images(images: Iterable[object], first_index: int = 0) -> list[Image.Image]:
     """Read many pictures; messages name each by its path, or else by its index, counted from `first_index`."""
     return [read_image(image, _name(image, index)) for index, image in enumerate(images, start=first_index)]
 
 
-def _name(image: Any, index: int) -> str:
+def _name(image: object, index: int) -> str:
     return os.fsdecode(image) if isinstance(image, (str, bytes, os.PathLike)) and image else f"image {index}"
 
 
-def _from_path(path: str | bytes | os.PathLike[Any], name: str) -> Image.Image:
+def _from_path(path: str | bytes | os.PathLike[str], name: str) -> Image.Image:
     if not os.fspath(path):
         raise ImageError(f"{name or 'image'}: an empty path, expected an image file")
     try:
-        file = open(path, "rb")  # noqa: SIM115 (closed below: errors of opening are told apart from those of reading)
+        file = open(path, "rb")  # closed below: an error of opening is told apart from one of reading
     except FileNotFoundError:
         raise ImageError(f"{name}: no such file") from None
     except IsADirectoryError:
@@ -90,7 +93,7 @@ def _from_path(path: str | bytes | os.PathLike[Any], name: str) -> Image.Image:
         return _from_file(file, name)
 
 
-def _from_file(file: Any, name: str) -> Image.Image:
+def _from_file(file: BinaryIO, name: str) -> Image.Image:
     try:
         image = Image.open(file)
     except UnidentifiedImageError:
@@ -137,11 +140,11 @@ def _from_pil(image: Image.Image, name: str) -> Image.Image:
 def _upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # damaged metadata, of which every parser has its own opinion; the pixels are whole
+    except Exception:  # damaged metadata raises anything; the pixels are whole
         return image
 
 
-def _scale_floats(values: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, Any]:
+def _scale_floats(values: _Pixels, name: str) -> _Pixels:
     """Floats from 0 to 1, or else to 255 → uint8."""
     low, high = float(values.min()), float(values.max())
     if not (low >= -_TOLERANCE and high <= 255 + _TOLERANCE):  # NaN fails too
@@ -149,7 +152,7 @@ def _scale_floats(values: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, An
     return _to_8_bits(values if high <= 1 + _TOLERANCE else values / 255)
 
 
-def _scale_integers(values: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, Any]:
+def _scale_integers(values: _Pixels, name: str) -> _Pixels:
     """16-bit values of any integer type → uint8."""
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 65535:
@@ -157,15 +160,15 @@ def _scale_integers(values: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, 
     return (values >> 8).astype(np.uint8)
 
 
-def _tensor_to_array(tensor: Tensor, name: str) -> np.ndarray[Any, Any]:
+def _tensor_to_array(tensor: Tensor, name: str) -> _Pixels:
     try:
         tensor = tensor.detach().cpu()
         return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
     except Exception as error:  # quantized, sparse, or without data
-        raise ImageError(f"{name}: a tensor that is no plain array ({reason(error)})") from error
+        raise ImageError(f"{name}: a tensor that is not a plain array ({reason(error)})") from error
 
 
-def _from_array(array: np.ndarray[Any, Any], name: str) -> Image.Image:
+def _from_array(array: _Pixels, name: str) -> Image.Image:
     """An array of any shape and type that `read_image` names → RGB."""
     shape = list(array.shape)
     if array.ndim == 3 and array.shape[-1] not in (3, 4) and array.shape[0] in (1, 3, 4):
@@ -193,10 +196,10 @@ def _from_array(array: np.ndarray[Any, Any], name: str) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(pixels))
 
 
-def _to_8_bits(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _to_8_bits(values: _Pixels) -> _Pixels:
     # Rounded, so that k / 255 becomes k again.
     return np.rint(values.clip(0, 1) * 255).astype(np.uint8)
 
 
-def _grey(pixels: np.ndarray[Any, Any]) -> Image.Image:
+def _grey(pixels: _Pixels) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(pixels)).convert("RGB")

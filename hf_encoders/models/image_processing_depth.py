@@ -23,12 +23,12 @@ logger = logging.get_logger(__name__)
 
 _NEAREST, _BILINEAR = int(Image.Resampling.NEAREST), int(Image.Resampling.BILINEAR)
 _FILLS = ("mean", "min", "max")
-# Names that transformers writes beside the settings.
+# Transformers writes these beside the settings.
 _JSON_KEYS = {"image_processor_type", "processor_class", "auto_map", "feature_extractor_type"}
 
 
 class DepthImageProcessorKwargs(ImagesKwargs, total=False):  # type: ignore[call-arg]
-    """What `DepthImageProcessor` adds to transformers' own image options."""
+    """The options that `DepthImageProcessor` adds to those of transformers."""
 
     num_channels: int
     unit_scale: float | int
@@ -95,7 +95,7 @@ class DepthImageProcessor(BaseImageProcessor):
     def __init__(self, **kwargs: Any):
         others = {name: value for name, value in kwargs.items() if name not in self.valid_kwargs.__annotations__}
         unknown = others.keys() - _JSON_KEYS
-        if unknown:  # no error: a repo's JSON may hold what a later version knows
+        if unknown:  # a warning only: a repo's JSON may come from a later version
             logger.warning("DepthImageProcessor has no setting %s", ", ".join(sorted(unknown)))
         super().__init__(**others)
         for name in self._settings:
@@ -298,7 +298,7 @@ def _resize(values: Tensor, valid: Tensor, size: SizeDict, resample: int) -> tup
 
 
 def _bounds(values: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-    """The least and the largest of the valid values; not by gathering those, which takes longer than all else."""
+    """The smallest and the largest valid value. Gathering the valid values first would take longer than all else."""
     return torch.where(valid, values, math.inf).amin(), torch.where(valid, values, -math.inf).amax()
 
 

@@ -33,12 +33,12 @@ class InputError(ValueError):
 
 
 def printable(text: str) -> str:
-    """Escape what cannot be printed: file names that are no UTF-8 (lone surrogates), line breaks, control codes."""
+    """Escape what cannot be printed: file names that are not UTF-8 (lone surrogates), line breaks, control codes."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def reason(error: Exception) -> str:
-    """The first line of what a decoder or the system says."""
+    """The first line of a message of a decoder or of the system."""
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 

@@ -1,4 +1,4 @@
-"""The depth autoencoder: the semantic encoder, and a decoder that draws the map again from its embedding."""
+"""The depth autoencoder: the semantic encoder, and a decoder that draws the map from its embedding."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,12 +17,12 @@ from .modeling_depth_semantic_encoder import (
 )
 from .reconstruction_loss import reconstruction_loss
 
-_START = 2  # side of the grid that the decoder's linear layers fill
+_START = 2  # the decoder's linear layers fill a grid of this side
 
 
 @dataclass
 class DepthAutoencoderOutput(ModelOutput):
-    """What the autoencoder returns.
+    """The output of the autoencoder.
 
     Args:
         loss: scalar, on request.
@@ -102,18 +102,25 @@ class DepthDecoder(nn.Module):
         )
         first, second, third = config.decoder_head_sizes
         self.final_conv = nn.Sequential(
-            *(nn.Conv2d(sizes[-1], first, 3, padding=1), nn.ReLU()),
-            *(nn.Conv2d(first, first, 1), nn.ReLU()),
+            nn.Conv2d(sizes[-1], first, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(first, first, 1),
+            nn.ReLU(),
             DepthSemanticEncoderGate(config, first),
-            *(nn.Conv2d(first, second, 3, padding=1), nn.ReLU()),
-            *(nn.Conv2d(second, third, 3, padding=1), nn.ReLU()),
-            *(nn.Conv2d(third, config.num_channels, 1), nn.Tanh()),
+            nn.Conv2d(first, second, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(second, third, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(third, config.num_channels, 1),
+            nn.Tanh(),
         )
 
     @staticmethod
     def _make_grid(config: DepthSemanticEncoderConfig, channels: int) -> nn.Sequential:
         return nn.Sequential(
-            *(nn.Linear(config.hidden_size, channels), nn.ReLU(), nn.Dropout(config.hidden_dropout_prob)),
+            nn.Linear(config.hidden_size, channels),
+            nn.ReLU(),
+            nn.Dropout(config.hidden_dropout_prob),
             nn.Linear(channels, channels * _START**2),
         )
 
@@ -128,7 +135,7 @@ class DepthDecoder(nn.Module):
 
 
 class DepthAutoencoderModel(DepthSemanticEncoderPreTrainedModel):
-    """Encoder and decoder, with the reconstruction loss that the encoder was trained by."""
+    """The encoder and a decoder, with the reconstruction loss that trained the encoder."""
 
     def __init__(self, config: DepthSemanticEncoderConfig):
         super().__init__(config)
@@ -158,7 +165,7 @@ class DepthAutoencoderModel(DepthSemanticEncoderPreTrainedModel):
             pixel_mask: [B, H, W], true where a pixel was measured; the loss leaves the others out.
             return_loss: also compute the loss against `pixel_values`, whose side must then be
                 `config.reconstruction_size` (128 by default).
-            output_hidden_states: as for the encoder.
+            output_hidden_states: also return the encoder's feature maps.
 
         Raises:
             ValueError: if the loss is asked for at another size.

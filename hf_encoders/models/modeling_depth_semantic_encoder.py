@@ -57,7 +57,7 @@ class DepthSemanticEncoderBottleneck(nn.Module):
         return self.relu(self.bn3(self.conv3(hidden_states)) + shortcut)
 
 
-# "Gate", not "Attention": transformers takes a module of that name for one with a switchable implementation.
+# It is called a gate, because transformers expects a switchable implementation of every "Attention".
 class DepthSemanticEncoderGate(nn.Module):
     """A spatial gate times a channel gate, blended with the identity by the learned scalar `gamma`."""
 
@@ -97,14 +97,14 @@ class DepthSemanticEncoderSqueezeExcitation(nn.Module):
 
 
 class DepthSemanticEncoderPreTrainedModel(FreezingMixin, SavedProcessorMixin, PreTrainedModel):
-    """What the depth models share: loading, initialisation, freezing and the processor."""
+    """The base of the depth models: loading, initialisation, freezing and the processor."""
 
     config: DepthSemanticEncoderConfig
     processor_class = DepthImageProcessor
     base_model_prefix = "encoder"
     main_input_name = "pixel_values"
     input_modalities = ("image",)
-    # What adds or multiplies an input and its own transform: both must be on one device.
+    # These add or multiply an input and its own transform: both must be on one device.
     _no_split_modules = [
         "DepthSemanticEncoderBottleneck",
         "DepthSemanticEncoderGate",
@@ -133,7 +133,7 @@ class DepthSemanticEncoderModel(DepthSemanticEncoderPreTrainedModel):
 
     towers: tuple[Modality, ...] = ("depth",)
 
-    # The encoder reads the repo of an autoencoder or a classifier as well.
+    # The encoder also reads the repo of an autoencoder or a classifier.
     _keys_to_ignore_on_load_unexpected = [r"^decoder\.", r"^classifier\."]
 
     def __init__(self, config: DepthSemanticEncoderConfig):
@@ -165,8 +165,12 @@ class DepthSemanticEncoderModel(DepthSemanticEncoderPreTrainedModel):
         features = c4 + (c4 + config.fusion_size) * config.pool_grid**2
         wide, narrow = config.fc_sizes
         self.fc = nn.Sequential(
-            *(nn.Linear(features, wide), nn.ReLU(), nn.Dropout(config.hidden_dropout_prob)),
-            *(nn.Linear(wide, narrow), nn.ReLU(), nn.Dropout(config.hidden_dropout_prob)),
+            nn.Linear(features, wide),
+            nn.ReLU(),
+            nn.Dropout(config.hidden_dropout_prob),
+            nn.Linear(wide, narrow),
+            nn.ReLU(),
+            nn.Dropout(config.hidden_dropout_prob),
             nn.Linear(narrow, config.hidden_size),
         )
         self.post_init()
@@ -287,7 +291,7 @@ class DepthSemanticEncoderForImageClassification(DepthSemanticEncoderPreTrainedM
             pixel_values: [B, C, H, W] in [-1, 1].
             labels: [B] class indices (cross-entropy), [B, num_labels] zeros and ones (binary cross-entropy), or
                 numbers (mean squared error), as `config.problem_type` says or as their type implies.
-            output_hidden_states: as for the encoder.
+            output_hidden_states: also return the encoder's feature maps.
 
         Returns:
             `logits` [B, num_labels], and `loss` where there are labels.

@@ -1,4 +1,4 @@
-"""The multimodal encoder: texts, images and depth maps in one space, by one tower and one projection each.
+"""The multimodal encoder: texts, images and depth maps in one space, with a tower and a projection for each.
 
 Sub-modules keep the names of the legacy network.
 """
@@ -10,17 +10,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from transformers import AutoImageProcessor, AutoTokenizer
 from transformers import initialization as init
+from transformers.image_processing_utils import BaseImageProcessor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.modeling_utils import PreTrainedModel
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from transformers.utils import ModelOutput, can_return_tuple
 
 from .backend import input_device
 from .configuration_multimodal_encoder import MultimodalEncoderConfig
 from .encoding_multimodal import MultimodalEncodingMixin
 from .freezing import FreezingMixin
+from .image_processing_depth import DepthImageProcessor
 from .modeling_depth_semantic_encoder import DepthSemanticEncoderModel
 from .multimodal_towers import (
     build_tower,
@@ -34,13 +38,13 @@ from .multimodal_towers import (
 from .processing_multimodal_encoder import MultimodalEncoderProcessor
 from .saved_processor import ProcessorPart, SavedProcessorMixin
 
-# Below, a learned temperature makes the softmax so sharp that training diverges; CLIP stops at the same value.
+# A smaller learned temperature makes the softmax so sharp that training diverges; CLIP stops at the same value.
 _LEAST_TEMPERATURE = 0.01
 
 
 @dataclass
 class MultimodalEncoderOutput(ModelOutput):
-    """What `MultimodalEncoderModel` returns; B is the batch of each modality, which may differ without a loss.
+    """The output of `MultimodalEncoderModel`; B is the batch of each modality, which may differ without a loss.
 
     Args:
         loss: scalar: the symmetric cross-entropy of matching rows, mean over the pairs of modalities.
@@ -50,14 +54,14 @@ class MultimodalEncoderOutput(ModelOutput):
         logits_per_text_depth: [B_text, B_depth], its transpose.
         logits_per_depth_image: [B_depth, B_image].
         logits_per_image_depth: [B_image, B_depth], its transpose.
-        last_hidden_state: where one modality alone is given, its tower's, as models of one tower return it.
-        pooler_output: the same: [B, D], the projected feature, not normalised.
+        last_hidden_state: where only one modality is given, that of its tower, as models of one tower return it.
+        pooler_output: likewise: [B, D], the projected feature, not normalised.
         text_embeds: [B_text, D], of length 1.
         image_embeds: [B_image, D], of length 1.
         depth_embeds: [B_depth, D], of length 1.
-        text_model_output: of the text tower; its `pooler_output` [B, D] is the projected feature, not normalised.
-        vision_model_output: the same of the image tower.
-        depth_model_output: the same of the depth tower.
+        text_model_output: the text tower's; its `pooler_output` [B, D] is the projected feature, not normalised.
+        vision_model_output: the image tower's, likewise.
+        depth_model_output: the depth tower's, likewise.
     """
 
     loss: Tensor | None = None
@@ -77,7 +81,7 @@ class MultimodalEncoderOutput(ModelOutput):
     depth_model_output: BaseModelOutputWithPooling | None = None
 
     def to_tuple(self) -> tuple[Any, ...]:
-        """The values that are there, the towers' outputs as tuples too."""
+        """The values that are present; the outputs of the towers become tuples too."""
         return tuple(value.to_tuple() if isinstance(value, ModelOutput) else value for value in self.values())
 
 
@@ -133,9 +137,9 @@ class MultimodalEncoderModel(FreezingMixin, MultimodalEncodingMixin, SavedProces
         vision: str | os.PathLike[str] | PreTrainedModel,
         depth: str | os.PathLike[str] | DepthSemanticEncoderModel | None = None,
         *,
-        tokenizer: Any = None,
-        image_processor: Any = None,
-        depth_processor: Any = None,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        image_processor: BaseImageProcessor | None = None,
+        depth_processor: DepthImageProcessor | None = None,
         **config: Any,
     ) -> "MultimodalEncoderModel":
         """Join towers, with their weights, by new projections.
@@ -144,7 +148,7 @@ class MultimodalEncoderModel(FreezingMixin, MultimodalEncodingMixin, SavedProces
             text: Hub id, folder or model of the text tower; a model is copied.
             vision: the same for the image tower.
             depth: the same for the depth tower: a depth semantic encoder.
-            tokenizer: for the processor; by default what lies beside the text tower, if anything does.
+            tokenizer: for the processor; by default the one beside the text tower, if there is one.
             image_processor: the same for images.
             depth_processor: the same for depth maps.
             config: other fields of `MultimodalEncoderConfig`.
@@ -169,20 +173,22 @@ class MultimodalEncoderModel(FreezingMixin, MultimodalEncodingMixin, SavedProces
         return model.eval()
 
     def add_depth_tower(
-        self, depth: str | os.PathLike[str] | DepthSemanticEncoderModel, depth_processor: Any = None
+        self,
+        depth: str | os.PathLike[str] | DepthSemanticEncoderModel,
+        depth_processor: DepthImageProcessor | None = None,
     ) -> None:
         """Give the model a depth tower, or another one, with a new projection that needs training.
 
         Args:
             depth: Hub id, folder or model of a depth semantic encoder; a model is copied.
-            depth_processor: by default what lies beside the tower.
+            depth_processor: by default the one beside the tower.
 
         Raises:
             OSError, ValueError: if it cannot be loaded, is not whole, or is another model.
         """
         tower = load_tower(depth)
         if not isinstance(tower, DepthSemanticEncoderModel):
-            raise ValueError(f"{depth}: no depth semantic encoder, expected one as the depth tower")
+            raise ValueError(f"{depth}: not a depth semantic encoder, expected one as the depth tower")
         depth_processor = depth_processor or tower.processor
         self.config.depth_config = tower.config
         self.depth_encoder = tower.to(self.device, self.dtype)
@@ -194,18 +200,18 @@ class MultimodalEncoderModel(FreezingMixin, MultimodalEncodingMixin, SavedProces
         self._share_processor()
 
     def _share_processor(self) -> None:
-        """The depth tower by itself reads maps as the model does."""
+        """Let the depth tower, used by itself, read maps as the model does."""
         self.depth_encoder.saved_processor = ProcessorPart(self.saved_processor, "depth_image_processor")
 
     @classmethod
     def _default_processor(cls, config: MultimodalEncoderConfig) -> MultimodalEncoderProcessor:
-        depth: Any = config.depth_config
+        depth: Any = config.depth_config  # a configuration; the type of its field covers JSON too
         if depth is None:
             return MultimodalEncoderProcessor()
         return MultimodalEncoderProcessor(depth_image_processor=DepthSemanticEncoderModel._default_processor(depth))
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Load as PyTorch does, and by the names in files of `save_pretrained` too, as `Trainer` resumes from them."""
+        """Load as PyTorch does; `Trainer` resumes from files of `save_pretrained`, so their names are taken too."""
         return super().load_state_dict(current_names(self, state_dict), strict, assign)
 
     def get_input_embeddings(self) -> nn.Module:
@@ -226,12 +232,12 @@ class MultimodalEncoderModel(FreezingMixin, MultimodalEncodingMixin, SavedProces
             input_ids: [B, L] tokens.
             attention_mask: [B, L], zero for padding.
             token_type_ids: [B, L], for towers that take them.
-            kwargs: what else the tower takes (`position_ids`, `output_hidden_states`, ...).
+            kwargs: other arguments of the tower (`position_ids`, `output_hidden_states`, ...).
 
         Returns:
             The tower's output; its `pooler_output` [B, D] is the projected feature, not normalised.
         """
-        kwargs |= _set({"token_type_ids": token_type_ids})
+        kwargs |= _drop_none({"token_type_ids": token_type_ids})
         outputs = self.text_encoder(input_ids=input_ids, attention_mask=attention_mask, return_dict=True, **kwargs)
         feature = pooled(outputs, self.config.text_pooling, first_token=True, attention_mask=attention_mask)
         return _with_feature(outputs, self.text_projection(feature))
@@ -242,10 +248,10 @@ class MultimodalEncoderModel(FreezingMixin, MultimodalEncodingMixin, SavedProces
 
         Args:
             pixel_values: [B, 3, H, W].
-            kwargs: what else the tower takes (`interpolate_pos_encoding`, `output_hidden_states`, ...).
+            kwargs: other arguments of the tower (`interpolate_pos_encoding`, `output_hidden_states`, ...).
 
         Returns:
-            As `get_text_features`.
+            See `get_text_features`.
         """
         outputs = self.visual_encoder(pixel_values=pixel_values.to(self.dtype), return_dict=True, **kwargs)
         feature = pooled(outputs, self.config.vision_pooling, first_token=has_first_token(self.visual_encoder))
@@ -257,10 +263,10 @@ class MultimodalEncoderModel(FreezingMixin, MultimodalEncodingMixin, SavedProces
 
         Args:
             depth_values: [B, C, H, W] in [-1, 1].
-            kwargs: what else the tower takes (`output_hidden_states`).
+            kwargs: other arguments of the tower (`output_hidden_states`).
 
         Returns:
-            As `get_text_features`.
+            See `get_text_features`.
 
         Raises:
             ValueError: if the model has no depth tower.
@@ -302,10 +308,10 @@ class MultimodalEncoderModel(FreezingMixin, MultimodalEncodingMixin, SavedProces
         """
         states = {"output_hidden_states": _asked(output_hidden_states, self.config.output_hidden_states)}
         recorded = states | {"output_attentions": _asked(output_attentions, self.config.output_attentions)}
-        states, recorded = _set(states), _set(recorded)
+        states, recorded = _drop_none(states), _drop_none(recorded)
         outputs: dict[str, Any] = {}
         if input_ids is not None:
-            others = _set({"position_ids": position_ids, "token_type_ids": token_type_ids})
+            others = _drop_none({"position_ids": position_ids, "token_type_ids": token_type_ids})
             outputs["text"] = self.get_text_features(input_ids, attention_mask, **others, **recorded, return_dict=True)
         if pixel_values is not None:
             outputs["image"] = self.get_image_features(pixel_values, **recorded, **kwargs, return_dict=True)
@@ -342,15 +348,15 @@ class MultimodalEncoderModel(FreezingMixin, MultimodalEncodingMixin, SavedProces
 
     @property
     def clamped_temperature(self) -> Tensor:
-        """What similarities are divided by: the temperature, at least 0.01."""
+        """The divisor of similarities: the temperature, at least 0.01."""
         return self.temperature.clamp(min=_LEAST_TEMPERATURE)
 
     @torch.no_grad()
     def clamp_temperature(self) -> None:
-        """Lift a temperature that training brought below 0.01, where it would get no gradient; for after each step."""
+        """Lift a temperature below 0.01, where it would get no gradient; call it after each training step."""
         self.temperature.clamp_(min=_LEAST_TEMPERATURE)
 
-    def similarity(self, a: Any, b: Any) -> Tensor:
+    def similarity(self, a: ArrayLike | Tensor, b: ArrayLike | Tensor) -> Tensor:
         """Cosine similarities [N, M] of embeddings [N, D] and [M, D], tensors or arrays."""
         a, b = (
             nn.functional.normalize(torch.as_tensor(one, device=input_device(self)).float(), dim=-1) for one in (a, b)
@@ -372,7 +378,7 @@ def _contrastive_loss(logits: dict[tuple[str, str], Tensor]) -> Tensor:
     return torch.stack(losses).mean()
 
 
-def _with_feature(outputs: Any, feature: Tensor) -> BaseModelOutputWithPooling:
+def _with_feature(outputs: ModelOutput, feature: Tensor) -> BaseModelOutputWithPooling:
     """A tower's output with the projected feature in the place of the pooled one."""
     return BaseModelOutputWithPooling(
         last_hidden_state=outputs.last_hidden_state,
@@ -386,8 +392,8 @@ def _asked(argument: bool | None, default: bool | None) -> bool | None:
     return (default if argument is None else argument) or None
 
 
-def _set(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Those that were given: towers differ in what they take."""
+def _drop_none(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the arguments that were not given: not every tower takes them."""
     return {name: value for name, value in arguments.items() if value is not None}
 
 

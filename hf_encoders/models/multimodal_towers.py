@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import MODEL_MAPPING, AutoConfig, AutoModel
+from transformers import MODEL_MAPPING, AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
-from transformers.utils import logging
+from transformers.utils import ModelOutput, logging
 
 from .input_errors import one_line
 
@@ -58,7 +58,9 @@ def load_tower(source: str | os.PathLike[str] | PreTrainedModel) -> PreTrainedMo
     return tower
 
 
-def load_processor(auto_class: Any, source: Any) -> Any:
+def load_processor(
+    auto_class: type[AutoImageProcessor] | type[AutoTokenizer], source: str | os.PathLike[str] | PreTrainedModel
+) -> Any:
     """The tokenizer or image processor beside a tower's weights, or None where nothing is."""
     name = source.config.name_or_path if isinstance(source, PreTrainedModel) else source
     if not name:
@@ -96,12 +98,12 @@ def feature_size(config: PreTrainedConfig) -> int:
 
 
 def has_first_token(tower: PreTrainedModel) -> bool:
-    """Whether the first token of a tower stands for the whole input: texts begin with one, images may."""
+    """Tell whether the first token of a tower stands for the whole input: texts begin with one, images may."""
     names = (name.rpartition(".")[2] for name, _ in tower.named_parameters())
     return hasattr(tower.config, "vocab_size") or any(name in _CLASS_TOKENS for name in names)
 
 
-def pooled(outputs: Any, pooling: str, first_token: bool, attention_mask: Tensor | None = None) -> Tensor:
+def pooled(outputs: ModelOutput, pooling: str, first_token: bool, attention_mask: Tensor | None = None) -> Tensor:
     """Pool a tower's outputs to its feature [B, H].
 
     Args:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from PIL import Image
@@ -21,7 +21,7 @@ _BLANK_SIDE = 256
 
 
 class PixelTower(Tower):
-    """What the towers of images and of depth maps share.
+    """The base of the towers of images and of depth maps.
 
     Attributes:
         processed_names: what a processor may call its tensor [N, C, H, W], the best first.
@@ -34,7 +34,7 @@ class PixelTower(Tower):
     noun: ClassVar[str]
     largest: ClassVar[float]
 
-    def processed(self, inputs: Any) -> dict[str, Tensor] | None:
+    def processed(self, inputs: object) -> dict[str, Tensor] | None:
         """The tensor [N, C, H, W] of a processor's output, or a 4-dimensional floating-point *tensor* itself."""
         # A mapping with bytes or a path is an image that `datasets` did not decode.
         if isinstance(inputs, Mapping) and not {"bytes", "path"} & inputs.keys():
@@ -74,11 +74,11 @@ class ImageTower(PixelTower):
     noun = "image"
     largest = 16.0  # standardised pixels stay far below
 
-    def is_single(self, inputs: Any) -> bool:
-        """Whether something is one image: a file, a PIL image, [H, W] or [H, W, C]."""
+    def is_single(self, inputs: object) -> bool:
+        """Tell one image (a file, a PIL image, [H, W] or [H, W, C]) from many."""
         return is_single_image(inputs)
 
-    def prepare(self, items: Sequence[Any], first_index: int = 0) -> dict[str, Tensor]:
+    def prepare(self, items: Sequence[object], first_index: int = 0) -> dict[str, Tensor]:
         """Images that `read_image` reads → `pixel_values` [B, C, H, W]."""
         return dict(self.processor(read_images(items, first_index), return_tensors="pt"))
 
@@ -96,11 +96,11 @@ class DepthTower(PixelTower):
     noun = "depth map"
     largest = 1.01
 
-    def is_single(self, inputs: Any) -> bool:
-        """Whether something is one map: a file, a PIL image or [H, W]."""
+    def is_single(self, inputs: object) -> bool:
+        """Tell one map (a file, a PIL image or [H, W]) from many."""
         return is_single_map(inputs)
 
-    def prepare(self, items: Sequence[Any], first_index: int = 0) -> dict[str, Tensor]:
+    def prepare(self, items: Sequence[object], first_index: int = 0) -> dict[str, Tensor]:
         """Maps that `DepthImageProcessor` reads → `pixel_values` [B, C, H, W] in [-1, 1]."""
         return dict(self.processor(items, first_index=first_index))
 
@@ -111,16 +111,16 @@ class DepthTower(PixelTower):
         return {"pixel_values": torch.zeros(shape)}
 
 
-def is_single_image(inputs: Any) -> bool:
-    """Whether something is one raw image, not many."""
+def is_single_image(inputs: object) -> bool:
+    """Tell one raw image from many."""
     return _is_single(inputs) or getattr(inputs, "ndim", 4) in (0, 2, 3)
 
 
-def is_single_map(inputs: Any) -> bool:
-    """Whether something is one depth map, or is meant as one, and not many."""
+def is_single_map(inputs: object) -> bool:
+    """Tell one depth map, or what is meant as one, from many."""
     # An array of no dimensions is one (bad) input too: it has no length, and the processor says what is wrong with it.
     return _is_single(inputs) or getattr(inputs, "ndim", 3) in (0, 2)
 
 
-def _is_single(inputs: Any) -> bool:
+def _is_single(inputs: object) -> bool:
     return isinstance(inputs, (str, bytes, Mapping, Image.Image)) or not hasattr(inputs, "__iter__")

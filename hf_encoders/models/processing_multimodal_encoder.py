@@ -104,7 +104,7 @@ class MultimodalEncoderProcessor(ProcessorMixin):
 
     @property
     def model_input_names(self) -> list[str]:
-        """Names of the result's tensors that the model's `forward` takes."""
+        """The names in the result that the model's `forward` takes."""
         names = []
         if self.tokenizer is not None:
             names += self.tokenizer.model_input_names

@@ -1,4 +1,4 @@
-"""The reconstruction loss of the depth autoencoder: MSE + L1 + SSIM + Sobel edges, over valid pixels alone."""
+"""The reconstruction loss of the depth autoencoder: MSE + L1 + SSIM + Sobel edges, over valid pixels only."""
 
 import torch
 import torch.nn.functional as F
@@ -12,12 +12,13 @@ def reconstruction_loss(
 ) -> Tensor:
     """Weighted sum of the four terms, with the weights of the configuration.
 
-    What the legacy files leave open is chosen here: SSIM for values that span 2, zero padding in SSIM and Sobel.
+    The legacy files leave two choices open, which are made here: SSIM for values that span 2, and zero padding in SSIM
+    and Sobel.
 
     Args:
         reconstruction: [B, C, H, W] in [-1, 1].
         target: [B, C, H, W] in [-1, 1].
-        config: the weights, and the SSIM's window.
+        config: the weights of the terms and the window of SSIM.
         mask: [B, H, W] or [B, 1, H, W], true (or one) where the target was measured. Other pixels have no influence on
             the loss or its gradient: pixel terms leave them out, and the windowed terms (SSIM, Sobel) leave out every
             window that reaches one.
@@ -43,7 +44,7 @@ def _reconstruction_loss(
     reconstruction: Tensor, target: Tensor, config: DepthSemanticEncoderConfig, mask: Tensor | None
 ) -> Tensor:
     valid = torch.ones_like(target[:, :1]) if mask is None else _as_weights(mask, target)
-    # A hole may hold anything, NaN too: what is masked becomes equal on both sides first.
+    # A hole may hold anything, NaN too, so masked pixels become equal on both sides first.
     reconstruction = torch.where(valid > 0, reconstruction, 0)
     target = torch.where(valid > 0, target, 0)
 

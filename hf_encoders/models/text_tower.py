@@ -60,11 +60,11 @@ class TextTower(Tower):
         """How many tokens the model knows."""
         return self.model.get_input_embeddings().num_embeddings
 
-    def is_single(self, inputs: Any) -> bool:
-        """Whether something is one text: a string."""
+    def is_single(self, inputs: object) -> bool:
+        """Tell one string from many."""
         return isinstance(inputs, (str, bytes)) or not hasattr(inputs, "__iter__") or getattr(inputs, "ndim", 1) == 0
 
-    def processed(self, inputs: Any) -> dict[str, Tensor] | None:
+    def processed(self, inputs: object) -> dict[str, Tensor] | None:
         """The tensors [N, L] of a tokenizer's output."""
         if not isinstance(inputs, Mapping):
             return None
@@ -72,7 +72,7 @@ class TextTower(Tower):
             raise ValueError(f"a mapping with {', '.join(map(str, inputs)) or 'nothing'}, expected input_ids")
         return {name: torch.as_tensor(inputs[name]) for name in _PROCESSED if name in inputs}
 
-    def prepare(self, items: Sequence[Any], first_index: int = 0) -> dict[str, Tensor]:
+    def prepare(self, items: Sequence[object], first_index: int = 0) -> dict[str, Tensor]:
         """Strings → `input_ids` and what else the tokenizer gives [B, L]; strings are cut at the limit."""
         tokenizer = self._matching_tokenizer()
         texts = list(_checked(items, first_index, None).values())
@@ -105,7 +105,7 @@ class TextTower(Tower):
         return {name: torch.ones(shape, dtype=torch.long) for name in self.input_names}
 
     def _window(
-        self, start: int, items: Sequence[Any], *, size: int, skipped: Skipped | None, truncation: _Truncation
+        self, start: int, items: Sequence[object], *, size: int, skipped: Skipped | None, truncation: _Truncation
     ) -> list[Batch]:
         """The batches of a window of texts; the longest come first, so that too little memory shows at once."""
         texts = _checked(items, start, skipped)
@@ -151,7 +151,7 @@ class TextTower(Tower):
         return self.limit if own > LARGE_INTEGER else min(self.limit or own, own)
 
 
-def _checked(items: Sequence[Any], start: int, skipped: Skipped | None) -> dict[int, str]:
+def _checked(items: Sequence[object], start: int, skipped: Skipped | None) -> dict[int, str]:
     """Index → text, of the items that are texts."""
     texts: dict[int, str] = {}
     for index, text in enumerate(items, start=start):

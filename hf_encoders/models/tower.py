@@ -90,7 +90,7 @@ class Tower(ABC):
 
     @property
     def processor(self) -> Any:
-        """What prepares raw inputs: a tokenizer or an image processor. It can be set.
+        """The tokenizer or image processor that prepares raw inputs. It can be set.
 
         Raises:
             OSError, ValueError: if there is none.
@@ -185,11 +185,11 @@ class Tower(ABC):
         return 1
 
     @abstractmethod
-    def is_single(self, inputs: Any) -> bool:
-        """Whether something is one raw input, or is meant as one, and not many."""
+    def is_single(self, inputs: object) -> bool:
+        """Tell one raw input, or what is meant as one, from many."""
 
     @abstractmethod
-    def processed(self, inputs: Any) -> dict[str, Tensor] | None:
+    def processed(self, inputs: object) -> dict[str, Tensor] | None:
         """The tensors of inputs that went through the processor before; None for raw inputs.
 
         Raises:
@@ -197,7 +197,7 @@ class Tower(ABC):
         """
 
     @abstractmethod
-    def prepare(self, items: Sequence[Any], first_index: int = 0) -> dict[str, Tensor]:
+    def prepare(self, items: Sequence[object], first_index: int = 0) -> dict[str, Tensor]:
         """Raw inputs → what `embed` takes for them.
 
         Args:

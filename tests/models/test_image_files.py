@@ -287,7 +287,7 @@ def test_other_types(item):
         (np.array([[0, np.nan]]), "floats from nan to nan, expected 0 to 1"),
         (np.zeros((2, 2), int), "an array of int64, expected uint8, uint16, bool or floats from 0 to 1"),
         (np.array([["a"]]), "an array of <U1, expected"),
-        (torch.zeros(2, 2, device="meta"), "a tensor that is no plain array"),
+        (torch.zeros(2, 2, device="meta"), "a tensor that is not a plain array"),
         (Image.new("F", (2, 2), float("inf")), "floats from inf to inf, expected 0 to 1 or 0 to 255; depth maps are"),
         (Image.new("I", (2, 2), 65536), "integers from 65536 to 65536, expected 16 bits (0 to 65535); depth maps are"),
         (Image.new("I", (2, 2), -1), "integers from -1 to -1"),

@@ -216,7 +216,7 @@ class TestFromTowers:
             MultimodalEncoderModel.from_towers(folders["text"], folders["vision"])
 
     def test_another_model_is_no_depth_tower(self, folders):
-        with pytest.raises(ValueError, match="no depth semantic encoder"):
+        with pytest.raises(ValueError, match="not a depth semantic encoder"):
             MultimodalEncoderModel.from_towers(folders["text"], folders["vision"], folders["vision"])
 
     def test_a_missing_tower_is_an_error(self, folders):
