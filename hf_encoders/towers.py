@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from torch import Tensor
+from transformers.modeling_outputs import BaseModelOutputWithPooling as Outputs
 from transformers.modeling_utils import PreTrainedModel
 from transformers.processing_utils import ProcessorMixin
-from transformers.utils import ModelOutput
 
 from .models.multimodal_towers import feature_size, mean_feature, token_limit
 from .models.pixel_towers import ImageTower
@@ -62,7 +62,8 @@ def make_tower(
     if isinstance(processor, ProcessorMixin):
         processor = getattr(processor, _PARTS[modality])
     source, name = _Given(processor), type(model).__name__
-    features: Callable[..., ModelOutput] | None = getattr(model, f"get_{modality}_features", None)
+    features: Callable[..., Outputs] | None = getattr(model, f"get_{modality}_features", None)
+    call: Callable[..., Outputs]
     if features is None:
         if pooling not in _POOLS:
             raise ValueError(f"pooling is one of {', '.join(_POOLS)}, got {pooling!r}: the one {name} was trained with")
@@ -77,22 +78,26 @@ def make_tower(
     return TextTower(model, call, source, size, token_limit(reader), pool=pool, normalize=normalize)
 
 
-def _pooler(outputs: ModelOutput, batch: Mapping[str, Tensor]) -> Tensor:
-    feature = outputs.get("pooler_output")
-    if feature is None:
-        raise ValueError("the model has no pooler: give pooling='cls' or 'mean'")
-    return feature.flatten(1)  # ResNet's is [B, D, 1, 1]
+def _pooler(outputs: Outputs, batch: Mapping[str, Tensor]) -> Tensor:
+    return pooler_output(outputs, batch).flatten(1)  # ResNet's is [B, D, 1, 1]
 
 
-def _first_token(outputs: ModelOutput, batch: Mapping[str, Tensor]) -> Tensor:
-    hidden = outputs.last_hidden_state
+def _first_token(outputs: Outputs, batch: Mapping[str, Tensor]) -> Tensor:
+    hidden = _hidden(outputs)
     if hidden.ndim != 3:
-        raise ValueError("the model has no tokens: give pooling='pooler' or 'mean'")
+        raise ValueError("the model has no tokens, which pooling='cls' needs")
     return hidden[:, 0]
 
 
-def _mean(outputs: ModelOutput, batch: Mapping[str, Tensor]) -> Tensor:
-    return mean_feature(outputs.last_hidden_state, batch.get("attention_mask"))
+def _mean(outputs: Outputs, batch: Mapping[str, Tensor]) -> Tensor:
+    return mean_feature(_hidden(outputs), batch.get("attention_mask"))
+
+
+def _hidden(outputs: Outputs) -> Tensor:
+    hidden = outputs.last_hidden_state
+    if hidden is None:
+        raise ValueError("the model returns no hidden states to pool")
+    return hidden
 
 
 _POOLS: dict[str, Pool] = {"pooler": _pooler, "cls": _first_token, "mean": _mean}

@@ -34,7 +34,7 @@ def exported_file(model: PreTrainedModel, backend: str, tower: str, precision: s
             weights.
     """
     name = tower_file(backend, tower, precision)
-    source = model.config.name_or_path
+    source = model.config.name_or_path or ""
     report = _find(model, f"{backend}/{EXPORT_REPORT}") if source else None
     found = _find(model, name) if report else None
     if found and report and json.loads(report.read_text(encoding="utf-8"))["fingerprint"] == fingerprint(model):
@@ -52,5 +52,5 @@ def _find(model: PreTrainedModel, name: str) -> Path | None:
     config = model.config
     revision = getattr(config, "_commit_hash", None)
     folder, _, file = name.rpartition("/")
-    path = cached_file(config.name_or_path, file, subfolder=folder, revision=revision or "main", **_MAY_BE_ABSENT)
+    path = cached_file(config.name_or_path or "", file, subfolder=folder, revision=revision or "main", **_MAY_BE_ABSENT)
     return Path(path) if path else None

@@ -20,6 +20,7 @@ from ..fingerprint import fingerprint
 from ..hub.push import BESIDE_THE_MODEL
 from ..modalities import encoder_of
 from ..models.backend import Backend
+from ..models.text_tower import TextTower
 from ..models.tower import Tower
 from ..outputs import new_folder
 from ..versions import library_versions
@@ -131,6 +132,6 @@ def _random(tower: Tower) -> dict[str, Tensor]:
         elif name == "attention_mask":
             batch[name] = torch.ones(shape, dtype=torch.long)
         else:
-            known = tower.model.get_input_embeddings().num_embeddings
-            batch[name] = torch.randint(known, shape, generator=generator)
+            assert isinstance(tower, TextTower)
+            batch[name] = torch.randint(tower.vocabulary, shape, generator=generator)
     return batch

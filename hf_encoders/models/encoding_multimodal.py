@@ -4,10 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 from transformers.image_processing_utils import BaseImageProcessor
+from transformers.modeling_outputs import BaseModelOutputWithPooling as Outputs
 from transformers.modeling_utils import PreTrainedModel
 from transformers.processing_utils import Unpack
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
-from transformers.utils import ModelOutput
 
 from .configuration_multimodal_encoder import MultimodalEncoderConfig
 from .encoding import Encoded, EncodeOptions, Pictures, Texts, encode_method
@@ -40,9 +40,9 @@ class MultimodalEncodingMixin:
     config: MultimodalEncoderConfig
     saved_processor: SavedProcessor | ProcessorPart
     text_encoder: PreTrainedModel
-    get_text_features: Callable[..., ModelOutput]
-    get_image_features: Callable[..., ModelOutput]
-    get_depth_features: Callable[..., ModelOutput]
+    get_text_features: Callable[..., Outputs]
+    get_image_features: Callable[..., Outputs]
+    get_depth_features: Callable[..., Outputs]
 
     @property
     def text_tokenizer(self) -> PreTrainedTokenizerBase:

@@ -358,10 +358,8 @@ class MultimodalEncoderModel(FreezingMixin, MultimodalEncodingMixin, SavedProces
 
     def similarity(self, a: ArrayLike | Tensor, b: ArrayLike | Tensor) -> Tensor:
         """Cosine similarities [N, M] of embeddings [N, D] and [M, D], tensors or arrays."""
-        a, b = (
-            nn.functional.normalize(torch.as_tensor(one, device=input_device(self)).float(), dim=-1) for one in (a, b)
-        )
-        return a @ b.T
+        a, b = (torch.as_tensor(one, device=input_device(self)).float() for one in (a, b))
+        return nn.functional.normalize(a, dim=-1) @ nn.functional.normalize(b, dim=-1).T
 
 
 def _contrastive_loss(logits: dict[tuple[str, str], Tensor]) -> Tensor:
@@ -378,7 +376,7 @@ def _contrastive_loss(logits: dict[tuple[str, str], Tensor]) -> Tensor:
     return torch.stack(losses).mean()
 
 
-def _with_feature(outputs: ModelOutput, feature: Tensor) -> BaseModelOutputWithPooling:
+def _with_feature(outputs: BaseModelOutputWithPooling, feature: Tensor) -> BaseModelOutputWithPooling:
     """A tower's output with the projected feature in the place of the pooled one."""
     return BaseModelOutputWithPooling(
         last_hidden_state=outputs.last_hidden_state,

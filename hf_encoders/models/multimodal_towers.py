@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from transformers import MODEL_MAPPING, AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 from transformers.configuration_utils import PreTrainedConfig
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.modeling_utils import PreTrainedModel
-from transformers.utils import ModelOutput, logging
+from transformers.utils import logging
 
 from .input_errors import one_line
 
@@ -103,7 +104,9 @@ def has_first_token(tower: PreTrainedModel) -> bool:
     return hasattr(tower.config, "vocab_size") or any(name in _CLASS_TOKENS for name in names)
 
 
-def pooled(outputs: ModelOutput, pooling: str, first_token: bool, attention_mask: Tensor | None = None) -> Tensor:
+def pooled(
+    outputs: BaseModelOutputWithPooling, pooling: str, first_token: bool, attention_mask: Tensor | None = None
+) -> Tensor:
     """Pool a tower's outputs to its feature [B, H].
 
     Args:

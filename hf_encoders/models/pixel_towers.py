@@ -7,7 +7,8 @@ from typing import ClassVar
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers.utils import ModelOutput, logging
+from transformers.modeling_outputs import BaseModelOutputWithPooling as Outputs
+from transformers.utils import logging
 
 from .image_files import read_images
 from .tower import Tower
@@ -48,7 +49,7 @@ class PixelTower(Tower):
             return {"pixel_values": inputs}
         return None
 
-    def outputs(self, batch: Mapping[str, Tensor]) -> ModelOutput:
+    def outputs(self, batch: Mapping[str, Tensor]) -> Outputs:
         """The outputs of the model for `pixel_values` [B, C, H, W]."""
         return self._call(batch["pixel_values"], return_dict=True)
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils import logging
@@ -107,11 +107,15 @@ class SavedProcessorMixin(_Base):
             OSError: if the weights came from a repo that has no processor.
             ValueError: if the model is the tower of one whose processor has no part for it.
         """
-        return self.base_model.saved_processor.get()
+        return self._owner.saved_processor.get()
 
     @processor.setter
     def processor(self, processor: Any) -> None:
-        self.base_model.saved_processor.set(processor)
+        self._owner.saved_processor.set(processor)
+
+    @property
+    def _owner(self) -> "SavedProcessorMixin":
+        return cast(SavedProcessorMixin, self.base_model)
 
     @classmethod
     def _default_processor(cls, config: Any) -> Any:

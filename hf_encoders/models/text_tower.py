@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from transformers.modeling_outputs import BaseModelOutputWithPooling as Outputs
 from transformers.modeling_utils import PreTrainedModel
 from transformers.tokenization_utils_base import LARGE_INTEGER, PreTrainedTokenizerBase
-from transformers.utils import ModelOutput, logging
+from transformers.utils import logging
 
 from .encoding_batches import Batch, Skipped, check_readable, prepared_batches
 from .tower import Pool, ProcessorSource, Tower, pooler_output
@@ -44,7 +45,7 @@ class TextTower(Tower):
     def __init__(
         self,
         model: PreTrainedModel,
-        call: Callable[..., ModelOutput],
+        call: Callable[..., Outputs],
         processors: ProcessorSource,
         dimensions: int,
         limit: int | None,
@@ -58,7 +59,7 @@ class TextTower(Tower):
     @property
     def vocabulary(self) -> int:
         """How many tokens the model knows."""
-        return self.model.get_input_embeddings().num_embeddings
+        return cast(nn.Embedding, self.model.get_input_embeddings()).num_embeddings
 
     def is_single(self, inputs: object) -> bool:
         """Tell one string from many."""
@@ -85,7 +86,7 @@ class TextTower(Tower):
         # One thread: tokenizers are not thread-safe.
         return prepared_batches(inputs, size * _BATCHES_PER_WINDOW, self.is_single, window)
 
-    def outputs(self, batch: Mapping[str, Tensor]) -> ModelOutput:
+    def outputs(self, batch: Mapping[str, Tensor]) -> Outputs:
         """The outputs of the model for tokens [B, L].
 
         Raises:

@@ -15,8 +15,8 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 from transformers.configuration_utils import PreTrainedConfig
+from transformers.modeling_outputs import BaseModelOutputWithPooling as Outputs
 from transformers.modeling_utils import PreTrainedModel
-from transformers.utils import ModelOutput
 
 from .backend import get_backend, input_device
 from .encoding import (
@@ -36,7 +36,7 @@ from .evaluation_mode import evaluating
 
 Modality = Literal["text", "image", "depth"]
 MODALITIES: tuple[Modality, ...] = ("text", "image", "depth")
-Pool = Callable[[ModelOutput, Mapping[str, Tensor]], Tensor]
+Pool = Callable[[Outputs, Mapping[str, Tensor]], Tensor]
 
 
 class ProcessorSource(Protocol):
@@ -49,9 +49,12 @@ class ProcessorSource(Protocol):
         """Use another one."""
 
 
-def pooler_output(outputs: ModelOutput, batch: Mapping[str, Tensor]) -> Tensor:
-    """The feature [B, D] where the models of this project, and CLIP's, put it."""
-    return outputs.pooler_output
+def pooler_output(outputs: Outputs, batch: Mapping[str, Tensor]) -> Tensor:
+    """The pooled feature [B, D]: the models of this project, and CLIP's, project it by themselves."""
+    feature = outputs.pooler_output
+    if feature is None:
+        raise ValueError("the model has no pooler")
+    return feature
 
 
 class Tower(ABC):
@@ -78,7 +81,7 @@ class Tower(ABC):
     def __init__(
         self,
         model: PreTrainedModel,
-        call: Callable[..., ModelOutput],
+        call: Callable[..., Outputs],
         processors: ProcessorSource,
         dimensions: int,
         *,
@@ -209,7 +212,7 @@ class Tower(ABC):
         """
 
     @abstractmethod
-    def outputs(self, batch: Mapping[str, Tensor]) -> ModelOutput:
+    def outputs(self, batch: Mapping[str, Tensor]) -> Outputs:
         """The outputs of the model for a prepared batch."""
 
     @abstractmethod
