@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset, concatenate_datasets
-from measuring import machine, quiet, rates_in_turn
+from measuring import machine, rates_in_turn
 from transformers import AutoModel
 
 from hf_encoders import DepthSemanticEncoderConfig, DepthSemanticEncoderModel, create_semantic_encoder
 from hf_encoders.export.towers import export
 from hf_encoders.models.backend import Backend, get_backend
+from hf_encoders.progress import quiet_libraries
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 OBJECTS = SAMPLES / "objects"
@@ -46,7 +47,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--maps", nargs="+", type=Path, default=ACCURACY_MAPS, help="parquet files, for accuracy")
     args = parser.parse_args()
-    quiet()
+    quiet_libraries()
     print(f"{machine()}, {torch.get_num_threads()} threads; medians of {args.repeats}")
     sections: dict[str, Callable[[], None]] = {
         "depth": partial(measure_depth, args.repeats),

@@ -19,13 +19,14 @@ import numpy as np
 import torch
 from bench_encode import OPENVINO, SAMPLES, TORCH
 from datasets import Dataset
-from measuring import machine, quiet, rates_in_turn
+from measuring import machine, rates_in_turn
 from open_clip_towers import open_clip_image_tower, open_clip_text_tower
 from PIL import Image
 from transformers import AutoModel, AutoTokenizer, BertConfig, ViTConfig, ViTImageProcessor
 
 from hf_encoders import MultimodalEncoderConfig, MultimodalEncoderModel, MultimodalEncoderProcessor
 from hf_encoders.hub.complete import complete_repo
+from hf_encoders.progress import quiet_libraries
 
 
 def main() -> None:
@@ -35,7 +36,7 @@ def main() -> None:
     parser.add_argument("--sections", nargs="+", choices=sections, default=list(sections))
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
-    quiet()
+    quiet_libraries()
     print(f"{machine()}, {torch.get_num_threads()} threads; medians of {args.repeats}")
     for name in args.sections:
         sections[name](args.repeats)

@@ -23,7 +23,6 @@ from measuring import machine
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModel, BertConfig, BertModel, PreTrainedModel, ViTConfig
-from transformers.utils import logging
 
 from hf_encoders import (
     DepthSemanticEncoderConfig,
@@ -31,6 +30,7 @@ from hf_encoders import (
     MultimodalEncoderConfig,
     MultimodalEncoderModel,
 )
+from hf_encoders.progress import hide_library_bars
 
 # By name: what is run, and what it is compared with.
 COMMANDS: dict[str, tuple[list[str], str | None]] = {
@@ -57,7 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="3 repeats instead of 9")
     repeats = 3 if parser.parse_args().quick else 9
-    logging.disable_progress_bar()
+    hide_library_bars()
     print(f"{machine()}, {torch.get_num_threads()} threads; medians of {repeats}")
     measure_imports(repeats)
     measure_loading(repeats)

@@ -20,9 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import PartialState
-from datasets import disable_progress_bars
 from transformers import AutoModel
-from transformers.utils import logging
 
 from hf_encoders import DepthImageProcessor, create_semantic_encoder
 from hf_encoders.command_line import OneLineArgumentParser, run
@@ -32,6 +30,7 @@ from hf_encoders.evaluation.tasks import Labels, probe, read_labels, retrieval, 
 from hf_encoders.fingerprint import identity
 from hf_encoders.launched_processes import launched_processes
 from hf_encoders.outputs import check_file, new_file
+from hf_encoders.progress import hide_library_bars
 
 LEGACY = Path(__file__).parent.parent / "samples" / "legacy" / "depth_autoencoder_small.pth"
 COLORS = ("blue", "brown", "cyan", "gray", "green", "orange", "pink", "purple", "red", "yellow")
@@ -62,8 +61,7 @@ def command(argv: Sequence[str]) -> None:
     args = _parse(argv)
     if args.output:
         check_file(args.output, args.overwrite)
-    logging.disable_progress_bar()  # of loading; the bar of encoding stays
-    disable_progress_bars()
+    hide_library_bars()  # the bar of encoding stays
     processes = launched_processes()
     models = {"our model": _load(args.model, processes)}
     if args.aligned:

@@ -47,16 +47,6 @@ def rates_in_turn(ways: Mapping[str, Callable[[], object]], count: int, repeats:
     return {name: count / statistics.median(times) for name, times in seconds.items()}
 
 
-def quiet() -> None:
-    """Nothing but tables: no warnings and progress bars of the libraries."""
-    from datasets import disable_progress_bars
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    disable_progress_bars()
-
-
 def machine() -> str:
     """The machine in one line."""
     import torch

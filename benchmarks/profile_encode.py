@@ -16,8 +16,10 @@ from typing import Any
 
 import torch
 from bench_encode import exported_depth_encoder
-from measuring import machine, quiet
+from measuring import machine
 from torch.utils.flop_counter import FlopCounterMode
+
+from hf_encoders.progress import quiet_libraries
 
 MAPS, REPEATS, BATCH = 64, 5, 32
 HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "bf16"}
@@ -25,7 +27,7 @@ HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "bf16"}
 
 def main() -> None:
     """Measure and print."""
-    quiet()
+    quiet_libraries()
     print(f"{machine()}, {torch.get_num_threads()} threads; medians of {REPEATS}")
     with tempfile.TemporaryDirectory() as folder:
         model = exported_depth_encoder(Path(folder))

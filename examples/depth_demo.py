@@ -16,11 +16,11 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from datasets import Dataset, disable_progress_bars
+from datasets import Dataset
 from transformers import AutoModel
-from transformers.utils import logging
 
 import hf_encoders  # noqa: F401 - registers the model with AutoModel
+from hf_encoders.progress import hide_library_bars
 
 matplotlib.use("agg")
 from matplotlib import pyplot as plt  # noqa: E402 - the backend is chosen first
@@ -37,8 +37,7 @@ def main() -> None:
         "--output", type=Path, default=ROOT / "demo-output", help="folder for the model and the picture"
     )
     output = parser.parse_args().output
-    logging.disable_progress_bar()
-    disable_progress_bars()
+    hide_library_bars()
 
     print("1. Convert the legacy checkpoint", flush=True)
     repo = output / "depth-semantic-encoder"

@@ -14,7 +14,8 @@ import numpy_pipeline
 import save_and_load
 import text_image_retrieval
 import zero_shot
-from transformers.utils import logging
+
+from hf_encoders.progress import hide_library_bars
 
 USE_CASES = {
     "Feature extractor": feature_extractor,
@@ -29,7 +30,7 @@ USE_CASES = {
 
 def main() -> None:
     """Run all seven."""
-    logging.disable_progress_bar()
+    hide_library_bars()
     start = time.perf_counter()
     for number, (title, script) in enumerate(USE_CASES.items(), 1):
         print(f"\n{number}. {title} (examples/{script.__name__}.py)\n", flush=True)

@@ -1,4 +1,10 @@
-"""Progress bars: those of the libraries give way to this package's own."""
+"""Progress bars and warnings: those of the libraries give way to this package's own.
+
+Every function imports what it quiets, so that a command's help costs nothing.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def hide_library_bars() -> None:
@@ -8,3 +14,25 @@ def hide_library_bars() -> None:
 
     logging.disable_progress_bar()
     disable_progress_bars()
+
+
+def quiet_libraries() -> None:
+    """Hide transformers' warnings too, for the rest of the process."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    hide_library_bars()
+
+
+@contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """Hide the bars of `datasets` for a while: it shows one for the shortest work, in files too."""
+    from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    shown = not are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            enable_progress_bars()

@@ -24,7 +24,7 @@ from transformers.processing_utils import Unpack
 from ..fingerprint import fingerprint
 from ..modalities import column_modality, encoder
 from ..models.encoding import EncodeOptions
-from ..search.vectors import no_progress_bars
+from ..progress import no_progress_bars
 
 # What does not change the embeddings, and so leaves the cache valid.
 _OF_NO_EFFECT = ("convert_to", "device", "show_progress_bar")

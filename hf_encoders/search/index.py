@@ -16,8 +16,9 @@ from ..fingerprint import identity, sha256
 from ..modalities import column_modality, encoder, modalities, picture_modality
 from ..models.input_errors import one_line
 from ..outputs import INDEX_MANIFEST, new_folder
+from ..progress import no_progress_bars
 from .quantized_vectors import QuantizedVectors, searchable
-from .vectors import Vectors, no_progress_bars, unit_rows
+from .vectors import Vectors, unit_rows
 
 _FORMAT = 1
 _ROWS = "rows"

@@ -1,14 +1,14 @@
 """The nearest of many unit vectors: FAISS through `datasets`, or NumPy where faiss is not installed."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from datasets.search import FaissIndex
-from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from safetensors.numpy import load_file, save_file
+
+from ..progress import no_progress_bars
 
 INDEX_TYPES = ("exact", "hnsw", "ivf")
 # Exact search of so many rows of 256 numbers takes 1 GB, and about a tenth of a second a query; above it is HNSW.
@@ -224,15 +224,3 @@ def _nearest_block(
         best, indices = np.take_along_axis(scores, kept, 1), np.take_along_axis(numbers, kept, 1)
     order = np.argsort(-best, axis=1, kind="stable")
     return np.take_along_axis(best, order, 1), np.take_along_axis(indices, order, 1)
-
-
-@contextmanager
-def no_progress_bars() -> Iterator[None]:
-    """`datasets` shows a bar for the shortest work, in files too."""
-    shown = not are_progress_bars_disabled()
-    disable_progress_bars()
-    try:
-        yield
-    finally:
-        if shown:
-            enable_progress_bars()

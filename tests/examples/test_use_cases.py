@@ -118,7 +118,7 @@ def test_zero_shot(run):
 def test_the_usage_example_runs_the_seven_in_order(monkeypatch, capsys):
     import usage_example  # imports the scripts; what they do is tested above
 
-    monkeypatch.setattr(usage_example.logging, "disable_progress_bar", lambda: None)  # for other tests' sake
+    monkeypatch.setattr(usage_example, "hide_library_bars", lambda: None)  # for other tests' sake
     for script in usage_example.USE_CASES.values():
         monkeypatch.setattr(script, "main", lambda name=script.__name__: print(f"ran {name}"))
     usage_example.main()
