@@ -115,7 +115,7 @@ def embed(folder: Path, data: Path, processes: int) -> tuple[float, float, float
     script.write_text(WORKER)
     launcher = ["-m", "torch.distributed.run", "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"]
     launcher += ["--local-addr", "127.0.0.1", "--nproc-per-node", str(processes)]
-    options = ["--model", folder / "model", "--dataset", data, "--output", results / "embeddings"]
+    options = [folder / "model", data, "--output", results / "embeddings"]
     options += ["--modality", "depth", "--shard-rows", SHARD_ROWS]
     command = [sys.executable, *launcher, script, results, *options]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}

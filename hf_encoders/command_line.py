@@ -3,40 +3,51 @@
 import argparse
 import io
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .hub.errors import hub_advice
 
+INTERRUPTED = 130  # what shells give for Ctrl-C
+_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}")
+_HIDDEN = "hf_***"
+
 
 class OneLineArgumentParser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors take one line, without the usage before it."""
+    """An ArgumentParser whose errors take one line.
+
+    Its options are declared with dashes, and typed with dashes or underscores.
+    """
+
+    def parse_known_args(  # type: ignore[override]  # of the overloads, all of which it serves
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        """As argparse's, of words whose options are written with dashes."""
+        return super().parse_known_args(with_dashes(sys.argv[1:] if args is None else args), namespace)
 
     def error(self, message: str) -> NoReturn:
         """Print the message and exit with status 2."""
-        self.exit(2, f"{self.prog}: {message} (see --help)\n")
+        self.exit(2, f"{self.prog}: {without_tokens(message)} (see --help)\n")
 
 
-def parse_alone(
-    prog: str, doc: str | None, add_options: Callable[[argparse.ArgumentParser], None], argv: Sequence[str]
-) -> argparse.Namespace:
-    """Arguments of a command that is called by itself, not as part of `hf-encoders`.
+def with_dashes(words: Sequence[str]) -> list[str]:
+    """Words of a command line, the names of the options among them with dashes in place of underscores."""
+    words = list(words)
+    end = words.index("--") if "--" in words else len(words)
+    return [*map(_with_dashes, words[:end]), *words[end:]]
 
-    Args:
-        prog: what a person calls it by.
-        doc: docstring of its module, whose first line describes it.
-        add_options: of its module.
-        argv: the words after its name.
-    """
-    parser = OneLineArgumentParser(prog=prog, description=(doc or "").partition("\n")[0])
-    add_options(parser)
-    return parser.parse_args(argv)
+
+def _with_dashes(word: str) -> str:
+    name, equals, value = word.partition("=")
+    is_option = name.startswith("--") and " " not in name  # argparse takes a word with spaces for a value
+    return f"{name.replace('_', '-')}{equals}{value}" if is_option else word
 
 
 def run(command: Callable[[], None]) -> None:
-    """Run a command; an exception becomes one line on stderr and exit status 2.
+    """Run a command; an exception becomes one line on stderr and exit status 2, Ctrl-C exit status 130.
 
     With HF_ENCODERS_DEBUG set, the traceback is printed too.
     """
@@ -45,11 +56,12 @@ def run(command: Callable[[], None]) -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         command()
-    except KeyboardInterrupt:
-        sys.exit("interrupted; nothing was written")
+    except KeyboardInterrupt as interrupt:
+        sys.stderr.write(f"interrupted; {interrupt or 'nothing was written'}\n")
+        sys.exit(INTERRUPTED)
     except Exception as error:  # whatever it is, the person at the terminal gets one line
         if os.environ.get("HF_ENCODERS_DEBUG"):
-            traceback.print_exc()
+            sys.stderr.write(without_tokens(traceback.format_exc()))
         sys.stderr.write(f"error: {describe(error)}\n")
         sys.exit(2)
 
@@ -59,7 +71,14 @@ def describe(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
         return " ".join(text.split())
-    message = " ".join(str(error).split())
+    message = " ".join(without_tokens(str(error)).split())
     if advice := hub_advice(error):
         message = f"{message.rstrip('.')}; {advice}" if advice not in message else message
     return message if isinstance(error, (ValueError, OSError)) and message else f"{type(error).__name__}: {message}"
+
+
+def without_tokens(text: str) -> str:
+    """A text that others may read: what looks like a token of the Hub, or is the one in use, is not in it."""
+    text = _TOKEN.sub(_HIDDEN, text)
+    used = os.environ.get("HF_TOKEN", "").strip()
+    return text.replace(used, _HIDDEN) if len(used) >= 16 else text  # a shorter one may be part of a word

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..progress import hide_library_bars
-from .options import MODALITY_HELP, add_collection, count
+from .options import MODALITY_HELP, add_collection, add_format, count, load_model
+from .runner import Result
 
 if TYPE_CHECKING:
     from ..data.source import Source
@@ -24,27 +24,25 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--modality", choices=("image", "depth"), help=MODALITY_HELP)
     parser.add_argument("--top-k", type=count, default=3, help="labels for each (default: %(default)s)")
+    add_format(parser, "JSON lines, one per row: index, row, labels (each with label and score)")
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> Result:
     """Embed the collection, and show the best labels of each row.
 
     Raises:
         ValueError: if model, collection or labels do not fit each other, or a file cannot be read.
         OSError: if the output exists already or cannot be written.
     """
-    from transformers import AutoModel
-
     from ..data.source import open_source
     from ..modalities import default_modality, encoder
     from ..zero_shot import ZeroShotClassifier
     from .contact_sheet import draw
     from .results import check_output, check_sheet, plain_row, write
 
-    hide_library_bars()
     check_output(args)
     labels = read_labels(args.labels)
-    model = AutoModel.from_pretrained(args.model)
+    model = load_model(args)
     modality = args.modality or default_modality(model)
     encoder(model, "text")  # a depth encoder has none: said before anything is read
     templates = {"templates": args.template} if args.template else {}
@@ -58,13 +56,11 @@ def run(args: argparse.Namespace) -> None:
         {"index": index, "row": plain_row(row), "labels": best}
         for index, row, best in zip(kept, rows, results, strict=True)
     ]
-    print(
-        write(
-            args,
-            records,
-            table=lambda: _table(source, records),
-            sheet=lambda: draw([_section(source, records)]),
-        )
+    return write(
+        args,
+        records,
+        table=lambda: _table(source, records),
+        sheet=lambda: draw([_section(source, records)]),
     )
 
 

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from .. import command_line
-from ..progress import hide_library_bars
+from ..progress import quiet_libraries
 from . import verify
-from .options import add_destination
+from .options import add_destination, add_format, add_overwrite
+from .runner import Result, perform_alone
 
 _DTYPES = ("float32", "float16", "bfloat16")
 _MULTIMODAL = "multimodal-encoder"
@@ -34,7 +35,7 @@ def main() -> None:
 
 def command(argv: Sequence[str]) -> None:
     """Parse the arguments and convert."""
-    run(command_line.parse_alone("convert_ckpt.py", __doc__, add_options, argv))
+    perform_alone("convert_ckpt.py", __doc__, add_options, run, argv)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +45,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layout", choices=_LAYOUTS, default="auto", help="what the file must be")
     parser.add_argument("--dtype", choices=_DTYPES, help="precision to write (default: the file's own)")
     parser.add_argument("--no-verify", action="store_true", help="do not compare the result with the legacy network")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
+    add_overwrite(parser)
+    add_format(parser, "one document: output, report (conversion_report.json), notes, pushed_to")
     depth = parser.add_argument_group("depth checkpoints")
     depth.add_argument("--include-decoder", action="store_true", help="write the autoencoder, not the encoder alone")
     depth.add_argument("--input-channels", type=int, metavar="N", help="channels that the file must have")
@@ -64,8 +66,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     again.add_argument("--against", type=Path, metavar="CHECKPOINT", help="with --verify: the legacy file")
 
 
-def run(args: argparse.Namespace) -> None:
-    """Convert, print what was found and proved, and push if asked to.
+def run(args: argparse.Namespace) -> Result:
+    """Convert, and push if asked to; what was found and proved is the result.
 
     Raises:
         ValueError: if the options contradict each other or the file, or the file cannot be used.
@@ -73,18 +75,15 @@ def run(args: argparse.Namespace) -> None:
     """
     _check(args)
     if args.verify is not None:
-        verify.run(argparse.Namespace(repo=args.verify, against=args.against))
-        return
-    from transformers.utils import logging
-
+        # --revision is the branch of a push here, as --private and the like.
+        return verify.run(argparse.Namespace(model=args.verify, against=args.against, revision="main"))
     from ..conversion.convert import convert
     from ..conversion.depth import DepthOptions
     from ..conversion.multimodal import MultimodalOptions
     from ..conversion.report import read_report
     from ..hub.push import Destination, push_model
 
-    logging.set_verbosity_error()
-    hide_library_bars()
+    quiet_libraries()
     output = convert(
         args.checkpoint,
         args.output,
@@ -96,10 +95,21 @@ def run(args: argparse.Namespace) -> None:
         depth=_options(DepthOptions, args),
         multimodal=_options(MultimodalOptions, args),
     )
-    _print_report(args.checkpoint, output, read_report(output))
+    report = read_report(output)
+    notes = _notes(report)
+    lines = [
+        f"{args.checkpoint}: {report['source']['wrapping']}, {report['source']['layout']}",
+        f"{report['parameters']['total']:,} parameters in {report['dtype']} → {output}",
+        *verify.verification_lines(report["verification"]),
+        *notes,
+        f'load it: AutoModel.from_pretrained("{output}")',
+    ]
+    pushed_to = None
     if args.push_to_hub:
         destination = Destination(args.push_to_hub, args.private, args.revision, args.create_pr)
-        print(f"pushed to {push_model(output, destination, remote_code=args.with_remote_code is not False)}")
+        pushed_to = push_model(output, destination, remote_code=args.with_remote_code is not False)
+        lines.append(f"pushed to {pushed_to}")
+    return Result(lines, {"output": str(output), "report": report, "notes": notes, "pushed_to": pushed_to})
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -116,32 +126,32 @@ def _options(kind: type[Any], args: argparse.Namespace) -> Any:
     return kind(**{field.name: getattr(args, field.name) for field in dataclasses.fields(kind)})
 
 
-def _print_report(checkpoint: Path, output: Path, report: dict[str, Any]) -> None:
-    print(f"{checkpoint}: {report['source']['wrapping']}, {report['source']['layout']}")
-    print(f"{report['parameters']['total']:,} parameters in {report['dtype']} → {output}")
-    verify.print_verification(report["verification"])
-    if report["source"]["layout"] == _MULTIMODAL:
-        _print_multimodal(report)
+def _notes(report: dict[str, Any]) -> list[str]:
+    """What a person should know of the result, a line each."""
+    notes = _multimodal_notes(report) if report["source"]["layout"] == _MULTIMODAL else []
     stated = report["source"]["metadata"].get("config")
     if isinstance(stated, dict) and "height_range" in stated:
-        print(
+        notes.append(
             "note: the processor stretches each map from its minimum to its maximum, as legacy inference did; the file"
             f" names a height range of ±{stated['height_range']} (README.md there says how to use it)"
         )
-    print(f'load it: AutoModel.from_pretrained("{output}")')
+    return notes
 
 
-def _print_multimodal(report: dict[str, Any]) -> None:
+def _multimodal_notes(report: dict[str, Any]) -> list[str]:
+    notes = []
     if report["dropped"]:
-        print(f"dropped: {', '.join(report['dropped'])} (nothing uses them)")
+        notes.append(f"dropped: {', '.join(report['dropped'])} (nothing uses them)")
     if report["training_state"]:
         state = report["training_state"]
-        print(f"training state: epoch {state['epoch']}, step {state['global_step']}, AdamW's moments")
+        notes.append(f"training state: epoch {state['epoch']}, step {state['global_step']}, AdamW's moments")
     for option, part in (("--text-model", "text_config"), ("--vision-model", "vision_config")):
         if report["parts"][part] is None:
             heads = report["attention_heads"][part]
-            print(f"note: {part}: {heads} attention heads of 64 channels assumed, no shape tells them; {option} does")
+            assumed = f"{heads} attention heads of 64 channels assumed, no shape tells them; {option} does"
+            notes.append(f"note: {part}: {assumed}")
     for name in report["untrained"]:
-        print(f"warning: {name} is untrained: depth embeddings mean nothing until it is trained")
+        notes.append(f"warning: {name} is untrained: depth embeddings mean nothing until it is trained")
     if report["parts"]["tokenizer"] is None:
-        print("warning: there is no tokenizer: set model.processor.tokenizer before texts are embedded")
+        notes.append("warning: there is no tokenizer: set model.processor.tokenizer before texts are embedded")
+    return notes

@@ -1,8 +1,8 @@
 """Embeds a data set of any size into parquet shards, on one process or many: `python -m hf_encoders.embed`.
 
 ```sh
-hf-encoders embed --model org/encoder --dataset org/maps --output embeddings
-accelerate launch -m hf_encoders.embed --model org/encoder --dataset 'shards/*.tar' --output embeddings
+hf-encoders embed org/encoder org/maps --output embeddings
+accelerate launch -m hf_encoders.embed org/encoder 'shards/*.tar' --output embeddings
 accelerate launch --multi_gpu --num_processes 8 -m hf_encoders.embed ...  # on CPUs too: --cpu starts only one
 ```
 
@@ -19,13 +19,14 @@ goes on after an interruption, on more or fewer processes too; all of them see t
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from .. import command_line
-from ..progress import hide_library_bars
-from .options import add_compute
+from .options import MODALITY_HELP, add_compute, add_format, add_model, load_model
+from .runner import Result, perform_alone
 
 
 def main() -> None:
@@ -35,27 +36,21 @@ def main() -> None:
 
 def command(argv: Sequence[str]) -> None:
     """Parse the arguments and embed."""
-    run(command_line.parse_alone("python -m hf_encoders.embed", __doc__, add_options, argv))
+    perform_alone("python -m hf_encoders.embed", __doc__, add_options, run, argv)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
-    parser.add_argument("--model", required=True, help="folder or Hub id of an encoder")
+    add_model(parser)
     parser.add_argument(
-        "--dataset",
-        required=True,
+        "dataset",
         help="folder of images or depth maps, parquet files or WebDataset shards (.tar); such a file; a quoted pattern"
         " such as 'maps/*.parquet'; or the Hub id of a data set, which is streamed",
     )
     parser.add_argument("--output", required=True, type=Path, help="folder; if it is there already, go on with it")
-    parser.add_argument("--revision", help="of the model on the Hub")
     parser.add_argument("--split", help="of a data set on the Hub; default: its only one")
     parser.add_argument("--column", help="what is embedded; default: the column of that kind")
-    parser.add_argument(
-        "--modality",
-        choices=("image", "depth", "text"),
-        help="default: image, where the model embeds images, else depth",
-    )
+    parser.add_argument("--modality", choices=("image", "depth", "text"), help=MODALITY_HELP)
     parser.add_argument(
         "--id-column", help="default: the path of a file, WebDataset's __key__, a column id, or the number of the row"
     )
@@ -69,15 +64,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_compute(parser)
     parser.add_argument("--normalize", action="store_true", help="scale each embedding to length 1")
     parser.add_argument("--truncate-dim", type=int, metavar="D", help="keep the first D dimensions")
-    parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--shard-rows", type=int, default=10_000, help="input rows a shard (default: %(default)s)")
     parser.add_argument("--max-bad-rows", type=int, metavar="N", help="stop when more rows cannot be embedded")
+    add_format(parser, "one document: output, rows, shards, dimensions, dtype, bad_rows, seconds")
 
 
-def run(args: argparse.Namespace) -> None:
-    """Embed what the arguments name; the main process tells the result."""
-    from transformers import AutoModel
+def run(args: argparse.Namespace) -> Result | None:
+    """Embed what the arguments name; the main process returns the result.
 
+    Raises:
+        ValueError: if model, data set and options do not fit each other, or too many rows cannot be embedded.
+        OSError: if the output cannot be written, or holds something else.
+        KeyboardInterrupt: says how to go on.
+    """
     from ..data.collection import open_collection
     from ..embed.manifest import make_plan
     from ..embed.rows import RowEmbedder
@@ -85,12 +84,9 @@ def run(args: argparse.Namespace) -> None:
     from ..launched_processes import launched_processes
     from ..modalities import default_modality
 
-    hide_library_bars()
     # They wait for each other at the end only, however much longer one of them takes.
-    processes = launched_processes(timeout=timedelta(days=365))
-    model = AutoModel.from_pretrained(args.model, revision=args.revision or "main")
-    if processes.device.type != "cpu":  # cpu:0, as Accelerate says, would be a copy of the mapped weights
-        model.to(processes.device)
+    processes = launched_processes(args.device, timeout=timedelta(days=365))
+    model = load_model(args, processes.device)
     modality = args.modality or default_modality(model)
     options = {"dtype": args.dtype, "backend": args.backend, "truncate_dim": args.truncate_dim}
     if args.normalize:
@@ -112,11 +108,22 @@ def run(args: argparse.Namespace) -> None:
             embedder, collection, args.output, plan, max_bad_rows=args.max_bad_rows, processes=processes
         )
     except KeyboardInterrupt:
-        sys.exit(f"interrupted; the same command goes on in {args.output}")
-    if manifest is not None:
-        seconds = time.perf_counter() - start
-        rows, bad = manifest["rows"], manifest["bad_rows"]["count"]
-        processes.print(
-            f"{rows} rows → {args.output}: {len(manifest['shards'])} shards, embeddings [{rows},"
-            f" {manifest['dimensions']}] {manifest['dtype']}; bad rows: {bad}; {seconds:.1f} s"
-        )
+        raise KeyboardInterrupt(f"the same command goes on in {args.output}") from None
+    return _result(args.output, manifest, time.perf_counter() - start) if manifest else None
+
+
+def _result(output: Path, manifest: Mapping[str, Any], seconds: float) -> Result:
+    figures = {
+        "output": str(output),
+        "rows": manifest["rows"],
+        "shards": len(manifest["shards"]),
+        "dimensions": manifest["dimensions"],
+        "dtype": manifest["dtype"],
+        "bad_rows": manifest["bad_rows"]["count"],
+        "seconds": round(seconds, 1),
+    }
+    line = (
+        "{rows} rows → {output}: {shards} shards, embeddings [{rows}, {dimensions}] {dtype}; bad rows: {bad_rows};"
+        " {seconds} s"
+    )
+    return Result([line.format(**figures)], figures)

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from ..progress import hide_library_bars
-from .options import MODALITY_HELP, add_encoding, add_model
+from .options import MODALITY_HELP, add_compute, add_format, add_model, add_overwrite, load_model
+from .runner import Result
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -14,10 +14,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, default=Path("embeddings.npz"), help="default: %(default)s")
     parser.add_argument("--normalize", action="store_true", help="scale each embedding to length 1")
     parser.add_argument("--modality", choices=("image", "depth"), help=MODALITY_HELP)
-    add_encoding(parser)
+    add_overwrite(parser)
+    add_compute(parser)
+    add_format(parser, "one document: output, modality, rows, dimensions")
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> Result:
     """Embed the files and write them.
 
     Raises:
@@ -25,7 +27,6 @@ def run(args: argparse.Namespace) -> None:
         OSError: if the output exists already or cannot be written.
     """
     import numpy as np
-    from transformers import AutoModel
 
     from ..data.source import list_files
     from ..modalities import default_modality, encoder
@@ -33,8 +34,7 @@ def run(args: argparse.Namespace) -> None:
 
     if args.output.suffix != ".npz":
         raise ValueError(f"{args.output}: the output is a .npz file (arrays 'embeddings' and 'paths')")
-    hide_library_bars()
-    model = AutoModel.from_pretrained(args.model)
+    model = load_model(args)
     modality = args.modality or default_modality(model)
     encode = encoder(model, modality)
     paths = list_files(args.paths, modality)
@@ -44,11 +44,14 @@ def run(args: argparse.Namespace) -> None:
             paths,
             batch_size=args.batch_size,
             normalize=args.normalize,
-            device=args.device,
             dtype=args.dtype,
             backend=args.backend,
             convert_to="numpy",
         )
         np.savez(file, embeddings=embeddings, paths=np.array([str(path) for path in paths]))
     noun = "maps" if modality == "depth" else "images"
-    print(f"{len(paths)} {noun} → {args.output}: embeddings {list(embeddings.shape)}, paths")
+    rows, dimensions = embeddings.shape
+    return Result(
+        [f"{rows} {noun} → {args.output}: embeddings [{rows}, {dimensions}], paths"],
+        {"output": str(args.output), "modality": modality, "rows": rows, "dimensions": dimensions},
+    )

@@ -1,8 +1,8 @@
 """How good a model is on a data set: retrieval, zero-shot classification, nearest neighbours and a linear probe.
 
-    hf-encoders evaluate MODEL --dataset samples/rooms/test.parquet --output metrics.json
-    hf-encoders evaluate MODEL --dataset OWNER/NAME --tasks zero-shot knn --label-column noun
-    accelerate launch -m hf_encoders.commands.evaluate MODEL --dataset OWNER/NAME
+    hf-encoders evaluate MODEL samples/rooms/test.parquet --output metrics.json
+    hf-encoders evaluate MODEL OWNER/NAME --tasks zero-shot knn --label-column noun
+    accelerate launch -m hf_encoders.commands.evaluate MODEL OWNER/NAME
 
 Under `accelerate launch` or torchrun each process embeds its share of the rows, and the first one computes. In a clone,
 `training/evaluate.py` does the same.
@@ -10,15 +10,14 @@ Under `accelerate launch` or torchrun each process embeds its share of the rows,
 
 import argparse
 import dataclasses
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from .. import command_line
-from ..progress import hide_library_bars
-from .options import add_model, count
+from .options import add_batch_size, add_device, add_format, add_model, add_overwrite, count, load_model
+from .runner import Result, perform_alone, to_json
 
 _TASKS = ("retrieval", "zero-shot", "knn", "linear-probe")
 _MODALITIES = ("text", "image", "depth")
@@ -31,17 +30,17 @@ def main() -> None:
 
 def command(argv: Sequence[str]) -> None:
     """Parse the arguments and measure."""
-    run(command_line.parse_alone("evaluate.py", __doc__, add_options, argv))
+    perform_alone("evaluate.py", __doc__, add_options, run, argv)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
     add_model(parser)
     add = parser.add_argument
-    add("--dataset", required=True, help="Hub id, folder or parquet file")
+    add("dataset", help="Hub id, folder or parquet file")
     add("--tasks", nargs="+", choices=_TASKS, default=["retrieval"], help="default: retrieval")
     add("--split", default="test", help="what is measured on (default: %(default)s)")
-    add("--train-dataset", help="what knn and linear-probe learn from; default: --dataset")
+    add("--train-dataset", help="what knn and linear-probe learn from; default: the data set")
     add("--train-split", default="train", help="default: %(default)s")
     add("--modalities", nargs="+", choices=_MODALITIES, help="default: what model and data both have")
     add("--text-column", help="one caption or a list of them; default: caption")
@@ -52,22 +51,22 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--k", type=count, default=20, help="neighbours of knn (default: %(default)s)")
     add("--limit", type=count, help="use the first so many rows of each split")
     add("--on-error", choices=("raise", "skip"), default="raise", help="what to do with rows that cannot be read")
-    add("--batch-size", type=count, default=32, help="default: %(default)s")
+    add_batch_size(parser)
+    add_device(parser)
     add("--dtype", choices=("bfloat16", "float16"), help="compute in half precision")
-    add("--device", help="default: what Accelerate chooses")
     add("--output", type=Path, help="a JSON file for the metrics, the data's revision and the model's fingerprint")
-    add("--overwrite", action="store_true", help="replace an existing output")
+    add_overwrite(parser)
+    add_format(parser, "one document, that of --output")
 
 
-def run(args: argparse.Namespace) -> None:
-    """Measure what the arguments name, print it, and write it if asked to.
+def run(args: argparse.Namespace) -> Result | None:
+    """Measure what the arguments name, and write it if asked to; the main process returns the result.
 
     Raises:
         ValueError: if model and data have not what a task needs, or a row cannot be read.
         OSError: if the output exists already or cannot be written.
     """
     import torch
-    from transformers import AutoModel
 
     from ..evaluation.evaluate import EvaluationOptions, evaluate
     from ..launched_processes import launched_processes
@@ -75,29 +74,27 @@ def run(args: argparse.Namespace) -> None:
 
     if args.output:
         check_file(args.output, args.overwrite)
-    hide_library_bars()  # the bar of encoding stays
     processes = launched_processes(args.device)
     try:
-        model = AutoModel.from_pretrained(args.model).to(args.device or processes.device)
+        model = load_model(args, processes.device)
         names = [field.name for field in dataclasses.fields(EvaluationOptions)]
         report = evaluate(model, EvaluationOptions(**{name: getattr(args, name) for name in names}), processes)
     finally:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
-    if report:
-        print(_table(report))
-        if args.output:
-            with new_file(args.output, args.overwrite) as partial:
-                partial.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    if report and args.output:
+        with new_file(args.output, args.overwrite) as partial:
+            partial.write_text(to_json(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return Result(_table(report), report) if report else None
 
 
-def _table(report: Mapping[str, Any]) -> str:
+def _table(report: Mapping[str, Any]) -> list[str]:
     """The metrics, one a line."""
     from ..evaluation.tasks import metric_lines
 
     skipped = f", {report['skipped_rows']} skipped" if report["skipped_rows"] else ""
     title = f"{report['model']} on {report['dataset']} ({report['split']}, {report['rows']} rows{skipped})"
-    return "\n".join([title, *metric_lines(report["metrics"])])
+    return [title, *metric_lines(report["metrics"])]
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""`hf-encoders export`: a model's towers, compiled."""
+"""`hf-encoders export`: a model's towers, compiled on the CPU, which is where they compute and are compared."""
 
 import argparse
 from pathlib import Path
 
 from ..progress import hide_library_bars
-from .options import add_model
+from .options import add_format, add_model, add_overwrite
+from .runner import Result
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -15,11 +16,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tower", action="append", choices=("text", "image", "depth"), help="default: all of them")
     parser.add_argument("--int8", action="store_true", help="in 8 bits too; needs --calibration")
     parser.add_argument("--calibration", metavar="DATA", help="folder, parquet file or Hub data set of real inputs")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
+    add_overwrite(parser)
+    add_format(parser, "one document: output, and the report beside the towers")
 
 
-def run(args: argparse.Namespace) -> None:
-    """Export, and print how far each compiled tower is from the original.
+def run(args: argparse.Namespace) -> Result:
+    """Export, and say how far each compiled tower is from the original.
 
     Raises:
         ValueError: if --int8 comes without --calibration, or a tower differs too much.
@@ -38,9 +40,13 @@ def run(args: argparse.Namespace) -> None:
         towers=args.tower or (),
         calibration=args.calibration,
         overwrite=args.overwrite,
+        revision=args.revision,
     )
+    lines = []
     for tower, precisions in report["towers"].items():
         for precision, measured in precisions.items():
             difference, cosine = measured["relative_difference"], measured["least_cosine"]
-            print(f"{tower} in {precision}: differs by {difference:.1e} of the largest number, cosine ≥ {cosine:.5f}")
-    print(f'use it: AutoModel.from_pretrained("{output}").encode...(..., backend="{args.to}")')
+            figures = f"differs by {difference:.1e} of the largest number, cosine ≥ {cosine:.5f}"
+            lines.append(f"{tower} in {precision}: {figures}")
+    lines.append(f'use it: AutoModel.from_pretrained("{output}").encode...(..., backend="{args.to}")')
+    return Result(lines, {"output": str(output), **report})

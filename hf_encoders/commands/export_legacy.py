@@ -16,6 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .. import command_line
+from ..progress import quiet_libraries
+from .options import add_format, add_model, add_overwrite
+from .runner import Result, perform_alone
 
 
 def main() -> None:
@@ -25,28 +28,29 @@ def main() -> None:
 
 def command(argv: Sequence[str]) -> None:
     """Parse the arguments and export."""
-    run(command_line.parse_alone("export_legacy.py", __doc__, add_options, argv))
+    perform_alone("export_legacy.py", __doc__, add_options, run, argv)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
-    parser.add_argument("repo", help="folder or Hub id")
+    add_model(parser, "folder or Hub id of a depth or multimodal encoder")
     parser.add_argument("output", type=Path, help="the .pth or .pt file to write")
     parser.add_argument("--autoencoder", action="store_true", help="write a depth training checkpoint")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    add_overwrite(parser)
+    add_format(parser, "one document: output, notes")
 
 
-def run(args: argparse.Namespace) -> None:
-    """Write the file, and print what a person should know of it.
+def run(args: argparse.Namespace) -> Result:
+    """Write the file, and say what a person should know of it.
 
     Raises:
         ValueError: if the repo holds no depth or multimodal model, or no decoder where one is asked for.
         OSError: if the output exists already or cannot be written.
     """
-    from transformers.utils import logging
-
     from ..conversion.export import export
 
-    logging.set_verbosity_error()
-    notes = export(args.repo, args.output, autoencoder=args.autoencoder, overwrite=args.overwrite)
-    print(f"{args.repo} → {args.output}", *notes, sep="\n")
+    quiet_libraries()
+    notes = export(
+        args.model, args.output, autoencoder=args.autoencoder, overwrite=args.overwrite, revision=args.revision
+    )
+    return Result([f"{args.model} → {args.output}", *notes], {"output": str(args.output), "notes": notes})

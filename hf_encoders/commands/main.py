@@ -1,12 +1,13 @@
 """The `hf-encoders` command: what one does with an encoder, from a terminal."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from importlib import import_module
 from typing import Any
 
 from .._version import __version__
 from ..command_line import OneLineArgumentParser, run
+from .runner import perform, set_defaults
 
 # Name and help of each command. Its module has the same name, with `add_options` and `run`; it is imported when it is
 # called, and its `add_options` imports neither torch nor transformers.
@@ -22,6 +23,7 @@ COMMANDS = {
     "train": "train a model by a recipe, on this process",
     "export": "compile a model's towers for encode(backend=...)",
     "push": "upload a model's folder to the Hub, with its card and code, in one commit",
+    "completion": "print the script that makes bash, zsh or fish complete these commands",
 }
 
 
@@ -32,20 +34,33 @@ def main() -> None:
 
 def command(argv: Sequence[str]) -> None:
     """Parse the arguments and call what they name."""
-    wanted = next((word for word in argv if word in COMMANDS), None)
-    module: Any = import_module(f"{__package__}.{wanted.replace('-', '_')}") if wanted else None
+    wanted = next((word for word in argv if word in COMMANDS), "")
     if wanted == "train" and argv[0] == wanted:  # its options are those of the training scripts, with their own parser
-        module.command(argv[1:])
+        module_of(wanted).command(argv[1:])
         return
+    parser = make_parser([wanted])
+    if not argv:
+        parser.error(f"give a command: {', '.join(COMMANDS)}")
+    args = parser.parse_args(argv)
+    perform(module_of(args.command).run, args)
+
+
+def make_parser(names: Container[str]) -> OneLineArgumentParser:
+    """The parser of all commands, with the options of those that are named."""
     parser = OneLineArgumentParser(prog="hf-encoders", description=(__doc__ or "").partition(":")[2].strip())
     parser.add_argument("--version", action="version", version=f"hf-encoders {__version__}")
+    set_defaults(parser)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in COMMANDS.items():
-        its_parser = commands.add_parser(name, help=text)
-        if name == wanted:
-            module.add_options(its_parser)
-    module_of_command = parser.parse_args(argv)
-    module.run(module_of_command)
+        its_parser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        if name in names:
+            module_of(name).add_options(its_parser)
+    return parser
+
+
+def module_of(name: str) -> Any:
+    """The module of a command."""
+    return import_module(f"{__package__}.{name.replace('-', '_')}")
 
 
 if __name__ == "__main__":

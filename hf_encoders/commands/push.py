@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from .options import add_destination
+from .options import add_destination, add_format
+from .runner import Result
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -11,9 +12,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="of a model that was converted, trained or saved here")
     parser.add_argument("repo_id", help="such as org/name")
     add_destination(parser)
+    add_format(parser, "one document: pushed_to")
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> Result:
     """Push the folder in one commit.
 
     Raises:
@@ -22,4 +24,5 @@ def run(args: argparse.Namespace) -> None:
     from ..hub.push import Destination, push_model
 
     destination = Destination(args.repo_id, args.private, args.revision, args.create_pr)
-    print(f"pushed to {push_model(args.folder, destination, remote_code=args.with_remote_code is not False)}")
+    address = push_model(args.folder, destination, remote_code=args.with_remote_code is not False)
+    return Result([f"pushed to {address}"], {"pushed_to": address})

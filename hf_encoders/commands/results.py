@@ -1,9 +1,8 @@
-"""Results of `search` and `classify`: printed as a table, or written as JSON lines or a picture."""
+"""Results of `search` and `classify`: printed as a table or JSON lines, or written as JSON lines or a picture."""
 
 import argparse
-import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,15 @@ import PIL.Image
 
 from ..outputs import check_file, new_file
 from .contact_sheet import check_size
+from .options import TABLE
+from .runner import Result, to_json
 
-TABLE = Path("-")
+STDOUT = Path("-")
 
 
 def encoding_options(args: argparse.Namespace) -> dict[str, Any]:
     """What `encode` is told of the command's options."""
-    return {"batch_size": args.batch_size, "device": args.device, "dtype": args.dtype, "backend": args.backend}
+    return {"batch_size": args.batch_size, "dtype": args.dtype, "backend": args.backend}
 
 
 def check_output(args: argparse.Namespace) -> None:
@@ -27,9 +28,9 @@ def check_output(args: argparse.Namespace) -> None:
         ValueError: for another kind of file.
         OSError: if it exists already or cannot be written.
     """
-    if args.output != TABLE:
+    if args.output != STDOUT:
         if args.output.suffix not in (".jsonl", ".png"):
-            raise ValueError(f"{args.output}: the output is a .jsonl or .png file, or - for a table")
+            raise ValueError(f"{args.output}: the output is a .jsonl or .png file, or - for stdout")
         check_file(args.output, args.overwrite)
 
 
@@ -47,23 +48,23 @@ def check_sheet(args: argparse.Namespace, modality: str, tiles: int) -> None:
 
 def write(
     args: argparse.Namespace,
-    records: Sequence[dict[str, Any]],
+    records: list[dict[str, Any]],
     *,
     table: Callable[[], list[str]],
     sheet: Callable[[], PIL.Image.Image],
-) -> str:
-    """Write what the output's suffix asks for, and return what is printed."""
+) -> Result:
+    """Write what the output's suffix asks for, and return what is printed: the records, or how many were written."""
     output: Path = args.output
-    if output == TABLE:
-        return "\n".join(table())
+    if output == STDOUT:
+        return Result(table() if args.format == TABLE else [], records)
     with new_file(output, args.overwrite) as partial:
         if output.suffix == ".png":
             sheet().save(partial, format="PNG")
         else:
-            lines = "".join(f"{json.dumps(record, ensure_ascii=False, default=str)}\n" for record in records)
+            lines = "".join(f"{to_json(record, ensure_ascii=False)}\n" for record in records)
             # A file's name that is no text has lone surrogates, which JSON escapes and UTF-8 has not.
             partial.write_bytes(lines.encode(errors="backslashreplace"))
-    return f"{len(records)} results → {output}"
+    return Result([f"{len(records)} results → {output}"], {"output": str(output), "results": len(records)})
 
 
 def plain_row(row: dict[str, Any]) -> dict[str, Any]:

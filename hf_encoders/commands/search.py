@@ -4,8 +4,8 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..progress import hide_library_bars
-from .options import MODALITY_HELP, add_collection, count
+from .options import MODALITY_HELP, add_collection, add_format, count, load_model
+from .runner import Result
 
 if TYPE_CHECKING:
     from ..data.source import Source
@@ -20,26 +20,24 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--by", choices=("text", "image", "depth"), help="what the queries are (default: text)")
     parser.add_argument("--modality", choices=("image", "depth", "text"), help=f"what is searched; {MODALITY_HELP}")
     parser.add_argument("-k", type=count, default=5, help="results for each query (default: %(default)s)")
+    add_format(parser, "JSON lines, one per result: query, rank, score, index, row")
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> Result:
     """Embed the collection and the queries, and show the nearest rows.
 
     Raises:
         ValueError: if model, collection or queries do not fit each other, or a file cannot be read.
         OSError: if the output exists already or cannot be written.
     """
-    from transformers import AutoModel
-
     from ..data.source import open_source
     from ..modalities import default_modality, encoder, modalities
     from ..search.index import EmbeddingIndex
     from .contact_sheet import draw
     from .results import check_output, check_sheet, encoding_options, plain_row, write
 
-    hide_library_bars()
     check_output(args)
-    model = AutoModel.from_pretrained(args.model)
+    model = load_model(args)
     modality = args.modality or default_modality(model)
     by = args.by or ("text" if "text" in modalities(model) else modality)
     options = encoding_options(args)
@@ -57,13 +55,11 @@ def run(args: argparse.Namespace) -> None:
         for query, hits in found
         for rank, hit in enumerate(hits, start=1)
     ]
-    print(
-        write(
-            args,
-            records,
-            table=lambda: _table(source, found),
-            sheet=lambda: draw([_section(source, by, query, hits) for query, hits in found]),
-        )
+    return write(
+        args,
+        records,
+        table=lambda: _table(source, found),
+        sheet=lambda: draw([_section(source, by, query, hits) for query, hits in found]),
     )
 
 

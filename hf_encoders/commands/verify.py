@@ -10,34 +10,35 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..progress import hide_library_bars
+from ..progress import quiet_libraries
+from .options import add_format, add_model
+from .runner import Result
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What the command takes."""
-    parser.add_argument("repo", help="folder or Hub id of a converted repo")
+    add_model(parser, "folder or Hub id of a converted repo")
     parser.add_argument(
         "--against", type=Path, metavar="CHECKPOINT", help="the legacy file; default: the repo's tensors"
     )
+    add_format(parser, "one document: what was compared, and by how much it differs")
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> Result:
     """Check that the weights are those of the report, and give the legacy network's numbers.
 
     Raises:
         ValueError: if something differs or is missing.
     """
-    from transformers.utils import logging
-
     from ..conversion.verify_repo import verify_repo
 
-    logging.set_verbosity_error()
-    hide_library_bars()
-    print_verification(verify_repo(args.repo, args.against))
+    quiet_libraries()
+    verification = verify_repo(args.model, args.against, args.revision)
+    return Result(verification_lines(verification), verification)
 
 
-def print_verification(verification: dict[str, Any] | None) -> None:
-    """Print what was compared and how far apart it is.
+def verification_lines(verification: dict[str, Any] | None) -> list[str]:
+    """What was compared, and how far apart it is.
 
     Args:
         verification: of a conversion report; None if nothing was compared.
@@ -46,16 +47,17 @@ def print_verification(verification: dict[str, Any] | None) -> None:
     from ..conversion.write_repo import EMBEDDINGS
 
     if verification is None:
-        print("not verified (--no-verify)")
-        return
+        return ["not verified (--no-verify)"]
+    lines = []
     measure = verification["measure"]
     for name in (name for name in (*EMBEDDINGS, "reconstruction", "cosine") if name in verification):
         result, limit = verification[name], f"at most {verification['tolerance']:.0e} allowed"
         if measure != ABSOLUTE:
             limit = f"{result['largest_difference']:.1e} of {result['largest_magnitude']:.3g}; {limit}"
-        print(f"verified: {name} differ by {result[measure]:.1e}{MEASURES[measure]} ({limit})")
+        lines.append(f"verified: {name} differ by {result[measure]:.1e}{MEASURES[measure]} ({limit})")
     if "rounding" in verification:
         rounding = dict(verification["rounding"])
         target = rounding.pop("to")
         for name, result in rounding.items():
-            print(f"rounding to {target}: cosine of the {name} at least {result['least_cosine']:.6f}")
+            lines.append(f"rounding to {target}: cosine of the {name} at least {result['least_cosine']:.6f}")
+    return lines

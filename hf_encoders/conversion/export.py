@@ -16,7 +16,9 @@ from .read_repo import read_repo, repo_folder
 from .report import known_metadata
 
 
-def export(repo: str, output: Path, *, autoencoder: bool = False, overwrite: bool = False) -> list[str]:
+def export(
+    repo: str, output: Path, *, autoencoder: bool = False, overwrite: bool = False, revision: str = "main"
+) -> list[str]:
     """Write a legacy file from a repo.
 
     Args:
@@ -24,6 +26,7 @@ def export(repo: str, output: Path, *, autoencoder: bool = False, overwrite: boo
         output: the file to write.
         autoencoder: write the whole depth network as a training checkpoint, not the encoder alone.
         overwrite: replace an existing file.
+        revision: branch, tag or commit of a repo on the Hub.
 
     Returns:
         Notes about the file for a person, one sentence each.
@@ -32,7 +35,7 @@ def export(repo: str, output: Path, *, autoencoder: bool = False, overwrite: boo
         ValueError: if the repo holds no depth or multimodal model, or no decoder where `autoencoder` needs one.
         OSError: if the output exists already or cannot be written.
     """
-    folder = repo_folder(repo)
+    folder = repo_folder(repo, revision)
     config, tensors = read_repo(folder)
     multimodal = isinstance(config, MultimodalEncoderConfig)
     if autoencoder and not any(name.startswith("decoder.") for name in tensors):

@@ -27,8 +27,8 @@ _VIT_PARTS = (
 )  # fmt: skip
 
 
-def repo_folder(repo: str) -> Path:
-    """Return the folder of a repo, which is downloaded first if it is a Hub id.
+def repo_folder(repo: str, revision: str = "main") -> Path:
+    """Return the folder of a repo, which is downloaded first, at its revision, if it is a Hub id.
 
     Raises:
         ValueError: if there is no such repo.
@@ -36,7 +36,7 @@ def repo_folder(repo: str) -> Path:
     if Path(repo).is_dir():
         return Path(repo)
     try:
-        return Path(snapshot_download(repo))
+        return Path(snapshot_download(repo, revision=revision))
     except (OSError, ValueError) as error:
         raise ValueError(f"{repo}: no such folder, and not to be had from the Hub ({one_line(error)})") from error
 

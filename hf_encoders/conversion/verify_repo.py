@@ -18,17 +18,18 @@ from .verify_depth import depth_outputs, verify_depth
 from .verify_multimodal import multimodal_outputs, verify_multimodal
 
 
-def verify_repo(repo: str, checkpoint: Path | None = None) -> dict[str, Any]:
+def verify_repo(repo: str, checkpoint: Path | None = None, revision: str = "main") -> dict[str, Any]:
     """Check that a repo's weights are those of its report, and that they give the legacy network's numbers.
 
     Args:
         repo: a folder or a Hub id.
         checkpoint: the legacy file to compare with; by default the repo's own tensors run through the legacy network.
+        revision: branch, tag or commit of a repo on the Hub.
 
     Raises:
         ValueError: if something differs or is missing.
     """
-    folder = repo_folder(repo)
+    folder = repo_folder(repo, revision)
     report = read_report(folder)
     if weight_digests(folder) != report["weights_sha256"]:
         raise ValueError(f"{repo}: its weights are not those that the conversion wrote; convert the checkpoint again")

@@ -44,6 +44,7 @@ def export(
     towers: Sequence[str] = (),
     calibration: str | None = None,
     overwrite: bool = False,
+    revision: str = "main",
 ) -> dict[str, Any]:
     """Write the repo of a model with its towers compiled, each by itself, for any batch.
 
@@ -59,6 +60,7 @@ def export(
         calibration: a folder of files, a parquet file or a data set on the Hub: for int8 beside float32, for the towers
             that it has inputs for.
         overwrite: replace an existing output.
+        revision: branch, tag or commit of a model on the Hub.
 
     Returns:
         The report.
@@ -68,13 +70,13 @@ def export(
         ValueError: if the model has no such tower, or the calibration data no inputs for any.
         OSError: if the model is not there, or the output is there already or cannot be written.
     """
-    loaded = AutoModel.from_pretrained(model, dtype=torch.float32)
+    loaded = AutoModel.from_pretrained(model, revision=revision, dtype=torch.float32)
     encoding = encoder_of(loaded)
     for tower in towers:
         encoding.tower(tower)  # ValueError
     towers = towers or encoding.towers
     batches = calibration_inputs(encoding, towers, calibration) if calibration else {}
-    folder = Path(model) if Path(model).is_dir() else Path(snapshot_download(model))
+    folder = Path(model) if Path(model).is_dir() else Path(snapshot_download(model, revision=revision))
     with new_folder(output, overwrite) as repo:
         shutil.copytree(folder, repo, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*BESIDE_THE_MODEL))
         (repo / backend).mkdir(exist_ok=True)

@@ -1,5 +1,6 @@
 """Recipes: a run's options as YAML, with flags on top; those of this package by name."""
 
+import argparse
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING, field, fields
@@ -126,6 +127,12 @@ def as_recipe(options: "Sequence[DataclassInstance]") -> dict[str, object]:
 
 class _Parser(OneLineArgumentParser, HfArgumentParser):
     """HfArgumentParser whose errors take one line."""
+
+    def add_argument(self, *names: Any, **settings: Any) -> argparse.Action:
+        """Add an option that is parsed in both spellings; --help and errors use the one of the recipes."""
+        action = super().add_argument(*names, **settings)
+        action.option_strings = [name for name in action.option_strings if "-" not in name.lstrip("-")]
+        return action
 
 
 def as_mapping(option: str, settings: Settings) -> dict[str, Any]:

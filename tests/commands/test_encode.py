@@ -51,12 +51,12 @@ def test_encode_normalizes(repo, maps, tmp_path):
         (["encode", "{repo}", "{maps}/notes.txt"], "notes.txt: not a readable depth map"),
         (["encode", "{repo}", "{repo}"], "no depth map in this folder"),
         (["encode", "{repo}", "{maps}", "--output", "out.csv"], "out.csv: the output is a .npz file"),
-        (["encode", "{repo}", "{maps}", "--batch-size", "0"], "batch_size must be at least 1"),
+        (["encode", "{repo}", "{maps}", "--batch-size", "0"], "--batch-size: must be at least 1"),
         (["encode", "{repo}", "{maps}", "--output", "{maps}/b.npy/out.npz"], "cannot be written"),
         (["encode", "{maps}", "{maps}"], "config.json"),
         (["encode", "{repo}"], "paths"),
-        (["embroider"], "invalid choice"),
-        ([], "command"),
+        (["embroider"], "choose from 'convert', 'verify'"),
+        ([], "give a command: convert, verify, export-legacy"),
     ],
 )
 def test_bad_input_ends_in_one_line_and_status_2(arguments, says, repo, maps, capsys, monkeypatch, tmp_path):

@@ -94,7 +94,7 @@ def report_of(*arguments):
 
 
 def test_two_processes_give_the_metrics_of_one_and_embed_no_row_twice(inside, tmp_path):
-    arguments = [str(inside / "model"), "--dataset", str(inside / "data"), *ALL, "--device", "cpu", "--output"]
+    arguments = [str(inside / "model"), str(inside / "data"), *ALL, "--device", "cpu", "--output"]
     evaluate.command([*arguments, str(tmp_path / "one.json")])
     (tmp_path / "arguments.json").write_text(json.dumps([*arguments, str(tmp_path / "two.json")]))
     seen = on_ranks(Path(__file__).parent / "evaluation_rank.py", tmp_path)
@@ -114,7 +114,7 @@ def test_two_processes_give_the_metrics_of_one_and_embed_no_row_twice(inside, tm
 
 
 def test_report(inside, capsys, model):
-    report = report_of("model", "--dataset", "data", *ALL)
+    report = report_of("model", "data", *ALL)
     assert report["dataset"] == "data" and report["split"] == "test"
     assert (report["rows"], report["skipped_rows"]) == (ROWS, 0)
     assert report["dataset_sha256"] == sha256(Path("data/test.parquet"))
@@ -130,7 +130,7 @@ def test_report(inside, capsys, model):
 
 
 def test_names_and_values_of_metrics(inside):
-    metrics = report_of("model", "--dataset", "data", *ALL)["metrics"]
+    metrics = report_of("model", "data", *ALL)["metrics"]
     sides = [("text", "image"), ("text", "depth"), ("image", "depth")]
     measures = ("recall@1", "recall@5", "recall@10", "median_rank")
     expected = {f"retrieval/{a}_to_{b}_{m}" for pair in sides for a, b in (pair, pair[::-1]) for m in measures}
@@ -187,15 +187,13 @@ def test_probes_leave_skipped_rows_out(task):
 
 
 def test_a_depth_encoder_has_probes(inside):
-    metrics = report_of("depth", "--dataset", "data", "--tasks", "knn", "--label-column", "label", "--k", "1")[
-        "metrics"
-    ]
+    metrics = report_of("depth", "data", "--tasks", "knn", "--label-column", "label", "--k", "1")["metrics"]
     assert metrics == {"knn/label/depth/accuracy": 1}
 
 
 def test_choices_of_data(inside):
     tasks = ["--tasks", "knn", "--k", "1", "--label-column", "noun", "--train-dataset", "data/train.parquet"]
-    report = report_of("model", "--dataset", "data/test.parquet", "--limit", "5", "--modalities", "image", *tasks)
+    report = report_of("model", "data/test.parquet", "--limit", "5", "--modalities", "image", *tasks)
     assert list(report["metrics"]) == ["knn/noun/image/accuracy"]
     assert report["rows"] == report["train"]["rows"] == 5
     assert report["dataset"] == "data/test.parquet" and report["options"]["limit"] == 5
@@ -224,7 +222,7 @@ def test_an_unreadable_row_is_named(modality, row, ranks, model):
 
 def test_unreadable_rows_are_skipped_on_request(inside, tmp_path, capsys):
     broken_rows().to_parquet(tmp_path / "broken.parquet")
-    report = report_of("model", "--dataset", str(tmp_path / "broken.parquet"), "--on-error", "skip")
+    report = report_of("model", str(tmp_path / "broken.parquet"), "--on-error", "skip")
     assert (report["rows"], report["skipped_rows"]) == (ROWS - 3, 3)
     assert f"(test, {ROWS - 3} rows, 3 skipped)" in capsys.readouterr().out
 
@@ -284,28 +282,28 @@ def test_bad_labels(values, feature, said):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ("model --dataset data --text-column nix", "data: no column 'nix'; it has image, depth, label, caption, noun"),
-        ("model --dataset data --split nix", "data: no split 'nix', it has train, test; choose with --split"),
-        ("model --dataset ./nix", "nix: cannot be loaded"),
-        ("./nix --dataset data", "./nix"),
-        ("flat --dataset data --modalities depth image", "the model embeds text and image, not depth"),
-        ("depth --dataset data", "--tasks retrieval needs two of text, image, depth; model and data share depth"),
-        ("depth --dataset data --tasks zero-shot --label-column noun", "the model embeds depth, not text"),
-        ("model --dataset data --tasks knn", "--tasks knn: give --label-column; data has image, depth"),
-        ("model --dataset data --tasks knn --label-column nix", "data: no column 'nix'"),
-        ("model --dataset data --tasks knn --label-column noun --modalities text", "--tasks knn needs image or depth"),
-        ("model --dataset data --tasks knn --label-column noun --limit 1", "data: column 'noun': 1 class"),
-        ("model --dataset data --tasks knn --label-column noun --split train", "train and test are the same rows"),
+        ("model data --text-column nix", "data: no column 'nix'; it has image, depth, label, caption, noun"),
+        ("model data --split nix", "data: no split 'nix', it has train, test; choose with --split"),
+        ("model ./nix", "nix: cannot be loaded"),
+        ("./nix data", "./nix"),
+        ("flat data --modalities depth image", "the model embeds text and image, not depth"),
+        ("depth data", "--tasks retrieval needs two of text, image, depth; model and data share depth"),
+        ("depth data --tasks zero-shot --label-column noun", "the model embeds depth, not text"),
+        ("model data --tasks knn", "--tasks knn: give --label-column; data has image, depth"),
+        ("model data --tasks knn --label-column nix", "data: no column 'nix'"),
+        ("model data --tasks knn --label-column noun --modalities text", "--tasks knn needs image or depth"),
+        ("model data --tasks knn --label-column noun --limit 1", "data: column 'noun': 1 class"),
+        ("model data --tasks knn --label-column noun --split train", "train and test are the same rows"),
         (
-            "model --dataset data/test.parquet --tasks knn --label-column noun",
+            "model data/test.parquet --tasks knn --label-column noun",
             "data/test.parquet: no split 'train', it has test; choose with --train-split, or give --train-dataset",
         ),
         (
-            "model --dataset data/test.parquet --tasks knn --label-column noun --train-dataset data/test.parquet",
+            "model data/test.parquet --tasks knn --label-column noun --train-dataset data/test.parquet",
             "train and test are the same rows",
         ),
-        ("model --dataset data --k 0", "argument --k: must be at least 1, got 0"),
-        ("model --dataset data --output there.json", "there.json: exists already"),
+        ("model data --k 0", "argument --k: must be at least 1, got 0"),
+        ("model data --output there.json", "there.json: exists already"),
     ],
 )
 def test_bad_input_takes_one_line(arguments, said, inside, monkeypatch, capsys):
@@ -317,7 +315,7 @@ def test_bad_input_takes_one_line(arguments, said, inside, monkeypatch, capsys):
 def test_train_without_the_pictures(inside, monkeypatch, capsys):
     train = Dataset.from_parquet("data/train.parquet").remove_columns(["image"])
     train.to_parquet("no_images.parquet")
-    arguments = ["model", "--dataset", "data/test.parquet", "--train-dataset", "no_images.parquet"]
+    arguments = ["model", "data/test.parquet", "--train-dataset", "no_images.parquet"]
     arguments += ["--tasks", "knn", "--label-column", "noun", "--k", "1"]
     assert list(report_of(*arguments)["metrics"]) == ["knn/noun/depth/accuracy"]
     line = refusal(monkeypatch, capsys, *arguments, "--modalities", "image", "--device", "cpu")

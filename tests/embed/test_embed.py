@@ -101,7 +101,7 @@ def test_webdataset_shards(repo, scenes, expected, tmp_path):
 
 def test_columns_and_options_are_chosen(repo, scenes, model, parquet, tmp_path):
     cli.command(
-        ["embed", "--model", str(repo), "--dataset", str(parquet), "--output", str(tmp_path / "out")]
+        ["embed", str(repo), str(parquet), "--output", str(tmp_path / "out")]
         + ["--modality", "text", "--column", "caption", "--id-column", "noun", "--columns", "image", "caption"]
         + ["--truncate-dim", "3", "--normalize"]
     )

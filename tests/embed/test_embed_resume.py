@@ -180,16 +180,18 @@ def test_another_model_is_refused_and_the_same_elsewhere_is_not(folder, whole, t
     assert manifest_of(whole / "few")["rows"] == 14
 
 
-def test_control_c_says_how_to_go_on(folder, whole, tmp_path, monkeypatch):
+def test_control_c_says_how_to_go_on(folder, whole, tmp_path, monkeypatch, capsys):
     output = shutil.copytree(whole / "few", tmp_path / "out")
     (output / "records" / "0000003-00000.json").unlink()
 
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(SystemExit, match="interrupted; the same command goes on in"):
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as end:
         patch.setattr(run, "write_shard", interrupt)
         run_embed(folder / "model", folder / "few.parquet", output, *SHARDS_OF_4)
+    assert end.value.code == 130
+    assert f"interrupted; the same command goes on in {output}\n" in capsys.readouterr().err
     run_embed(folder / "model", folder / "few.parquet", output, *SHARDS_OF_4)
     assert_same(output, whole / "few")
 

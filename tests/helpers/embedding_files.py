@@ -6,13 +6,14 @@ import tarfile
 
 from datasets import Dataset, load_dataset
 
+from hf_encoders import command_line
 from hf_encoders.commands import embed
 
 
 def run_embed(model, dataset, output, *options):
     """The command, as a person would call it."""
-    arguments = ["--model", model, "--dataset", dataset, "--output", output, "--modality", "depth", *options]
-    embed.main([str(argument) for argument in arguments])
+    arguments = [model, dataset, "--output", output, "--modality", "depth", *options]
+    command_line.run(lambda: embed.command([str(argument) for argument in arguments]))
 
 
 def rows_of(output):

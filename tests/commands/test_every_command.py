@@ -1,0 +1,125 @@
+"""What all commands have in common: MODEL first, the shared options, both spellings, help, and no heavy import."""
+
+import argparse
+import subprocess
+import sys
+
+import pytest
+
+from hf_encoders.command_line import run, with_dashes
+from hf_encoders.commands import main as cli
+from hf_encoders.training import pretrain
+from hf_encoders.training.recipe import parse
+
+# What each takes first, and whether it embeds.
+MODELS = {
+    "verify": False, "export-legacy": False, "encode": True, "embed": True, "search": True, "classify": True,
+    "evaluate": True, "export": False,
+}  # fmt: skip
+ON_THE_HUB = {*MODELS, "convert", "push"}
+
+
+@pytest.fixture(scope="module")
+def parsers():
+    """Of every command."""
+    (commands,) = (
+        action for action in cli.make_parser(cli.COMMANDS)._actions if isinstance(action, argparse._SubParsersAction)
+    )
+    return commands.choices
+
+
+def options(parser):
+    return {name: action for action in parser._actions for name in action.option_strings}
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_has_help(name, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.command([name, "--help"])
+    assert end.value.code == 0
+    assert "usage: " in capsys.readouterr().out
+
+
+def test_what_loads_a_model_names_it_first(parsers):
+    for name in MODELS:
+        first = next(action for action in parsers[name]._actions if not action.option_strings)
+        assert first.dest == "model", name
+
+
+@pytest.mark.parametrize(
+    ("option", "commands"),
+    [
+        ("--revision", ON_THE_HUB),
+        ("--token", ON_THE_HUB),
+        ("--device", {name for name, embeds in MODELS.items() if embeds}),
+        ("--batch-size", {name for name, embeds in MODELS.items() if embeds}),
+        ("--format", ON_THE_HUB),
+    ],
+)
+def test_shared_options_are_where_they_are_due(option, commands, parsers):
+    taking = {name: options(parser)[option] for name, parser in parsers.items() if option in options(parser)}
+    assert set(taking) == commands
+    if option not in ("--revision", "--format"):  # which say what they mean for this command
+        assert len({action.help for action in taking.values()}) == 1
+
+
+def test_help_spells_options_with_dashes_alone(parsers):
+    assert not [name for parser in parsers.values() for name in options(parser) if "_" in name]
+
+
+def test_adding_options_imports_nothing_heavy():
+    """Completion adds those of all commands at once."""
+    code = (
+        "import sys; from hf_encoders.commands import main; main.make_parser(main.COMMANDS);"
+        "print(*{'torch', 'transformers', 'datasets', 'numpy', 'PIL', 'huggingface_hub', 'shtab'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "parsed"),
+    [
+        (["--batch_size", "4"], ["--batch-size", "4"]),
+        (["--batch_size=4_0"], ["--batch-size=4_0"]),
+        (["my_model", "my_data", "-k", "my_k"], ["my_model", "my_data", "-k", "my_k"]),
+        (["--a_red chair", "--output", "_"], ["--a_red chair", "--output", "_"]),
+        (["--on_error", "skip", "--", "--red_chair"], ["--on-error", "skip", "--", "--red_chair"]),
+    ],
+)
+def test_names_of_options_take_dashes_and_values_stay(words, parsed):
+    assert with_dashes(words) == parsed
+
+
+@pytest.mark.parametrize("words", [["--id-column", "my_id-1"], ["--id_column", "my_id-1"], ["--id_column=my_id-1"]])
+def test_a_command_takes_both_spellings(words):
+    args = cli.make_parser(["embed"]).parse_args(["embed", "my_model", "my-data", "--output", "my_folder", *words])
+    assert (args.model, args.dataset, str(args.output)) == ("my_model", "my-data", "my_folder")
+    assert args.id_column == "my_id-1"
+
+
+@pytest.mark.parametrize("option", ["--learning_rate", "--learning-rate"])
+def test_training_takes_both_spellings(option):
+    *_, training = parse(["sample", option, "0.5"], pretrain.KINDS, "sample", "")
+    assert training.learning_rate == 0.5
+
+
+@pytest.mark.parametrize(("words", "code"), [([], 2), (["embroider"], 2), (["--nothing"], 2)])
+def test_without_a_command_one_line_names_them(words, code, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.command(words)
+    error = capsys.readouterr().err
+    assert end.value.code == code
+    assert error.count("\n") == 1
+    if words != ["--nothing"]:
+        assert all(name in error for name in cli.COMMANDS)
+
+
+def test_control_c_ends_with_130_in_one_line(capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as end:
+        run(interrupted)
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "interrupted; nothing was written\n"
