@@ -57,7 +57,7 @@ def run(command: Callable[[], None]) -> None:
     try:
         command()
     except KeyboardInterrupt as interrupt:
-        sys.stderr.write(f"interrupted; {interrupt or 'nothing was written'}\n")
+        sys.stderr.write(f"interrupted; {str(interrupt) or 'nothing was written'}\n")
         sys.exit(INTERRUPTED)
     except Exception as error:  # whatever it is, the person at the terminal gets one line
         if os.environ.get("HF_ENCODERS_DEBUG"):
