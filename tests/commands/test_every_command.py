@@ -123,3 +123,15 @@ def test_control_c_ends_with_130_in_one_line(capsys):
         run(interrupted)
     assert end.value.code == 130
     assert capsys.readouterr().err == "interrupted; nothing was written\n"
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    """As in `hf-encoders ... | head`."""
+    code = (
+        "from argparse import Namespace; from hf_encoders.commands.runner import Result, perform;"
+        "perform(lambda args: Result(['a line'] * 100_000, None), Namespace(token=None, format='table'))"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0

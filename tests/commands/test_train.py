@@ -83,4 +83,6 @@ def test_it_trains(tmp_path):
 def test_its_help_is_that_of_the_training(capsys):
     with pytest.raises(SystemExit):
         cli.command(["train", "--help"])
-    assert "--resume_from_checkpoint" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "--resume_from_checkpoint" in shown
+    assert "--resume-from-checkpoint" not in shown  # one spelling; both are parsed
