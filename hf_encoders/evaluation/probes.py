@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .retrieval import check_dimensions, check_positive, finite_rows, listed
+from .checks import check_dimensions, check_positive, finite_rows, listed
 
 # From strong to weak, the square root of ten apart: the accuracy is flat around its best.
 PENALTIES = tuple(10 ** (-exponent / 2) for exponent in range(-2, 11))

@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-# Cosines of float32 unit vectors are exact to some 1e-7, and differ by as much between shapes of the same product.
-TIE = 1e-6
+from .checks import TIE, check_dimensions, check_positive, listed, unit_rows
 
 
 @torch.no_grad()
@@ -80,47 +79,6 @@ def retrieval_metrics(
         metrics |= {f"{prefix}_recall@{k}": float((rank <= k).mean()) for k in ks}
         metrics[f"{prefix}_median_rank"] = float(np.median(rank))
     return metrics
-
-
-@torch.no_grad()
-def zero_shot_metrics(
-    embeds: Any, class_embeds: Any, labels: Any, *, ks: Sequence[int] = (1, 5), chunk_size: int = 2048
-) -> dict[str, float]:
-    """Accuracy of taking the most similar classes for the answer.
-
-    Args:
-        embeds: [N, D], of images or depth maps.
-        class_embeds: [C, D], such as `ZeroShotClassifier.label_embeds`.
-        labels: N integers: the row of each one's class in `class_embeds`.
-        ks: an answer counts in top-k if the right class is among the first k. It always is with k classes or fewer.
-        chunk_size: so many rows are compared with all classes at a time. It does not change the result.
-
-    Returns:
-        `zero_shot_top{k}_accuracy` (from 0 to 1) for each k.
-
-    Raises:
-        ValueError: if a side is empty or not finite, lengths or dimensions differ, or a label is no class.
-    """
-    if not ks or min(ks) < 1:
-        raise ValueError(f"ks must be at least 1, got {ks!r}")
-    check_positive(chunk_size, "chunk_size")
-    rows, classes = unit_rows(embeds, "embeds"), unit_rows(class_embeds, "class_embeds")
-    classes = classes.to(rows.device)
-    check_dimensions(rows, classes, ("embeds", "class_embeds"))
-    right = listed(labels, len(rows), "labels")
-    for index, label in enumerate(right):
-        if not isinstance(label, int) or not 0 <= label < len(classes):
-            raise ValueError(f"labels[{index}]: {label!r} is not one of the classes 0 to {len(classes) - 1}")
-
-    ranks = []
-    for chunk, answers in zip(
-        rows.split(chunk_size), torch.tensor(right, device=rows.device).split(chunk_size), strict=True
-    ):
-        similarities = chunk @ classes.T
-        # The right class counts itself, which is the 1 of its rank.
-        ranks.append((similarities >= similarities.gather(1, answers[:, None]) - TIE).sum(1))
-    rank = torch.cat(ranks)
-    return {f"zero_shot_top{k}_accuracy": float((rank <= k).double().mean()) for k in ks}
 
 
 @dataclass(frozen=True)
@@ -198,50 +156,3 @@ def _ranks(first: Tensor, second: Tensor, partners: _Partners, chunk_size: int) 
         ranks[0][rows] += (similarities >= best[0][rows, None] - TIE).sum(1, dtype=torch.int32)
         ranks[1][columns] += (similarities >= best[1][columns] - TIE).sum(0, dtype=torch.int32)
     return ranks[0].cpu().numpy(), ranks[1].cpu().numpy()
-
-
-def unit_rows(embeds: Any, name: str) -> Tensor:
-    """[N, D] embeddings as float32 rows of length 1.
-
-    Raises:
-        ValueError: if they have another shape, no rows, or values that are not finite.
-    """
-    return nn.functional.normalize(finite_rows(embeds, name), dim=-1)
-
-
-def finite_rows(embeds: Any, name: str) -> Tensor:
-    """[N, D] embeddings as a float32 tensor, checked like `unit_rows`."""
-    rows = torch.as_tensor(embeds).detach().float()
-    if rows.ndim != 2:
-        raise ValueError(f"{name}: embeddings of shape {list(rows.shape)}, expected [N, D]")
-    if not rows.numel():
-        raise ValueError(f"{name}: no embeddings (shape {list(rows.shape)})")
-    finite = rows.isfinite().all(dim=1)
-    if not finite.all():
-        raise ValueError(f"{name}: row {int(finite.int().argmin())} has NaN or infinite values")
-    return rows
-
-
-def listed(items: Any, count: int, name: str) -> list[Any]:
-    """One item a row, as a list of Python values.
-
-    Raises:
-        ValueError: if there are more or fewer than `count`.
-    """
-    items = items.tolist() if isinstance(items, (np.ndarray, Tensor)) else list(items)
-    items = [item.item() if isinstance(item, (np.generic, Tensor)) else item for item in items]
-    if len(items) != count:
-        raise ValueError(f"{name}: {len(items)} for {count} embeddings, expected one each")
-    return items
-
-
-def check_dimensions(first: Tensor, second: Tensor, names: Sequence[str]) -> None:
-    """Refuse embeddings of two spaces."""
-    if first.shape[1] != second.shape[1]:
-        raise ValueError(f"{names[0]} has embeddings of {first.shape[1]} dimensions, {names[1]} of {second.shape[1]}")
-
-
-def check_positive(value: int, name: str) -> None:
-    """Refuse a count below 1."""
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")

@@ -16,7 +16,8 @@ from ..zero_shot import MODALITIES as PICTURES
 from ..zero_shot import ZeroShotClassifier
 from .embedded_columns import EmbeddedRows
 from .probes import knn_metrics, linear_probe_metrics
-from .retrieval import retrieval_metrics, zero_shot_metrics
+from .retrieval import retrieval_metrics
+from .zero_shot import zero_shot_metrics
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from .cached import cached_backward
 from .contrastive import InfoNCELoss, LossOutput, SigmoidLoss, stable_ids
-from .matryoshka import DistillationLoss, MatryoshkaLoss
+from .distillation import DistillationLoss
+from .matryoshka import MatryoshkaLoss
 
 __all__ = [
     "DistillationLoss",

@@ -1,4 +1,4 @@
-"""Retrieval and zero-shot metrics: against a naive reference, in every chunk size, with ties, and their errors."""
+"""Retrieval metrics: against a naive reference, in every chunk size, with ties, and their errors."""
 
 import re
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hf_encoders.evaluation.retrieval import retrieval_metrics, zero_shot_metrics
+from hf_encoders.evaluation.retrieval import retrieval_metrics
 
 KS = (1, 2, 5)
 
@@ -74,7 +74,6 @@ def test_a_collapsed_model_finds_nothing(chunk_size):
     metrics = retrieval_metrics(same, same, chunk_size=chunk_size)
     assert metrics["text_to_image_recall@10"] == metrics["image_to_text_recall@10"] == 0
     assert metrics["text_to_image_median_rank"] == 40
-    assert zero_shot_metrics(same, same[:9], [0] * 40) == {"zero_shot_top1_accuracy": 0, "zero_shot_top5_accuracy": 0}
 
 
 def test_any_two_sides_pair_row_by_row():
@@ -93,20 +92,6 @@ def test_ids_are_compared_by_value():
     for make in (np.array, torch.tensor, lambda ids: list(np.array(ids)), lambda ids: list(torch.tensor(ids))):
         actual = retrieval_metrics(rows, rows[[2, 0, 1]], first_ids=make([7, 8, 9]), second_ids=[9, 7, 8])
         assert actual == expected
-
-
-@pytest.mark.parametrize("chunk_size", [1, 2, 100])
-def test_zero_shot_accuracy(chunk_size):
-    classes = torch.eye(6)
-    images = torch.tensor([[3.0, 2, 1, 0, 0, 0], [3, 2, 1, 0, 0, 0], [6, 5, 4, 3, 2, 1]])
-    metrics = zero_shot_metrics(images, classes, torch.tensor([0, 1, 5]), ks=(1, 2, 5, 6), chunk_size=chunk_size)
-    assert list(metrics) == [f"zero_shot_top{k}_accuracy" for k in (1, 2, 5, 6)]
-    assert list(metrics.values()) == pytest.approx([1 / 3, 2 / 3, 2 / 3, 1])
-
-
-def test_top_5_of_few_classes_is_always_right():
-    metrics = zero_shot_metrics(np.eye(3), np.eye(3), [1, 2, 0])
-    assert metrics == {"zero_shot_top1_accuracy": 0, "zero_shot_top5_accuracy": 1}
 
 
 ROWS = np.eye(3)
@@ -132,16 +117,3 @@ def test_retrieval_names_what_is_wrong(case):
     first, second, options, message = RETRIEVAL_ERRORS[case]
     with pytest.raises(ValueError, match=re.escape(message)):
         retrieval_metrics(first, second, **options)
-
-
-@pytest.mark.parametrize(
-    ("labels", "message"),
-    [
-        ([0, 1], "labels: 2 for 3 embeddings, expected one each"),
-        ([0, 3, 1], "labels[1]: 3 is not one of the classes 0 to 2"),
-        ([0, 1, "chair"], "labels[2]: 'chair' is not one of the classes 0 to 2"),
-    ],
-)
-def test_zero_shot_names_what_is_wrong(labels, message):
-    with pytest.raises(ValueError, match=re.escape(message)):
-        zero_shot_metrics(ROWS, ROWS, labels)

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from hf_encoders.losses.contrastive import InfoNCELoss, SigmoidLoss
+from hf_encoders.losses.distillation import DistillationLoss
 from hf_encoders.losses.gathering import gather_batch
-from hf_encoders.losses.matryoshka import DistillationLoss, MatryoshkaLoss
+from hf_encoders.losses.matryoshka import MatryoshkaLoss
 from tests.helpers.ranks import joined, on_ranks
 
 MODALITIES = ("text", "image", "depth")

@@ -1,11 +1,11 @@
-"""Matryoshka prefixes and distillation against their definitions."""
+"""Matryoshka prefixes against their definition."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from hf_encoders.losses.contrastive import InfoNCELoss, SigmoidLoss
-from hf_encoders.losses.matryoshka import DistillationLoss, MatryoshkaLoss
+from hf_encoders.losses.matryoshka import MatryoshkaLoss
 
 
 def units(*shape):
@@ -45,29 +45,3 @@ def test_matryoshka_is_the_sum_over_prefixes():
 def test_bad_prefixes(dims, weights, message):
     with pytest.raises(ValueError, match=message):
         MatryoshkaLoss(InfoNCELoss(), dims, weights)
-
-
-def test_distillation_is_the_divergence_from_the_teacher():
-    student = {name: units(4, 6) for name in ("text", "image", "depth")}
-    teacher = {name: units(4, 9) for name in ("text", "image")}
-    expected = 0
-    for one, other in (("text", "image"), ("image", "text")):
-        wanted = (teacher[one] @ teacher[other].T / 0.05).softmax(1)
-        found = (student[one] @ student[other].T / 0.1).softmax(1)
-        expected += (wanted * (wanted / found).log()).sum(1).mean() / 2
-    output = DistillationLoss(0.05)(student, 0.1, teacher)
-    torch.testing.assert_close(output.loss, expected)
-    assert output.parts.keys() == {"text-image"}
-    itself = DistillationLoss(0.1)(student, 0.1, student)
-    torch.testing.assert_close(itself.loss, torch.tensor(0.0), atol=1e-6, rtol=0)
-    assert list(itself.parts) == ["text-image", "text-depth", "image-depth"]
-
-
-def test_bad_teachers():
-    student = {name: units(4, 6) for name in ("text", "image")}
-    with pytest.raises(ValueError, match="teacher_temperature must be positive, got 0"):
-        DistillationLoss(0)
-    with pytest.raises(ValueError, match="the teacher has 3 rows, the student 4"):
-        DistillationLoss(0.1)(student, 0.1, {name: rows[:3] for name, rows in student.items()})
-    with pytest.raises(ValueError, match="nothing to compare: the batch has text"):
-        DistillationLoss(0.1)(student, 0.1, {"text": student["text"]})

@@ -7,7 +7,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from ...losses.contrastive import LossOutput
-from ...losses.matryoshka import DistillationLoss
+from ...losses.distillation import DistillationLoss
 from .arguments import LossArguments, pair_weights
 from .model import load_multimodal
 from .samples import Chunk, ModelInputs
