@@ -18,10 +18,10 @@ from open_clip_towers import open_clip_module
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, SequentialSampler
 
-from hf_encoders.data.splits import load_rows
 from hf_encoders.training.multimodal.arguments import DataArguments, LossArguments, ModelArguments, RunArguments
 from hf_encoders.training.multimodal.model import build_model
 from hf_encoders.training.multimodal.optimizer import make_optimizer, step_schedule
+from hf_encoders.training.multimodal.rows import load_rows
 from hf_encoders.training.multimodal.samples import Batch
 from hf_encoders.training.pretrain import KINDS, Trainer
 from hf_encoders.training.recipe import parse

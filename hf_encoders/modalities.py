@@ -11,6 +11,8 @@ from .models.tower import MODALITIES, Encoder, Modality
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
+# The modalities that are classified by words.
+PICTURES: tuple[Modality, ...] = ("image", "depth")
 # The modality of a PIL image, where its mode says so.
 _PIL_MODALITIES: Mapping[str, Modality] = {
     "RGB": "image",

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, TypedDict
 import torch
 from torch import Tensor, nn
 
+from .modalities import PICTURES
 from .models.encoding import Pictures
-from .models.tower import Modality
 
 if TYPE_CHECKING:
     from .models.modeling_multimodal_encoder import MultimodalEncoderModel
 
-MODALITIES: tuple[Modality, ...] = ("image", "depth")
 _ROWS_AT_ONCE = 1024
 
 
@@ -78,7 +77,7 @@ class ZeroShotClassifier:
         Raises:
             ValueError: for an option out of range, or an input that cannot be used (its path or index is named).
         """
-        if modality not in MODALITIES:
+        if modality not in PICTURES:
             raise ValueError(f"modality is 'image' or 'depth', got {modality!r}")
         _check_top_k(top_k)
         embeds = self.model.tower(modality).encode(inputs, batch_size=batch_size)

@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> Result:
     """
     import numpy as np
 
-    from ..data.source import list_files
+    from ..data.location import list_files
     from ..modalities import default_modality, encoder
     from ..outputs import new_file
 

@@ -1,25 +1,29 @@
-"""Collections of any size, in parts that are read one after the other and each by itself: `open_collection`."""
+"""Collections of any size, read part by part: `open_collection`."""
 
-import glob
 import hashlib
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
-from datasets import Features, IterableDataset, Value, load_dataset_builder
+from datasets import DatasetBuilder, Features, IterableDataset, Value, load_dataset_builder
 
-from ..models.input_errors import one_line, printable
-from .source import choose_column, list_files
+from ..modalities import Modality
+from ..models.input_errors import one_line
+from .columns import KEY, choose_column
+from .location import Location, locate, picture_files
+from .parquet import read_footers
 
 # A stream of fewer files is divided further, where its format allows it.
 _PARTS = 64
-_ROWS_A_READ = 256
-# What tells a record of the data set from the rest of a sample in WebDataset shards.
-_KEY = "__key__"
+_ROWS_PER_READ = 256
+
+# What distinguishes a collection from other data, as plain JSON.
+Identity: TypeAlias = dict[str, str | int]
 
 
 @dataclass(frozen=True)
@@ -28,8 +32,8 @@ class Part:
 
     Args:
         index: its place among the parts.
-        start: how many rows come before it; 0 in a stream, where nobody knows.
-        count: how many rows it has; None in a stream.
+        start: the number of rows before it; 0 in a stream, where it is unknown.
+        count: the number of its rows; None in a stream.
     """
 
     index: int
@@ -38,15 +42,15 @@ class Part:
 
 
 class Collection(ABC):
-    """Rows to embed: where they come from decides how they divide.
+    """Rows to embed. Where they come from decides how they are divided.
 
     Args:
-        name: what it was opened by.
+        name: the name by which it was opened.
         features: the columns.
-        column: the one that is embedded.
+        column: the column that is embedded.
         default_id: the column that names the rows, if there is one.
-        id_type: of the names that it gives to rows otherwise.
-        identity: what tells it from other data, as plain JSON.
+        id_type: the type of the names that `ids` gives to rows otherwise.
+        identity: what distinguishes it from other data, as plain JSON.
     """
 
     name: str
@@ -54,89 +58,82 @@ class Collection(ABC):
     column: str
     default_id: str | None = None
     id_type: str = "int64"
-    identity: dict[str, Any]
+    identity: Identity
 
     @abstractmethod
     def parts(self, shard_rows: int) -> list[Part]:
-        """The parts, of at most `shard_rows` rows where the collection can be read from any row on; at least one."""
+        """Divide the rows into one part or more, of at most `shard_rows` rows where reading can begin at any row."""
 
     @abstractmethod
     def tables(self, part: Part, skip: int, columns: Sequence[str]) -> Iterator[pa.Table]:
-        """The rows of a part but its first `skip`, undecoded."""
+        """Yield the rows of a part, undecoded, without its first `skip`."""
 
     def ids(self, part: Part, start: int, count: int) -> pa.Array:
-        """Names for rows that have none: their numbers in the collection, int64."""
+        """Name rows that have no name: by their numbers in the collection, int64."""
         return pa.array(range(part.start + start, part.start + start + count), pa.int64())
 
 
 class FolderFiles(Collection):
-    """The images or depth maps below a folder, named by their paths in it.
+    """Images or depth maps that are files of their own, named by their paths in the folder.
 
-    All names are in memory, some 0.1 kB a file: beyond some 10^7 files keep them in parquet files or tar shards.
+    All names are in memory, about 0.1 kB per file: beyond about 10^7 files keep them in parquet files or tar shards.
     """
 
     column = "file"
     features = Features({"file": Value("string")})
     id_type = "string"
 
-    def __init__(self, name: str, modality: str):
-        self.name = name
-        root = Path(name)
-        self._folder = root if root.is_dir() else root.parent
-        self._files = [file.relative_to(self._folder).as_posix() for file in list_files([root], modality)]
-        try:
-            self.identity = {"kind": "files", "digest": _digest(self._files)}
-        except UnicodeEncodeError as error:
-            raise ValueError(f"{printable(str(error.object))}: its name is no UTF-8; rename it") from error
+    def __init__(self, location: Location, files: Sequence[Path]):
+        self.name = location.name
+        self._folder = Path(self.name) if location.is_folder else Path(os.path.commonpath([f.parent for f in files]))
+        self._files = [file.relative_to(self._folder).as_posix() for file in files]
+        self.identity = {"kind": "files", "digest": _digest(self._files)}
 
     def parts(self, shard_rows: int) -> list[Part]:
-        """Of any rows."""
+        """Divide the files into ranges."""
         return _ranges(len(self._files), shard_rows)
 
     def tables(self, part: Part, skip: int, columns: Sequence[str]) -> Iterator[pa.Table]:
-        """Names only."""
+        """Yield paths. The files are read where they are embedded."""
         files = self._files[part.start + skip : part.start + (part.count or 0)]
-        for start in range(0, len(files), _ROWS_A_READ):
-            yield pa.table({"file": [str(self._folder / name) for name in files[start : start + _ROWS_A_READ]]})
+        for start in range(0, len(files), _ROWS_PER_READ):
+            yield pa.table({"file": [str(self._folder / name) for name in files[start : start + _ROWS_PER_READ]]})
 
     def ids(self, part: Part, start: int, count: int) -> pa.Array:
-        """Paths below the folder."""
+        """Name files by their paths below the folder."""
         return pa.array(self._files[part.start + start : part.start + start + count], pa.string())
 
 
 class ParquetFiles(Collection):
     """Local parquet files, read row group by row group from any row on; nothing is copied or converted."""
 
-    def __init__(self, name: str, files: Sequence[Path], modality: str, column: str | None):
-        self.name = name
-        self._files = files
-        # First rows of the row groups of each file.
+    def __init__(self, location: Location, modality: Modality, column: str | None):
+        self.name = location.name
+        self._files = [Path(file) for file in location.files]
+        # The first rows of each file's row groups, and the row after the last one.
         self._groups: list[list[int]] = []
-        self._schemas = []
-        rows, parts = 0, []
-        for file in files:
-            try:
-                metadata = pq.read_metadata(file)
-                self._schemas.append(metadata.schema.to_arrow_schema())
-            except (pa.ArrowException, OSError) as error:
-                raise ValueError(f"{file}: not a readable parquet file ({error})") from error
-            starts = [rows]
+        self._schemas: list[pa.Schema] = []
+        first_row = 0
+        content: list[str] = []
+        for file, metadata in zip(self._files, read_footers(location.files), strict=True):
+            starts = [first_row]
             for group in range(metadata.num_row_groups):
                 starts.append(starts[-1] + metadata.row_group(group).num_rows)
-            rows = starts[-1]
+            first_row = starts[-1]
             self._groups.append(starts)
-            parts += [file.name, str(file.stat().st_size), str(rows)]
-        self._rows = rows
+            self._schemas.append(metadata.schema.to_arrow_schema())
+            content += [file.name, str(file.stat().st_size), str(first_row)]
+        self._rows = first_row
         self.features = Features.from_arrow_schema(self._schemas[0])
-        self.column = choose_column(name, self.features, modality, column)
-        self.identity = {"kind": "parquet", "digest": _digest(parts)}
+        self.column = choose_column(self.name, self.features, modality, column)
+        self.identity = {"kind": "parquet", "digest": _digest(content)}
 
     def parts(self, shard_rows: int) -> list[Part]:
-        """Of any rows."""
+        """Divide the rows into ranges."""
         return _ranges(self._rows, shard_rows)
 
     def tables(self, part: Part, skip: int, columns: Sequence[str]) -> Iterator[pa.Table]:
-        """Only of the row groups that hold the rows."""
+        """Yield the rows of a part, reading only the row groups that hold some of them."""
         first, last = part.start + skip, part.start + (part.count or 0)
         for file, schema, starts in zip(self._files, self._schemas, self._groups, strict=True):
             ends = starts[1:]
@@ -148,7 +145,7 @@ class ParquetFiles(Collection):
             row = starts[groups[0]]
             try:
                 with pq.ParquetFile(file) as content:
-                    for batch in content.iter_batches(_ROWS_A_READ, row_groups=groups, columns=list(columns)):
+                    for batch in content.iter_batches(_ROWS_PER_READ, row_groups=groups, columns=list(columns)):
                         low, high = max(first - row, 0), min(last - row, len(batch))
                         row += len(batch)
                         if low < high:
@@ -158,38 +155,36 @@ class ParquetFiles(Collection):
 
 
 class Stream(Collection):
-    """A data set that is read while it arrives: WebDataset shards, or one of the Hub.
+    """A data set that is read while it arrives: WebDataset shards, URLs, or a data set on the Hub.
 
-    It divides by its files, parquet files by their row groups too: fewer of these than processes leave some without
-    work. A row that has no key and no `id` is called PART-ROW.
+    It is divided by its files, and parquet files by their row groups too: with fewer of these than processes, some
+    processes have no work. Rows without a key or `id` are named PART-ROW, as a stream has no global row numbers.
     """
 
     id_type = "string"
 
-    def __init__(
-        self, name: str, dataset: IterableDataset, identity: dict[str, Any], modality: str, column: str | None
-    ):
+    def __init__(self, name: str, dataset: IterableDataset, identity: Identity, modality: Modality, column: str | None):
         self.name = name
         dataset = _with_features(name, dataset)
         if dataset.num_shards < _PARTS and hasattr(dataset, "reshard"):  # not in datasets 4.0
             dataset = dataset.reshard()
         self.features = dataset.features
         self.column = choose_column(name, self.features, modality, column)
-        self.default_id = _KEY if _KEY in self.features else None
-        self._dataset = dataset.decode(False)  # by whoever embeds it, and never what nobody looks at
+        self.default_id = KEY if KEY in self.features else None
+        self._dataset = dataset.decode(False)  # decoded later, and only the column that is embedded
         self.identity = {**identity, "parts": dataset.num_shards}
 
     def parts(self, shard_rows: int) -> list[Part]:
-        """Of some files or row groups each."""
+        """Make a part of each file or row group."""
         return [Part(index) for index in range(self._dataset.num_shards)] or [Part(0)]
 
     def tables(self, part: Part, skip: int, columns: Sequence[str]) -> Iterator[pa.Table]:
-        """The first `skip` rows are read too, but not decoded."""
+        """Yield the rows of a part. The first `skip` are read too, but not decoded."""
         if not self._dataset.num_shards:
             return
-        own = self._dataset.shard(self._dataset.num_shards, part.index).select_columns(list(columns))
+        rows = self._dataset.shard(self._dataset.num_shards, part.index).select_columns(list(columns))
         try:
-            for table in own.with_format("arrow").iter(_ROWS_A_READ):
+            for table in rows.with_format("arrow").iter(_ROWS_PER_READ):
                 dropped = min(skip, len(table))
                 skip -= dropped
                 yield table.slice(dropped).select(columns)
@@ -198,60 +193,45 @@ class Stream(Collection):
             raise ValueError(f"{self.name}: its part {part.index} cannot be read ({reason})") from error
 
     def ids(self, part: Part, start: int, count: int) -> pa.Array:
-        """Of nobody knows which row in the whole: the part and the row in it."""
+        """Name rows PART-ROW: a stream has no global row numbers."""
         return pa.array([f"{part.index}-{row}" for row in range(start, start + count)], pa.string())
 
 
-def open_collection(source: str, modality: str, column: str | None = None, split: str | None = None) -> Collection:
+def open_collection(name: str, modality: Modality, column: str | None = None, split: str | None = None) -> Collection:
     """Find a collection and open it, reading no more than names, footers and first rows.
 
     Args:
-        source: a folder of parquet files, of WebDataset shards (.tar), or of images or depth maps; such a file; a
-            pattern such as `maps/*.parquet`; or the id of a data set on the Hub, which is streamed.
+        name: see `locate`. A data set on the Hub is streamed.
         modality: "text", "image" or "depth": what is embedded.
-        column: by default the one of that name, or the only one of that kind.
-        split: of a data set on the Hub; by default its only one.
+        column: a column of rows; by default the one named like the modality, or the only one of that kind.
+        split: a split on the Hub, by default the only one; or of a folder of parquet files or shards, by default all.
 
     Raises:
         ValueError: if there is nothing to embed in it, or the column or split is not there or not clear.
     """
-    files = _data_files(source)
-    is_local = bool(files) or Path(source).exists()
-    if split and is_local:
-        raise ValueError(f"{source}: files have no --split")
-    if not is_local:
-        if Path(source).suffix in (".parquet", ".tar") or any(sign in source for sign in "*?["):
-            raise ValueError(f"{source}: no such file")
-        dataset, identity = _open_on_hub(source, split)
-        return Stream(source, dataset, identity, modality, column)
-    if not files:
-        if modality == "text":
-            raise ValueError(f"{source}: texts are read from parquet files, WebDataset shards or the Hub")
-        if column:
-            raise ValueError(f"{source}: a folder of files has no --column")
-        return FolderFiles(source, modality)
-    if files[0].suffix == ".parquet":
-        return ParquetFiles(source, files, modality, column)
-    builder = _builder(source, "webdataset", data_files=[str(file) for file in files])
-    digest = _digest(text for file in files for text in (file.name, str(file.stat().st_size)))
-    identity = {"kind": "webdataset", "digest": digest}
-    return Stream(source, _streaming(source, builder)["train"], identity, modality, column)
+    location = locate(name)
+    if location.kind == "pictures":
+        return FolderFiles(location, picture_files(location, modality, column, split))
+    if location.kind == "hub":
+        dataset, identity = _open_on_hub(name, split)
+        return Stream(name, dataset, identity, modality, column)
+    location = location.in_split(split)
+    if location.kind == "parquet" and not location.is_remote:
+        return ParquetFiles(location, modality, column)
+    builder = _builder(name, **location.files_loader)
+    identity = {"kind": location.kind, "digest": _digest(_names_and_sizes(location))}
+    return Stream(name, _streaming(name, builder)["train"], identity, modality, column)
 
 
-def _data_files(source: str) -> list[Path]:
-    """The parquet files or tar shards that a file, folder or pattern stands for, in alphabetical order."""
-    path = Path(source)
-    if path.is_dir():
-        found = [file for file in path.rglob("*") if not file.name.startswith(".")]
-    else:
-        found = [path] if path.is_file() else [Path(file) for file in glob.glob(source, recursive=True)]
-    kinds = {suffix: sorted(file for file in found if file.suffix == suffix) for suffix in (".parquet", ".tar")}
-    if all(kinds.values()):
-        raise ValueError(f"{source}: has both parquet files and tar shards; say which: {path / '*.parquet'}")
-    return kinds[".parquet"] or kinds[".tar"]
+def _names_and_sizes(location: Location) -> Iterator[str]:
+    for file in location.files:
+        if location.is_remote:
+            yield file
+        else:
+            yield from (Path(file).name, str(Path(file).stat().st_size))
 
 
-def _open_on_hub(name: str, split: str | None) -> tuple[IterableDataset, dict[str, Any]]:
+def _open_on_hub(name: str, split: str | None) -> tuple[IterableDataset, Identity]:
     builder = _builder(name, name)
     splits = _streaming(name, builder)
     if split is None and len(splits) > 1:
@@ -262,26 +242,26 @@ def _open_on_hub(name: str, split: str | None) -> tuple[IterableDataset, dict[st
     return splits[split], {"kind": "hub", "name": name, "split": split, "revision": builder.hash}
 
 
-def _builder(name: str, path: str, **options: Any) -> Any:
+def _builder(name: str, path: str, data_files: list[str] | None = None) -> DatasetBuilder:
     try:
-        return load_dataset_builder(path, **options)
+        return load_dataset_builder(path, data_files=data_files)
     except Exception as error:  # the Hub, the network, the files of the data set
         where = "no such file or folder here, and no data set that loads" if path == name else "cannot be loaded"
         raise ValueError(f"{name}: {where}: {one_line(error)}") from error
 
 
-def _streaming(name: str, builder: Any) -> dict[str, IterableDataset]:
+def _streaming(name: str, builder: DatasetBuilder) -> dict[str, IterableDataset]:
     try:
         return dict(builder.as_streaming_dataset())
-    except Exception as error:
+    except Exception as error:  # the network, the files of the data set
         raise ValueError(f"{name}: cannot be read ({one_line(error)})") from error
 
 
 def _with_features(name: str, dataset: IterableDataset) -> IterableDataset:
-    """Of a stream that does not say its columns, they are those of its first rows."""
+    """The stream with the columns of its first rows, where it does not declare its columns."""
     if dataset.features is not None:
         return dataset
-    first = next(iter(dataset.with_format("arrow").iter(_ROWS_A_READ)), None)
+    first = next(iter(dataset.with_format("arrow").iter(_ROWS_PER_READ)), None)
     if first is None:
         raise ValueError(f"{name}: no rows, and no columns to know them by")
     return dataset.cast(Features.from_arrow_schema(first.schema))

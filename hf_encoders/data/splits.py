@@ -1,88 +1,138 @@
-"""The rows of data sets of captions, images and depth maps: on the Hub, in folders, files and shards."""
+"""Whole data sets, split by split, as evaluation and training read them: `load_splits`."""
 
 import hashlib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
-from datasets import Image, concatenate_datasets, load_dataset, load_dataset_builder
+from datasets import (
+    ClassLabel,
+    Dataset,
+    Features,
+    Image,
+    IterableDataset,
+    Value,
+    concatenate_datasets,
+    load_dataset,
+    load_dataset_builder,
+)
 
 from ..fingerprint import sha256
 from ..models.input_errors import one_line
-from ..training.multimodal.arguments import DataArguments
+from .location import SUFFIXES, Location, locate, picture_files
 
-_FORMATS = {".parquet": "parquet", ".tar": "webdataset"}
-
-
-def load_rows(options: DataArguments, split: str) -> Any:
-    """The rows of all data sets that have the split, with the columns that are used; pictures undecoded.
-
-    Raises:
-        ValueError: if a data set cannot be loaded, lacks a column, or none has the split.
-    """
-    if not options.dataset:
-        raise ValueError("no data: give --dataset (a Hub id, a folder, parquet files or WebDataset shards)")
-    parts = [_load(name, split, options) for name in options.dataset]
-    parts = [part for part in parts if part is not None]
-    if not parts:
-        raise ValueError(f"{', '.join(options.dataset)}: no split {split!r}")
-    return parts[0] if len(parts) == 1 else concatenate_datasets(parts)
+# The rows of a split: at hand, or read while iterating.
+Rows: TypeAlias = Dataset | IterableDataset
 
 
-def load_splits(name: str, split_of_files: str, streaming: bool = False) -> dict[str, Any]:
-    """Split → rows of one data set.
+def load_splits(name: str, split_of_files: str, streaming: bool = False) -> dict[str, Rows]:
+    """Load every split of a data set.
+
+    A folder is read as `datasets.load_dataset` does: its splits are found by names, pictures have the columns `image`,
+    those of a `metadata` file, and `label` where they lie in several folders. Depth maps in files that it does not
+    know (.npy, .npz, .pt) have the columns `depth` and, in the same way, `label`.
 
     Args:
-        name: Hub id or folder; or parquet files or WebDataset shards, which are one split.
-        split_of_files: what that is called.
+        name: see `locate`.
+        split_of_files: what files that are not divided into splits are called.
         streaming: read while iterating, without a copy on disk.
+
+    Returns:
+        Split → rows.
 
     Raises:
         ValueError: if it cannot be loaded.
     """
+    location = locate(name)
+    if maps := _map_files(location):
+        rows = _rows_of_maps(maps)
+        return {split_of_files: rows.to_iterable_dataset() if streaming else rows}
     try:
-        loaded = load_dataset(**_reader(name), streaming=streaming)
+        loaded = load_dataset(**location.loader, streaming=streaming)
     except Exception as error:  # the Hub, the network, the files: datasets raises what it likes
         raise ValueError(f"{name}: cannot be loaded ({one_line(error)})") from error
-    return {split_of_files: loaded["train"]} if _is_files(name) else dict(loaded)
+    return {split_of_files: loaded["train"]} if _is_one_split(location) else dict(loaded)
+
+
+def load_joined(
+    names: Sequence[str], split: str, columns: Sequence[str], *, split_of_files: str = "train", streaming: bool = False
+) -> Rows:
+    """Load one split of several data sets as one.
+
+    Args:
+        names: see `locate`. Data sets without the split are left out.
+        split: the split.
+        columns: the columns to keep. Pictures stay undecoded, so that one bad picture does not stop the rest.
+        split_of_files: see `load_splits`.
+        streaming: see `load_splits`.
+
+    Raises:
+        ValueError: if a data set cannot be loaded, lacks a column, or none has the split.
+    """
+    parts = []
+    for name in names:
+        rows = load_splits(name, split_of_files, streaming).get(split)
+        if rows is not None:
+            parts.append(_undecoded(name, rows, columns))
+    if not parts:
+        raise ValueError(f"{', '.join(names)}: no split {split!r}")
+    return parts[0] if len(parts) == 1 else concatenate_datasets(parts)
 
 
 def data_revision(name: str, split: str) -> dict[str, str]:
-    """What tells a split from other versions of it: `dataset_revision`, its commit on the Hub, or `dataset_sha256`.
+    """What distinguishes a split from its other versions.
 
-    The latter is of the local file; of several, it is that of their digests.
+    Returns:
+        `dataset_revision`, the commit on the Hub; or `dataset_sha256`, the hash of the local file, or of the hashes of
+        several.
     """
-    builder = load_dataset_builder(**_reader(name))
-    files = (builder.config.data_files or {}).get("train" if _is_files(name) else split)
+    location = locate(name)
+    if maps := _map_files(location):
+        return {"dataset_sha256": _hash_of_files(maps)}
+    builder = load_dataset_builder(**location.loader)
+    files = (builder.config.data_files or {}).get("train" if _is_one_split(location) else split)
     if not files or any("://" in file for file in files):
         return {"dataset_revision": builder.hash}
-    digests = [sha256(Path(file)) for file in files]
-    whole = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
-    return {"dataset_sha256": whole}
+    return {"dataset_sha256": _hash_of_files(map(Path, files))}
 
 
-def _is_files(name: str) -> bool:
-    return Path(name).suffix in _FORMATS
+def _is_one_split(location: Location) -> bool:
+    return not location.is_folder and location.kind != "hub"
 
 
-def _reader(name: str) -> dict[str, str]:
-    """What `datasets` takes for the name."""
-    return {"path": _FORMATS[Path(name).suffix], "data_files": name} if _is_files(name) else {"path": name}
-
-
-def _load(name: str, split: str, options: DataArguments) -> Any:
-    # Files that are named are the training data.
-    rows = load_splits(name, options.train_split, options.streaming).get(split)
-    return None if rows is None else _with_columns(name, rows, options)
-
-
-def _with_columns(name: str, rows: Any, options: DataArguments) -> Any:
-    wanted = [options.text_column, options.image_column, options.depth_column, options.id_column]
-    wanted = [column for column in [*wanted, options.boxes_column.partition(".")[0]] if column]
-    for column in wanted:
+def _undecoded(name: str, rows: Rows, columns: Sequence[str]) -> Rows:
+    for column in columns:
         if column not in rows.column_names:
             raise ValueError(f"{name}: no column {column!r}; it has {', '.join(rows.column_names)}")
-    rows = rows.select_columns(wanted)
+    rows = rows.select_columns(list(columns))
     for column, feature in rows.features.items():
-        if isinstance(feature, Image):  # decoded later, where one bad picture does not stop the rest
+        if isinstance(feature, Image):
             rows = rows.cast_column(column, Image(decode=False))
     return rows
+
+
+def _map_files(location: Location) -> list[Path]:
+    """The depth maps of a location whose files `datasets` does not know; none if it knows some of them."""
+    if location.kind != "pictures":
+        return []
+    known_to_datasets = {".csv", ".jsonl", ".json", ".txt", ".parquet", ".arrow", ".zip", *SUFFIXES["image"]}
+    files = Path(location.name).rglob("*") if location.is_folder else map(Path, location.files)
+    suffixes = {file.suffix.lower() for file in files}
+    if suffixes & known_to_datasets or not suffixes & set(SUFFIXES["depth"]):
+        return []
+    return picture_files(location, "depth")
+
+
+def _rows_of_maps(files: Sequence[Path]) -> Dataset:
+    folders = [file.parent.name for file in files]
+    columns = {"depth": [str(file) for file in files]}
+    features = Features({"depth": Value("string")})
+    if len(set(folders)) > 1:
+        columns["label"] = folders
+        features["label"] = ClassLabel(names=sorted(set(folders)))
+    return Dataset.from_dict(columns, features=features)
+
+
+def _hash_of_files(files: Iterable[Path]) -> str:
+    digests = [sha256(file) for file in files]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()

@@ -11,7 +11,7 @@ from datasets import ClassLabel, Dataset, DatasetInfo, Features, Image, List, Va
 from datasets.table import InMemoryTable, table_cast
 
 from ..data.collection import Collection, Part
-from ..data.source import is_picture
+from ..data.columns import is_picture
 from ..modalities import encoder
 from .folder import EMBEDDING
 

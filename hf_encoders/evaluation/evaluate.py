@@ -10,10 +10,10 @@ from accelerate import PartialState
 from .._version import __version__
 from ..data.splits import data_revision, load_splits
 from ..fingerprint import identity
-from ..modalities import MODALITIES, default_modality, encoder, modalities
+from ..modalities import MODALITIES, PICTURES, default_modality, encoder, modalities
 from ..versions import library_versions
 from .embedded_columns import EmbeddedRows, embed_rows
-from .tasks import PICTURES, probe, read_labels, retrieval, zero_shot
+from .tasks import probe, read_labels, retrieval, zero_shot
 
 _PROBES = ("knn", "linear-probe")
 _COLUMNS = {"text": "caption", "image": "image", "depth": "depth"}

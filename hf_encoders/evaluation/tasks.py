@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from datasets import ClassLabel
 
-from ..modalities import MODALITIES
-from ..zero_shot import MODALITIES as PICTURES
+from ..modalities import MODALITIES, PICTURES
 from ..zero_shot import ZeroShotClassifier
 from .embedded_columns import EmbeddedRows
 from .probes import knn_metrics, linear_probe_metrics

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from .gathering import MODALITIES, GatheredBatch, gather_batch, global_mean, with_shared_gradient
+from ..modalities import MODALITIES
+from .gathering import GatheredBatch, gather_batch, global_mean, with_shared_gradient
 
 PAIRS = tuple("-".join(pair) for pair in itertools.combinations(MODALITIES, 2))
 

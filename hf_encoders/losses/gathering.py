@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-MODALITIES = ("text", "image", "depth")
+from ..modalities import MODALITIES
 
 
 @dataclass(frozen=True)

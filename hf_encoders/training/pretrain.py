@@ -24,7 +24,6 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from ..command_line import run as run_command
-from ..data.splits import load_rows
 from ..evaluation.embedded_columns import embed_rows
 from ..evaluation.tasks import metric_lines, recall_line, retrieval
 from ..hub.push import Destination, reserve
@@ -38,6 +37,7 @@ from .multimodal.arguments import DataArguments, LossArguments, ModelArguments, 
 from .multimodal.legacy_state import has_legacy_state, load_legacy_state
 from .multimodal.model import build_model, compile_towers, use_modalities
 from .multimodal.optimizer import make_optimizer, step_schedule
+from .multimodal.rows import load_rows
 from .multimodal.samples import Batch, ModelInputs, SampleMaker, make_loader
 from .multimodal.step import Step, make_loss
 from .multimodal.teacher import Teacher

@@ -284,7 +284,7 @@ def test_bad_labels(values, feature, said):
     [
         ("model data --text-column nix", "data: no column 'nix'; it has image, depth, label, caption, noun"),
         ("model data --split nix", "data: no split 'nix', it has train, test; choose with --split"),
-        ("model ./nix", "nix: cannot be loaded"),
+        ("model ./nix", "nix: no such file or folder"),
         ("./nix data", "./nix"),
         ("flat data --modalities depth image", "the model embeds text and image, not depth"),
         ("depth data", "--tasks retrieval needs two of text, image, depth; model and data share depth"),

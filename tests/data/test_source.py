@@ -94,17 +94,17 @@ def test_a_data_set_of_one_split_needs_no_split(dataset, monkeypatch):
         (("{here}/nothing", "image"), "nothing: no such file or folder"),
         (("nothing", "image"), "nothing: no such file or folder"),
         (("{here}/no.parquet", "image"), "no.parquet: no such file"),
-        (("{here}/bad.parquet", "image"), "bad.parquet: not a readable parquet file"),
+        (("{bad}", "image"), "bad.parquet: not a readable parquet file"),
         (("{parquet}", "image", "picture"), "no column 'picture'; it has image, other, caption, noun"),
         (("{parquet}", "depth"), "which column holds the depth maps"),
         (("{parquet}", "text"), "which column holds the texts"),
-        (("{parquet}", "image", None, "test"), "has no --split"),
+        (("{parquet}", "image", None, "test"), "files have no --split"),
     ],
 )
 def test_what_is_not_there_is_said(arguments, says, parquet, tmp_path):
     here = tmp_path / "here"
     here.mkdir()
-    (here / "bad.parquet").write_text("no parquet")
-    places = {"here": here, "parquet": parquet}
+    (tmp_path / "bad.parquet").write_text("no parquet")
+    places = {"here": here, "parquet": parquet, "bad": tmp_path / "bad.parquet"}
     with pytest.raises(ValueError, match=says):
         open_source(*(argument and argument.format(**places) for argument in arguments))

@@ -244,7 +244,7 @@ def test_from_a_legacy_checkpoint_and_from_a_repo(recipe, tmp_path):
         (["--depth_processor", '{"size": 64}'], "this network draws"),
         (["--depth_scale", "0.1"], "has no effect"),
         (["--crop_scale", "0"], "--crop_scale 0.0: must be over 0"),
-        (["--depth_column", "x"], "a folder or file has no --depth_column"),
+        (["--depth_column", "x"], "a folder or file of pictures has no --depth_column"),
     ],
 )
 def test_options_that_make_no_sense(options, message, recipe):

@@ -139,9 +139,8 @@ def collate(samples: Sequence[DepthSample | BadSample]) -> DepthBatch:
 
 
 def _open(options: DepthDataArguments, split: str) -> Source:
-    return open_source(
-        options.dataset, "depth", options.depth_column or None, split or None, column_option="--depth_column"
-    )
+    column = options.depth_column or None
+    return open_source(options.dataset, "depth", column, split or None, column_option="--depth_column")
 
 
 def _raw_map(item: Any, name: str) -> Tensor:

@@ -12,7 +12,6 @@ from datasets import Dataset, IterableDataset
 from datasets.distributed import split_dataset_by_node
 from torch import Tensor
 
-from ...data.splits import load_rows
 from ...losses.contrastive import stable_ids
 from ...models.image_files import read_image
 from ...models.input_errors import one_line
@@ -21,6 +20,7 @@ from ...models.multimodal_towers import token_limit
 from ...models.processing_multimodal_encoder import MultimodalEncoderProcessor
 from .arguments import DataArguments
 from .masked_images import paint_boxes
+from .rows import load_rows
 
 Row = Mapping[str, Any]
 # A file, an image, or values [H, W] or [C, H, W].

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from hf_encoders import DepthImageProcessor
-from hf_encoders.data.splits import load_rows
 from hf_encoders.losses.contrastive import stable_ids
 from hf_encoders.training.multimodal.arguments import DataArguments
+from hf_encoders.training.multimodal.rows import load_rows
 from hf_encoders.training.multimodal.samples import (
     BadSample,
     Collate,

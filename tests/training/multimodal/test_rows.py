@@ -1,4 +1,4 @@
-"""Every kind of source of training data; recipes and configurations."""
+"""Rows to train on from every kind of data set; recipes and configurations."""
 
 import io
 import tarfile
@@ -6,8 +6,8 @@ import tarfile
 import pytest
 from datasets import Dataset
 
-from hf_encoders.data.splits import load_rows
 from hf_encoders.training.multimodal.arguments import DataArguments
+from hf_encoders.training.multimodal.rows import load_rows
 from hf_encoders.training.multimodal.samples import ModelInputs, SampleMaker
 from tests.conftest import SAMPLES
 from tests.helpers.multimodal_models import tiny_processor

@@ -1,0 +1,50 @@
+"""The columns of a data set: which of them is embedded, and which hold pictures."""
+
+from datasets import Features, Image, Value
+
+from ..modalities import Modality
+from .location import NOUNS
+
+# WebDataset names each sample and its shard in columns of its own.
+KEY, URL = "__key__", "__url__"
+
+
+def choose_column(
+    source: str, features: Features, modality: Modality, column: str | None = None, option: str = "--column"
+) -> str:
+    """Choose the column that is embedded: the one given, the one named like the modality, or the only one of that kind.
+
+    Args:
+        source: what messages begin with.
+        features: the columns.
+        modality: "text", "image" or "depth".
+        column: the one given, if any.
+        option: the option by which a person would give it.
+
+    Raises:
+        ValueError: if it is not there, or not clear.
+    """
+    columns = ", ".join(features)
+    if column is not None:
+        if column not in features:
+            raise ValueError(f"{source}: no column {column!r}; it has {columns}")
+        return column
+    fitting = [name for name, feature in features.items() if name not in (KEY, URL) and _fits(feature, modality)]
+    if modality in fitting:
+        return modality
+    if len(fitting) != 1:
+        raise ValueError(f"{source}: which column holds the {NOUNS[modality]}s? Say {option}; it has {columns}")
+    return fitting[0]
+
+
+def is_picture(feature: object) -> bool:
+    """Whether a column holds encoded pictures, declared as such (`Image`) or not (as other writers of parquet do)."""
+    if isinstance(feature, Value):
+        return feature.dtype in ("binary", "large_binary")
+    return isinstance(feature, Image) or (isinstance(feature, dict) and "bytes" in feature)
+
+
+def _fits(feature: object, modality: Modality) -> bool:
+    if modality == "text":
+        return isinstance(feature, Value) and feature.dtype in ("string", "large_string")
+    return is_picture(feature)

@@ -1,0 +1,181 @@
+"""What the name of a data set means: files on this machine, or a data set on the Hub."""
+
+import glob
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, TypedDict
+
+from datasets import load_dataset_builder
+
+from ..modalities import Modality
+from ..models.input_errors import one_line, printable
+
+SUFFIXES: Mapping[Modality, tuple[str, ...]] = {
+    "image": (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2"),
+    "depth": (".png", ".tif", ".tiff", ".npy", ".npz", ".pt", ".pgm", ".jp2"),
+}
+NOUNS: Mapping[Modality, str] = {"image": "image", "depth": "depth map", "text": "text"}
+
+Kind = Literal["pictures", "parquet", "webdataset", "hub"]
+_FORMATS: Mapping[str, Kind] = {".parquet": "parquet", ".tar": "webdataset"}
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+class Loader(TypedDict, total=False):
+    """Arguments of `datasets.load_dataset`."""
+
+    path: str
+    data_files: list[str]
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where the rows of a data set are.
+
+    Args:
+        name: the name as it was given, which messages begin with.
+        kind: "pictures" for images or depth maps that are files of their own; "parquet" or "webdataset" for files of
+            rows; "hub" for a data set on the Hub.
+        files: local paths or URLs in alphabetical order; empty on the Hub and for a folder of pictures.
+        is_folder: whether the name is that of a folder.
+    """
+
+    name: str
+    kind: Kind
+    files: tuple[str, ...] = ()
+    is_folder: bool = False
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the files are URLs."""
+        return any("://" in file for file in self.files)
+
+    @property
+    def loader(self) -> Loader:
+        """What `datasets.load_dataset` takes. It finds the splits of a folder by the names in it."""
+        if self.is_folder or self.kind == "hub":
+            return {"path": self.name}
+        return self.files_loader
+
+    @property
+    def files_loader(self) -> Loader:
+        """What `datasets.load_dataset` takes for all the files as one split, which it calls "train"."""
+        return {"path": "imagefolder" if self.kind == "pictures" else self.kind, "data_files": list(self.files)}
+
+    def in_split(self, split: str | None) -> "Location":
+        """The files of one split of a folder; all files where no split is given.
+
+        Raises:
+            ValueError: if the files are not divided into splits, or there is no such split.
+        """
+        if split is None:
+            return self
+        if not self.is_folder or self.kind == "pictures":
+            raise ValueError(f"{self.name}: files have no --split; only folders of parquet files or shards have some")
+        try:
+            files = load_dataset_builder(self.name).config.data_files
+        except Exception as error:  # datasets raises what it likes
+            raise ValueError(f"{self.name}: cannot be loaded ({one_line(error)})") from error
+        if split not in files:
+            raise ValueError(f"{self.name}: no split {split!r}; it has {', '.join(map(str, files))}")
+        return replace(self, files=tuple(sorted(map(str, files[split]))))
+
+
+def locate(name: str) -> Location:
+    """Find out what a name means.
+
+    Args:
+        name: a folder of parquet files, of WebDataset shards (.tar), or of images or depth maps; such a file; a
+            pattern such as `maps/*.parquet`; a URL of a parquet file or shard; or the id of a data set on the Hub.
+
+    Raises:
+        ValueError: if no file has the name and it cannot be an id, or a folder has parquet files and shards.
+    """
+    path = Path(name)
+    if "://" in name:
+        kind = _FORMATS.get(path.suffix)
+        return Location(name, "hub") if kind is None else Location(name, kind, (name,))
+    if path.is_dir():
+        found = (file for file in path.rglob("*") if not file.name.startswith("."))
+        kind, files = _files_of_rows(name, found, path)
+        return Location(name, kind or "pictures", files, is_folder=True)
+    if path.is_file():
+        return Location(name, _FORMATS.get(path.suffix, "pictures"), (name,))
+    if any(sign in name for sign in "*?["):
+        matches = sorted(file for file in map(Path, glob.glob(name, recursive=True)) if file.is_file())
+        if not matches:
+            raise ValueError(f"{name}: no such file")
+        kind, files = _files_of_rows(name, matches, path.parent)
+        return Location(name, kind or "pictures", files or tuple(map(str, matches)))
+    if path.suffix in _FORMATS or any(path.suffix.lower() in suffixes for suffixes in SUFFIXES.values()):
+        raise ValueError(f"{name}: no such file")
+    # "samples/nothing" is a missing folder where there is a folder "samples", and a Hub id otherwise.
+    if not _HUB_ID.fullmatch(name) or (path.parent.name and path.parent.exists()):
+        raise ValueError(f"{name}: no such file or folder")
+    return Location(name, "hub")
+
+
+def picture_files(
+    location: Location,
+    modality: Modality,
+    column: str | None = None,
+    split: str | None = None,
+    column_option: str = "--column",
+) -> list[Path]:
+    """The images or depth maps of a location of the kind "pictures".
+
+    Raises:
+        ValueError: if there is none, texts are asked for, or a column or split, which such files do not have.
+    """
+    if modality == "text":
+        raise ValueError(f"{location.name}: texts are read from parquet files, WebDataset shards or the Hub")
+    if column or split:
+        raise ValueError(f"{location.name}: a folder or file of pictures has no {column_option} or --split")
+    if location.is_folder:
+        files = list_files([Path(location.name)], modality)
+    elif location.files == (location.name,):
+        files = [Path(location.name)]  # whatever its suffix, as it was named
+    else:
+        files = [Path(file) for file in location.files if Path(file).suffix.lower() in SUFFIXES[modality]]
+        if not files:
+            raise ValueError(f"{location.name}: no {NOUNS[modality]} (looked for {', '.join(SUFFIXES[modality])})")
+    for file in files:
+        try:
+            str(file).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"{printable(str(error.object))}: its name is no UTF-8; rename it") from error
+    return files
+
+
+def list_files(paths: Sequence[Path], modality: Modality) -> list[Path]:
+    """The files among the paths, and below each folder the images or depth maps in alphabetical order.
+
+    Raises:
+        ValueError: if a folder holds none.
+    """
+    files: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            files.append(path)
+            continue
+        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES[modality])
+        if not found:
+            looked_for = ", ".join(SUFFIXES[modality])
+            raise ValueError(f"{path}: no {NOUNS[modality]} in this folder (looked for {looked_for})")
+        files += found
+    return files
+
+
+def _files_of_rows(name: str, files: Iterable[Path], folder: Path) -> tuple[Kind | None, tuple[str, ...]]:
+    """The parquet files or the shards among the files; None and nothing where there are neither."""
+    found: dict[Kind, list[Path]] = {}
+    for file in files:
+        if kind := _FORMATS.get(file.suffix):
+            found.setdefault(kind, []).append(file)
+    if len(found) > 1:
+        raise ValueError(f"{name}: has both parquet files and tar shards; say which: {folder / '*.parquet'}")
+    for kind, of_kind in found.items():
+        return kind, tuple(str(file) for file in sorted(of_kind))
+    return None, ()
