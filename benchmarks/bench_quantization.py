@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from datasets import Dataset
@@ -24,7 +24,7 @@ from sentence_transformers.util.quantization import quantize_embeddings, semanti
 from transformers import AutoModel
 
 import hf_encoders  # noqa: F401 - registers the model with AutoModel
-from hf_encoders.search.index import EmbeddingIndex
+from hf_encoders.search.index import EmbeddingIndex, SearchResult
 from hf_encoders.search.quantizer import value_ranges
 
 SAMPLES = Path(__file__).parent.parent / "samples"
@@ -43,6 +43,12 @@ DIMENSIONS = (256, 128, 64)
 CLUSTERS, K = 1000, 10
 
 
+def positions(index: EmbeddingIndex, queries: Array, k: int) -> list[list[int]]:
+    """The positions of the k nearest rows of each query [Q, D]."""
+    found = cast(list[list[SearchResult]], index.search(queries, k, "embedding"))
+    return [[hit.index for hit in hits] for hits in found]
+
+
 @dataclass(frozen=True)
 class Task:
     """Queries, and what they search; a hit is right if its label is the query's."""
@@ -55,7 +61,7 @@ class Task:
 
     def search(self, index: EmbeddingIndex, k: int) -> list[list[int]]:
         """The positions of the k nearest rows of each query."""
-        return [[hit.index for hit in hits] for hits in index.search(self.queries, k, "embedding")]
+        return positions(index, self.queries, k)
 
     def recall(self, index: EmbeddingIndex, k: int) -> float:
         """How often one of the k nearest is right."""
@@ -152,7 +158,7 @@ def print_speed(count: int, queries: int, repeats: int) -> None:
         index, _ = loaded(EmbeddingIndex(rows, **options))
 
         def search(asked: Array, index: EmbeddingIndex = index) -> list[list[int]]:
-            return [[hit.index for hit in hits] for hits in index.search(asked, K, "embedding")]
+            return positions(index, asked, K)
 
         searches[kind] = search, index.nbytes
     for precision in ("uint8", "ubinary"):

@@ -13,10 +13,11 @@ from transformers import AutoModel
 
 import hf_encoders  # noqa: F401 - registers the model with AutoModel
 from hf_encoders.commands.contact_sheet import Section, Tile, draw
+from hf_encoders.modalities import Modality
 from hf_encoders.search import EmbeddingIndex
 
 SAMPLES = Path(__file__).parent.parent / "samples"
-SEARCHES = [
+SEARCHES: list[tuple[str, Modality, list[str]]] = [
     ("rooms", "image", ["a red chair", "a yellow crate left of a green bag"]),
     ("objects", "depth", ["an armchair", "a lamp"]),
 ]

@@ -9,6 +9,7 @@ import bundled
 from transformers import AutoModel
 
 import hf_encoders  # noqa: F401 - registers the model with AutoModel
+from hf_encoders.modalities import Modality
 from hf_encoders.search import EmbeddingIndex
 
 ROOMS = 100
@@ -18,7 +19,7 @@ def main() -> None:
     """Search in five directions."""
     model = AutoModel.from_pretrained(bundled.MULTIMODAL)
     rooms = bundled.scenes("rooms", "test").select(range(ROOMS))
-    columns = {"text": "caption", "image": "image", "depth": "depth"}
+    columns: dict[Modality, str] = {"text": "caption", "image": "image", "depth": "depth"}
     indexes = {
         modality: EmbeddingIndex.from_dataset(model, rooms, column, modality) for modality, column in columns.items()
     }
@@ -33,7 +34,13 @@ def main() -> None:
         print(f"  {hit.score:.2f}  {hit.row['caption']}")
 
     print(f"\nrecall@1 among {ROOMS} rooms (chance {1 / ROOMS:.2f}):")
-    directions = [("text", "image"), ("image", "text"), ("text", "depth"), ("depth", "text"), ("image", "depth")]
+    directions: list[tuple[Modality, Modality]] = [
+        ("text", "image"),
+        ("image", "text"),
+        ("text", "depth"),
+        ("depth", "text"),
+        ("image", "depth"),
+    ]
     for source, target in directions:
         found = indexes[target].search(rooms[columns[source]], k=1, modality=source)
         right = sum(hits[0].index == number for number, hits in enumerate(found))

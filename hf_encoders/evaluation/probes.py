@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..top_k import top_k
 from .checks import check_dimensions, check_positive, finite_rows, listed
 
 # From strong to weak, the square root of ten apart: the accuracy is flat around its best.
@@ -46,14 +47,7 @@ def knn_metrics(
 
     right = 0
     for rows, answers in zip(test.split(chunk_size), test_classes.split(chunk_size), strict=True):
-        nearest = rows.new_empty(len(rows), 0)
-        neighbours = answers.new_empty(len(rows), 0)
-        for start in range(0, len(train), chunk_size):
-            similarities = rows @ train[start : start + chunk_size].T
-            values, places = similarities.topk(min(k, similarities.shape[1]))
-            nearest, neighbours = torch.cat((nearest, values), 1), torch.cat((neighbours, places + start), 1)
-            nearest, places = nearest.topk(min(k, nearest.shape[1]))
-            neighbours = neighbours.gather(1, places)
+        nearest, neighbours = top_k((rows @ chunk.T for chunk in train.split(chunk_size)), k)
         labels = train_classes[neighbours]
         votes = nearest.new_zeros(len(rows), int(train_classes.max()) + 1)
         sums = votes.scatter_add(1, labels, nearest)

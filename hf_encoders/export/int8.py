@@ -8,8 +8,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from ..data.location import locate
 from ..data.source import open_source
-from ..modalities import default_modality
+from ..modalities import Modality, default_modality
 from ..models.evaluation_mode import evaluating
 from ..models.modeling_depth_semantic_encoder import DepthSemanticEncoderModel
 from ..models.tower import Encoder, Tower
@@ -19,7 +20,9 @@ _ROWS = 300  # of which half give the ranges
 _DEPTH_STEM = 1
 
 
-def calibration_inputs(model: Encoder, towers: Sequence[str], source: str) -> dict[str, list[dict[str, Tensor]]]:
+def calibration_inputs(
+    model: Encoder, towers: Sequence[Modality], source: str
+) -> dict[Modality, list[dict[str, Tensor]]]:
     """Tower → the first inputs of a data set, one by one, for the towers that it has inputs for.
 
     Raises:
@@ -27,8 +30,8 @@ def calibration_inputs(model: Encoder, towers: Sequence[str], source: str) -> di
     """
     inputs: dict[str, list[dict[str, Tensor]]] = {}
     refusals = []
-    # A folder of files does not say what they are.
-    for tower in [default_modality(model)] if Path(source).is_dir() else towers:
+    # Pictures that are files do not say what they are.
+    for tower in [default_modality(model)] if locate(source).kind == "pictures" else towers:
         try:
             opened = open_source(source, tower)
         except ValueError as error:

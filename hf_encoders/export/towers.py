@@ -18,7 +18,7 @@ from ..backends.openvino_backend import save_openvino
 from ..backends.programs import export_tower
 from ..fingerprint import fingerprint
 from ..hub.push import BESIDE_THE_MODEL
-from ..modalities import encoder_of
+from ..modalities import Modality, encoder_of
 from ..models.backend import Backend
 from ..models.text_tower import TextTower
 from ..models.tower import Tower
@@ -41,7 +41,7 @@ def export(
     output: Path,
     backend: str,
     *,
-    towers: Sequence[str] = (),
+    towers: Sequence[Modality] = (),
     calibration: str | None = None,
     overwrite: bool = False,
     revision: str = "main",

@@ -99,7 +99,8 @@ def gather_batch(
     gathered = _gather(rows, counts[0], gradients[0])
     rank = dist.get_rank() if _distributed() else 0
     start = sum(counts[0][:rank])
-    all_negatives, all_negative_ids = {}, {}
+    all_negatives: dict[str, Tensor] = {}
+    all_negative_ids: dict[str, Tensor] = {}
     for (name, tensor), of_ranks, gradient in zip(extra.items(), counts[1:], gradients[1:], strict=True):
         all_negatives[name] = _gather(tensor, of_ranks, gradient)
         if name in negative_ids:

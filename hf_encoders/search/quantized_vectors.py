@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import AnyArray
 from .quantizer import Quantizer, value_ranges
-from .vectors import Vectors, has_faiss, nearest
+from .vectors import FloatVectors, IndexType, Precision, has_faiss, nearest
 
 # What the vectors of each are stored as, and may be; "binary" searches their signs first.
 _STORED = {"float16": "float16", "int8": "uint8", "binary": "uint8"}
@@ -31,9 +32,9 @@ class QuantizedVectors:
         ValueError: for another precision or multiplier, or signs that tell no vector from another.
     """
 
-    index_type = "exact"
+    index_type: IndexType = "exact"
 
-    def __init__(self, embeddings: np.ndarray[Any, Any], precision: str, rescore_multiplier: int = 4):
+    def __init__(self, embeddings: AnyArray, precision: Precision, rescore_multiplier: int = 4):
         if precision not in _STORED:
             raise ValueError(f"precision is one of float32, {', '.join(_STORED)}, got {precision!r}")
         if rescore_multiplier < 1:
@@ -44,14 +45,14 @@ class QuantizedVectors:
         self.nbytes = self._searched.nbytes + (self._codes.nbytes if precision == "binary" else 0)
 
     @classmethod
-    def in_place(cls, embeddings: np.ndarray[Any, Any], rescore_multiplier: int = 4) -> "QuantizedVectors":
+    def in_place(cls, embeddings: AnyArray, rescore_multiplier: int = 4) -> "QuantizedVectors":
         """Hold the signs alone; candidates are rescored by the rows of length 1 where they lie, as in a mapped file."""
         vectors = cls(embeddings[:0], "binary", rescore_multiplier)
         vectors._hold(Quantizer("float32", embeddings.shape[1]), embeddings, "binary", rescore_multiplier)
         vectors.nbytes = vectors._searched.nbytes
         return vectors
 
-    def _hold(self, quantizer: Quantizer, codes: np.ndarray[Any, Any], precision: str, multiplier: int) -> None:
+    def _hold(self, quantizer: Quantizer, codes: AnyArray, precision: Precision, multiplier: int) -> None:
         self.precision, self.rescore_multiplier = precision, multiplier
         self.shape = (len(codes), quantizer.dimensions)
         self._quantizer = quantizer
@@ -66,7 +67,7 @@ class QuantizedVectors:
         # By these candidates are rescored; without rescoring they are those that are searched.
         self._codes = codes if precision == "binary" else self._searched
 
-    def _all_signs(self, codes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def _all_signs(self, codes: AnyArray) -> AnyArray:
         """[N, ceil(D / 8)] of the stored vectors, not of the original ones: the file gives the same ones later."""
         signs = np.empty((len(codes), -(-self.shape[1] // 8)), np.uint8)
         for start in range(0, len(codes), _ROWS_A_CHUNK):
@@ -76,7 +77,7 @@ class QuantizedVectors:
             raise ValueError(f"all {len(signs)} embeddings have the same signs: binary tells none apart, use int8")
         return signs
 
-    def search(self, queries: np.ndarray[Any, Any], k: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    def search(self, queries: AnyArray, k: int) -> tuple[AnyArray, AnyArray]:
         """The k nearest of each query.
 
         Args:
@@ -94,16 +95,14 @@ class QuantizedVectors:
         scores, indices = self._faiss.search(queries, k)
         return scores, indices
 
-    def _candidates(self, queries: np.ndarray[Any, Any], count: int) -> np.ndarray[Any, Any]:
+    def _candidates(self, queries: AnyArray, count: int) -> AnyArray:
         signs = self._signs.quantize(queries)
         if self._faiss is None:
             return nearest(self._searched, signs, count, _sign_similarities)[1]
-        indices: np.ndarray[Any, Any] = self._faiss.search(signs, count)[1]
+        indices: AnyArray = self._faiss.search(signs, count)[1]
         return indices
 
-    def _rescored(
-        self, queries: np.ndarray[Any, Any], candidates: np.ndarray[Any, Any], k: int
-    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    def _rescored(self, queries: AnyArray, candidates: AnyArray, k: int) -> tuple[AnyArray, AnyArray]:
         scores, indices = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
         for row, (query, numbers) in enumerate(zip(queries, candidates, strict=True)):
             exact = self._quantizer.dequantize(self._codes[numbers]) @ query
@@ -111,7 +110,7 @@ class QuantizedVectors:
             scores[row], indices[row] = exact[best], numbers[best]
         return scores, indices
 
-    def _similarities(self, queries: np.ndarray[Any, Any], codes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def _similarities(self, queries: AnyArray, codes: AnyArray) -> AnyArray:
         return queries @ self._quantizer.dequantize(codes).T
 
     def __len__(self) -> int:
@@ -127,7 +126,7 @@ class QuantizedVectors:
         return _FILE
 
     @classmethod
-    def load(cls, path: Path, precision: str, rescore_multiplier: int) -> "QuantizedVectors":
+    def load(cls, path: Path, precision: Precision, rescore_multiplier: int) -> "QuantizedVectors":
         """Read the file that `save` wrote."""
         quantizer, codes = Quantizer.load(path)
         if quantizer.precision not in _MAY_BE_STORED[precision]:
@@ -141,18 +140,18 @@ class QuantizedVectors:
 
 
 def searchable(
-    embeddings: np.ndarray[Any, Any],
-    index_type: str | None,
-    precision: str,
+    embeddings: AnyArray,
+    index_type: IndexType | None,
+    precision: Precision,
     rescore_multiplier: int,
     *,
     in_place: bool = False,
-) -> Vectors | QuantizedVectors:
+) -> FloatVectors | QuantizedVectors:
     """Vectors of any precision.
 
     Args:
         embeddings: [N, D] float32 rows of length 1.
-        index_type: see `Vectors`; what is not float32 is searched exactly.
+        index_type: see `FloatVectors`; what is not float32 is searched exactly.
         precision: "float32" or what `QuantizedVectors` knows.
         rescore_multiplier: see `QuantizedVectors`.
         in_place: leave the rows where they lie, such as in a mapped file, as far as the other options allow.
@@ -161,7 +160,8 @@ def searchable(
         ValueError: for options that do not exist or fit.
     """
     if precision == "float32":
-        return Vectors.in_place(embeddings) if in_place and index_type == "exact" else Vectors(embeddings, index_type)
+        in_place = in_place and index_type == "exact"
+        return FloatVectors.in_place(embeddings) if in_place else FloatVectors(embeddings, index_type)
     if index_type not in (None, QuantizedVectors.index_type):
         raise ValueError(f"index_type {index_type!r} needs precision 'float32', got {precision!r}")
     if in_place and precision == "binary":
@@ -169,7 +169,7 @@ def searchable(
     return QuantizedVectors(embeddings, precision, rescore_multiplier)
 
 
-def _index(quantizer: Quantizer, codes: np.ndarray[Any, Any]) -> Any:
+def _index(quantizer: Quantizer, codes: AnyArray) -> Any:
     """FAISS's scalar quantizer over our codes."""
     import faiss
 
@@ -185,7 +185,7 @@ def _index(quantizer: Quantizer, codes: np.ndarray[Any, Any]) -> Any:
     return index
 
 
-def _binary_index(signs: np.ndarray[Any, Any]) -> Any:
+def _binary_index(signs: AnyArray) -> Any:
     import faiss
 
     index = faiss.IndexBinaryFlat(8 * signs.shape[1])
@@ -193,24 +193,24 @@ def _binary_index(signs: np.ndarray[Any, Any]) -> Any:
     return index
 
 
-def _held(index: Any, codes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _held(index: Any, codes: AnyArray) -> AnyArray:
     """The codes where FAISS holds them, so that memory holds them once. They live as long as the index."""
     import faiss
 
     parameters: Any = faiss
     memory = index.codes if hasattr(index, "codes") else index.xb
-    held: np.ndarray[Any, Any] = parameters.rev_swig_ptr(memory.data(), codes.nbytes)
+    held: AnyArray = parameters.rev_swig_ptr(memory.data(), codes.nbytes)
     return held.view(codes.dtype).reshape(codes.shape)
 
 
-def _sign_similarities(queries: np.ndarray[Any, Any], signs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _sign_similarities(queries: AnyArray, signs: AnyArray) -> AnyArray:
     """[Q, N] in [-1, 1] from packed signs: 1 less twice the share of bits that differ."""
     queries, signs = _words(queries), _words(signs)
     differing = [np.bitwise_count(signs ^ query).sum(1, dtype=np.uint16) for query in queries]
     return 1 - np.array(differing, np.float32).reshape(len(queries), len(signs)) / (32 * signs.shape[1])
 
 
-def _words(signs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _words(signs: AnyArray) -> AnyArray:
     """Rows of bytes as rows of 64-bit words, which are counted faster."""
     padded = np.pad(signs, ((0, 0), (0, -signs.shape[1] % 8)))
     return np.ascontiguousarray(padded).view(np.uint64)

@@ -11,6 +11,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from ..arrays import AnyArray, Numbers
 from ..outputs import new_file
 
 logger = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ class Quantizer:
 
     precision: str
     dimensions: int
-    ranges: np.ndarray[Any, Any] | None = None
+    ranges: AnyArray | None = None
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -94,7 +95,7 @@ class Quantizer:
         object.__setattr__(self, "ranges", ranges)
 
     @classmethod
-    def calibrate(cls, embeddings: Any, precision: str) -> "Quantizer":
+    def calibrate(cls, embeddings: Numbers, precision: str) -> "Quantizer":
         """Fix the ranges: the lowest and highest value of each dimension in these embeddings.
 
         Args:
@@ -115,7 +116,7 @@ class Quantizer:
             logger.warning("ranges of %d embeddings only: about %.0f%% of later values are clipped", len(array), share)
         return cls(precision, array.shape[1], value_ranges(array))
 
-    def quantize(self, embeddings: Any) -> np.ndarray[Any, Any]:
+    def quantize(self, embeddings: Numbers) -> AnyArray:
         """Embeddings [N, D] as the class's table says. Warns if more than 5 % of the values are clipped.
 
         Raises:
@@ -130,7 +131,7 @@ class Quantizer:
             logger.warning("%.1f%% of the values lie outside the ranges and are clipped", 100 * share)
         return codes
 
-    def clipped_share(self, embeddings: Any) -> float:
+    def clipped_share(self, embeddings: Numbers) -> float:
         """The share of values, from 0 to 1, that lie outside what can be stored and become its nearest end."""
         array = self._checked(embeddings)
         limits = self._limits
@@ -141,7 +142,7 @@ class Quantizer:
         )
         return outside / array.size
 
-    def dequantize(self, codes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def dequantize(self, codes: AnyArray) -> AnyArray:
         """What `quantize` gave, as embeddings [N, D] float32.
 
         They are off by at most half a step, which is 1/510 of the dimension's range, with "int8" and "uint8". With
@@ -160,14 +161,14 @@ class Quantizer:
         return codes.astype(np.float32)
 
     @property
-    def steps(self) -> np.ndarray[Any, Any]:
+    def steps(self) -> AnyArray:
         """[D] float32, how far apart neighbouring values of "int8" and "uint8" are; 0 in a constant dimension."""
         if self.ranges is None:
             raise ValueError(f"precision {self.precision!r} has no steps")
-        steps: np.ndarray[Any, Any] = (self.ranges[1] - self.ranges[0]) / np.float32(_STEPS)
+        steps: AnyArray = (self.ranges[1] - self.ranges[0]) / np.float32(_STEPS)
         return steps
 
-    def check(self, codes: np.ndarray[Any, Any]) -> None:
+    def check(self, codes: AnyArray) -> None:
         """Refuse codes of another kind.
 
         Raises:
@@ -181,7 +182,7 @@ class Quantizer:
                 f"{self.precision!r} of {self.dimensions} dimensions has [N, {columns}] of {stored}"
             )
 
-    def save(self, codes: np.ndarray[Any, Any], file: str | os.PathLike[str], overwrite: bool = False) -> None:
+    def save(self, codes: AnyArray, file: str | os.PathLike[str], overwrite: bool = False) -> None:
         """Write codes and ranges into one safetensors file, whole or not at all.
 
         Args:
@@ -209,7 +210,7 @@ class Quantizer:
             partial.chmod(mode)
 
     @classmethod
-    def load(cls, file: str | os.PathLike[str]) -> tuple["Quantizer", np.ndarray[Any, Any]]:
+    def load(cls, file: str | os.PathLike[str]) -> tuple["Quantizer", AnyArray]:
         """Read what `save` wrote; nothing in it is executed.
 
         Returns:
@@ -224,7 +225,7 @@ class Quantizer:
                 metadata = json.loads((tensors.metadata() or {})[_METADATA])
                 ranges = tensors.get_tensor("ranges").numpy() if "ranges" in tensors.keys() else None  # noqa: SIM118
                 quantizer = cls(metadata["precision"], metadata["dimensions"], ranges)
-                codes: np.ndarray[Any, Any] = tensors.get_tensor("embeddings").numpy()
+                codes: AnyArray = tensors.get_tensor("embeddings").numpy()
             quantizer.check(codes)
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{file}: not a file of quantized embeddings ({error})") from error
@@ -245,13 +246,13 @@ class Quantizer:
             return -np.float32(np.finfo(np.float16).max), np.float32(np.finfo(np.float16).max)
         return self.ranges
 
-    def _checked(self, embeddings: Any) -> np.ndarray[Any, Any]:
+    def _checked(self, embeddings: Numbers) -> AnyArray:
         array = _numbers(embeddings)
         if array.shape[1] != self.dimensions:
             raise ValueError(f"embeddings of {array.shape[1]} dimensions, the quantizer is for {self.dimensions}")
         return array
 
-    def _encoded(self, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def _encoded(self, rows: AnyArray) -> AnyArray:
         if self._limits is not None:
             rows = np.clip(rows, *self._limits)
         if self.ranges is not None:
@@ -265,19 +266,19 @@ class Quantizer:
         return bytes_ if self.precision in ("uint8", "ubinary") else bytes_.view(np.int8) ^ np.int8(-_SIGNED)
 
 
-def value_ranges(embeddings: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def value_ranges(embeddings: AnyArray) -> AnyArray:
     """[2, D], the lowest and highest value of each dimension in [N, D]; zeros where there is no row."""
     if not len(embeddings):
         return np.zeros((2, embeddings.shape[1]), np.float32)
     return np.stack([embeddings.min(0), embeddings.max(0)])
 
 
-def _unsigned(codes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _unsigned(codes: AnyArray) -> AnyArray:
     """The bytes of "uint8" and "ubinary" behind those of "int8" and "binary"."""
     return codes if codes.dtype == np.uint8 else codes.view(np.uint8) ^ np.uint8(_SIGNED)
 
 
-def _numbers(embeddings: Any) -> np.ndarray[Any, Any]:
+def _numbers(embeddings: Numbers) -> AnyArray:
     """[N, D] float32, finite."""
     if hasattr(embeddings, "detach"):
         embeddings = embeddings.detach().cpu().float().numpy()

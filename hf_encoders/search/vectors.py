@@ -1,27 +1,35 @@
-"""The nearest of many unit vectors: FAISS through `datasets`, or NumPy where faiss is not installed."""
+"""The nearest of many unit vectors: FAISS through `datasets`, or NumPy and PyTorch where faiss is not installed."""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Literal, TypeAlias
 
 import numpy as np
+import torch
 from datasets.search import FaissIndex
 from safetensors.numpy import load_file, save_file
 
+from ..arrays import AnyArray, Indices, Vectors
 from ..progress import no_progress_bars
+from ..top_k import top_k
 
-INDEX_TYPES = ("exact", "hnsw", "ivf")
-# Exact search of so many rows of 256 numbers takes 1 GB, and about a tenth of a second a query; above it is HNSW.
+Precision = Literal["float32", "float16", "int8", "binary"]
+IndexType = Literal["exact", "hnsw", "ivf"]
+INDEX_TYPES: tuple[IndexType, ...] = ("exact", "hnsw", "ivf")
+# Exact search of this many rows of 256 numbers takes 1 GB, and about 0.1 s per query. Larger indexes use HNSW.
 EXACT_ROWS = 1_000_000
 
 _TENSOR_FILE, _FAISS_FILE = "embeddings.safetensors", "embeddings.faiss"
-_ROWS_A_CHUNK, _QUERIES_A_CHUNK = 65_536, 256
+_ROWS_PER_CHUNK = 65_536
+_QUERIES_PER_CHUNK = 256
 _LINKS = 32  # of a node in the HNSW graph
-_WORST = -2.0  # below any cosine
+
+# Queries [Q, ...] and embeddings [M, ...] → similarities [Q, M] float32.
+Similarities: TypeAlias = Callable[[AnyArray, AnyArray], Vectors]
 
 
-class Vectors:
-    """Unit vectors [N, D] that are searched by their inner product, which is the cosine.
+class FloatVectors:
+    """Unit vectors [N, D] in float32 that are searched by their inner product, which is the cosine.
 
     Args:
         embeddings: [N, D] float32 rows of length 1.
@@ -32,9 +40,9 @@ class Vectors:
         ValueError: for another type, or one that needs faiss where it is not installed.
     """
 
-    precision = "float32"
+    precision: Precision = "float32"
 
-    def __init__(self, embeddings: np.ndarray[Any, Any], index_type: str | None = None):
+    def __init__(self, embeddings: Vectors, index_type: IndexType | None = None):
         if index_type is None:
             index_type = "hnsw" if len(embeddings) > EXACT_ROWS and has_faiss() else "exact"
         if index_type not in INDEX_TYPES:
@@ -51,14 +59,14 @@ class Vectors:
             self._embeddings = embeddings[:0]
 
     @classmethod
-    def in_place(cls, embeddings: np.ndarray[Any, Any]) -> "Vectors":
-        """Search rows of length 1 exactly, where they lie, such as in a mapped file: FAISS would copy them."""
+    def in_place(cls, embeddings: Vectors) -> "FloatVectors":
+        """Search rows of length 1 exactly where they lie, such as in a mapped file: FAISS would copy them."""
         vectors = cls(embeddings[:0], "exact")
         vectors.shape, vectors._embeddings = embeddings.shape, embeddings
         return vectors
 
-    def search(self, queries: np.ndarray[Any, Any], k: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        """The k nearest of each query.
+    def search(self, queries: Vectors, k: int) -> tuple[Vectors, Indices]:
+        """Find the k nearest of each query.
 
         Args:
             queries: [Q, D] float32 rows of length 1.
@@ -71,7 +79,8 @@ class Vectors:
         k = min(k, len(self))
         if self._faiss is None:
             return nearest(self._embeddings, queries, k)
-        found = self._faiss.search_batch(queries, k, **_search_options(self.index_type, self._faiss.faiss_index, k))
+        options = _search_options(self.index_type, self._faiss, k)
+        found = self._faiss.search_batch(queries, k, **options)
         return found.total_scores, found.total_indices
 
     def __len__(self) -> int:
@@ -98,7 +107,7 @@ class Vectors:
         return _TENSOR_FILE
 
     @classmethod
-    def load(cls, path: Path, index_type: str) -> "Vectors":
+    def load(cls, path: Path, index_type: IndexType) -> "FloatVectors":
         """Read the file that `save` wrote.
 
         Raises:
@@ -115,28 +124,6 @@ class Vectors:
         return vectors
 
 
-def unit_rows(embeddings: Any, truncate_dim: int | None = None) -> np.ndarray[Any, Any]:
-    """Embeddings [N, D] (array or tensor) as float32, cut to the first `truncate_dim` dimensions, rows of length 1.
-
-    Raises:
-        ValueError: for another shape, more dimensions than there are, or a row without a direction (zeros, NaN).
-    """
-    if hasattr(embeddings, "detach"):
-        embeddings = embeddings.detach().cpu().float().numpy()
-    array = np.asarray(embeddings, np.float32)
-    if array.ndim != 2:
-        raise ValueError(f"embeddings of shape {list(array.shape)}, expected [N, D]")
-    if truncate_dim is not None and not 1 <= truncate_dim <= array.shape[1]:
-        raise ValueError(f"truncate_dim must be from 1 to {array.shape[1]}, got {truncate_dim}")
-    array = array[:, :truncate_dim]
-    lengths = np.linalg.norm(array, axis=1, keepdims=True)
-    bad = np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))
-    if len(bad):
-        where = f" in its first {truncate_dim} dimensions" if truncate_dim else ""
-        raise ValueError(f"embedding {bad[0]} has no direction{where}: it is all zeros, or holds NaN or infinity")
-    return np.ascontiguousarray(array / lengths)
-
-
 def has_faiss() -> bool:
     """Whether faiss can be imported."""
     try:
@@ -146,19 +133,20 @@ def has_faiss() -> bool:
     return True
 
 
-def _need_faiss(index_type: str) -> None:
+def _need_faiss(index_type: IndexType) -> None:
     if not has_faiss():
         raise ValueError(f"index_type={index_type!r} needs faiss: pip install 'hf-encoders[search]'")
 
 
-def _faiss_index(embeddings: np.ndarray[Any, Any], index_type: str) -> FaissIndex:
+def _faiss_index(embeddings: Vectors, index_type: IndexType) -> FaissIndex:
     import faiss
 
     factory = {"exact": None, "hnsw": f"HNSW{_LINKS}", "ivf": f"IVF{_cells(len(embeddings))},Flat"}[index_type]
     index = FaissIndex(string_factory=factory, metric_type=faiss.METRIC_INNER_PRODUCT)
+    # k-means samples its training rows among all: the first ones alone may be of one kind.
+    train_size = len(embeddings) if index_type == "ivf" else None
     with no_progress_bars():
-        # All rows, of which k-means takes a sample: the first ones alone may be of one kind.
-        index.add_vectors(embeddings, batch_size=10_000, train_size=len(embeddings) if index_type == "ivf" else None)
+        index.add_vectors(embeddings, batch_size=10_000, train_size=train_size)
     return index
 
 
@@ -167,60 +155,45 @@ def _cells(count: int) -> int:
     return max(1, min(int(4 * count**0.5), count // 39))
 
 
-def _search_options(index_type: str, index: Any, k: int) -> dict[str, Any]:
-    """FAISS looks at one cell, or at 16 candidates, unless told otherwise: too few for good recall or a large k."""
+def _search_options(index_type: IndexType, index: FaissIndex, k: int) -> dict[str, object]:
+    """Look further than FAISS does by default: one cell or 16 candidates, too few for good recall or a large k."""
     import faiss
 
-    parameters: Any = faiss  # its stubs lack some
     if index_type == "hnsw":
-        return {"params": parameters.SearchParametersHNSW(efSearch=max(128, 2 * k))}
+        return {"params": faiss.SearchParametersHNSW(efSearch=max(128, 2 * k))}  # type: ignore[attr-defined]  # not in its stubs
     if index_type == "ivf":
-        return {"params": parameters.SearchParametersIVF(nprobe=max(8, index.nlist // 16))}
+        cells = max(8, index.faiss_index.nlist // 16)
+        return {"params": faiss.SearchParametersIVF(nprobe=cells)}  # type: ignore[call-arg]  # not in its stubs
     return {}
 
 
-def _cosines(queries: np.ndarray[Any, Any], embeddings: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _cosines(queries: Vectors, embeddings: Vectors) -> Vectors:
     return queries @ embeddings.T
 
 
 def nearest(
-    embeddings: np.ndarray[Any, Any],
-    queries: np.ndarray[Any, Any],
-    k: int,
-    similarities: Callable[[np.ndarray[Any, Any], np.ndarray[Any, Any]], np.ndarray[Any, Any]] = _cosines,
-) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Exact search in memory that does not grow with the number of vectors.
+    embeddings: AnyArray, queries: AnyArray, k: int, similarities: Similarities = _cosines
+) -> tuple[Vectors, Indices]:
+    """Search exactly, in memory that does not grow with the number of embeddings.
 
     Args:
         embeddings: N rows.
         queries: Q rows.
         k: how many to find, at most N.
-        similarities: of queries and some embeddings, [Q, M] float32 in [-1, 1]; by default their inner products.
+        similarities: compares queries with some embeddings; by default by their inner products.
 
     Returns:
-        Similarities and indices, each [Q, k], best first.
+        Similarities and numbers of the rows, each [Q, k], best first.
     """
-    parts = [
-        _nearest_block(embeddings, queries[start : start + _QUERIES_A_CHUNK], k, similarities)
-        for start in range(0, max(len(queries), 1), _QUERIES_A_CHUNK)
-    ]
-    scores, indices = zip(*parts, strict=True)
+    scores: list[Vectors] = []
+    indices: list[Indices] = []
+    for first in range(0, max(len(queries), 1), _QUERIES_PER_CHUNK):
+        some = queries[first : first + _QUERIES_PER_CHUNK]
+        chunks = (
+            torch.from_numpy(np.asarray(similarities(some, embeddings[start : start + _ROWS_PER_CHUNK])))
+            for start in range(0, max(len(embeddings), 1), _ROWS_PER_CHUNK)
+        )
+        values, numbers = top_k(chunks, k)
+        scores.append(values.numpy())
+        indices.append(numbers.numpy())
     return np.concatenate(scores), np.concatenate(indices)
-
-
-def _nearest_block(
-    embeddings: np.ndarray[Any, Any],
-    queries: np.ndarray[Any, Any],
-    k: int,
-    similarities: Callable[[np.ndarray[Any, Any], np.ndarray[Any, Any]], np.ndarray[Any, Any]],
-) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    best = np.full((len(queries), k), _WORST, np.float32)
-    indices = np.full((len(queries), k), -1)
-    for start in range(0, len(embeddings), _ROWS_A_CHUNK):
-        chunk = similarities(queries, embeddings[start : start + _ROWS_A_CHUNK])
-        numbers = np.broadcast_to(np.arange(start, start + chunk.shape[1]), chunk.shape)
-        scores, numbers = np.hstack([best, chunk]), np.hstack([indices, numbers])
-        kept = np.argpartition(-scores, k - 1, axis=1)[:, :k]
-        best, indices = np.take_along_axis(scores, kept, 1), np.take_along_axis(numbers, kept, 1)
-    order = np.argsort(-best, axis=1, kind="stable")
-    return np.take_along_axis(best, order, 1), np.take_along_axis(indices, order, 1)

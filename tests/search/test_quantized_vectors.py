@@ -8,7 +8,7 @@ import pytest
 from hf_encoders.search import quantized_vectors as module
 from hf_encoders.search.quantized_vectors import QuantizedVectors
 from hf_encoders.search.quantizer import Quantizer
-from hf_encoders.search.vectors import Vectors
+from hf_encoders.search.vectors import FloatVectors
 
 
 def unit_rows(count, dimensions=64, seed=0):
@@ -35,7 +35,7 @@ def test_most_of_the_nearest_are_found(precision, at_least, off, size, search_li
     vectors = QuantizedVectors(rows, precision)
     assert vectors.nbytes == 1_000 * size
     scores, indices = vectors.search(queries, 10)
-    assert overlap(indices, Vectors(rows).search(queries, 10)[1]) > at_least
+    assert overlap(indices, FloatVectors(rows).search(queries, 10)[1]) > at_least
     assert (np.diff(scores) <= 0).all()
     np.testing.assert_allclose(scores, np.take_along_axis(queries @ rows.T, indices, 1), atol=off)
 
@@ -51,7 +51,7 @@ def test_scores_are_exactly_those_of_the_stored_vectors(dimensions, search_libra
 
 
 def test_binary_candidates_have_the_fewest_signs_that_differ(search_library, monkeypatch):
-    monkeypatch.setattr("hf_encoders.search.vectors._ROWS_A_CHUNK", 64)
+    monkeypatch.setattr("hf_encoders.search.vectors._ROWS_PER_CHUNK", 64)
     rows, queries = unit_rows(300, 21), unit_rows(6, 21, seed=1)
     stored = Quantizer.calibrate(rows, "int8")
     signs = stored.dequantize(stored.quantize(rows)) > 0
@@ -64,7 +64,7 @@ def test_binary_candidates_have_the_fewest_signs_that_differ(search_library, mon
 
 def test_more_candidates_find_more():
     rows, queries = unit_rows(2_000), unit_rows(30, seed=1)
-    exact = Vectors(rows).search(queries, 10)[1]
+    exact = FloatVectors(rows).search(queries, 10)[1]
     shares = [overlap(QuantizedVectors(rows, "binary", count).search(queries, 10)[1], exact) for count in (1, 4, 16)]
     assert shares[0] + 0.2 < shares[1] < shares[2]
     everything = QuantizedVectors(rows, "binary", 200).search(queries, 10)
@@ -99,7 +99,7 @@ def test_binary_vectors_in_place_are_rescored_where_they_lie(search_library, tmp
     vectors = QuantizedVectors.in_place(np.load(tmp_path / "rows.npy", mmap_mode="r"), 40)
     assert vectors.nbytes == 400 * 8 and isinstance(vectors._codes, np.memmap)
     loaded = QuantizedVectors.load(tmp_path / vectors.save(tmp_path), "binary", 40)
-    expected = Vectors(rows).search(queries, 10)  # for all 400 are rescored, by what they are
+    expected = FloatVectors(rows).search(queries, 10)  # for all 400 are rescored, by what they are
     for found in (vectors, loaded):
         scores, indices = found.search(queries, 10)
         np.testing.assert_array_equal(indices, expected[1])

@@ -1,0 +1,65 @@
+"""What a query is: one or many, and of which modality."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import PIL.Image
+from torch import Tensor
+
+from ..arrays import AnyArray
+from ..modalities import Encoder, modalities, picture_modality
+
+QueryModality = Literal["text", "image", "depth", "embedding"]
+
+# A text or the path of a file; a picture; a picture as a data set holds it undecoded, with `bytes` or `path`.
+SingleQuery: TypeAlias = str | bytes | os.PathLike[str] | PIL.Image.Image | Mapping[str, Any]
+QueryBatch: TypeAlias = (
+    list[str] | list[bytes] | list[os.PathLike[str]] | list[PIL.Image.Image] | list[AnyArray] | list[Tensor]
+)
+# An array or tensor is one query or many by its dimensions, and a list of numbers is one embedding.
+Query: TypeAlias = SingleQuery | QueryBatch | AnyArray | Tensor | Sequence[Any]
+
+# An array with at most this many dimensions is one query.
+_SINGLE_DIMENSIONS: Mapping[QueryModality, int] = {"embedding": 1, "text": 0, "depth": 2, "image": 3}
+
+
+def is_single(query: Query, modality: QueryModality) -> bool:
+    """Whether something is one query, and not a batch."""
+    if isinstance(query, (np.ndarray, np.generic, Tensor)):
+        return query.ndim <= _SINGLE_DIMENSIONS[modality]
+    if modality == "embedding":
+        first = _first(query)
+        return first is not None and np.ndim(first) == 0
+    return isinstance(query, (str, bytes, os.PathLike, PIL.Image.Image, Mapping))
+
+
+def guess_modality(query: Query, model: Encoder | None) -> QueryModality:
+    """The modality of a query or a batch that does not say it.
+
+    Args:
+        query: strings are texts, PIL images are what their mode says, and an empty list is a batch of texts.
+        model: the only modality of the model is the answer, and "embedding" without a model.
+
+    Raises:
+        ValueError: if it may be several.
+    """
+    if model is None:
+        return "embedding"
+    known = modalities(model)
+    if len(known) == 1:
+        return known[0]
+    first = _first(query) if isinstance(query, (list, tuple)) else query
+    if first is None or isinstance(first, str):
+        return "text"
+    if modality := picture_modality(first):
+        return modality
+    raise ValueError(
+        f"a {type(first).__name__} may be several things: say modality='text', 'image', 'depth' or 'embedding'"
+    )
+
+
+def _first(query: Any) -> Any:
+    """The first item of a batch; None of an empty one."""
+    return query[0] if len(query) else None
