@@ -28,7 +28,7 @@ def calibration_inputs(
     Raises:
         ValueError: if it has none for any of them.
     """
-    inputs: dict[str, list[dict[str, Tensor]]] = {}
+    inputs: dict[Modality, list[dict[str, Tensor]]] = {}
     refusals = []
     # Pictures that are files do not say what they are.
     for tower in [default_modality(model)] if locate(source).kind == "pictures" else towers:
