@@ -12,7 +12,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling as Outputs
 from transformers.modeling_utils import PreTrainedModel
 from transformers.processing_utils import ProcessorMixin
 
-from .models.multimodal_towers import feature_size, mean_feature, token_limit
+from .models.multimodal_towers import feature_size, mean_feature
 from .models.pixel_towers import ImageTower
 from .models.text_tower import TextTower
 from .models.tower import Pool, pooler_output
@@ -67,15 +67,23 @@ def make_tower(
     if features is None:
         if pooling not in _POOLS:
             raise ValueError(f"pooling is one of {', '.join(_POOLS)}, got {pooling!r}: the one {name} was trained with")
-        call, pool, size, reader = model, _POOLS[pooling], feature_size(model.config), model
+        call, pool = model, _POOLS[pooling]
+        size, network = feature_size(model.config), model
     else:
         if pooling is not None:
             raise ValueError(f"{name} pools its features by itself: give no pooling")
-        call, pool, size = features, pooler_output, model.config.projection_dim
-        reader = getattr(model, "text_model", model)
+        call, pool = features, pooler_output
+        size, network = _projected_size(model), getattr(model, "text_model", model)
     if modality == "image":
         return ImageTower(model, call, source, size, pool=pool, normalize=normalize)
-    return TextTower(model, call, source, size, token_limit(reader), pool=pool, normalize=normalize)
+    return TextTower(model, call, source, size, network, pool=pool, normalize=normalize)
+
+
+def _projected_size(model: PreTrainedModel) -> int:
+    size: int | None = getattr(model.config, "projection_dim", None)
+    if size is None:
+        raise ValueError(f"the configuration of a {type(model).__name__} has no projection_dim")
+    return size
 
 
 def _pooler(outputs: Outputs, batch: Mapping[str, Tensor]) -> Tensor:

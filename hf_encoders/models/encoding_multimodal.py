@@ -12,7 +12,6 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from .configuration_multimodal_encoder import MultimodalEncoderConfig
 from .encoding import Encoded, EncodeOptions, Pictures, Texts, encode_method
 from .image_processing_depth import DepthImageProcessor
-from .multimodal_towers import token_limit
 from .pixel_towers import DepthTower, ImageTower
 from .saved_processor import ProcessorPart, SavedProcessor
 from .text_tower import TextTower
@@ -75,8 +74,8 @@ class MultimodalEncodingMixin:
         model: Any = self
         size = self.config.projection_dim
         if name == "text":
-            limit = token_limit(self.text_encoder)
-            return TextTower(model, self.get_text_features, self._part("tokenizer"), size, limit, normalize=True)
+            tokenizer, network = self._part("tokenizer"), self.text_encoder
+            return TextTower(model, self.get_text_features, tokenizer, size, network, normalize=True)
         if name == "image":
             return ImageTower(model, self.get_image_features, self._part("image_processor"), size, normalize=True)
         return DepthTower(model, self.get_depth_features, self._part("depth_image_processor"), size, normalize=True)

@@ -12,6 +12,7 @@ from transformers.tokenization_utils_base import LARGE_INTEGER, PreTrainedTokeni
 from transformers.utils import logging
 
 from .encoding_batches import Batch, Skipped, check_readable, prepared_batches
+from .multimodal_towers import token_limit
 from .tower import Pool, ProcessorSource, Tower, pooler_output
 
 logger = logging.get_logger(__name__)
@@ -35,7 +36,8 @@ class TextTower(Tower):
     """Texts → embeddings, by a tokenizer.
 
     Args:
-        limit: how many tokens the model takes at most, or None. The tokenizer's own `model_max_length` may be less.
+        network: the part of the model that reads tokens: its limit and its vocabulary count. The tokenizer's own
+            `model_max_length` may be less than the limit.
         others: see `Tower`.
     """
 
@@ -48,18 +50,19 @@ class TextTower(Tower):
         call: Callable[..., Outputs],
         processors: ProcessorSource,
         dimensions: int,
-        limit: int | None,
+        network: PreTrainedModel,
         *,
         pool: Pool = pooler_output,
         normalize: bool = False,
     ):
         super().__init__(model, call, processors, dimensions, pool=pool, normalize=normalize)
-        self.limit = limit
+        self._network = network
+        self.limit = token_limit(network)
 
     @property
     def vocabulary(self) -> int:
         """How many tokens the model knows."""
-        return cast(nn.Embedding, self.model.get_input_embeddings()).num_embeddings
+        return cast(nn.Embedding, self._network.get_input_embeddings()).num_embeddings
 
     def is_single(self, inputs: object) -> bool:
         """Tell one string from many."""
