@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test test-isa lint format bench clean
 
 .PHONY: help install
 .DEFAULT_GOAL := help
@@ -21,6 +21,17 @@ demo: $(INSTALLED)  ## convert a real checkpoint, embed 800 depth maps, draw nea
 # made once.
 test: lint  ## lint, types and tests: what a change must pass
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
+
+# The numeric tests as on processors with AVX2 and no more, and without AVX. PyTorch, oneDNN (OpenVINO's too), OpenBLAS
+# and FAISS can be told so, and MKL on Intel. Where OpenVINO has bfloat16 or int8 it insists on what the processor has,
+# so these are no numeric tests.
+NUMERIC = ONEDNN_DEFAULT_FPMATH_MODE=STRICT OMP_NUM_THREADS=1 \
+	$(BIN)/python -m pytest -q -n auto --dist loadfile -m numeric
+test-isa: $(INSTALLED)  ## the numeric tests as on processors with AVX2 only, and without AVX
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 OPENBLAS_CORETYPE=Haswell \
+		FAISS_SIMD_LEVEL=AVX2 $(NUMERIC)
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2 OPENBLAS_CORETYPE=Nehalem \
+		FAISS_SIMD_LEVEL=NONE $(NUMERIC)
 
 lint: $(INSTALLED)  ## ruff, codespell and mypy
 	$(BIN)/ruff check .

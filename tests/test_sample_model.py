@@ -10,6 +10,8 @@ from hf_encoders.evaluation.retrieval import retrieval_metrics
 from hf_encoders.zero_shot import ZeroShotClassifier
 from tests.conftest import SAMPLES
 
+pytestmark = pytest.mark.numeric
+
 MODEL = SAMPLES / "multimodal-rooms"
 
 

@@ -13,6 +13,8 @@ from transformers import pipeline
 
 from hf_encoders.zero_shot import ZeroShotClassifier
 
+pytestmark = pytest.mark.numeric
+
 
 class StandIn(nn.Module):
     """Embeds words and "images" (numbers) by random tables, and counts the calls."""

@@ -28,6 +28,8 @@ from tests.conftest import SAMPLES, TINY
 from tests.helpers.multimodal_models import tiny_model
 from tests.helpers.ranks import on_ranks
 
+pytestmark = pytest.mark.numeric
+
 ROWS = 7
 TRIPLE = {"text": "caption", "image": "image", "depth": "depth"}
 ALL = ["--tasks", "retrieval", "zero-shot", "knn", "linear-probe", "--label-column", "noun", "--k", "1"]

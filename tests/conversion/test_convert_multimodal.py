@@ -101,6 +101,7 @@ def test_every_naming(naming, tmp_path):
     assert {name for name in report["keys"].values() if name} == written
 
 
+@pytest.mark.numeric
 def test_the_repo_gives_the_legacy_numbers(tmp_path):
     golden = load_file(DATA / "multimodal_tiny_golden.safetensors")
     out = convert(write_multimodal(tmp_path / "best.pt"), "--allow-no-tokenizer")
@@ -269,6 +270,7 @@ def test_the_cards_code_runs(depth, vocabulary, depth_repo, tmp_path, monkeypatc
     assert names["similarity"].shape == (2, 2) and ("depth" in names) == depth
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_rounding(dtype, tmp_path):
     out = convert(write_multimodal(tmp_path / "best.pt"), "--allow-no-tokenizer", "--dtype", dtype)

@@ -57,6 +57,7 @@ def break_with_nan(monkeypatch):
     )
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("fault", [break_a_tensor, break_the_epsilon, break_the_gates, break_with_nan])
 def test_a_wrong_conversion_fails_and_leaves_nothing(fault, checkpoint, monkeypatch):
     before = tree(checkpoint.parent)
@@ -73,6 +74,7 @@ def test_a_wrong_conversion_leaves_the_old_repo_as_it_was(repo, checkpoint, monk
     assert tree(checkpoint.parent) == before
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize(("change", "passes"), [(0.8e-4, True), (-0.8e-4, True), (1.2e-4, False), (-1.2e-4, False)])
 def test_the_limit_is_one_in_ten_thousand(change, passes, checkpoint, monkeypatch):
     encode = reference_depth.encode

@@ -8,6 +8,8 @@ import torch
 
 from hf_encoders.evaluation.retrieval import retrieval_metrics
 
+pytestmark = pytest.mark.numeric
+
 KS = (1, 2, 5)
 
 

@@ -26,6 +26,7 @@ def uneven(tiny_encoder):
     return tiny_encoder
 
 
+@pytest.mark.numeric
 def test_even_channels_compute_the_same(uneven):
     pixels = torch.rand(4, 1, 32, 32) * 2 - 1
     state = copy.deepcopy(uneven.state_dict())

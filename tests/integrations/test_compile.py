@@ -16,6 +16,7 @@ def _forget_compiled_code():
     torch._dynamo.reset()
 
 
+@pytest.mark.numeric
 def test_depth_encoder(tiny_encoder):
     expected = tiny_encoder.encode(MAPS)
     compiled = torch.compile(tiny_encoder, fullgraph=True, backend="eager")
@@ -47,6 +48,7 @@ def test_depth_encoder_in_place(tiny_encoder):
     assert "fc.6.weight" in tiny_encoder.state_dict()  # names stay as they are
 
 
+@pytest.mark.numeric
 def test_towers_of_the_multimodal_encoder():
     model, graphs = tiny_model(), {}
     images = list(np.random.default_rng(1).random((3, 3, SIZE, SIZE), dtype=np.float32))

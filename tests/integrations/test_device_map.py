@@ -12,6 +12,8 @@ from hf_encoders import DepthSemanticEncoderConfig, DepthSemanticEncoderModel
 from tests.conftest import TINY
 from tests.helpers.multimodal_models import LENGTH, SIZE, tiny_model
 
+pytestmark = pytest.mark.numeric
+
 IMAGES = torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0)).numpy()
 INPUTS = {"text": ["a red chair", "the lamp"], "image": list(IMAGES), "depth": IMAGES[:, 0]}
 WHERE = {"text": "text_encoder", "image": "visual_encoder", "depth": "depth_encoder"}

@@ -18,6 +18,7 @@ def assert_equal(actual, expected):
     torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.numeric
 def test_depth_encoder(tiny_encoder, tmp_path):
     shapes = {"pixel_values": {0: Dim.DYNAMIC}}
     program = torch.export.export(tiny_encoder, (torch.rand(2, 1, 64, 64),), dynamic_shapes=shapes)
@@ -62,6 +63,7 @@ def text_program(tmp_path_factory):
     return saved_and_loaded(program, tmp_path_factory.mktemp("export") / "text.pt2"), features
 
 
+@pytest.mark.numeric
 def test_image_features(tmp_path):
     features = Features(tiny_model(), "image")
     example = {"pixel_values": torch.rand(2, 3, SIZE, SIZE)}

@@ -15,6 +15,8 @@ from hf_encoders import (
 from tests.conftest import TINY
 from tests.helpers.multimodal_models import SIZE, tiny_model, tiny_model_config, tiny_processor
 
+pytestmark = pytest.mark.numeric
+
 TOWERS = ["query", "value", "q_proj", "v_proj"]  # BERT's names, then ViT's
 TEXTS = ["a red chair", "the lamp"]
 IMAGES = list(np.random.default_rng(0).random((2, 3, SIZE, SIZE), dtype=np.float32))

@@ -15,6 +15,8 @@ from hf_encoders.zero_shot import ZeroShotClassifier
 from tests.conftest import TINY
 from tests.helpers.multimodal_models import tiny_model
 
+pytestmark = pytest.mark.numeric
+
 LABELS = ["chair", "a large red chair", "lamp"]
 FEATURES, ZERO_SHOT = "depth-feature-extraction", "depth-zero-shot-classification"
 

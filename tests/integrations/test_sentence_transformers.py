@@ -15,6 +15,8 @@ from transformers import AutoModel, BertConfig
 from hf_encoders.hub.sentence_transformers import write_sentence_transformers_files
 from tests.helpers.multimodal_models import LENGTH, tiny_model
 
+pytestmark = pytest.mark.numeric
+
 FILES = ("modules.json", "sentence_bert_config.json")
 TEXTS = ["a red chair", "the lamp left of the table", "red " * 60]
 RGB = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)

@@ -15,6 +15,8 @@ from hf_encoders.losses.contrastive import InfoNCELoss, SigmoidLoss
 from tests.helpers.multimodal_models import LENGTH, SIZE, TEXT, tiny_model
 from tests.helpers.ranks import joined, on_ranks
 
+pytestmark = pytest.mark.numeric
+
 ROWS = 6
 LOSSES = {"infonce": InfoNCELoss, "sigmoid": partial(SigmoidLoss, bias_init_value=-1.0)}
 MODES = ("frozen", "update_once")

@@ -12,6 +12,8 @@ from hf_encoders.losses.gathering import gather_batch
 from hf_encoders.losses.matryoshka import MatryoshkaLoss
 from tests.helpers.ranks import joined, on_ranks
 
+pytestmark = pytest.mark.numeric
+
 MODALITIES = ("text", "image", "depth")
 ROWS = 6
 IDS = {"text": [0, 1, 2, 0, 4, 1], "image": [5, 6, 6, 8, 9, 5]}

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from hf_encoders.losses.contrastive import InfoNCELoss, SigmoidLoss
 from hf_encoders.losses.matryoshka import MatryoshkaLoss
 
+pytestmark = pytest.mark.numeric
+
 
 def units(*shape):
     return F.normalize(torch.randn(*shape), dim=-1)

@@ -16,6 +16,8 @@ from transformers import AutoModel
 from hf_encoders import DepthImageProcessor
 from hf_encoders.models import backend, pixel_towers
 
+pytestmark = pytest.mark.numeric
+
 PROCESSOR = DepthImageProcessor()
 
 

@@ -18,6 +18,8 @@ from hf_encoders import (
 )
 from tests.helpers.multimodal_models import LENGTH, SIZE, tiny_model, tiny_tokenizer
 
+pytestmark = pytest.mark.numeric
+
 WORDS = "red green blue chair table lamp small large left right".split()
 TEXTS = [" ".join(WORDS[index % 10 : index % 10 + 1 + index % 4] + ["a"] * (index % 7)) for index in range(20)]
 PICTURES = [np.random.RandomState(index).randint(0, 256, (24 + index, 40, 3), dtype=np.uint8) for index in range(6)]

@@ -20,6 +20,8 @@ from hf_encoders import (
 from tests.conftest import TINY
 from tests.helpers.golden import golden_tensor
 
+pytestmark = pytest.mark.numeric
+
 MODELS = [DepthSemanticEncoderModel, DepthAutoencoderModel, DepthSemanticEncoderForImageClassification]
 
 

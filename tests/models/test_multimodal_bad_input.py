@@ -55,6 +55,7 @@ def test_no_input_gives_no_rows(tiny_multimodal, modality):
     assert embeddings.shape == (0, dimensions) and kept.shape == (0,) and kept.dtype == bool
 
 
+@pytest.mark.numeric
 def test_an_empty_string_is_a_text(tiny_multimodal):
     rows = tiny_multimodal.encode_text(["", "a red chair", " "])
     assert torch.allclose(rows.norm(dim=-1), torch.ones(3)) and torch.allclose(rows[0], rows[2])
@@ -132,6 +133,7 @@ def test_one_bad_input_among_a_thousand_is_named(tiny_multimodal, modality, kind
     assert f"{ITEM[modality]} 617: " in refusal(tiny_multimodal, modality, kind(inputs))
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("modality", MODALITIES)
 @pytest.mark.parametrize("batch_size", [1, 3, 32])
 def test_skipping_gives_the_rest_and_which_they_are(tiny_multimodal, modality, batch_size):

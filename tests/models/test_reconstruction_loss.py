@@ -8,6 +8,8 @@ from hf_encoders import DepthSemanticEncoderConfig
 from hf_encoders.models.reconstruction_loss import reconstruction_loss, sobel_magnitude, structural_similarity
 from tests.conftest import TINY
 
+pytestmark = pytest.mark.numeric
+
 TERMS = ("mse_loss_weight", "l1_loss_weight", "ssim_loss_weight", "edge_loss_weight")
 
 

@@ -14,6 +14,8 @@ from hf_encoders import (
 )
 from tests.conftest import TINY
 
+pytestmark = pytest.mark.numeric
+
 MODELS = [DepthSemanticEncoderModel, DepthAutoencoderModel, DepthSemanticEncoderForImageClassification]
 SPECIAL = {"size": 64, "unit_scale": 0.5, "normalization": "range", "value_range": [0, 4], "invalid_values": [2.5]}
 

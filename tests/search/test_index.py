@@ -12,6 +12,8 @@ from datasets import Column, Dataset, Features, Image, Value
 from hf_encoders.search.index import EmbeddingIndex
 from tests.helpers.colour_model import COLOURS, ColourModel
 
+pytestmark = pytest.mark.numeric
+
 
 def picture(colour, size=(8, 6)):
     return PIL.Image.new("RGB", size, colour)

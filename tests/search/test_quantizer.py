@@ -10,6 +10,8 @@ from sentence_transformers.util.quantization import quantize_embeddings
 
 from hf_encoders.search.quantizer import PRECISIONS, Quantizer
 
+pytestmark = pytest.mark.numeric
+
 ROWS = np.random.RandomState(0).randn(300, 20).astype(np.float32)
 BYTES = {"float32": 80, "float16": 40, "int8": 20, "uint8": 20, "binary": 3, "ubinary": 3}
 

@@ -8,6 +8,8 @@ import pytest
 from hf_encoders.search import vectors as module
 from hf_encoders.search.vectors import FloatVectors
 
+pytestmark = pytest.mark.numeric
+
 
 def unit_rows(count, dimensions=16, seed=0):
     rows = np.random.RandomState(seed).randn(count, dimensions).astype(np.float32)

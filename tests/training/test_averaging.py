@@ -6,6 +6,8 @@ from torch import nn
 
 from hf_encoders.training.averaging import fit_batch_norm, make_averages
 
+pytestmark = pytest.mark.numeric
+
 
 def test_the_decay_warms_up():
     model = nn.Linear(1, 1, bias=False)

@@ -116,6 +116,7 @@ def test_one_head_of_64_channels_is_read_from_a_real_checkpoint():
     assert found.metadata["global_step"] == 3 and has_network_order(found)
 
 
+@pytest.mark.numeric
 def test_towers_with_these_tensors_give_the_legacy_embeddings(tmp_path):
     found, golden = read(tmp_path, multimodal_state()), load_file(DATA / "multimodal_tiny_golden.safetensors")
     tensors = {model_name(name): tensor for name, tensor in found.tensors.items()}

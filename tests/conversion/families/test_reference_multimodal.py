@@ -13,6 +13,8 @@ from tests.conftest import DATA
 from tests.helpers.golden import golden_state_dict
 from tests.helpers.legacy_files import cast
 
+pytestmark = pytest.mark.numeric
+
 
 def read_golden(size):
     state = golden_state_dict(DATA / f"multimodal_{size}_keys.tsv")
