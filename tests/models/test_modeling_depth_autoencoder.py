@@ -7,9 +7,12 @@ import pytest
 import torch
 
 from hf_encoders import DepthAutoencoderModel, DepthSemanticEncoderConfig
+from hf_encoders.conversion.compare import TOLERANCE
 from hf_encoders.models.reconstruction_loss import reconstruction_loss
 
-KEYS_FILE = Path(__file__).parents[1] / "data" / "depth_autoencoder_keys.tsv"
+# Of a hundred roundings to 8 bits, one after the other, and a few times more: it is 0.9994 with one order of additions.
+BFLOAT16_COSINE = 0.995
+KEYS_FILE = Path(__file__).parent.parent / "data" / "depth_autoencoder_keys.tsv"
 
 
 def difference(actual, expected):
@@ -43,16 +46,21 @@ def test_state_dict_is_the_legacy_one():
     assert ours == [tuple(row) for row in rows]
 
 
+@pytest.mark.numeric
 def test_full_size_equals_the_legacy_network(full_size, golden):
-    outputs = full_size(golden["pixel_values"])
+    """In double precision, so that the rounding is the legacy network's alone, on every processor the same."""
+    outputs = copy.deepcopy(full_size).double()(golden["pixel_values"].double())
     assert difference(outputs.pooler_output, golden["embeddings"]) <= 1e-5
     assert difference(outputs.reconstruction, golden["reconstruction"]) <= 1e-5
     assert outputs.last_hidden_state.shape == (4, 2048, 4, 4)
 
 
-def test_full_size_encoder_alone_equals_the_legacy_network(full_size, golden):
-    embeddings = full_size.encoder.encode(golden["pixel_values"], batch_size=3)
-    assert difference(embeddings, golden["embeddings"]) <= 1e-5
+@pytest.mark.numeric
+def test_full_size_in_single_precision_is_within_what_a_verification_allows(full_size, golden):
+    outputs = full_size(golden["pixel_values"])
+    assert difference(outputs.reconstruction, golden["reconstruction"]) <= TOLERANCE
+    for embeddings in (outputs.pooler_output, full_size.encoder.encode(golden["pixel_values"], batch_size=3)):
+        assert difference(embeddings, golden["embeddings"]) <= TOLERANCE
 
 
 def test_full_size_in_bfloat16(full_size, golden):
@@ -63,13 +71,14 @@ def test_full_size_in_bfloat16(full_size, golden):
         (outputs.pooler_output, golden["embeddings"]),
         (outputs.reconstruction, golden["reconstruction"]),
     ]:
-        assert torch.cosine_similarity(actual.float().flatten(1), expected.flatten(1)).min() >= 0.999
+        assert torch.cosine_similarity(actual.float().flatten(1), expected.flatten(1)).min() >= BFLOAT16_COSINE
 
 
+@pytest.mark.numeric
 def test_full_size_autocast_in_encode(full_size, golden):
     embeddings = full_size.encoder.encode(golden["pixel_values"], dtype="bfloat16")
     assert embeddings.dtype == torch.float32
-    assert torch.cosine_similarity(embeddings, golden["embeddings"]).min() >= 0.999
+    assert torch.cosine_similarity(embeddings, golden["embeddings"]).min() >= BFLOAT16_COSINE
 
 
 @pytest.mark.parametrize(("batch", "side"), [(0, 128), (1, 128), (3, 32), (2, 160)])
@@ -81,6 +90,7 @@ def test_reconstruction_has_its_own_size(tiny_autoencoder, batch, side):
     assert outputs.loss is None and outputs.hidden_states is None
 
 
+@pytest.mark.numeric
 def test_encoder_inside_gives_the_outputs(tiny_autoencoder):
     pixel_values = smooth_maps(2)
     outputs = tiny_autoencoder(pixel_values, output_hidden_states=True)
@@ -93,6 +103,7 @@ def test_encoder_inside_gives_the_outputs(tiny_autoencoder):
     assert [value.ndim for value in as_tuple] == [0, 4, 2, 4]  # loss, reconstruction, embedding, last hidden state
 
 
+@pytest.mark.numeric
 def test_loss_on_request_has_the_weights_and_the_mask(tiny_autoencoder):
     pixel_values = smooth_maps(2)
     mask = torch.ones(2, 128, 128, dtype=torch.bool)
@@ -121,6 +132,7 @@ def test_loss_at_another_size_is_an_error_that_names_both(tiny_autoencoder):
         tiny_autoencoder(torch.zeros(2, 1, 64, 64), return_loss=True)
 
 
+@pytest.mark.numeric
 def test_loss_of_a_half_precision_model(tiny_autoencoder):
     pixel_values = smooth_maps(2)
     expected = tiny_autoencoder(pixel_values, return_loss=True).loss
@@ -129,6 +141,7 @@ def test_loss_of_a_half_precision_model(tiny_autoencoder):
     assert outputs.loss.item() == pytest.approx(expected.item(), rel=0.02)
 
 
+@pytest.mark.numeric
 def test_it_learns_a_few_maps(tiny_config):
     tiny_config.hidden_dropout_prob = 0.0
     model = DepthAutoencoderModel(tiny_config).train()

@@ -2,7 +2,8 @@
 
 This is the independent path of the verification. It was written from the facts of the legacy network, uses
 torch.nn.functional alone, and shares no module with the models. Tensors are looked up by their legacy names. They may
-be mapped from a file and in half precision: each is converted to float32 only while it is used.
+be mapped from a file and in half precision: each is converted to the precision of the maps, float32 or float64, only
+while it is used.
 """
 
 from collections.abc import Mapping
@@ -15,21 +16,22 @@ _EPS = 1e-5  # in every BatchNorm
 
 
 class LegacyTensors:
-    """The tensors below one prefix of a state dict, in float32, and the layers that use them."""
+    """The tensors below one prefix of a state dict, in one precision, and the layers that use them."""
 
-    def __init__(self, tensors: Mapping[str, Tensor], prefix: str = ""):
+    def __init__(self, tensors: Mapping[str, Tensor], prefix: str = "", dtype: torch.dtype = torch.float32):
         self.tensors = tensors
         self.prefix = prefix
+        self.dtype = dtype
 
     def __getitem__(self, name: object) -> "LegacyTensors":
-        return LegacyTensors(self.tensors, f"{self.prefix}{name}.")
+        return LegacyTensors(self.tensors, f"{self.prefix}{name}.", self.dtype)
 
     def __contains__(self, name: str) -> bool:
         return f"{self.prefix}{name}" in self.tensors
 
     def get(self, name: str) -> Tensor:
-        """The tensor with this name, in float32."""
-        return self.tensors[f"{self.prefix}{name}"].float()
+        """The tensor with this name."""
+        return self.tensors[f"{self.prefix}{name}"].to(self.dtype)
 
     def bias(self) -> Tensor | None:
         """The bias, where there is one."""
@@ -57,7 +59,7 @@ class LegacyTensors:
 
 def encode(tensors: Mapping[str, Tensor], x: Tensor) -> Tensor:
     """Maps [B, C, H, W] → embeddings [B, D]; the tensors' names begin with `encoder.`."""
-    p = LegacyTensors(tensors, "encoder.")
+    p = LegacyTensors(tensors, "encoder.", x.dtype)
     x = _conv_norm_relu(p["stem"], x, 0, 1)
     x = F.relu(p["stem"].norm(p["stem"].conv(x, 3, stride=2), 4))
     x = F.max_pool2d(x, 3, stride=2, padding=1)
@@ -81,7 +83,7 @@ def encode(tensors: Mapping[str, Tensor], x: Tensor) -> Tensor:
 
 def decode(tensors: Mapping[str, Tensor], embedding: Tensor) -> Tensor:
     """Embeddings [B, D] → reconstructions [B, C, S, S]; the tensors' names begin with `decoder.`."""
-    p = LegacyTensors(tensors, "decoder.")
+    p = LegacyTensors(tensors, "decoder.", embedding.dtype)
     grids = []
     for name in ("global_fc", "spatial_fc"):
         hidden = F.relu(p[name].linear(embedding, 0))
