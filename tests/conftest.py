@@ -6,17 +6,21 @@ import pytest
 import torch
 from datasets import Dataset
 from huggingface_hub import HfApi, constants
+from hypothesis import HealthCheck, settings
 from safetensors.torch import load_file
 
 from hf_encoders import DepthAutoencoderModel, DepthSemanticEncoderConfig, DepthSemanticEncoderModel
 from tests.helpers.golden import golden_state_dict
-from tests.helpers.hub import serve
+from tests.helpers.hub import PATIENCE, serve
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(__file__).parent / "data"
 SAMPLES = ROOT / "samples"
 SMALL_CHECKPOINT = SAMPLES / "legacy" / "depth_autoencoder_small.pth"
 
+# Drawing examples is slow on a machine that has much to do, and says nothing of what is tested.
+settings.register_profile("patient", suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 torch.set_num_threads(1)  # tiny networks gain nothing from threads, and wait for each other beside other processes
 
 TINY = {
@@ -94,6 +98,8 @@ def hub_client(hub, tmp_path, monkeypatch):
         "HF_HUB_OFFLINE": False,
         "HF_HUB_DISABLE_XET": True,
         "HF_HUB_CACHE": str(tmp_path / "hub-cache"),
+        "HF_HUB_ETAG_TIMEOUT": PATIENCE,
+        "HF_HUB_DOWNLOAD_TIMEOUT": PATIENCE,
     }.items():
         monkeypatch.setattr(constants, name, value)
     # transformers keeps a client of its own, with the address of its first call.

@@ -3,7 +3,6 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from legacy_step import LEGACY_ROUNDING, assert_legacy_update
 from safetensors.torch import load_file
 
 from hf_encoders import MultimodalEncoderConfig, MultimodalEncoderModel
@@ -11,6 +10,7 @@ from hf_encoders.conversion.families.multimodal_layouts import model_name, read_
 from hf_encoders.conversion.training_state import legacy_training_state
 from hf_encoders.losses.contrastive import InfoNCELoss, SigmoidLoss, stable_ids
 from tests.conftest import DATA
+from tests.helpers.legacy_step import LEGACY_ROUNDING, assert_legacy_update
 
 pytestmark = pytest.mark.numeric
 

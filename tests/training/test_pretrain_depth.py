@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -20,6 +19,7 @@ from hf_encoders import DepthAutoencoderModel, DepthSemanticEncoderModel
 from hf_encoders.training import pretrain_depth
 from hf_encoders.training.recipe import parse
 from tests.conftest import ROOT, SAMPLES, TINY
+from tests.helpers.stop_points import run_until
 
 SCRIPT = ROOT / "training" / "pretrain_depth.py"
 NETWORK = TINY | {
@@ -27,7 +27,7 @@ NETWORK = TINY | {
     "decoder_hidden_sizes": [8, 8, 8],
     "decoder_head_sizes": [8, 8, 8],
 }  # draws 32 pixels
-DEADLINE = 100  # seconds
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
 
 
 @pytest.fixture(autouse=True)
@@ -79,18 +79,14 @@ def trainer(*arguments):
     return pretrain_depth.DepthTrainer(*parse(words, kinds, pretrain_depth.DEFAULT_RECIPE, ""))
 
 
-def start(*arguments, before=()):
-    command = [sys.executable, *before, str(SCRIPT), *map(str, arguments)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONUNBUFFERED": "1"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-
-
-def wait_for(path, process):
-    end = time.monotonic() + DEADLINE
-    while not path.exists():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end
-        time.sleep(0.001)
+def on_two(*arguments):
+    """Run as two processes; what they wrote to the terminal."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--rdzv-backend", "c10d", "--rdzv-endpoint",
+                "127.0.0.1:0", "--local-addr", "127.0.0.1", "--nproc-per-node", "2"]  # fmt: skip
+    command = [*torchrun, str(SCRIPT), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | ENVIRONMENT)
+    assert done.returncode == 0, done.stderr[:3000]
+    return done.stdout
 
 
 def progress_of(checkpoint):
@@ -109,6 +105,7 @@ def assert_same_state(one, other):
         assert all(torch.equal(state[name], states[1][key][name]) for name in state)
 
 
+@pytest.mark.numeric
 def test_it_learns_and_leaves_a_repo(recipe, tmp_path, capsys):
     train(recipe, "--epochs", 8, "--checkpoint_steps", 0)
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
@@ -128,12 +125,9 @@ def test_it_learns_and_leaves_a_repo(recipe, tmp_path, capsys):
 def test_a_killed_run_that_is_resumed_ends_with_the_same_weights(recipe, tmp_path):
     train(recipe, "--output_dir", tmp_path / "whole")
     # 5 steps an epoch: a checkpoint in the middle of the second.
-    process = start(recipe)
-    wait_for(tmp_path / "out" / "checkpoints" / "checkpoint-8", process)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    process.communicate()
-    assert not (tmp_path / "out" / "checkpoints" / "checkpoint-15").exists()
+    status, _, error = run_until("os.rename", ".checkpoint-10.partial", SCRIPT, recipe, **ENVIRONMENT)
+    assert status == -signal.SIGKILL, error
+    assert last_checkpoint(tmp_path / "out").name == "checkpoint-8"
     train(recipe, "--resume_from_checkpoint", "latest")
     assert_same_state(*(last_checkpoint(tmp_path / name) for name in ("whole", "out")))
     whole, resumed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "out"))
@@ -151,24 +145,19 @@ def test_resumed_from_the_middle_of_any_epoch(schedule, recipe, tmp_path):
 
 
 def test_sigterm_leaves_a_checkpoint_and_says_how_to_go_on(recipe, tmp_path):
-    process = start(recipe, "--epochs", 1000, "--checkpoint_steps", 0)
-    wait_for(tmp_path / "out" / "checkpoints" / "checkpoint-5", process)
-    process.send_signal(signal.SIGTERM)
-    out, error = process.communicate(timeout=DEADLINE)
-    assert process.returncode == 0, error
-    step = progress_of(last_checkpoint(tmp_path / "out"))["step"]
-    assert f"stopped after step {step}; go on with: accelerate launch {SCRIPT} {recipe}" in out
+    status, out, error = run_until(
+        *("os.rename", ".checkpoint-5.partial", SCRIPT, recipe, "--checkpoint_steps", 0), number=signal.SIGTERM,
+        **ENVIRONMENT,
+    )  # fmt: skip
+    assert status == 0, error
+    assert progress_of(last_checkpoint(tmp_path / "out"))["step"] == 6
+    assert f"stopped after step 6; go on with: accelerate launch {SCRIPT} {recipe}" in out
     assert out.rstrip().endswith("--resume_from_checkpoint latest")
 
 
 def test_two_processes(recipe, tmp_path):
-    torchrun = ["-m", "torch.distributed.run", "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0",
-                "--local-addr", "127.0.0.1", "--nproc-per-node", "2"]  # fmt: skip
     options = [recipe, "--batch_size", 2, "--epochs", 2, "--keep_last", 9]
-    process = start(*options, before=torchrun)
-    out, error = process.communicate(timeout=DEADLINE)
-    assert process.returncode == 0, error[:3000]
-    assert out.count("epoch 2/2") == 1
+    assert on_two(*options).count("epoch 2/2") == 1
     checkpoints = tmp_path / "out" / "checkpoints"
     assert progress_of(checkpoints / "checkpoint-10")["epoch"] == 2
     assert len(list((checkpoints / "checkpoint-10").glob("random_states_*"))) == 2
@@ -177,10 +166,7 @@ def test_two_processes(recipe, tmp_path):
         train(*options, "--resume_from_checkpoint", "latest")
 
     # In the middle of an epoch, and the same on two processes.
-    again = start(*options, "--output_dir", tmp_path / "again", "--resume_from_checkpoint",
-                  checkpoints / "checkpoint-4", before=torchrun)  # fmt: skip
-    _, error = again.communicate(timeout=DEADLINE)
-    assert again.returncode == 0, error
+    on_two(*options, "--output_dir", tmp_path / "again", "--resume_from_checkpoint", checkpoints / "checkpoint-4")
     assert_same_state(checkpoints / "checkpoint-10", tmp_path / "again" / "checkpoints" / "checkpoint-10")
 
 

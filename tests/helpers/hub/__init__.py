@@ -8,7 +8,7 @@ blobs beside it, as on the real Hub. There are one user, one token, one organiza
         assert not hub.requests("PUT")
 """
 
-from .hub import Hub
+from .hub import PATIENCE, Hub
 from .server import serve
 
-__all__ = ["Hub", "serve"]
+__all__ = ["PATIENCE", "Hub", "serve"]

@@ -8,6 +8,8 @@ from pathlib import Path
 from .git_repository import GitRepository
 from .messages import Drop, Exchange, HubError
 
+# Seconds that a client waits for an answer: those of huggingface_hub are too few on a machine that has much to do.
+PATIENCE = 600
 _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
 
 
@@ -38,6 +40,8 @@ class Hub:
             "HF_TOKEN": self.token,
             "HF_HUB_DISABLE_XET": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_HUB_ETAG_TIMEOUT": str(PATIENCE),
+            "HF_HUB_DOWNLOAD_TIMEOUT": str(PATIENCE),
             "NO_PROXY": "127.0.0.1",
             "no_proxy": "127.0.0.1",
             **changes,

@@ -5,10 +5,7 @@ import json
 import pytest
 import torch
 from accelerate import Accelerator
-from legacy_state import has_legacy_state, load_legacy_state
-from legacy_step import LEGACY_ROUNDING, assert_legacy_update
 from safetensors.torch import load_file, save_file
-from steps import Step, make_loss
 from transformers import AutoModel
 
 from hf_encoders.commands.convert import command as convert_main
@@ -17,9 +14,9 @@ from hf_encoders.conversion.training_state import TRAINING_TENSORS
 from hf_encoders.training.multimodal.arguments import LossArguments, RunArguments
 from hf_encoders.training.multimodal.legacy_state import has_legacy_state, load_legacy_state
 from hf_encoders.training.multimodal.step import Step, make_loss
-from hf_encoders.training.recipe import LossArguments, RunArguments
 from tests.conftest import DATA
 from tests.helpers.legacy_files import convert
+from tests.helpers.legacy_step import LEGACY_ROUNDING, assert_legacy_update
 
 pytestmark = pytest.mark.numeric
 
