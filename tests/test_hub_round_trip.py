@@ -58,7 +58,7 @@ for key, name, revision in sources:
         with torch.no_grad():
             processed = model(**processor(maps, return_tensors="pt")).pooler_output.numpy()
         assert np.allclose(processed, rows[key], atol=1e-4), key
-        assert np.allclose(theirs([{"image": one} for one in maps]), rows[key], atol=1e-5), key
+        assert np.allclose(theirs([{"image": one} for one in maps]), rows[key], atol=1e-4), key
 np.savez(output, **rows)
 """
 
@@ -167,7 +167,7 @@ def test_revisions_and_shards(hub, hub_client, pushed, loaded, tmp_path):
     revisions = {"v1": 0, first: 0, "main": 1, "heights": 1, "refs/pr/1": 2}
     rows = embedded(hub, tmp_path / "home", "package", [(name, DEPTH, name) for name in revisions])
     for name, added in revisions.items():
-        assert np.allclose(rows[name], loaded["depth"] + added, atol=1e-5), name
+        assert np.allclose(rows[name], loaded["depth"] + added, atol=1e-4), name  # their length is some hundred
 
 
 def test_a_refusal_takes_one_line_and_says_what_to_do(hub, pushed, tmp_path):

@@ -46,6 +46,7 @@ def images():
     return list(np.random.default_rng(0).integers(255, size=(9, 40, 50, 3), dtype=np.uint8))
 
 
+@pytest.mark.numeric
 def test_a_depth_encoder_by_onnx_runtime(depth, maps):
     depth.train()  # which is not what is compiled
     expected = depth.encode(maps)
@@ -58,6 +59,7 @@ def test_a_depth_encoder_by_onnx_runtime(depth, maps):
     assert torch.allclose(depth.encode(ready, backend="onnx"), expected, atol=1e-5 * float(expected.abs().max()))
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize(("name", "towers"), [("openvino", "text image depth"), ("onnx", "text")])
 def test_towers_of_a_multimodal_encoder(name, towers, multimodal, maps):
     for tower in towers.split():
@@ -74,7 +76,10 @@ def test_towers_of_a_multimodal_encoder(name, towers, multimodal, maps):
 def test_other_weights_are_compiled_again_in_any_precision(depth, maps):
     expected = depth.encode(maps)
     first = depth.encode(maps, backend="openvino", dtype="bfloat16")
-    assert not torch.equal(first, expected) and torch.cosine_similarity(first, expected).min() > 0.99
+    assert torch.cosine_similarity(first, expected).min() > 0.99
+    # On a processor without bfloat16 OpenVINO takes float32.
+    has_bfloat16 = "BF16" in openvino_engine._core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    assert ((first - expected).abs().max() > 1e-4 * expected.abs().max()) == has_bfloat16
     with torch.no_grad():
         depth.fc[-1].bias.add_(1)
     again = depth.encode(maps, backend="openvino", dtype="bfloat16")

@@ -1,6 +1,7 @@
 """Multimodal conversions that must not succeed: one line, exit status 2, nothing written."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -253,6 +254,7 @@ def test_a_wrong_conversion_fails_and_leaves_nothing(fault, said, folder, monkey
     assert said in refused(folder, "best.pt", "--tokenizer", "bert", "--with-training-state")
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize(("change", "passes"), [(0.8e-5, True), (1.2e-5, False)])
 def test_the_limit_is_one_in_a_hundred_thousand(change, passes, folder, monkeypatch):
     embed = reference_multimodal.embed_text
@@ -261,9 +263,9 @@ def test_the_limit_is_one_in_a_hundred_thousand(change, passes, folder, monkeypa
     if passes:
         convert("best.pt", "--tokenizer", "bert")
     else:
-        assert "the text_embeds differ from the legacy network's by 1.2e-05" in refusal(
-            "best.pt", "--tokenizer", "bert"
-        )
+        # The shift, and what rounding adds to it or takes away.
+        said = r"the text_embeds differ from the legacy network's by 1\.[123]e-05, more than 1e-05"
+        assert re.search(said, refusal("best.pt", "--tokenizer", "bert"))
 
 
 def test_another_checkpoint_is_not_the_source(folder):

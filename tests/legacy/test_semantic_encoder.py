@@ -15,6 +15,8 @@ from hf_encoders import DepthAutoencoderModel, DepthSemanticEncoderConfig, Seman
 from tests.conftest import DATA, SMALL_CHECKPOINT, TINY
 from tests.helpers.golden import golden_tensor
 
+pytestmark = pytest.mark.numeric
+
 assert_equal = partial(torch.testing.assert_close, rtol=0, atol=0)
 
 
@@ -112,7 +114,7 @@ def test_every_source_loads_bitwise(source, tiny, tmp_path):
     pixel_values, expected = torch.rand(3, 1, 64, 64), model.float().encoder
     for encoder in (tiny, load(str(path))):
         assert_equal(encoder.encoder.state_dict(), expected.state_dict())
-        assert_equal(encoder.encode(pixel_values), expected(pixel_values).pooler_output)
+        assert_near(encoder.encode(pixel_values), expected(pixel_values).pooler_output)
         assert not encoder.training and encoder.count_parameters(True) == encoder.count_parameters()
         assert encoder.pretrained_path == str(path)
 
