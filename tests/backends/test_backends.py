@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from hf_encoders import DepthImageProcessor, DepthSemanticEncoderConfig, DepthSemanticEncoderModel
-from hf_encoders.backends import compiled
+from hf_encoders.backends import compiled, openvino_backend
 from hf_encoders.backends.programs import export_tower
 from hf_encoders.models import backend
 from hf_encoders.models.backend import TorchBackend, get_backend
@@ -78,7 +78,7 @@ def test_other_weights_are_compiled_again_in_any_precision(depth, maps):
     first = depth.encode(maps, backend="openvino", dtype="bfloat16")
     assert torch.cosine_similarity(first, expected).min() > 0.99
     # On a processor without bfloat16 OpenVINO takes float32.
-    has_bfloat16 = "BF16" in openvino_engine._core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    has_bfloat16 = "BF16" in openvino_backend._core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     assert ((first - expected).abs().max() > 1e-4 * expected.abs().max()) == has_bfloat16
     with torch.no_grad():
         depth.fc[-1].bias.add_(1)
