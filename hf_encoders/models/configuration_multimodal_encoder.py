@@ -4,11 +4,12 @@ from typing import Any
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig
-from transformers.configuration_utils import PreTrainedConfig, SubConfigSpec
+from transformers.configuration_utils import PreTrainedConfig
 
 from .configuration_depth_semantic_encoder import DepthSemanticEncoderConfig
 
 _POOLINGS = ("cls", "mean")
+_DEFAULT_TYPES = {"text_config": "bert", "vision_config": "vit"}
 
 
 @strict
@@ -37,11 +38,8 @@ class MultimodalEncoderConfig(PreTrainedConfig):
         *("logits_per_text_depth", "logits_per_depth_image", "logits_per_image_depth"),
         *("text_model_output", "vision_model_output", "depth_model_output"),
     ]
-    sub_configs_defaults = {
-        "text_config": SubConfigSpec(config_class=AutoConfig, model_type="bert"),
-        "vision_config": SubConfigSpec(config_class=AutoConfig, model_type="vit"),
-        "depth_config": SubConfigSpec(config_class=DepthSemanticEncoderConfig, optional=True),
-    }
+    # Its successor, `sub_configs_defaults`, is there from transformers 5.20 on.
+    sub_configs = {"text_config": AutoConfig, "vision_config": AutoConfig, "depth_config": DepthSemanticEncoderConfig}
 
     text_config: PreTrainedConfig | dict | None = None
     vision_config: PreTrainedConfig | dict | None = None
@@ -54,6 +52,12 @@ class MultimodalEncoderConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Build the towers' configurations, then check what the types alone cannot."""
+        for name, model_type in _DEFAULT_TYPES.items():
+            given = getattr(self, name) or {}
+            if isinstance(given, dict):
+                setattr(self, name, AutoConfig.for_model(**{"model_type": model_type} | given))
+        if isinstance(self.depth_config, dict):
+            self.depth_config = DepthSemanticEncoderConfig(**self.depth_config)
         super().__post_init__(**kwargs)
         for name in ("text_pooling", "vision_pooling"):
             if getattr(self, name) not in _POOLINGS:
@@ -62,6 +66,11 @@ class MultimodalEncoderConfig(PreTrainedConfig):
             raise ValueError(f"projection_dim must be at least 1, got {self.projection_dim}")
         if not self.temperature_init_value > 0:
             raise ValueError(f"temperature_init_value must be positive, got {self.temperature_init_value}")
+
+    @classmethod
+    def default_config_fields(cls) -> dict[str, Any]:
+        """What config.json leaves out: of the towers, what is their own default. Older transformers knows that."""
+        return super().default_config_fields() | dict.fromkeys(cls.sub_configs, {})
 
     @property
     def max_position_embeddings(self) -> int:

@@ -80,10 +80,13 @@ def current_names(model: PreTrainedModel, state_dict: Mapping[str, Tensor]) -> M
         return state_dict
     # These names are not public, so they are imported here: without them, only such a state dict fails.
     from transformers.conversion_mapping import get_model_conversion_mapping
-    from transformers.core_model_loading import WeightRenaming, apply_renamings
+    from transformers.core_model_loading import WeightRenaming, rename_source_key
 
     renamings = [change for change in get_model_conversion_mapping(model) if isinstance(change, WeightRenaming)]
-    return {name if name in own else apply_renamings(name, renamings): tensor for name, tensor in state_dict.items()}
+    return {
+        name if name in own else rename_source_key(name, renamings, [])[0]: tensor
+        for name, tensor in state_dict.items()
+    }
 
 
 def feature_size(config: PreTrainedConfig) -> int:

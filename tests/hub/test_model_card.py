@@ -194,7 +194,9 @@ def test_what_is_no_repo_of_ours(config, tmp_path):
 
 
 def test_the_hub_takes_the_card(repo, hub, hub_client):
-    load(write_card(repo, license="mit", metrics=[measured(repo)]).parent).validate()
+    card = write_card(repo, license="mit", metrics=[measured(repo)])
+    hub_client.create_repo("tester/validated-card")
+    hub_client.upload_file(path_or_fileobj=card, path_in_repo="README.md", repo_id="tester/validated-card")
     assert hub.requests("POST", "validate-yaml")[-1].status == 200
 
 
