@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ._version import __version__ as __version__
+from .models.minimum_versions import MINIMUM_VERSIONS  # noqa: F401 - ends here where one is older
 from .registration import register_when_imported
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModel
 
 from ..fingerprint import fingerprint, sha256
 from ..models.input_errors import InputError, one_line
+from ..models.minimum_versions import MINIMUM_VERSIONS
 from ..outputs import new_file
 from .card_curves import Curves, draw_curves
 from .card_edits import EMPTY_CARD
@@ -99,6 +100,7 @@ def write_card(
     recipe_file = repo / RECIPE_NAME
     written = _TEMPLATES.get_template(f"{kind}_template.md").render(
         name=name,
+        minimum_versions=MINIMUM_VERSIONS,
         config=AutoConfig.from_pretrained(repo),
         report=report,
         depth=_depth_settings(repo),

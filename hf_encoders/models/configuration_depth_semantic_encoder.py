@@ -1,5 +1,8 @@
 """Configuration of the depth semantic encoder and of the autoencoder around it."""
 
+from .minimum_versions import MINIMUM_VERSIONS  # noqa: F401 - first, for the imports below ask for them
+
+# isort: split
 from dataclasses import field
 from typing import Any, ClassVar
 

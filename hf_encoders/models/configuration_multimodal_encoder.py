@@ -1,5 +1,8 @@
 """Configuration of the multimodal encoder: a text, an image and an optional depth tower in one space."""
 
+from .minimum_versions import MINIMUM_VERSIONS  # noqa: F401 - first, for the imports below ask for them
+
+# isort: split
 from typing import Any
 
 from huggingface_hub.dataclasses import strict

@@ -1,5 +1,8 @@
 """Prepares raw depth or height maps for the depth semantic encoder, without loss of precision."""
 
+from .minimum_versions import MINIMUM_VERSIONS  # noqa: F401 - first, for the imports below ask for them
+
+# isort: split
 import math
 import os
 from collections.abc import Iterable, Sequence

@@ -1,5 +1,8 @@
 """Prepares texts, images and depth maps for the multimodal encoder, in one call."""
 
+from .minimum_versions import MINIMUM_VERSIONS  # noqa: F401 - first, for the imports below ask for them
+
+# isort: split
 import os
 from pathlib import Path
 from typing import Any

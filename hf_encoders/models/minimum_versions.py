@@ -1,0 +1,33 @@
+"""The oldest versions that this code runs on. Its import ends in one line where one is older, or missing.
+
+So it comes before the first import of any of them. pyproject.toml names the same versions, and all others.
+"""
+
+import re
+from importlib.metadata import PackageNotFoundError, version
+
+MINIMUM_VERSIONS = {"transformers": "5.18", "huggingface_hub": "1.31", "torch": "2.7"}
+
+
+def check_versions() -> None:
+    """Compare what is installed with the oldest versions; nothing of it is imported.
+
+    Raises:
+        ImportError: if one is older or missing.
+    """
+    for name, minimum in MINIMUM_VERSIONS.items():
+        try:
+            found = version(name)
+        except PackageNotFoundError:
+            found = "none"
+        if _numbers(found) < _numbers(minimum):
+            advice = f"pip install -U {name}"
+            raise ImportError(f"hf_encoders needs {name} >= {minimum} (found {found}): {advice}", name=name)
+
+
+def _numbers(version: str) -> list[int]:
+    """Major and minor: what comes after them, as in 5.18.0.dev0 and 2.13.0+cpu, decides nothing here."""
+    return [int(number) for number in re.findall(r"\d+", version)[:2]]
+
+
+check_versions()
