@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from transformers import AutoImageProcessor, AutoModel
 
 from hf_encoders import DepthAutoencoderModel, DepthSemanticEncoderConfig, DepthSemanticEncoderModel
-from hf_encoders.conversion.compare import TOLERANCE
+from hf_encoders.conversion.verify_depth import TOLERANCE
 from tests.conftest import SMALL_CHECKPOINT, TINY
 from tests.helpers.legacy_files import (
     SAVINGS,

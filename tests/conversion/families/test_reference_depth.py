@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from hf_encoders import DepthAutoencoderModel, DepthSemanticEncoderConfig
-from hf_encoders.conversion.compare import TOLERANCE
 from hf_encoders.conversion.families import reference_depth
+from hf_encoders.conversion.verify_depth import TOLERANCE
 from tests.conftest import SMALL_CHECKPOINT, TINY
 from tests.helpers.legacy_files import cast, one_thread, tiny_state
 
