@@ -3,6 +3,7 @@
 import math
 import re
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -29,6 +30,9 @@ class StandIn(nn.Module):
         self.calls[modality] += 1
         rows = [torch.randn(5, generator=torch.Generator().manual_seed(sum(map(ord, str(item))))) for item in items]
         return nn.functional.normalize(torch.stack(rows) if rows else torch.empty(0, 5), dim=-1)
+
+    def tower(self, name):
+        return SimpleNamespace(encode=getattr(self, f"encode_{name}"))
 
     def encode_text(self, texts):
         self.prompts = {text: row for text, row in zip(texts, self._rows(texts, "text"), strict=True)}
