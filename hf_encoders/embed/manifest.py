@@ -9,32 +9,34 @@ from typing import Any
 from .._version import __version__
 from ..data.collection import Collection
 from ..fingerprint import identity
+from ..modalities import Encoder, Modality
 from ..outputs import new_file
 from ..versions import library_versions
-from .folder import MANIFEST
+from .folder import MANIFEST, BadRow, FolderManifest, Plan
 from .rows import RowEmbedder
 from .shards import ShardRecord
 
 _PLAN = "plan.json"
 _FORMAT = 1
-# Bad rows that the manifest lists; it counts all.
+# The number of bad rows that the manifest lists; it counts all.
 _LISTED = 1000
-_OF_NO_EFFECT = ("_name_or_path", "name_or_path", "transformers_version", "architectures", "auto_map")
+# Entries of a configuration that do not change the embeddings.
+_WITHOUT_EFFECT = ("_name_or_path", "name_or_path", "transformers_version", "architectures", "auto_map")
 _LIBRARIES = ("torch", "transformers", "datasets", "pyarrow", "pillow", "numpy")
-# Names of what is compared otherwise, or not at all.
+# Entries of a plan that may differ: fingerprints and digests decide. Messages name them beside a digest that differs.
 _NAMES = {"model.name_or_path": "the model", "model.revision": "its revision", "dataset.source": "the data set"}
 
 
 def make_plan(
-    model: Any,
+    model: Encoder,
     collection: Collection,
-    modality: str,
+    modality: Modality,
     embedder: RowEmbedder,
     *,
     shard_rows: int,
-    options: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Everything that the result depends on, as plain JSON.
+    options: Mapping[str, object],
+) -> Plan:
+    """Write down everything that the result depends on, as plain JSON.
 
     Args:
         model: what embeds.
@@ -42,7 +44,7 @@ def make_plan(
         modality: "text", "image" or "depth".
         embedder: what makes rows of the result.
         shard_rows: input rows in each shard but the last ones.
-        options: those of the model's `encode...` that change the embeddings.
+        options: the options of the model's `encode...` that change the embeddings.
 
     Raises:
         ValueError: for a shard of no rows.
@@ -64,47 +66,33 @@ def make_plan(
     }
 
 
-def check_plan(output: Path, plan: Mapping[str, Any], is_main: bool = True) -> None:
-    """Begin an output folder with this plan, or see that it was begun with it.
+def check_plan(output: Path, plan: Plan, is_main: bool = True) -> None:
+    """Start an output folder with this plan, or check that it was started with it.
 
     Args:
         output: the folder.
         plan: see `make_plan`.
-        is_main: whether this process may begin it.
+        is_main: whether this process may start it.
 
     Raises:
-        ValueError: if it was begun with another plan, whose differences are named, or its plan is damaged.
+        ValueError: if it was started with another plan, whose differences are named, or its plan is damaged.
         OSError: if there is something else, or it cannot be written.
     """
     path = output / _PLAN
-    if not path.is_file():
-        if not is_main:
-            raise ValueError(f"{output}: the main process began there, and this one does not see it; share the folder")
-        if output.exists() and (not output.is_dir() or any(file.name[0] != "." for file in output.iterdir())):
-            raise FileExistsError(f"{output}: exists already, with something else; choose another --output")
-        with new_file(path) as partial:
-            partial.write_text(_to_json(plan), encoding="utf-8")
+    if path.is_file():
+        _check_same_plan(path, plan)
         return
-    try:
-        begun = dict(_flat(json.loads(path.read_text(encoding="utf-8"))))
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"{path}: damaged ({error}); choose another --output") from error
-    now = dict(_flat(json.loads(_to_json(plan))))
-    differences = [
-        f"{name} was {begun.get(name)!r}, is {now.get(name)!r}"
-        for name in {**begun, **now}
-        if name not in _NAMES and begun.get(name) != now.get(name)
-    ]
-    if differences:
-        for name, noun in _NAMES.items():  # which tell a person more than digests
-            if begun.get(name) != now.get(name) and any(name.split(".")[0] in text for text in differences):
-                differences.append(f"{noun} was {begun.get(name)}, is {now.get(name)}")
-        raise ValueError(f"{output}: begun otherwise ({'; '.join(differences)}); choose another --output")
+    if not is_main:
+        raise ValueError(f"{output}: the main process started there, and this one does not see it; share the folder")
+    if output.exists() and (not output.is_dir() or any(file.name[0] != "." for file in output.iterdir())):
+        raise FileExistsError(f"{output}: exists already, with something else; choose another --output")
+    with new_file(path) as partial:
+        partial.write_text(_to_json(plan), encoding="utf-8")
 
 
 def write_manifest(
-    output: Path, plan: Mapping[str, Any], records: Sequence[ShardRecord], max_bad_rows: int | None
-) -> dict[str, Any]:
+    output: Path, plan: Plan, records: Sequence[ShardRecord], max_bad_rows: int | None
+) -> FolderManifest:
     """Write `manifest.json`.
 
     Returns:
@@ -114,12 +102,13 @@ def write_manifest(
         ValueError: if more rows than `max_bad_rows` cannot be embedded.
     """
     bad_count = sum(record.bad_count for record in records)
-    bad = [{"id": name, "reason": reason} for record in records for name, reason in record.bad][:_LISTED]
-    check_bad_rows(bad_count, max_bad_rows, bad[0] if bad else {})
-    manifest = {
+    bad: list[BadRow] = [{"id": name, "reason": reason} for record in records for name, reason in record.bad]
+    if bad:
+        check_bad_rows(bad_count, max_bad_rows, bad[0])
+    manifest: FolderManifest = {
         **plan,
         "rows": sum(record.rows for record in records),
-        "bad_rows": {"count": bad_count, "first": bad},
+        "bad_rows": {"count": bad_count, "first": bad[:_LISTED]},
         "shards": [
             {"file": record.file, "rows": record.rows, "bytes": record.size, "sha256": record.sha256}
             for record in records
@@ -131,18 +120,37 @@ def write_manifest(
     return manifest
 
 
-def check_bad_rows(count: int, most: int | None, first: Mapping[str, str]) -> None:
+def check_bad_rows(count: int, maximum: int | None, first: BadRow) -> None:
     """Raise ValueError if there are too many."""
-    if most is not None and count > most:
+    if maximum is not None and count > maximum:
         raise ValueError(
-            f"{count} rows cannot be embedded, more than the {most} of --max-bad-rows; the first: {first['id']}:"
+            f"{count} rows cannot be embedded, more than the {maximum} of --max-bad-rows; the first: {first['id']}:"
             f" {first['reason']}"
         )
 
 
+def _check_same_plan(path: Path, plan: Plan) -> None:
+    try:
+        before = dict(_flat(json.loads(path.read_text(encoding="utf-8"))))
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{path}: damaged ({error}); choose another --output") from error
+    now = dict(_flat(json.loads(_to_json(plan))))
+    differing = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    differences = [f"{name} was {before.get(name)!r}, is {now.get(name)!r}" for name in differing if name not in _NAMES]
+    if not differences:
+        return
+    sections = {text.partition(".")[0] for text in differences}
+    for name, noun in _NAMES.items():  # they tell a person more than digests
+        if name in differing and name.partition(".")[0] in sections:
+            differences.append(f"{noun} was {before.get(name)}, is {now.get(name)}")
+    raise ValueError(
+        f"{path.parent}: was started with other settings ({'; '.join(differences)}); choose another --output"
+    )
+
+
 def _settings(model: Any, modality: str) -> str:
     """A digest of the configuration, and of how inputs are prepared."""
-    config = {key: value for key, value in model.config.to_dict().items() if key not in _OF_NO_EFFECT}
+    config = {key: value for key, value in model.config.to_dict().items() if key not in _WITHOUT_EFFECT}
     processor = model.tower(modality).processor
     if modality == "text":
         preparing: Any = [sorted(processor.get_vocab().items()), processor.model_max_length]
@@ -151,13 +159,13 @@ def _settings(model: Any, modality: str) -> str:
     return hashlib.sha256(json.dumps([config, preparing], sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
-def _flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flat(content: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
     for name, value in content.items():
-        if isinstance(value, dict):
+        if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
 
 
-def _to_json(content: Mapping[str, Any]) -> str:
+def _to_json(content: Mapping[str, object]) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"

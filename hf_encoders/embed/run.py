@@ -1,55 +1,56 @@
-"""Embeds a collection into a folder of shards, over any number of processes, and goes on after a kill."""
+"""Embeds a collection into a folder of shards, on any number of processes, and goes on after a kill."""
 
 import collections
 import itertools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import pyarrow as pa  # type: ignore[import-untyped]
 from accelerate import PartialState
 from tqdm.auto import tqdm
 
 from ..data.collection import Collection, Part
+from .folder import FolderManifest, Plan
 from .manifest import check_bad_rows, check_plan, write_manifest
 from .rows import EmbeddedRows, RowEmbedder
 from .shards import ShardRecord, is_whole, read_records, write_shard
 
 _TABLES_AHEAD = 2
 _UNITS = {"text": " texts", "image": " images", "depth": " maps"}
-# Of parts, by their numbers.
-_Records = dict[int, dict[int, ShardRecord]]
+# Part → number of the shard in it → its record.
+_Records: TypeAlias = dict[int, dict[int, ShardRecord]]
 
 
 def embed_collection(
     embedder: RowEmbedder,
     collection: Collection,
     output: Path,
-    plan: dict[str, Any],
+    plan: Plan,
     *,
     processes: PartialState,
     max_bad_rows: int | None = None,
-) -> dict[str, Any] | None:
+) -> FolderManifest | None:
     """Embed all rows that are not embedded yet. Every process calls this, and embeds its share of the shards.
 
-    Which rows are in a shard (the plan's `shard_rows`) does not depend on the number of processes: a run goes on with
-    another number, and with the same batch size its result is the same, bit for bit. Finished shards are read once, to
-    see that they are whole; their input rows are not read again, but for those of a stream's part that was begun.
+    The rows of a shard (`shard_rows` in the plan) do not depend on the number of processes: a run goes on with another
+    number, and with the same batch size its result is the same, bit for bit. Finished shards are read once, to check
+    that they are whole. Their input rows are not read again, except in a part of a stream that was not finished.
 
     Args:
-        embedder: what makes rows of the result.
+        embedder: makes rows of the result.
         collection: what is embedded.
         output: a new folder, or one where a run with the same plan was interrupted; all processes see it.
-        plan: what made the result, see `make_plan`.
-        processes: which of how many this one is.
-        max_bad_rows: stop when more rows than these cannot be embedded: in one process at once, in all at the end.
+        plan: what the result depends on, see `make_plan`.
+        processes: this process and their number.
+        max_bad_rows: stop when more rows cannot be embedded: at once in one process, at the end in all of them.
 
     Returns:
-        In the main process the manifest, see `write_manifest`; None in the others.
+        The manifest in the main process, see `write_manifest`; None in the others.
 
     Raises:
-        ValueError: if another plan was begun there, or there are too many bad rows.
+        ValueError: if a run with another plan was started there, or there are too many bad rows.
         OSError: if the output cannot be written, or is something else.
     """
     shard_rows = plan["shard_rows"]
@@ -60,13 +61,14 @@ def embed_collection(
         records[record.part][record.number] = record
     processes.wait_for_everyone()  # before any of them writes more records
     parts = collection.parts(shard_rows)
-    # The unfinished ones first, so that each process has the same share of the work. Not by `split_dataset_by_node`,
-    # which divides rows: with another number of processes they would be other shards.
+    # Unfinished parts come first, so that each process has the same share of the work. `split_dataset_by_node` would
+    # divide rows, and make other shards with another number of processes.
     ordered = sorted(parts, key=lambda part: _is_finished(records[part.index]))
     own = ordered[processes.process_index :: processes.num_processes]
+    title = "Embedding" if processes.num_processes == 1 else f"Embedding (process 1 of {processes.num_processes})"
     with tqdm(
         total=_count([part for part in own if not _is_finished(records[part.index])]),
-        desc=f"Embedding (process 1 of {processes.num_processes})" if processes.num_processes > 1 else "Embedding",
+        desc=title,
         unit=_UNITS[plan["modality"]],
         disable=not processes.is_main_process,
     ) as bar:
@@ -90,14 +92,19 @@ class _Share:
         shard_rows: int,
         max_bad_rows: int | None,
         records: _Records,
-        bar: Any,
+        bar: tqdm,
     ):
-        self._embedder, self._collection, self._output = embedder, collection, output
-        self._shard_rows, self._max_bad_rows, self._records, self._bar = shard_rows, max_bad_rows, records, bar
+        self._embedder = embedder
+        self._collection = collection
+        self._output = output
+        self._shard_rows = shard_rows
+        self._max_bad_rows = max_bad_rows
+        self._records = records
+        self._bar = bar
         self._bad_count = sum(record.bad_count for own in records.values() for record in own.values())
 
     def embed(self, part: Part) -> None:
-        """Write the shards of a part that are not there yet, or damaged."""
+        """Write the shards of a part that are missing or damaged."""
         written = self._records[part.index].items()
         whole = {number: record for number, record in written if is_whole(self._output, record)}
         first = next(number for number in range(len(whole) + 1) if number not in whole)
@@ -105,7 +112,7 @@ class _Share:
             return
         rows = _RowReader(_ahead(self._collection.tables(part, first * self._shard_rows, self._embedder.columns)))
         for number in itertools.count(first):
-            blocks = rows.blocks(self._shard_rows, self._embedder.rows_a_block)
+            blocks = rows.blocks(self._shard_rows, self._embedder.rows_per_block)
             if number in whole:
                 collections.deque(blocks, maxlen=0)
             else:
@@ -129,14 +136,14 @@ class _Share:
 
 
 class _RowReader:
-    """Tables of any lengths, read as tables of given lengths."""
+    """Reads tables of any lengths as tables of given lengths."""
 
     def __init__(self, tables: Iterator[pa.Table]):
         self._tables = tables
         self._rest: pa.Table | None = None
 
     def blocks(self, rows: int, size: int) -> Iterator[pa.Table]:
-        """The next rows in tables of `size` rows, the last one shorter."""
+        """Yield the next rows in tables of `size` rows; the last one may be shorter."""
         while rows and not self.are_read():
             pieces, missing = [], min(rows, size)
             while missing and not self.are_read():
@@ -148,7 +155,7 @@ class _RowReader:
             yield pa.concat_tables(pieces)
 
     def are_read(self) -> bool:
-        """Whether there are no more rows."""
+        """Whether all rows are read."""
         while self._rest is None or not len(self._rest):
             self._rest = next(self._tables, None)
             if self._rest is None:
@@ -157,7 +164,7 @@ class _RowReader:
 
 
 def _ahead(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """The same, read in a thread while the ones before are embedded."""
+    """Yield tables, reading the next ones in a thread while one is embedded."""
     with ThreadPoolExecutor(1) as thread:
         waiting = collections.deque(thread.submit(next, tables, None) for _ in range(_TABLES_AHEAD))
         while (table := waiting.popleft().result()) is not None:

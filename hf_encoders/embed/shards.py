@@ -1,4 +1,4 @@
-"""Shards of embeddings on disk: each a parquet file that is whole, and a record that says what is in it."""
+"""Shards of embeddings on disk: each is a whole parquet file and a record that says what is in it."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -24,14 +24,14 @@ class ShardRecord:
     """What is in a finished shard.
 
     Args:
-        part: the part of the collection whose rows they are.
+        part: the part of the collection that the rows are from.
         number: its place in that part.
         is_last: whether the part ends with it.
-        rows: rows written.
-        bad_count: rows that could not be embedded.
+        rows: the number of rows written.
+        bad_count: the number of rows that could not be embedded.
         bad: ids and reasons of the first of these.
-        size: of the file, in bytes.
-        sha256: of the file.
+        size: the size of the file, in bytes.
+        sha256: the hash of the file.
     """
 
     part: int
@@ -45,7 +45,7 @@ class ShardRecord:
 
     @property
     def file(self) -> str:
-        """Its path in the output folder. In alphabetical order of these paths the rows are in their order."""
+        """The path in the output folder. In alphabetical order of these paths the rows are in order."""
         return _file(self.part, self.number)
 
 
@@ -57,20 +57,20 @@ def write_shard(
     content: Iterable[EmbeddedRows],
     is_last: Callable[[], bool],
 ) -> ShardRecord:
-    """Write a shard, whole or not at all, then its record: after a kill between the two it is written again.
+    """Write a shard, whole or not at all, then its record. After a kill between the two it is written again.
 
-    Embeddings are stored as they are: numbers like these do not compress.
+    Embeddings are stored uncompressed: numbers like these do not compress.
 
     Args:
         output: the folder.
-        schema: of its rows.
+        schema: the columns.
         part: see `ShardRecord`.
         number: see `ShardRecord`.
-        content: its rows as they are made.
-        is_last: asked after the last of them.
+        content: the rows, block by block as they are made.
+        is_last: called after the last block.
     """
     path = output / _file(part, number)
-    rows = bad_count = 0
+    rows, bad_count = 0, 0
     bad: list[tuple[str, str]] = []
     others = [name for name in schema.names if name != EMBEDDING]
     codecs = {name: "zstd" if name in others else "none" for name in schema.names}
@@ -78,7 +78,9 @@ def write_shard(
         with pq.ParquetWriter(partial, schema, compression=codecs, use_dictionary=others) as writer:
             for block in content:
                 writer.write_table(block.table)
-                rows, bad_count, bad = rows + len(block.table), bad_count + block.bad_count, [*bad, *block.bad][:LISTED]
+                rows += len(block.table)
+                bad_count += block.bad_count
+                bad = [*bad, *block.bad][:LISTED]
         size, digest = partial.stat().st_size, sha256(partial)
     record = ShardRecord(part, number, is_last(), rows, bad_count, bad, size, digest)
     with new_file(_record_file(output, part, number), overwrite=True) as partial:
@@ -87,7 +89,7 @@ def write_shard(
 
 
 def read_records(output: Path) -> list[ShardRecord]:
-    """Those of all shards that were finished, in the order of the rows."""
+    """Read the records of all finished shards, in the order of the rows."""
     records = []
     for path in sorted((output / _RECORDS).glob("*.json")):
         try:
@@ -99,7 +101,7 @@ def read_records(output: Path) -> list[ShardRecord]:
 
 
 def is_whole(output: Path, record: ShardRecord) -> bool:
-    """Whether a shard is the file that was written; reads it once."""
+    """Whether a shard is the file that was written. This reads it once."""
     path = output / record.file
     if not path.is_file():
         found = "missing"
