@@ -25,7 +25,7 @@ from transformers import AutoModel
 from hf_encoders import DepthImageProcessor, create_semantic_encoder
 from hf_encoders.command_line import OneLineArgumentParser, run
 from hf_encoders.data.splits import data_revision, load_splits
-from hf_encoders.evaluation.embedded_columns import EmbeddedRows, embed_rows
+from hf_encoders.evaluation.embedded_columns import EmbeddedColumns, embed_columns
 from hf_encoders.evaluation.tasks import Labels, probe, read_labels, retrieval, zero_shot
 from hf_encoders.fingerprint import identity
 from hf_encoders.launched_processes import launched_processes
@@ -90,7 +90,7 @@ def _retrieve(models: Mapping[str, Any], rooms: Any, processes: PartialState) ->
     """Row → `recall@k`, from 0 to 1. Of the aligned autoencoder what has to do with depth."""
     figures: Figures = {"chance": {f"recall@{k}": min(k / len(rooms), 1) for k in KS}}
     for number, (name, model) in enumerate(models.items()):
-        metrics = retrieval(embed_rows(model, rooms, COLUMNS, processes))
+        metrics = retrieval(embed_columns(model, rooms, COLUMNS, processes))
         for one, other in DIRECTIONS:
             if not number or other == "depth":
                 recalls = {f"recall@{k}": metrics[f"retrieval/{one}_to_{other}_recall@{k}"] for k in KS}
@@ -111,7 +111,7 @@ def _classify(
             figures["chance"][f"{task}/{column}"] = 1 / len(asked[column].classes)
             figures["the most frequent class"][f"{task}/{column}"] = float((asked[column].values == frequent).mean())
 
-    def add(name: str, parts: tuple[EmbeddedRows, EmbeddedRows], tasks: Sequence[str], model: Any = None) -> None:
+    def add(name: str, parts: tuple[EmbeddedColumns, EmbeddedColumns], tasks: Sequence[str], model: Any = None) -> None:
         metrics: dict[str, float] = {}
         for column in TEMPLATES:
             for task in tasks:
@@ -138,8 +138,8 @@ def _classify(
 
 def _embed(
     model: Any, train: Any, test: Any, columns: Mapping[str, str], processes: PartialState
-) -> tuple[EmbeddedRows, EmbeddedRows]:
-    return embed_rows(model, train, columns, processes), embed_rows(model, test, columns, processes)
+) -> tuple[EmbeddedColumns, EmbeddedColumns]:
+    return embed_columns(model, train, columns, processes), embed_columns(model, test, columns, processes)
 
 
 def _among_all(asked: Labels, learned: Labels) -> Labels:
@@ -147,7 +147,7 @@ def _among_all(asked: Labels, learned: Labels) -> Labels:
     return Labels(asked.column, asked.values, sorted({*asked.classes, *learned.classes}))
 
 
-def _raw_pixels(train: Any, test: Any) -> tuple[EmbeddedRows, EmbeddedRows]:
+def _raw_pixels(train: Any, test: Any) -> tuple[EmbeddedColumns, EmbeddedColumns]:
     """Images in RGB, and depth maps from -1 to 1 each, of 32 x 32 pixels, less the mean picture of train.
 
     Without the mean all pictures are alike by cosine, and the neighbours are worse.
@@ -163,7 +163,7 @@ def _raw_pixels(train: Any, test: Any) -> tuple[EmbeddedRows, EmbeddedRows]:
     for pictures in parts:
         kept = np.ones(len(pictures["image"]), dtype=bool)
         centred = {modality: values - means[modality] for modality, values in pictures.items()}
-        embedded.append(EmbeddedRows(centred, dict.fromkeys(centred, np.arange(len(kept))), [], kept))
+        embedded.append(EmbeddedColumns(centred, dict.fromkeys(centred, np.arange(len(kept))), [], kept))
     return embedded[0], embedded[1]
 
 

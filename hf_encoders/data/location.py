@@ -20,7 +20,7 @@ NOUNS: Mapping[Modality, str] = {"image": "image", "depth": "depth map", "text":
 
 Kind = Literal["pictures", "parquet", "webdataset", "hub"]
 _FORMATS: Mapping[str, Kind] = {".parquet": "parquet", ".tar": "webdataset"}
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
 class Loader(TypedDict, total=False):

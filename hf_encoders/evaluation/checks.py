@@ -1,18 +1,24 @@
 """Checks of embeddings and labels that the metrics share."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Hashable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-# Cosines of float32 unit vectors are exact to some 1e-7, and differ by as much between shapes of the same product.
+from ..arrays import AnyArray, Numbers
+
+# Similarities closer than this are equal: cosines of float32 unit vectors are exact to about 1e-7, and the shape of the
+# product alone changes them by as much.
 TIE = 1e-6
 
+# One id, label or caption per row.
+Items: TypeAlias = Sequence[Hashable] | AnyArray | Tensor
 
-def unit_rows(embeds: Any, name: str) -> Tensor:
-    """[N, D] embeddings as float32 rows of length 1.
+
+def normalized_rows(embeds: Numbers, name: str) -> Tensor:
+    """[N, D] embeddings as float32 rows of length 1; a row of zeros stays as it is.
 
     Raises:
         ValueError: if they have another shape, no rows, or values that are not finite.
@@ -20,8 +26,8 @@ def unit_rows(embeds: Any, name: str) -> Tensor:
     return nn.functional.normalize(finite_rows(embeds, name), dim=-1)
 
 
-def finite_rows(embeds: Any, name: str) -> Tensor:
-    """[N, D] embeddings as a float32 tensor, checked like `unit_rows`."""
+def finite_rows(embeds: Numbers, name: str) -> Tensor:
+    """[N, D] embeddings as a float32 tensor, checked like `normalized_rows`."""
     rows = torch.as_tensor(embeds).detach().float()
     if rows.ndim != 2:
         raise ValueError(f"{name}: embeddings of shape {list(rows.shape)}, expected [N, D]")
@@ -33,17 +39,17 @@ def finite_rows(embeds: Any, name: str) -> Tensor:
     return rows
 
 
-def listed(items: Any, count: int, name: str) -> list[Any]:
-    """One item a row, as a list of Python values.
+def listed(items: Items, count: int, name: str) -> list[Hashable]:
+    """One item per row, as a list of Python values.
 
     Raises:
         ValueError: if there are more or fewer than `count`.
     """
-    items = items.tolist() if isinstance(items, (np.ndarray, Tensor)) else list(items)
-    items = [item.item() if isinstance(item, (np.generic, Tensor)) else item for item in items]
-    if len(items) != count:
-        raise ValueError(f"{name}: {len(items)} for {count} embeddings, expected one each")
-    return items
+    values = items.tolist() if isinstance(items, (np.ndarray, Tensor)) else list(items)
+    values = [value.item() if isinstance(value, (np.generic, Tensor)) else value for value in values]
+    if len(values) != count:
+        raise ValueError(f"{name}: {len(values)} for {count} embeddings, expected one each")
+    return values
 
 
 def check_dimensions(first: Tensor, second: Tensor, names: Sequence[str]) -> None:

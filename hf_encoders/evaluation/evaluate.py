@@ -3,52 +3,57 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from accelerate import PartialState
+from datasets import Dataset
 
 from .._version import __version__
-from ..data.splits import data_revision, load_splits
+from ..data.splits import Rows, data_revision, load_splits
 from ..fingerprint import identity
-from ..modalities import MODALITIES, PICTURES, default_modality, encoder, modalities
+from ..modalities import MODALITIES, PICTURES, Encoder, Modality, default_modality, encoder, modalities
 from ..versions import library_versions
-from .embedded_columns import EmbeddedRows, embed_rows
-from .tasks import probe, read_labels, retrieval, zero_shot
+from .embedded_columns import EmbeddedColumns, embed_columns
+from .tasks import Labels, probe, read_labels, retrieval, zero_shot
 
-_PROBES = ("knn", "linear-probe")
-_COLUMNS = {"text": "caption", "image": "image", "depth": "depth"}
+Task = Literal["retrieval", "zero-shot", "knn", "linear-probe"]
+# What is written as JSON.
+Report: TypeAlias = dict[str, Any]
+
+_PROBES: tuple[Task, ...] = ("knn", "linear-probe")
+_COLUMNS: Mapping[Modality, str] = {"text": "caption", "image": "image", "depth": "depth"}
 _LIBRARIES = ("torch", "transformers", "datasets", "accelerate", "numpy")
 
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """What is measured on what.
+    """Which tasks are measured on which data.
 
     Args:
-        dataset: Hub id, folder or parquet file.
+        dataset: see `hf_encoders.data.location.locate`.
         tasks: "retrieval", "zero-shot", "knn", "linear-probe".
-        split: what is measured on.
-        train_dataset: what the probes learn from; `dataset` by default.
+        split: the split to measure on.
+        train_dataset: the data set that the probes learn from; `dataset` by default.
         train_split: its split.
-        modalities: what is embedded; by default what model and data both have.
-        text_column: one caption or a list of them; "caption" by default.
+        modalities: the modalities to embed; by default those that model and data both have.
+        text_column: captions, one per row or a list of them; "caption" by default.
         image_column: "image" by default.
         depth_column: "depth" by default.
-        label_columns: classes.
+        label_columns: the columns of the classes.
         templates: prompts for zero-shot, with {} for the label.
-        k: neighbours of knn.
-        limit: the first so many rows of each split.
-        on_error: "raise" or "skip": what to do with rows that cannot be read.
-        batch_size: inputs that are embedded at a time.
-        dtype: precision of the computation.
+        k: the number of neighbours of knn.
+        limit: use only the first rows of each split, this many.
+        on_error: "raise" or "skip" for rows that cannot be read.
+        batch_size: how many inputs are embedded at a time.
+        dtype: "bfloat16" or "float16" to compute in half precision.
     """
 
     dataset: str
-    tasks: Sequence[str] = ("retrieval",)
+    tasks: Sequence[Task] = ("retrieval",)
     split: str = "test"
     train_dataset: str | None = None
     train_split: str = "train"
-    modalities: Sequence[str] | None = None
+    modalities: Sequence[Modality] | None = None
     text_column: str | None = None
     image_column: str | None = None
     depth_column: str | None = None
@@ -56,50 +61,39 @@ class EvaluationOptions:
     templates: Sequence[str] | None = None
     k: int = 20
     limit: int | None = None
-    on_error: str = "raise"
+    on_error: Literal["raise", "skip"] = "raise"
     batch_size: int = 32
     dtype: str | None = None
 
 
-def evaluate(model: Any, options: EvaluationOptions, processes: PartialState) -> dict[str, Any] | None:
-    """The metrics, and what was measured on what. Every process calls this; the main one gets the result.
+def evaluate(model: Encoder, options: EvaluationOptions, processes: PartialState) -> Report | None:
+    """Measure a model. Every process calls this; the main one gets the result.
+
+    Returns:
+        The metrics; and the model, data, options and versions that they are of.
 
     Raises:
-        ValueError: if model and data have not what a task needs, or a row cannot be read.
+        ValueError: if model or data lack what a task needs, or a row cannot be read.
     """
-    encoder(model, default_modality(model))  # refuses what is no encoder of this project
+    encoder(model, default_modality(model))  # refuses a model that is no encoder of this project
     with processes.local_main_process_first():  # the others find what it has downloaded and prepared
         test, train = _open(options)
     columns = _choose_columns(options, model, test)
     train_columns = _choose_train_columns(options, columns, train) if train else {}
-    label_columns = _choose_labels(options, [part for part in (test, train) if part])
-    how = {"on_error": options.on_error, "batch_size": options.batch_size, "dtype": options.dtype}
-    with test.named():
-        labels = [read_labels(test.rows, column) for column in label_columns]
-        embedded = embed_rows(model, test.rows, columns, processes, **how)
-    if train:
-        with train.named():
-            train_labels = [read_labels(train.rows, column) for column in label_columns]
-            train_embedded = embed_rows(model, train.rows, train_columns, processes, **how)
+    label_columns = _choose_labels(options, [split for split in (test, train) if split])
+    test_part = _embed(model, test, columns, label_columns, options, processes)
+    train_part = _embed(model, train, train_columns, label_columns, options, processes) if train else None
     if not processes.is_main_process:
         return None
 
-    metrics = retrieval(embedded) if "retrieval" in options.tasks else {}
-    for place, one in enumerate(labels):
-        if "zero-shot" in options.tasks:
-            metrics |= zero_shot(model, embedded, one, options.templates)
-        for task in _PROBES:
-            if task in options.tasks:
-                metrics |= probe(task, train_embedded, train_labels[place], embedded, one, options.k)
-    made_by = identity(model)
-    return {
-        "model": made_by.pop("name_or_path"),
-        **made_by,
-        **test.report(embedded),
-        **({"train": train.report(train_embedded)} if train else {}),
+    maker = identity(model)
+    report: Report = {"model": maker.pop("name_or_path"), **maker, **test.report(test_part.embedded)}
+    if train and train_part:
+        report["train"] = train.report(train_part.embedded)
+    return report | {
         "columns": columns,
         "options": {name: getattr(options, name) for name in ("templates", "k", "dtype", "limit")},
-        "metrics": metrics,
+        "metrics": _metrics(model, options, test_part, train_part),
         "versions": {"hf_encoders": __version__} | library_versions(_LIBRARIES),
     }
 
@@ -110,7 +104,7 @@ class Split:
 
     name: str
     split: str
-    rows: Any
+    rows: Dataset
 
     def require(self, columns: Iterable[str]) -> None:
         """Refuse a data set without one of the columns."""
@@ -120,21 +114,62 @@ class Split:
 
     @contextmanager
     def named(self) -> Iterator[None]:
-        """Errors about a row or label say which data they are of."""
+        """Errors about a row or label say which data set it is of."""
         try:
             yield
         except ValueError as error:
             raise ValueError(f"{self.name}: {error}") from error
 
-    def report(self, embedded: EmbeddedRows) -> dict[str, Any]:
-        """What was measured on."""
+    def report(self, embedded: EmbeddedColumns) -> Report:
+        """The data set, its version, and the number of rows."""
         count = int(embedded.kept.sum())
         origin = {"dataset": self.name, "split": self.split} | data_revision(self.name, self.split)
         return origin | {"rows": count, "skipped_rows": len(embedded.kept) - count}
 
 
+@dataclass(frozen=True)
+class _Part:
+    """What the tasks need of a split: its embeddings, and its labels by each label column."""
+
+    embedded: EmbeddedColumns
+    labels: list[Labels]
+
+
+def _embed(
+    model: Encoder,
+    split: Split,
+    columns: Mapping[str, str],
+    label_columns: Sequence[str],
+    options: EvaluationOptions,
+    processes: PartialState,
+) -> _Part:
+    with split.named():
+        labels = [read_labels(split.rows, column) for column in label_columns]
+        embedded = embed_columns(
+            model,
+            split.rows,
+            columns,
+            processes,
+            on_error=options.on_error,
+            batch_size=options.batch_size,
+            dtype=options.dtype,
+        )
+    return _Part(embedded, labels)
+
+
+def _metrics(model: Encoder, options: EvaluationOptions, test: _Part, train: _Part | None) -> dict[str, float]:
+    metrics = retrieval(test.embedded) if "retrieval" in options.tasks else {}
+    for index, labels in enumerate(test.labels):
+        if "zero-shot" in options.tasks:
+            metrics |= zero_shot(model, test.embedded, labels, options.templates)
+        for task in _PROBES:
+            if task in options.tasks and train:
+                metrics |= probe(task, train.embedded, train.labels[index], test.embedded, labels, options.k)
+    return metrics
+
+
 def _open(options: EvaluationOptions) -> tuple[Split, Split | None]:
-    """What is measured on; and what the probes learn from, if there are any."""
+    """The split to measure on; and the one that the probes learn from, if there are any."""
     splits = load_splits(options.dataset, options.split)
     test = _split(options.dataset, options.split, splits, "--split", options.limit)
     train = None
@@ -147,16 +182,20 @@ def _open(options: EvaluationOptions) -> tuple[Split, Split | None]:
     return test, train
 
 
-def _split(name: str, split: str, splits: Mapping[str, Any], option: str, limit: int | None) -> Split:
+def _split(name: str, split: str, splits: Mapping[str, Rows], option: str, limit: int | None) -> Split:
     if split not in splits:
         raise ValueError(f"{name}: no split {split!r}, it has {', '.join(splits)}; choose with {option}")
     rows = splits[split]
     return Split(name, split, rows if limit is None else rows.take(min(limit, len(rows))))
 
 
-def _choose_columns(options: EvaluationOptions, model: Any, test: Split) -> dict[str, str]:
-    """Modality → column, of what is embedded."""
-    given = {"text": options.text_column, "image": options.image_column, "depth": options.depth_column}
+def _choose_columns(options: EvaluationOptions, model: Encoder, test: Split) -> dict[str, str]:
+    """Modality → the column that is embedded."""
+    given: Mapping[Modality, str | None] = {
+        "text": options.text_column,
+        "image": options.image_column,
+        "depth": options.depth_column,
+    }
     columns = {modality: given[modality] or default for modality, default in _COLUMNS.items()}
     chosen = options.modalities or [
         modality
@@ -164,7 +203,7 @@ def _choose_columns(options: EvaluationOptions, model: Any, test: Split) -> dict
         if given[modality] or (modality in modalities(model) and column in test.rows.column_names)
     ]
     for modality in chosen:
-        encoder(model, modality)  # refuses what the model does not embed
+        encoder(model, modality)  # refuses a modality that the model does not embed
     test.require(columns[modality] for modality in chosen)
     found = f"model and {test.name} share {', '.join(chosen) or 'none'} (see --text-column and the like)"
     if "retrieval" in options.tasks and len(set(chosen)) < 2:
@@ -178,7 +217,10 @@ def _choose_columns(options: EvaluationOptions, model: Any, test: Split) -> dict
 
 
 def _choose_train_columns(options: EvaluationOptions, columns: Mapping[str, str], train: Split) -> dict[str, str]:
-    """Those pictures that are embedded of test too: all, or by default those that train has."""
+    """Modality → the column that the probes learn from.
+
+    These are the pictures of test: all that were asked for, or by default those that train has.
+    """
     pictures: dict[str, str] = {name: column for name, column in columns.items() if name in PICTURES}
     if not options.modalities:
         pictures = {name: column for name, column in pictures.items() if column in train.rows.column_names} or pictures

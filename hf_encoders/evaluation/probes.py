@@ -1,37 +1,41 @@
-"""How much frozen embeddings know of labels: nearest neighbours and a linear probe.
+"""Probing classifiers on frozen embeddings: nearest neighbours and a linear probe.
 
-Both take embeddings as NumPy arrays or tensors, work on the device of the train embeddings, and give a dictionary of
-floats. Nothing is ever chosen by the test part.
+Both work on the device of the train embeddings. The test part never chooses anything.
 """
-
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..arrays import Numbers
 from ..top_k import top_k
-from .checks import check_dimensions, check_positive, finite_rows, listed
+from .checks import Items, check_dimensions, check_positive, finite_rows, listed
 
 # From strong to weak, the square root of ten apart: the accuracy is flat around its best.
 PENALTIES = tuple(10 ** (-exponent / 2) for exponent in range(-2, 11))
-_HELD_OUT = 5  # each fifth row of a class
+_HELD_OUT = 5  # every fifth row of a class
 
 
 @torch.no_grad()
 def knn_metrics(
-    train_embeds: Any, train_labels: Any, test_embeds: Any, test_labels: Any, *, k: int = 20, chunk_size: int = 2048
+    train_embeds: Numbers,
+    train_labels: Items,
+    test_embeds: Numbers,
+    test_labels: Items,
+    *,
+    k: int = 20,
+    chunk_size: int = 2048,
 ) -> dict[str, float]:
-    """Accuracy of the label that most of the k nearest train embeddings (by cosine) have.
+    """Accuracy of the most frequent label among the k nearest train embeddings (by cosine).
 
-    Of labels with as many neighbours, that with the larger sum of similarities wins.
+    Among equally frequent labels the one with the largest sum of similarities wins.
 
     Args:
         train_embeds: [N, D].
         train_labels: N integers or strings.
         test_embeds: [M, D].
-        test_labels: M of them. A label that train does not have counts as wrong.
+        test_labels: M integers or strings. A label that train does not have counts as wrong.
         k: neighbours, at most N.
-        chunk_size: so many rows of each side are compared at a time. It does not change the result.
+        chunk_size: how many rows of each side are compared at a time. It does not change the result.
 
     Returns:
         `knn_accuracy`, from 0 to 1.
@@ -57,19 +61,22 @@ def knn_metrics(
     return {"knn_accuracy": right / len(test)}
 
 
-def linear_probe_metrics(train_embeds: Any, train_labels: Any, test_embeds: Any, test_labels: Any) -> dict[str, float]:
+def linear_probe_metrics(
+    train_embeds: Numbers, train_labels: Items, test_embeds: Numbers, test_labels: Items
+) -> dict[str, float]:
     """Accuracy of multinomial logistic regression on frozen embeddings.
 
-    Features are standardised by the train part. The L2 penalty is the one with the best accuracy on each fifth row of
-    a class in train, after fitting the rest (of equally good ones the largest); then all of train is fitted with it.
-    The minimised function is the mean cross-entropy + penalty / 2 * the sum of squared weights, so scikit-learn's C is
-    1 / (penalty * N). The same input gives the same result.
+    Features are standardised by the train part. Every fifth row of a class in train is held out, the rest is fitted
+    with each L2 penalty, and the penalty with the best accuracy on the held-out rows is chosen (the largest among
+    equally good ones). Then all of train is fitted with it. The minimised function is the mean cross-entropy +
+    penalty / 2 * the sum of squared weights, so scikit-learn's C is 1 / (penalty * N). The same input gives the same
+    result.
 
     Args:
         train_embeds: [N, D].
-        train_labels: N integers or strings, of two classes at least.
+        train_labels: N integers or strings, of at least two classes.
         test_embeds: [M, D].
-        test_labels: M of them. A label that train does not have counts as wrong.
+        test_labels: M integers or strings. A label that train does not have counts as wrong.
 
     Returns:
         `linear_probe_accuracy` (from 0 to 1) and `linear_probe_penalty`, the one chosen.
@@ -81,7 +88,7 @@ def linear_probe_metrics(train_embeds: Any, train_labels: Any, test_embeds: Any,
     if not train_classes.any():
         raise ValueError("train labels: one class only, expected at least two")
     deviation, mean = torch.std_mean(train, dim=0, correction=0)
-    # A feature that does not vary says nothing, and must not be divided by its rounding error.
+    # A constant feature says nothing, and must not be divided by its rounding error.
     deviation = deviation.where(deviation > 1e-6 * mean.abs(), torch.inf)
     train, test = (train - mean) / deviation, (test - mean) / deviation
 
@@ -90,7 +97,7 @@ def linear_probe_metrics(train_embeds: Any, train_labels: Any, test_embeds: Any,
     best, penalty = -1.0, 0.0
     probe = _linear(train, train_classes)
     for candidate in PENALTIES:
-        # From strong to weak, each from where the last one ended: that is quicker than from zero.
+        # From strong to weak. Each fit starts where the last one ended, which is quicker than from zero.
         _fit(probe, train[~held_out], train_classes[~held_out], candidate)
         accuracy = _accuracy(probe, train[held_out], train_classes[held_out])
         if accuracy > best:
@@ -102,7 +109,7 @@ def linear_probe_metrics(train_embeds: Any, train_labels: Any, test_embeds: Any,
 
 
 def _data(
-    train_embeds: Any, train_labels: Any, test_embeds: Any, test_labels: Any
+    train_embeds: Numbers, train_labels: Items, test_embeds: Numbers, test_labels: Items
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Checked embeddings and class numbers of both parts; -1 for a test label that train does not have."""
     train, test = finite_rows(train_embeds, "train"), finite_rows(test_embeds, "test")

@@ -1,30 +1,33 @@
-"""How good embeddings are: retrieval between two sides, and zero-shot classification.
+"""Retrieval between two sides, such as texts and images.
 
-Every function takes embeddings as NumPy arrays or tensors, works on the device they are on, and gives a dictionary of
-floats. Similarity is the cosine. Memory is bounded by `chunk_size`: no full matrix of similarities is ever held.
+Similarity is the cosine. Memory is bounded by `chunk_size`: the full matrix of similarities is never held.
 
-Ties count against the model: among equally similar items the correct one comes last. A collapsed model, whose
-embeddings are all equal, so finds nothing. Similarities closer than `TIE` are equal: float32 cannot tell them apart.
+Ties count against the model: among equally similar items the correct one comes last. So a collapsed model, whose
+embeddings are all equal, finds nothing.
 """
 
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .checks import TIE, check_dimensions, check_positive, listed, unit_rows
+from ..arrays import Indices, Numbers
+from .checks import TIE, Items, check_dimensions, check_positive, listed, normalized_rows
+
+# The ids of both sides.
+_Ids: TypeAlias = tuple[list[Hashable], list[Hashable]]
 
 
 @torch.no_grad()
 def retrieval_metrics(
-    first_embeds: Any,
-    second_embeds: Any,
+    first_embeds: Numbers,
+    second_embeds: Numbers,
     *,
-    first_ids: Any = None,
-    second_ids: Any = None,
+    first_ids: Items | None = None,
+    second_ids: Items | None = None,
     captions: Sequence[str] | None = None,
     ks: Sequence[int] = (1, 5, 10),
     names: tuple[str, str] = ("text", "image"),
@@ -40,12 +43,12 @@ def retrieval_metrics(
     Args:
         first_embeds: [N, D], such as texts.
         second_embeds: [M, D], such as images.
-        first_ids: N integers or strings: what each row belongs to. Default: the row numbers.
-        second_ids: M of them. Default: the row numbers.
+        first_ids: N integers or strings: the id of each row. Default: the row numbers.
+        second_ids: M integers or strings. Default: the row numbers.
         captions: the texts of the first side, compared letter by letter.
-        ks: the k of recall@k.
-        names: what the sides are called, such as ("depth", "image"), in results and messages.
-        chunk_size: so many rows of each side are compared at a time. It does not change the result.
+        ks: each k of recall@k.
+        names: the names of the sides in results and messages, such as ("depth", "image").
+        chunk_size: how many rows of each side are compared at a time. It does not change the result.
 
     Returns:
         For names A and B: `A_to_B_recall@k` (from 0 to 1) for each k, `A_to_B_median_rank` (from 1), and the same for
@@ -59,13 +62,10 @@ def retrieval_metrics(
     if not ks or min(ks) < 1:
         raise ValueError(f"ks must be at least 1, got {ks!r}")
     check_positive(chunk_size, "chunk_size")
-    first, second = unit_rows(first_embeds, names[0]), unit_rows(second_embeds, names[1])
-    second = second.to(first.device)
+    first = normalized_rows(first_embeds, names[0])
+    second = normalized_rows(second_embeds, names[1]).to(first.device)
     check_dimensions(first, second, names)
-    ids = (
-        list(range(len(first))) if first_ids is None else listed(first_ids, len(first), f"{names[0]} ids"),
-        list(range(len(second))) if second_ids is None else listed(second_ids, len(second), f"{names[1]} ids"),
-    )
+    ids = _ids(first_ids, len(first), names[0]), _ids(second_ids, len(second), names[1])
     texts = None if captions is None else listed(captions, len(first), f"captions of {names[0]}")
     for index, text in enumerate(texts or ()):
         if not isinstance(text, str):
@@ -81,6 +81,10 @@ def retrieval_metrics(
     return metrics
 
 
+def _ids(ids: Items | None, count: int, name: str) -> list[Hashable]:
+    return list(range(count)) if ids is None else listed(ids, count, f"{name} ids")
+
+
 @dataclass(frozen=True)
 class _Partners:
     """Which rows of the first side belong to which of the second.
@@ -90,10 +94,10 @@ class _Partners:
 
     groups: Tensor  # [N]: number of the id, or of the caption, of each first row
     codes: Tensor  # [M]: number of the id of each second row, ascending without gaps
-    pairs: Tensor  # [P, 2]: (code, group), sorted; at most one a first row
+    pairs: Tensor  # [P, 2]: (code, group), sorted; at most one per first row
 
     def blocks(self, chunk_size: int) -> Iterator[tuple[slice, slice, Tensor | None]]:
-        """Rows, columns and mask of the blocks of the matrix; no mask where no row belongs to a column."""
+        """Yield rows, columns and mask of each block of the matrix; no mask where no row belongs to a column."""
         for top in range(0, len(self.groups), chunk_size):
             rows = slice(top, min(top + chunk_size, len(self.groups)))
             groups, row_groups = self.groups[rows].unique(return_inverse=True)
@@ -103,28 +107,28 @@ class _Partners:
                 begin, end = torch.searchsorted(self.pairs[:, 0].contiguous(), torch.stack((codes[0], codes[-1] + 1)))
                 pair_codes, pair_groups = self.pairs[begin:end].unbind(1)
                 places = torch.searchsorted(groups, pair_groups.contiguous()).clamp(max=len(groups) - 1)
-                here = groups[places] == pair_groups
-                if not here.any():
+                in_block = groups[places] == pair_groups
+                if not in_block.any():
                     yield rows, columns, None
                     continue
-                # Between groups and ids first, which are fewer than rows and columns.
+                # Groups and ids are fewer than rows and columns, so the mask is made of a table of these.
                 table = torch.zeros(len(groups), int(codes[-1] - codes[0]) + 1, dtype=torch.bool, device=groups.device)
-                table[places[here], pair_codes[here] - codes[0]] = True
+                table[places[in_block], pair_codes[in_block] - codes[0]] = True
                 yield rows, columns, table[row_groups][:, codes - codes[0]]
 
 
 def _partners(
-    ids: tuple[list[Any], list[Any]], captions: list[Any] | None, names: tuple[str, str], device: torch.device
+    ids: _Ids, captions: list[Hashable] | None, names: tuple[str, str], device: torch.device
 ) -> tuple[Tensor, Tensor, _Partners]:
     """An order of each side in which partners lie close, and the partners in this order."""
-    numbers = _numbers(ids[1])
     for side, other in ((0, 1), (1, 0)):
         known = set(ids[other])
-        for index, one in enumerate(ids[side]):
-            if one not in known:
-                raise ValueError(f"{names[side]} {index} (id {one!r}) has no {names[other]} with its id")
-    first_codes = torch.tensor([numbers[one] for one in ids[0]], device=device)
-    second_codes = torch.tensor([numbers[one] for one in ids[1]], device=device)
+        for index, row_id in enumerate(ids[side]):
+            if row_id not in known:
+                raise ValueError(f"{names[side]} {index} (id {row_id!r}) has no {names[other]} with its id")
+    numbers = _numbers(ids[1])
+    first_codes = torch.tensor([numbers[row_id] for row_id in ids[0]], device=device)
+    second_codes = torch.tensor([numbers[row_id] for row_id in ids[1]], device=device)
     groups = first_codes
     if captions is not None:
         numbers = _numbers(captions)
@@ -138,7 +142,7 @@ def _numbers(items: Sequence[Hashable]) -> dict[Hashable, int]:
     return {item: number for number, item in enumerate(dict.fromkeys(items))}
 
 
-def _ranks(first: Tensor, second: Tensor, partners: _Partners, chunk_size: int) -> tuple[np.ndarray, np.ndarray]:
+def _ranks(first: Tensor, second: Tensor, partners: _Partners, chunk_size: int) -> tuple[Indices, Indices]:
     """The rank of the best partner of each row, for both sides."""
     best = first.new_full((len(first),), -torch.inf), first.new_full((len(second),), -torch.inf)
     for rows, columns, mask in partners.blocks(chunk_size):
@@ -152,7 +156,7 @@ def _ranks(first: Tensor, second: Tensor, partners: _Partners, chunk_size: int) 
         similarities = first[rows] @ second[columns].T
         if mask is not None:
             similarities.masked_fill_(mask, -torch.inf)
-        # A sum in 32 bits takes a fifth of the time of one in 64, and no chunk has so many rows.
+        # A sum in 32 bits takes a fifth of the time of one in 64, and is enough for a chunk.
         ranks[0][rows] += (similarities >= best[0][rows, None] - TIE).sum(1, dtype=torch.int32)
         ranks[1][columns] += (similarities >= best[1][columns] - TIE).sum(0, dtype=torch.int32)
     return ranks[0].cpu().numpy(), ranks[1].cpu().numpy()

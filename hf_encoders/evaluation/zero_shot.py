@@ -1,49 +1,51 @@
 """Accuracy of zero-shot classification."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
-from .checks import TIE, check_dimensions, check_positive, listed, unit_rows
+from ..arrays import Numbers
+from .checks import TIE, Items, check_dimensions, check_positive, listed, normalized_rows
 
 
 @torch.no_grad()
 def zero_shot_metrics(
-    embeds: Any, class_embeds: Any, labels: Any, *, ks: Sequence[int] = (1, 5), chunk_size: int = 2048
+    embeds: Numbers, class_embeds: Numbers, labels: Items, *, ks: Sequence[int] = (1, 5), chunk_size: int = 2048
 ) -> dict[str, float]:
-    """Accuracy of taking the most similar classes for the answer.
+    """Accuracy of the most similar classes as answers.
+
+    Ties count against the model: among equally similar classes the right one comes last.
 
     Args:
-        embeds: [N, D], of images or depth maps.
+        embeds: [N, D], the images or depth maps.
         class_embeds: [C, D], such as `ZeroShotClassifier.label_embeds`.
-        labels: N integers: the row of each one's class in `class_embeds`.
-        ks: an answer counts in top-k if the right class is among the first k. It always is with k classes or fewer.
-        chunk_size: so many rows are compared with all classes at a time. It does not change the result.
+        labels: N integers: the row in `class_embeds` of the right class of each.
+        ks: each k of top-k: whether the right class is among the first k. With k classes or fewer it always is.
+        chunk_size: how many rows are compared with all classes at a time. It does not change the result.
 
     Returns:
         `zero_shot_top{k}_accuracy` (from 0 to 1) for each k.
 
     Raises:
-        ValueError: if a side is empty or not finite, lengths or dimensions differ, or a label is no class.
+        ValueError: if a side is empty or not finite, lengths or dimensions differ, or a label is not a class.
     """
     if not ks or min(ks) < 1:
         raise ValueError(f"ks must be at least 1, got {ks!r}")
     check_positive(chunk_size, "chunk_size")
-    rows, classes = unit_rows(embeds, "embeds"), unit_rows(class_embeds, "class_embeds")
-    classes = classes.to(rows.device)
+    rows = normalized_rows(embeds, "embeds")
+    classes = normalized_rows(class_embeds, "class_embeds").to(rows.device)
     check_dimensions(rows, classes, ("embeds", "class_embeds"))
-    right = listed(labels, len(rows), "labels")
-    for index, label in enumerate(right):
+    right: list[int] = []
+    for index, label in enumerate(listed(labels, len(rows), "labels")):
         if not isinstance(label, int) or not 0 <= label < len(classes):
             raise ValueError(f"labels[{index}]: {label!r} is not one of the classes 0 to {len(classes) - 1}")
+        right.append(label)
+    all_answers = torch.tensor(right, device=rows.device)
 
     ranks = []
-    for chunk, answers in zip(
-        rows.split(chunk_size), torch.tensor(right, device=rows.device).split(chunk_size), strict=True
-    ):
+    for chunk, answers in zip(rows.split(chunk_size), all_answers.split(chunk_size), strict=True):
         similarities = chunk @ classes.T
-        # The right class counts itself, which is the 1 of its rank.
+        # The right class counts itself: ranks begin at 1.
         ranks.append((similarities >= similarities.gather(1, answers[:, None]) - TIE).sum(1))
     rank = torch.cat(ranks)
     return {f"zero_shot_top{k}_accuracy": float((rank <= k).double().mean()) for k in ks}

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from ..command_line import run as run_command
-from ..evaluation.embedded_columns import embed_rows
+from ..evaluation.embedded_columns import embed_columns
 from ..evaluation.tasks import metric_lines, recall_line, retrieval
 from ..hub.push import Destination, reserve
 from ..progress import hide_library_bars
@@ -212,7 +212,7 @@ class Trainer:
 
     def _validate(self, model: torch.nn.Module) -> dict[str, float]:
         share_batch_norm(model)
-        rows = embed_rows(model, self.validation_rows, self.data.columns, self.accelerator, show_progress_bar=False)
+        rows = embed_columns(model, self.validation_rows, self.data.columns, self.accelerator, show_progress_bar=False)
         return retrieval(rows)
 
     def _some_inputs(self) -> Iterator[dict[str, Tensor]]:

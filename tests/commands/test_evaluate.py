@@ -19,7 +19,7 @@ from hf_encoders import DepthImageProcessor, DepthSemanticEncoderConfig, DepthSe
 from hf_encoders.commands import evaluate
 from hf_encoders.data import splits
 from hf_encoders.evaluation import embedded_columns
-from hf_encoders.evaluation.embedded_columns import EmbeddedRows, embed_rows
+from hf_encoders.evaluation.embedded_columns import EmbeddedColumns, embed_columns
 from hf_encoders.evaluation.retrieval import retrieval_metrics
 from hf_encoders.evaluation.tasks import Labels, probe, read_labels, retrieval, zero_shot
 from hf_encoders.fingerprint import fingerprint, sha256
@@ -161,7 +161,7 @@ def test_retrieval_of_many_captions(model, alone):
         "image": model.encode_image(rows["image"]),
         "depth": model.encode_depth(rows["depth"]),
     }
-    embedded = embed_rows(model, rows, dict(reversed(TRIPLE.items())), alone, batch_size=3)
+    embedded = embed_columns(model, rows, dict(reversed(TRIPLE.items())), alone, batch_size=3)
     assert list(embedded.embeds) == list(TRIPLE) and embedded.captions == captions
     for name, expected in embeds.items():
         torch.testing.assert_close(embedded.embeds[name], expected)
@@ -175,7 +175,7 @@ def test_zero_shot_takes_the_classes_and_templates(model):
     labels = Labels("noun", np.array(["lamp", "chair", "table"]), ["chair", "lamp", "table"])
     classes = ZeroShotClassifier(model, labels.classes, ["this is a {}"]).label_embeds
     kept = np.array([True, False, True])
-    embedded = EmbeddedRows({"depth": classes[[1, 2]]}, {"depth": np.array([0, 2])}, [], kept)
+    embedded = EmbeddedColumns({"depth": classes[[1, 2]]}, {"depth": np.array([0, 2])}, [], kept)
     expected = {"zero-shot/noun/chance": 1 / 3, "zero-shot/noun/depth/top1_accuracy": 1}
     assert zero_shot(model, embedded, labels, ["this is a {}"]) == pytest.approx(expected)
 
@@ -184,7 +184,7 @@ def test_zero_shot_takes_the_classes_and_templates(model):
 def test_probes_leave_skipped_rows_out(task):
     points = torch.tensor([[1.0, 0.1], [0.1, 1.0], [1.0, 0.2], [0.2, 1.0]])
     labels = Labels("noun", np.array(["a", "b", "b", "a", "b"]), ["a", "b"])
-    rows = EmbeddedRows({"image": points}, {}, [], np.array([True, True, False, True, True]))
+    rows = EmbeddedColumns({"image": points}, {}, [], np.array([True, True, False, True, True]))
     assert probe(task, rows, labels, rows, labels, k=1)[f"{task}/noun/image/accuracy"] == 1
 
 
@@ -219,7 +219,7 @@ def broken_rows():
 def test_an_unreadable_row_is_named(modality, row, ranks, model):
     rank = SimpleNamespace(process_index=row % ranks, num_processes=ranks, is_main_process=row % ranks == 0)
     with pytest.raises(ValueError, match=f"^column '{TRIPLE[modality]}': row {row}[: ]"):
-        embed_rows(model, broken_rows(), {modality: TRIPLE[modality]}, rank)
+        embed_columns(model, broken_rows(), {modality: TRIPLE[modality]}, rank)
 
 
 def test_unreadable_rows_are_skipped_on_request(inside, tmp_path, capsys):
@@ -230,8 +230,8 @@ def test_unreadable_rows_are_skipped_on_request(inside, tmp_path, capsys):
 
 
 def test_skipped_rows_take_their_other_modalities_along(model, alone):
-    embedded = embed_rows(model, broken_rows(), TRIPLE, alone, on_error="skip")
-    whole = embed_rows(model, make_rows().select([0, 1, 2, 4]), TRIPLE, alone)
+    embedded = embed_columns(model, broken_rows(), TRIPLE, alone, on_error="skip")
+    whole = embed_columns(model, make_rows().select([0, 1, 2, 4]), TRIPLE, alone)
     assert embedded.kept.tolist() == [True, True, True, False, True, False, False]
     assert embedded.captions == whole.captions and embedded.owners["image"].tolist() == [0, 1, 2, 4]
     for name in TRIPLE:
@@ -240,7 +240,7 @@ def test_skipped_rows_take_their_other_modalities_along(model, alone):
 
 def test_all_rows_unreadable(model, alone):
     with pytest.raises(ValueError, match="none of 1 rows can be read"):
-        embed_rows(model, broken_rows().select([3]), TRIPLE, alone, on_error="skip")
+        embed_columns(model, broken_rows().select([3]), TRIPLE, alone, on_error="skip")
 
 
 def test_paths_and_bytes_as_pictures(model, alone, tmp_path):
@@ -251,7 +251,7 @@ def test_paths_and_bytes_as_pictures(model, alone, tmp_path):
     rows = Dataset.from_dict(names)
     expected = model.encode_image(pictures)
     for column in names:
-        embedded = embed_rows(model, rows, {"image": column}, alone)
+        embedded = embed_columns(model, rows, {"image": column}, alone)
         torch.testing.assert_close(embedded.embeds["image"], expected)
 
 
@@ -272,7 +272,7 @@ def test_labels():
         (["a", None], Value("string"), "row 1: None in column 'x', expected a label"),
         ([0, -1], ClassLabel(names=["a", "b"]), "row 1: -1 in column 'x', expected a label"),
         ([0.5, 1.5], Value("float32"), "row 0: 0.5 in column 'x', expected a label"),
-        (["a", "a"], Value("string"), "column 'x': 1 class, expected two at least"),
+        (["a", "a"], Value("string"), "column 'x': 1 class, expected at least two"),
     ],
 )
 def test_bad_labels(values, feature, said):
@@ -340,11 +340,11 @@ def test_more_processes_than_rows(model, alone, monkeypatch):
     rows, shares = make_rows().select([0, 1]), []
     monkeypatch.setattr(embedded_columns, "gather_object", lambda share: shares.extend(share) or list(shares))
     for rank in range(3):
-        found = embed_rows(
+        found = embed_columns(
             model, rows, TRIPLE, SimpleNamespace(process_index=rank, num_processes=3, is_main_process=rank == 0)
         )
     monkeypatch.undo()
-    expected = embed_rows(model, rows, TRIPLE, alone)
+    expected = embed_columns(model, rows, TRIPLE, alone)
     for name in TRIPLE:
         torch.testing.assert_close(found.embeds[name], expected.embeds[name])
     assert found.captions == expected.captions

@@ -28,8 +28,9 @@ def joined(main, *, join=True):
     if join:
         dist.init_process_group("gloo")
     torch.save(main(int(os.environ["RANK"])), Path(sys.argv[1]) / f"{os.environ['RANK']}.pt")
-    dist.barrier()
-    dist.destroy_process_group()
+    if dist.is_initialized():  # a command ends it by itself
+        dist.barrier()
+        dist.destroy_process_group()
     # Without the interpreter's own end, in which a thread of gloo once in a hundred times aborts the process.
     sys.stdout.flush()
     sys.stderr.flush()
