@@ -1,34 +1,37 @@
-"""BatchNorm in a batch that is embedded in chunks: the same outputs in any chunks, statistics updated once."""
+"""BatchNorm in a batch that is embedded in chunks: outputs do not depend on the chunks, statistics update once."""
 
 import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Literal, TypeAlias
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-CHOICES = ("frozen", "update_once")
-Recording = Callable[[], AbstractContextManager[Callable[[], None]]]
+BatchNormChoice = Literal["frozen", "update_once"]
+CHOICES: tuple[BatchNormChoice, ...] = ("frozen", "update_once")
+# A context in which layers are recorded. It gives a function that discards what it recorded.
+Recording: TypeAlias = Callable[[], AbstractContextManager[Callable[[], None]]]
 
 
 @contextlib.contextmanager
-def frozen_batch_norm(model: nn.Module, choice: str | None) -> Iterator[Recording]:
-    """Inside, BatchNorm layers in train mode normalise with their running statistics.
+def frozen_batch_norm(model: nn.Module, choice: BatchNormChoice | None) -> Iterator[Recording]:
+    """Let BatchNorm layers in train mode normalise with their running statistics, inside of this context.
 
     Args:
-        model: their model.
-        choice: "frozen", or "update_once": at the end, the statistics are updated as one forward pass would do with
-            all that the layers receive while they are recorded, on all ranks (which all must come to the end). None is
-            for models without BatchNorm in train mode.
+        model: the model with the layers.
+        choice: "frozen" leaves the statistics as they are. "update_once" updates them at the end, as one forward pass
+            would with all that the layers receive while they are recorded, on all ranks; every rank must come to the
+            end. None is for models without BatchNorm in train mode.
 
     Yields:
-        A context in which the layers are recorded, once a chunk. It gives a function that discards this chunk.
+        A context in which the layers are recorded, to be used once per chunk. It gives a function that discards this
+        chunk.
 
     Raises:
-        ValueError: if there is no such choice, layers are in train mode without one, or have no running statistics.
+        ValueError: for an invalid choice, or if layers are in train mode without a choice or lack running statistics.
     """
     if choice not in (None, *CHOICES):
         raise ValueError(f"batch_norm is {' or '.join(map(repr, CHOICES))}, got {choice!r}")
@@ -51,13 +54,14 @@ def frozen_batch_norm(model: nn.Module, choice: str | None) -> Iterator[Recordin
 
     @contextlib.contextmanager
     def recording() -> Iterator[Callable[[], None]]:
-        before = [of.total.clone() for of in sums]
+        before = [layer_sums.total.clone() for layer_sums in sums]
 
         def discard() -> None:
-            for of, total in zip(sums, before, strict=True):
-                of.total = total
+            for layer_sums, total in zip(sums, before, strict=True):
+                layer_sums.total = total
 
-        handles = [layer.register_forward_pre_hook(of) for layer, of in zip(layers, sums, strict=bool(sums))]
+        # There are no sums where the statistics are frozen.
+        handles = [layer.register_forward_pre_hook(hook) for layer, hook in zip(layers, sums, strict=bool(sums))]
         try:
             yield discard
         finally:
@@ -75,17 +79,17 @@ def frozen_batch_norm(model: nn.Module, choice: str | None) -> Iterator[Recordin
 
 
 class _Sums:
-    """Of what a layer receives, by channel: how many values, their sum, the sum of their squares; as [3, C]."""
+    """Count, sum and sum of squares of the values that a layer receives, per channel: [3, C]."""
 
     def __init__(self, layer: _BatchNorm):
         assert layer.running_mean is not None
-        # Sums of squares lose digits; MPS has no double precision.
+        # Sums of squares lose digits, so they are in double precision, which MPS lacks.
         wide = torch.float32 if layer.running_mean.device.type == "mps" else torch.float64
-        # Around the running mean, which is near: differences of large squares lose digits too.
+        # Values are centred by the running mean, which is near: differences of large squares lose digits too.
         self.centre = layer.running_mean.to(wide)
         self.total = torch.zeros(3, len(self.centre), dtype=wide, device=self.centre.device)
 
-    def __call__(self, layer: nn.Module, inputs: tuple[Any, ...]) -> None:
+    def __call__(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         values = inputs[0].detach().transpose(0, 1).flatten(1).to(self.total.dtype) - self.centre[:, None]
         self.total[0] += values.shape[1]
         self.total[1] += values.sum(1)
@@ -98,14 +102,14 @@ def _update(layers: list[_BatchNorm], sums: list[_Sums]) -> None:
     if not sums:
         return
     if dist.is_available() and dist.is_initialized():
-        together = torch.cat([of.total for of in sums], 1)
+        together = torch.cat([layer_sums.total for layer_sums in sums], 1)
         dist.all_reduce(together)
-        totals: list[Tensor] = list(together.split([of.total.shape[1] for of in sums], 1))
+        totals: list[Tensor] = list(together.split([layer_sums.total.shape[1] for layer_sums in sums], 1))
     else:
-        totals = [of.total for of in sums]
-    for layer, of, total in zip(layers, sums, totals, strict=True):
+        totals = [layer_sums.total for layer_sums in sums]
+    for layer, layer_sums, total in zip(layers, sums, totals, strict=True):
         count = total[0]
-        if count[0] < 2:  # nothing came through this layer, or nothing that has a variance
+        if count[0] < 2:  # the layer received nothing, or nothing that has a variance
             continue
         assert layer.running_mean is not None and layer.running_var is not None
         assert layer.num_batches_tracked is not None
@@ -113,5 +117,5 @@ def _update(layers: list[_BatchNorm], sums: list[_Sums]) -> None:
         variance = (total[2] - count * mean.square()) / (count - 1)
         layer.num_batches_tracked.add_(1)
         momentum = layer.momentum if layer.momentum is not None else 1 / float(layer.num_batches_tracked)
-        layer.running_mean.lerp_((of.centre + mean).to(layer.running_mean), momentum)
+        layer.running_mean.lerp_((layer_sums.centre + mean).to(layer.running_mean), momentum)
         layer.running_var.lerp_(variance.to(layer.running_var), momentum)

@@ -1,20 +1,20 @@
-"""Contrastive losses of batches far beyond memory: gradient caching (Gao et al., https://arxiv.org/abs/2101.06983).
+"""Contrastive losses of batches larger than memory: gradient caching (Gao et al., https://arxiv.org/abs/2101.06983).
 
-A first pass embeds the batch in chunks without a graph; the loss and its gradient are computed for the embeddings; a
-second pass embeds each chunk again, now with a graph, and sends its rows' gradient through it. Memory is that of one
-chunk, gradients are those of the whole batch.
+A first pass embeds the batch in chunks without a graph. Then the loss and its gradient are computed for the embeddings.
+A second pass embeds each chunk again, now with a graph, and sends the gradient of its rows through it. Memory is that
+of one chunk, gradients are those of the whole batch.
 """
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any, Literal, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from .batch_norm import frozen_batch_norm
+from .batch_norm import BatchNormChoice, frozen_batch_norm
 from .contrastive import LossOutput
 
 Chunk = TypeVar("Chunk")
@@ -26,29 +26,31 @@ def cached_backward(
     embed: Callable[[Chunk], Mapping[str, Tensor]],
     loss: Callable[[dict[str, Tensor]], LossOutput],
     *,
-    batch_norm: Literal["frozen", "update_once"] | None = None,
+    batch_norm: BatchNormChoice | None = None,
     no_sync: Callable[[], AbstractContextManager] | None = None,
     scaler: torch.amp.GradScaler | None = None,
 ) -> LossOutput:
-    """Add the gradients of a batch's loss to the parameters, in the place of `loss.backward()`.
+    """Add the gradients of a batch's loss to the parameters, in place of `loss.backward()`.
 
-    Over ranks, every rank calls this with at least one chunk; their number may differ. On a rank without samples,
-    `embed` embeds anything and returns no row of it, `[:0]`: transformers' towers cannot embed nothing, and the wrapper
-    waits for a gradient of each rank, if only of zeros.
+    Every rank calls this with at least one chunk; their numbers may differ. On a rank without samples, `embed` embeds
+    anything and returns no row of it, `[:0]`: transformers' towers cannot embed nothing, and the wrapper waits for a
+    gradient of each rank, even of zeros.
 
     Args:
-        model: what is trained, plain or wrapped. Its gradients are synchronised by the last chunk's backward alone.
-        chunks: of the batch, as `split_batch` gives them. Each is taken twice, so a lazy sequence may read it anew.
-        embed: chunk → name → [rows, D]. It must do the same both times; the random states of the CPU and of CUDA,
-            such as for dropout, are replayed.
-        loss: name → [B, D], all chunks together, → its loss. Parameters that it uses (temperature, bias) get their
+        model: the model that is trained, plain or wrapped. Only the backward pass of the last chunk synchronises its
+            gradients.
+        chunks: the batch, as `split_batch` divides it. Each chunk is taken twice, so a lazy sequence may read it again.
+        embed: chunk → name → [rows, D]. It must be deterministic; the random states of the CPU and of CUDA, for
+            example for dropout, are replayed.
+        loss: name → [B, D] of all chunks together → their loss. Parameters that it uses (temperature, bias) get their
             gradient too, as long as it reads them from the model or the loss module.
-        batch_norm: what BatchNorm layers in train mode do, whose outputs would depend on the chunks. Both ways they
-            normalise with their running statistics. "frozen" leaves these as they are; "update_once" updates them at
-            the end, once, as one forward pass with the rows of all chunks and ranks would: with the mean and the
-            variance of what the layers received in the first pass. Layers in evaluation mode are never touched.
-        no_sync: for a model whose `no_sync` is not its own method: `lambda: accelerator.no_sync(model)`.
-        scaler: of float16 training (`accelerator.scaler`), whose `scale` is applied to the loss.
+        batch_norm: what BatchNorm layers in train mode do, because their outputs would depend on the chunks. Both
+            choices normalise with their running statistics. "frozen" leaves these as they are. "update_once" updates
+            them once at the end, as one forward pass with the rows of all chunks and ranks would: with the mean and
+            the variance of what the layers received in the first pass. Layers in evaluation mode are never touched.
+        no_sync: makes a context without synchronisation where the model has no `no_sync` of its own:
+            `lambda: accelerator.no_sync(model)`.
+        scaler: the scaler of float16 training (`accelerator.scaler`); its `scale` is applied to the loss.
 
     Returns:
         The loss, without a graph.
@@ -59,7 +61,8 @@ def cached_backward(
     """
     if not len(chunks):
         raise ValueError("no chunks: a rank without samples gives one whose embeddings are cut to no row")
-    not_synchronised: Any = no_sync or getattr(model, "no_sync", contextlib.nullcontext)
+    own_no_sync: Callable[[], AbstractContextManager] = getattr(model, "no_sync", contextlib.nullcontext)
+    not_synchronised = no_sync or own_no_sync
     devices = {parameter.device for parameter in model.parameters()}
 
     with frozen_batch_norm(model, batch_norm) as recording:
@@ -68,7 +71,7 @@ def cached_backward(
             states.append(_random_states(devices))
             with recording() as discard, torch.no_grad():
                 pieces.append(dict(embed(chunks[index])))
-                if not any(map(len, pieces[-1].values())):  # what was embedded stands for nothing
+                if not any(map(len, pieces[-1].values())):  # the chunk of a rank without samples
                     discard()
         torch.clear_autocast_cache()  # older torch reuses weights that were cast without a graph
         output, gradients, loss_parameters = _gradients(pieces, loss, scaler)
@@ -83,7 +86,7 @@ def cached_backward(
 
 
 def split_batch(batch: Mapping[str, Tensor], chunk_size: int) -> list[dict[str, Tensor]]:
-    """A batch of equally many rows a name → chunks of it, the last one maybe smaller. Nothing is copied.
+    """Divide a batch, with equally many rows per name, into chunks; the last one may be smaller. Nothing is copied.
 
     Raises:
         ValueError: if rows differ in number, there is no name, or the chunk size is below 1.
@@ -102,7 +105,7 @@ def _gradients(
     loss: Callable[[dict[str, Tensor]], LossOutput],
     scaler: torch.amp.GradScaler | None,
 ) -> tuple[LossOutput, list[dict[str, Tensor]], list[tuple[Tensor, Tensor]]]:
-    """The loss of all chunks; each chunk's gradient by name; and the parameters of the loss itself with theirs."""
+    """The loss of all chunks; each chunk's gradient by name; and the parameters of the loss itself with gradients."""
     names = dict.fromkeys(name for piece in pieces for name in piece)
     embeds = {name: torch.cat([piece[name] for piece in pieces if name in piece]).requires_grad_() for name in names}
     with torch.enable_grad():
@@ -121,8 +124,12 @@ def _gradients(
             rows = [len(pieces[index][name]) for index in holders]
             for index, part in zip(holders, gradient.split(rows), strict=True):
                 split[index][name] = part
-    of_loss = zip(parameters, found[len(embeds) :], strict=True)
-    return output, split, [(parameter, gradient) for parameter, gradient in of_loss if gradient is not None]
+    parameter_gradients = [
+        (parameter, gradient)
+        for parameter, gradient in zip(parameters, found[len(embeds) :], strict=True)
+        if gradient is not None
+    ]
+    return output, split, parameter_gradients
 
 
 def _backward(
@@ -151,7 +158,7 @@ def _leaves(value: Tensor) -> list[Tensor]:
 
 
 def _random_states(devices: set[torch.device]) -> dict[torch.device, Tensor]:
-    """Those of the CPU and of the CUDA devices among these."""
+    """The random states of the CPU and of the CUDA devices among these."""
     states = {torch.device("cpu"): torch.get_rng_state()}
     return states | {device: torch.cuda.get_rng_state(device) for device in devices if device.type == "cuda"}
 

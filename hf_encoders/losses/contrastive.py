@@ -1,7 +1,7 @@
 """Contrastive losses over pairs of modalities: InfoNCE and the sigmoid loss.
 
-Over several ranks they are the losses of one process that has all rows: every row is compared with the rows of all
-ranks, means are over the rows that there are, and gradients of parameters are right once averaged over ranks, as
+On several ranks they equal the losses of one process that has all rows: every row is compared with the rows of all
+ranks, means are over all rows, and gradients of parameters are right once averaged over ranks, as
 `DistributedDataParallel` and Accelerate do.
 """
 
@@ -25,7 +25,7 @@ class LossOutput:
 
     Args:
         loss: scalar, to call backward on.
-        parts: its parts without gradient, to log: by pair, such as "text-image".
+        parts: pair, such as "text-image" → its part of the loss, without gradient, to log.
     """
 
     loss: Tensor
@@ -33,7 +33,7 @@ class LossOutput:
 
 
 class InfoNCELoss(nn.Module):
-    """Cross-entropy of each row's counterpart among all candidates, as CLIP's (https://arxiv.org/abs/2103.00020).
+    """Cross-entropy of each row's counterpart among all candidates, as in CLIP (https://arxiv.org/abs/2103.00020).
 
     The legacy training's loss is `InfoNCELoss(symmetric=False)` with the masked copies of the images as negatives and
     the temperature 0.07.
@@ -45,7 +45,7 @@ class InfoNCELoss(nn.Module):
         label_smoothing: this share of the target is spread over all candidates that are not masked.
 
     Raises:
-        ValueError: if a pair, weight or share does not exist.
+        ValueError: if a pair, weight or share is invalid.
     """
 
     def __init__(
@@ -71,18 +71,18 @@ class InfoNCELoss(nn.Module):
         negatives: Mapping[str, Tensor] | None = None,
         negative_ids: Mapping[str, Tensor] | None = None,
     ) -> LossOutput:
-        """Compare.
+        """Compare the rows of each pair of modalities.
 
         Args:
             embeds: modality → [B, D] unit vectors; row i of one belongs to row i of the others. B may differ from
-                rank to rank, also be 0; every rank must call this.
-            temperature: what similarities are divided by: a constant, or a tensor, such as the model's
-                `clamped_temperature`, that gets a gradient.
-            ids: modality → [B] integers, see `stable_ids`: candidates with the row's own text, image or depth map are
-                no negatives and left out.
+                rank to rank and may be 0; every rank must call this.
+            temperature: divides the similarities: a constant, or a tensor that gets a gradient, such as the model's
+                `clamped_temperature`.
+            ids: modality → [B] integers, see `stable_ids`. Candidates with the same id as the row, so the same text,
+                image or depth map, are left out.
             negatives: modality → [K, D] unit vectors of further candidates, such as masked copies of images. They are
                 negatives of every row that is compared with this modality.
-            negative_ids: modality → [K] integers: the same as `ids` for the negatives.
+            negative_ids: modality → [K] integers, the ids of the negatives.
 
         Raises:
             ValueError, TypeError: if names or shapes do not fit together, no pair is left, or nothing is in the batch.
@@ -90,17 +90,17 @@ class InfoNCELoss(nn.Module):
         batch = gather_batch(embeds, ids, negatives, negative_ids)
         temperature = checked_temperature(temperature, batch)
         sums = {}
-        for pair, (one, other) in present_pairs(batch, self.pair_weights).items():
-            losses = self._direction(batch, one, other, temperature)
+        for pair, (first, second) in present_pairs(batch, self.pair_weights).items():
+            losses = self._direction(batch, first, second, temperature)
             if self.symmetric:
-                losses = (losses + self._direction(batch, other, one, temperature)) / 2
+                losses = (losses + self._direction(batch, second, first, temperature)) / 2
             sums[pair] = losses.sum()
         return weighted_mean(sums, self.pair_weights, batch.count)
 
-    def _direction(self, batch: GatheredBatch, one: str, other: str, temperature: Tensor) -> Tensor:
-        """[B]: of this rank's rows."""
-        masked = batch.false_negatives(one, other)
-        log_shares = candidate_logits(batch, one, other, temperature).masked_fill(masked, -torch.inf).log_softmax(1)
+    def _direction(self, batch: GatheredBatch, first: str, second: str, temperature: Tensor) -> Tensor:
+        """[B]: the losses of this rank's rows."""
+        masked = batch.false_negatives(first, second)
+        log_shares = candidate_logits(batch, first, second, temperature).masked_fill(masked, -torch.inf).log_softmax(1)
         losses = -log_shares.diagonal(batch.start)
         if not self.label_smoothing:
             return losses
@@ -109,18 +109,18 @@ class InfoNCELoss(nn.Module):
 
 
 class SigmoidLoss(nn.Module):
-    """SigLIP's loss: each pair of rows belongs together or not, by itself (https://arxiv.org/abs/2303.15343).
+    """SigLIP's loss: each pair of rows is classified on its own, as matching or not (https://arxiv.org/abs/2303.15343).
 
-    Sum over candidates, mean over rows. The bias is a parameter of the loss: give it to the optimizer, too.
+    It is summed over candidates and averaged over rows. The bias is a parameter of the loss: give it to the optimizer.
 
     Args:
-        pair_weights: as those of `InfoNCELoss`.
+        pair_weights: as for `InfoNCELoss`.
         bias_init_value: added to the logits. The paper starts at -10, with a temperature of 0.1: nearly all pairs are
             negative.
-        learn_bias: whether it is trained.
+        learn_bias: whether the bias is trained.
 
     Raises:
-        ValueError: if a pair or weight does not exist.
+        ValueError: if a pair or weight is invalid.
     """
 
     def __init__(
@@ -143,28 +143,28 @@ class SigmoidLoss(nn.Module):
         negatives: Mapping[str, Tensor] | None = None,
         negative_ids: Mapping[str, Tensor] | None = None,
     ) -> LossOutput:
-        """Compare; arguments and errors are those of `InfoNCELoss`."""
+        """Compare the rows of each pair of modalities; arguments and errors are those of `InfoNCELoss`."""
         batch = gather_batch(embeds, ids, negatives, negative_ids)
         temperature = checked_temperature(temperature, batch)
         bias = with_shared_gradient(self.bias)
         sums = {}
-        for pair, (one, other) in present_pairs(batch, self.pair_weights).items():
-            losses = self._pairs(batch, one, other, temperature, bias).sum()
-            if one in batch.negatives:  # the pairs of rows are counted above
-                losses = losses + self._pairs(batch, other, one, temperature, bias)[:, batch.count :].sum()
+        for pair, (first, second) in present_pairs(batch, self.pair_weights).items():
+            losses = self._pairs(batch, first, second, temperature, bias).sum()
+            if first in batch.negatives:  # the pairs of rows are counted above
+                losses = losses + self._pairs(batch, second, first, temperature, bias)[:, batch.count :].sum()
             sums[pair] = losses
         return weighted_mean(sums, self.pair_weights, batch.count)
 
-    def _pairs(self, batch: GatheredBatch, one: str, other: str, temperature: Tensor, bias: Tensor) -> Tensor:
-        """[B, N + K]: of this rank's rows with each candidate; zero where masked."""
-        logits = candidate_logits(batch, one, other, temperature) + bias
+    def _pairs(self, batch: GatheredBatch, first: str, second: str, temperature: Tensor, bias: Tensor) -> Tensor:
+        """[B, N + K]: the losses of this rank's rows with each candidate; zero where masked."""
+        logits = candidate_logits(batch, first, second, temperature) + bias
         signs = torch.ones_like(logits)
         signs.diagonal(batch.start).fill_(-1)
-        return nn.functional.softplus(signs * logits).masked_fill(batch.false_negatives(one, other), 0)
+        return nn.functional.softplus(signs * logits).masked_fill(batch.false_negatives(first, second), 0)
 
 
 def stable_ids(values: Iterable[str | int]) -> Tensor:
-    """Captions, names or numbers → [N] int64 that are equal where they are, on every rank and in every run.
+    """Captions, names or numbers → [N] int64: equal values have equal ids, on every rank and in every run.
 
     Raises:
         TypeError: if a value is neither a string nor an integer.
@@ -178,14 +178,14 @@ def stable_ids(values: Iterable[str | int]) -> Tensor:
     return torch.tensor(hashes, dtype=torch.int64)
 
 
-def candidate_logits(batch: GatheredBatch, one: str, other: str, temperature: Tensor) -> Tensor:
+def candidate_logits(batch: GatheredBatch, first: str, second: str, temperature: Tensor) -> Tensor:
     """[B, N + K]: similarities of this rank's rows to all candidates, divided by the temperature."""
-    with torch.autocast(batch.embeds[one].device.type, enabled=False):
-        return batch.own(one) @ batch.candidates(other).T / temperature
+    with torch.autocast(batch.embeds[first].device.type, enabled=False):
+        return batch.own(first) @ batch.candidates(second).T / temperature
 
 
 def present_pairs(batch: GatheredBatch, weights: Mapping[str, float]) -> dict[str, tuple[str, str]]:
-    """The pairs of weight that the batch has.
+    """The pairs that the batch has and that have a weight.
 
     Raises:
         ValueError: if there is none.
@@ -201,7 +201,7 @@ def present_pairs(batch: GatheredBatch, weights: Mapping[str, float]) -> dict[st
 
 
 def checked_weights(weights: Mapping[str, float] | None) -> dict[str, float]:
-    """Weights of the pairs; without any, 1 for each.
+    """Weights of the pairs; 1 for each by default.
 
     Raises:
         ValueError: if a pair does not exist, a weight is negative or not finite, or all are zero.
@@ -218,10 +218,10 @@ def checked_weights(weights: Mapping[str, float] | None) -> dict[str, float]:
 
 
 def checked_temperature(temperature: Tensor | float, batch: GatheredBatch) -> Tensor:
-    """A scalar beside the embeddings, with the gradient of all ranks.
+    """The temperature as a scalar on the embeddings' device, with the gradient of all ranks.
 
     Raises:
-        ValueError: if it is a number and not positive. (Reading a tensor would wait for the device.)
+        ValueError: if it is a number and not positive. A tensor is not checked: reading it would wait for the device.
     """
     if not isinstance(temperature, Tensor):
         if not temperature > 0:
@@ -231,7 +231,7 @@ def checked_temperature(temperature: Tensor | float, batch: GatheredBatch) -> Te
 
 
 def weighted_mean(sums: Mapping[str, Tensor], weights: Mapping[str, float], count: int) -> LossOutput:
-    """Sums over this rank's rows → the mean over all rows and, by their weights, over the pairs."""
+    """Sums over this rank's rows → the mean over all rows, and the weighted mean over the pairs."""
     means = global_mean(torch.stack(list(sums.values())), count)
     shares = means.new_tensor([weights[pair] for pair in sums])
     return LossOutput((means * shares).sum() / shares.sum(), dict(zip(sums, means.detach(), strict=True)))

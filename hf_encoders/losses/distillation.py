@@ -16,17 +16,17 @@ from .gathering import gather_batch
 
 
 class DistillationLoss(nn.Module):
-    """How far the similarities are from a teacher's: the divergence KL(teacher || student) of each row's softmax.
+    """The divergence KL(teacher || student) between the softmaxes of each row's similarities.
 
-    As CRD of CLIP-KD (https://arxiv.org/abs/2307.12732): the distributions are over the rows of all ranks, in both
-    directions of each pair. The teacher's dimension need not be the student's.
+    It is CRD of CLIP-KD (https://arxiv.org/abs/2307.12732): the distributions are over the rows of all ranks, in both
+    directions of each pair. The teacher may have another dimension than the student.
 
     Args:
-        teacher_temperature: what the teacher's similarities are divided by: the one it was trained with.
-        pair_weights: as those of `InfoNCELoss`.
+        teacher_temperature: divides the teacher's similarities; the temperature that it was trained with.
+        pair_weights: as for `InfoNCELoss`.
 
     Raises:
-        ValueError: if the temperature is not positive, or a pair or weight does not exist.
+        ValueError: if the temperature is not positive, or a pair or weight is invalid.
     """
 
     def __init__(self, teacher_temperature: float, pair_weights: Mapping[str, float] | None = None):
@@ -39,13 +39,13 @@ class DistillationLoss(nn.Module):
     def forward(
         self, embeds: Mapping[str, Tensor], temperature: Tensor | float, teacher_embeds: Mapping[str, Tensor]
     ) -> LossOutput:
-        """Compare.
+        """Compare the student with the teacher.
 
         Args:
-            embeds: the student's, see `InfoNCELoss`.
-            temperature: the student's.
+            embeds: the student's embeddings, see `InfoNCELoss`.
+            temperature: the student's temperature.
             teacher_embeds: modality → [B, D of the teacher] unit vectors of the same inputs, without gradient. Pairs
-                that the teacher does not know are left out.
+                that the teacher does not have are left out.
 
         Raises:
             ValueError, TypeError: if names or shapes do not fit together, or no pair is left.
@@ -59,7 +59,7 @@ class DistillationLoss(nn.Module):
         temperature = checked_temperature(temperature, student)
         teacher_temperature = checked_temperature(self.teacher_temperature, teacher)
         sums = {}
-        for pair, (one, other) in present_pairs(student, self.pair_weights).items():
+        for pair, (first, second) in present_pairs(student, self.pair_weights).items():
             directions = [
                 nn.functional.kl_div(
                     candidate_logits(student, *names, temperature).log_softmax(1),
@@ -67,7 +67,7 @@ class DistillationLoss(nn.Module):
                     reduction="sum",
                     log_target=True,
                 )
-                for names in ((one, other), (other, one))
+                for names in ((first, second), (second, first))
             ]
             sums[pair] = (directions[0] + directions[1]) / 2
         return weighted_mean(sums, self.pair_weights, student.count)

@@ -1,4 +1,4 @@
-"""The rows of all ranks, so that a contrastive loss and its gradients are those of one process with all rows.
+"""Gathers the rows of all ranks, so that a loss and its gradients equal those of one process with all rows.
 
 Without an initialised `torch.distributed`, there is one rank, and nothing is communicated.
 """
@@ -18,12 +18,12 @@ from ..modalities import MODALITIES
 
 @dataclass(frozen=True)
 class GatheredBatch:
-    """N rows of all ranks, in the order of the ranks; those of this rank are `start` to `stop`.
+    """N rows of all ranks, in the order of the ranks; the rows of this rank are `start` to `stop`.
 
     Args:
-        embeds: modality → [N, D], float32 at least, with gradients to the ranks they came from.
+        embeds: modality → [N, D], at least float32, with gradients to the ranks that they are from.
         ids: modality → [N] integers.
-        negatives: modality → [K, D]: candidates that belong to no row; K may differ between modalities.
+        negatives: modality → [K, D] candidates that belong to no row; K may differ between modalities.
         negative_ids: modality → [K] integers.
         start: this rank's first row.
         stop: the row after its last one.
@@ -46,26 +46,26 @@ class GatheredBatch:
         return self.embeds[modality][self.start : self.stop]
 
     def candidates(self, modality: str) -> Tensor:
-        """All rows, then the negatives: [N + K, D]."""
+        """All rows, and after them the negatives: [N + K, D]."""
         rows, negatives = self.embeds[modality], self.negatives.get(modality)
         return rows if negatives is None else torch.cat((rows, negatives))
 
-    def false_negatives(self, one: str, other: str) -> Tensor:
-        """Which candidates of `other` are no negatives of this rank's rows of `one`: [B, N + K] booleans.
+    def false_negatives(self, first: str, second: str) -> Tensor:
+        """Which candidates of `second` are not negatives of this rank's rows of `first`: [B, N + K] booleans.
 
-        They are equal by the ids of either modality. A row's own counterpart, its positive, is none of them.
+        These have the id of the row in either modality. The row's own counterpart, its positive, is not one of them.
         """
         own = slice(self.start, self.stop)
-        equal = torch.zeros(self.own(one).shape[0], self.count, dtype=torch.bool, device=self.embeds[one].device)
-        for modality in (one, other):
+        equal = torch.zeros(len(self.own(first)), self.count, dtype=torch.bool, device=self.embeds[first].device)
+        for modality in (first, second):
             if modality in self.ids:
                 equal |= self.ids[modality][own, None] == self.ids[modality]
         equal.diagonal(self.start).fill_(False)
-        if other not in self.negatives:
+        if second not in self.negatives:
             return equal
-        extra = equal.new_zeros(len(equal), len(self.negatives[other]))
-        if other in self.negative_ids:
-            extra |= self.ids[other][own, None] == self.negative_ids[other]
+        extra = equal.new_zeros(len(equal), len(self.negatives[second]))
+        if second in self.negative_ids:
+            extra |= self.ids[second][own, None] == self.negative_ids[second]
         return torch.cat((equal, extra), 1)
 
 
@@ -75,11 +75,11 @@ def gather_batch(
     negatives: Mapping[str, Tensor] | None = None,
     negative_ids: Mapping[str, Tensor] | None = None,
 ) -> GatheredBatch:
-    """Gather a batch whose size may differ from rank to rank, also 0. Every rank must call this, and backward.
+    """Gather a batch whose size may differ from rank to rank and may be 0. Every rank must call this, and backward.
 
     Args:
         embeds: modality ("text", "image", "depth") → [B, D]; row i of one belongs to row i of the others.
-        ids: modality → [B] integers: rows with equal ids are the same text, image or depth map.
+        ids: modality → [B] integers. Rows with equal ids are the same text, image or depth map.
         negatives: modality → [K, D] further candidates. K may differ from rank to rank.
         negative_ids: modality → [K] integers, to compare with `ids`.
 
@@ -101,10 +101,10 @@ def gather_batch(
     start = sum(counts[0][:rank])
     all_negatives: dict[str, Tensor] = {}
     all_negative_ids: dict[str, Tensor] = {}
-    for (name, tensor), of_ranks, gradient in zip(extra.items(), counts[1:], gradients[1:], strict=True):
-        all_negatives[name] = _gather(tensor, of_ranks, gradient)
+    for (name, tensor), rank_counts, gradient in zip(extra.items(), counts[1:], gradients[1:], strict=True):
+        all_negatives[name] = _gather(tensor, rank_counts, gradient)
         if name in negative_ids:
-            all_negative_ids[name] = _gather(negative_ids[name].to(rows.device, torch.int64), of_ranks, False)
+            all_negative_ids[name] = _gather(negative_ids[name].to(rows.device, torch.int64), rank_counts, False)
     return GatheredBatch(
         embeds=dict(zip(names, gathered.unbind(1), strict=True)),
         ids={name: _gather(ids[name].to(rows.device, torch.int64), counts[0], False) for name in names if name in ids},
@@ -118,23 +118,23 @@ def gather_batch(
 def global_mean(sums: Tensor, count: int) -> Tensor:
     """Sums over this rank's rows → means over the `count` rows of all ranks, equal on every rank.
 
-    The gradient is that of this rank's own part, times the number of ranks: averaged over ranks, as distributed
-    training does with gradients of parameters, it becomes the gradient of the mean.
+    The gradient is that of this rank's own part, times the number of ranks. Distributed training averages the gradients
+    of parameters over ranks, and so makes it the gradient of the mean.
     """
     return _GlobalMean.apply(sums, count)
 
 
 def with_shared_gradient(scalar: Tensor) -> Tensor:
-    """The same value, whose gradient becomes the mean of the ranks' gradients.
+    """The same value; its gradient becomes the mean of the ranks' gradients.
 
-    A temperature or a bias that no wrapper averages then still gets the same gradient on every rank; averaging again
-    changes nothing.
+    So a temperature or a bias that no wrapper averages gets the same gradient on every rank. Averaging it again changes
+    nothing.
     """
     return _SharedGradient.apply(scalar) if _distributed() and scalar.requires_grad else scalar
 
 
 class _GatherRows(torch.autograd.Function):
-    """[B, ...] of each rank → [N, ...]; a row's gradient is the sum of what all ranks have for it."""
+    """[B, ...] of each rank → [N, ...]; a row's gradient is the sum of its gradients on all ranks."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor, counts: list[int]) -> Tensor:
@@ -197,10 +197,10 @@ def _gather(tensor: Tensor, counts: list[int], gradient: bool) -> Tensor:
 
 
 def _all_counts(signature: str, tensors: list[Tensor]) -> tuple[list[list[int]], list[bool]]:
-    """For each tensor: its rows on each rank, and whether it needs a gradient on any rank."""
+    """For each tensor, its number of rows on each rank, and whether it needs a gradient on any rank."""
     if not _distributed():
         return [[len(tensor)] for tensor in tensors], [tensor.requires_grad for tensor in tensors]
-    # Of one length on all ranks, whatever they were given, so that ranks that differ find out instead of waiting.
+    # The header has a fixed length, so that a mismatch between ranks raises an error instead of a deadlock.
     header = torch.zeros(1 + 2 * (1 + len(MODALITIES)), dtype=torch.int64, device=tensors[0].device)
     header[0] = int.from_bytes(hashlib.blake2b(signature.encode(), digest_size=7).digest(), "big")
     for place, tensor in enumerate(tensors):
@@ -219,7 +219,7 @@ def _all_counts(signature: str, tensors: list[Tensor]) -> tuple[list[list[int]],
 
 
 def _wide(tensor: Tensor) -> Tensor:
-    """Similarities of half precision are too coarse for a loss."""
+    """At least float32: similarities of half precision are too coarse for a loss."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
@@ -229,7 +229,7 @@ def _check(
     negatives: Mapping[str, Tensor],
     negative_ids: Mapping[str, Tensor],
 ) -> None:
-    """Refuse what does not fit together."""
+    """Refuse names, types and shapes that do not fit together."""
     if not embeds:
         raise ValueError(f"no embeddings: give those of {', '.join(MODALITIES)}")
     for kind, given in (("embeds", embeds), ("ids", ids), ("negatives", negatives), ("negative_ids", negative_ids)):
@@ -247,12 +247,12 @@ def _check(
                 raise ValueError(f"{kind} of {name!r} are {list(tensor.shape)}, expected {expected}")
             if rows is not None and len(tensor) != rows:
                 raise ValueError(f"embeds of {name!r} have {len(tensor)} rows, the others {rows}")
-    for kind, given, of in (("ids", ids, embeds), ("negative_ids", negative_ids, negatives)):
+    for kind, given, rows_by_name in (("ids", ids, embeds), ("negative_ids", negative_ids, negatives)):
         for name, tensor in given.items():
             if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
                 raise TypeError(f"{kind} of {name!r} must be integers, got {tensor.dtype}")
-            if tensor.shape != of[name].shape[:1]:
-                raise ValueError(f"{kind} of {name!r} are {list(tensor.shape)}, expected [{len(of[name])}]")
+            if tensor.shape != rows_by_name[name].shape[:1]:
+                raise ValueError(f"{kind} of {name!r} are {list(tensor.shape)}, expected [{len(rows_by_name[name])}]")
     for name in negative_ids:
         if name not in ids:
             raise ValueError(f"negative_ids of {name!r} have no ids of {name!r} to be compared with")

@@ -1,4 +1,4 @@
-"""A loss of prefixes of the embeddings: Matryoshka representation learning."""
+"""A loss over prefixes of the embeddings: Matryoshka representation learning."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,17 +9,17 @@ from .contrastive import InfoNCELoss, LossOutput, SigmoidLoss
 
 
 class MatryoshkaLoss(nn.Module):
-    """The sum of a loss over prefixes of the embeddings, each of length 1 again (https://arxiv.org/abs/2205.13147).
+    """The sum of a loss over prefixes of the embeddings, each scaled to length 1 (https://arxiv.org/abs/2205.13147).
 
-    Trained with it, embeddings may be cut to these sizes (`truncate_dim`).
+    Embeddings that are trained with it may be truncated to these sizes (`truncate_dim`).
 
     Args:
         loss: the loss of each prefix.
-        dims: sizes of the prefixes. Name the whole size too, if it is to be trained.
-        weights: of the prefixes; by default 1 for each.
+        dims: sizes of the prefixes. Include the whole size to train it too.
+        weights: the weight of each prefix; by default 1.
 
     Raises:
-        ValueError: if a size or weight does not exist, or is named twice.
+        ValueError: if a size or weight is invalid, or a size is named twice.
     """
 
     def __init__(self, loss: InfoNCELoss | SigmoidLoss, dims: Sequence[int], weights: Sequence[float] | None = None):
@@ -41,7 +41,7 @@ class MatryoshkaLoss(nn.Module):
         negatives: Mapping[str, Tensor] | None = None,
         negative_ids: Mapping[str, Tensor] | None = None,
     ) -> LossOutput:
-        """Compare; arguments are those of `InfoNCELoss`.
+        """Compare the rows of each pair of modalities; arguments are those of `InfoNCELoss`.
 
         Returns:
             The loss, with parts such as "text-image@64".
