@@ -33,10 +33,6 @@ def encoder_of(model: object) -> Encoder:
         raise ValueError(f"a {type(model).__name__}, expected a multimodal or a depth encoder")
     return model
 
-    @property
-    def processor(self) -> Any:
-        """What prepares the inputs."""
-
 
 def modalities(model: object) -> tuple[Modality, ...]:
     """The modalities that a model embeds; none for a model without towers."""

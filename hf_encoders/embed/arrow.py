@@ -1,8 +1,8 @@
 """Arrow tables in, Arrow tables with embeddings out: `ArrowEmbedder`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
@@ -59,7 +59,7 @@ class ArrowEmbedder:
     ):
         self.column, self.modality, self.name = column, modality, name
         self._features = None if features is None else self._decoded(features)
-        self._encode = partial(encoder(model, modality), batch_size=batch_size)
+        self._encode: Callable[..., Any] = partial(encoder(model, modality), batch_size=batch_size)
         self._is_skipping = options.get("on_error") == "skip"
         self._options: Mapping[str, object] = {**options, "convert_to": "numpy", "show_progress_bar": False}
         self.dimensions: int = self.embed_items([])[0].shape[1]

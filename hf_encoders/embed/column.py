@@ -99,7 +99,11 @@ def _check_columns(dataset: Dataset | IterableDataset, column: str, name: str) -
 def _cache_key(dataset: Dataset, model: Encoder, embedder: ArrowEmbedder, options: Mapping[str, object]) -> str:
     """A key that changes whenever the column would; in milliseconds, where pickling the model takes seconds."""
     effective = sorted((key, str(value)) for key, value in options.items() if key not in _WITHOUT_EFFECT)
-    made_by = [identity(model)["fingerprint"], Hasher.hash(model.config.to_dict()), Hasher.hash(model.processor)]
+    made_by = [
+        identity(model)["fingerprint"],
+        Hasher.hash(model.config.to_dict()),
+        Hasher.hash(model.tower(embedder.modality).processor),
+    ]
     names = [embedder.column, embedder.modality, embedder.name]
     return Hasher.hash([dataset._fingerprint, *made_by, *names, effective])
 

@@ -1,7 +1,7 @@
 """Embeddings of the columns of a data set, each row embedded by one of the processes."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -89,7 +89,8 @@ def embed_columns(
 
 
 def _embed(model: Encoder, modality: str, items: _Items, owners: Indices, options: Mapping[str, object]) -> _Share:
-    embeds = encoder(model, modality)(items, **{**options, "convert_to": "numpy"})
+    encode: Callable[..., Any] = encoder(model, modality)  # the options decide on what it returns
+    embeds = encode(items, **{**options, "convert_to": "numpy"})
     kept = np.ones(len(owners), dtype=bool)
     if options.get("on_error") == "skip":
         embeds, kept = embeds

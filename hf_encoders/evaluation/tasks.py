@@ -6,7 +6,7 @@ The names of the metrics are flat: TASK/[LABEL COLUMN/[MODALITY/]]MEASURE.
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import numpy as np
 from datasets import ClassLabel, Dataset
@@ -18,6 +18,9 @@ from .embedded_columns import EmbeddedColumns
 from .probes import knn_metrics, linear_probe_metrics
 from .retrieval import retrieval_metrics
 from .zero_shot import zero_shot_metrics
+
+if TYPE_CHECKING:
+    from ..models.modeling_multimodal_encoder import MultimodalEncoderModel
 
 Label: TypeAlias = str | int
 
@@ -93,7 +96,7 @@ def zero_shot(
     """`zero-shot/COLUMN/MODALITY/top{1,5}_accuracy` of pictures, and `zero-shot/COLUMN/chance`, that of guessing."""
     options = {"templates": templates} if templates else {}
     names = cast(list[str], labels.classes)  # the classifier refuses numbers
-    classifier = ZeroShotClassifier(model, names, **options)
+    classifier = ZeroShotClassifier(cast("MultimodalEncoderModel", model), names, **options)
     answers = [labels.classes.index(value) for value in labels.values[embedded.kept].tolist()]
     ks = [k for k in (1, 5) if k < len(labels.classes)]  # with k classes, the first k are always right
     metrics = {"chance": 1 / len(labels.classes)}

@@ -227,6 +227,10 @@ class Encoder(Protocol):
     config: PreTrainedConfig
 
     @property
+    def device(self) -> torch.device:
+        """The device of the weights, and of the embeddings."""
+
+    @property
     def towers(self) -> tuple[Modality, ...]:
         """The names of the modalities that the model embeds."""
 

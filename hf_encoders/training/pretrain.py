@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, cast
 
 import torch
 from accelerate.utils import set_seed
@@ -27,6 +27,7 @@ from ..command_line import run as run_command
 from ..evaluation.embedded_columns import embed_columns
 from ..evaluation.tasks import metric_lines, recall_line, retrieval
 from ..hub.push import Destination, reserve
+from ..models.modeling_multimodal_encoder import MultimodalEncoderModel
 from ..progress import hide_library_bars
 from . import checkpoints
 from .accelerator import count_bad, make_accelerator, say
@@ -199,7 +200,7 @@ class Trainer:
             if self.validation_rows is None:
                 self._publish(model)
             else:
-                metrics = self._validate(model)
+                metrics = self._validate(cast(MultimodalEncoderModel, model))
                 self.accelerator.log(metrics, step=progress.step)
                 if self.run.validation_metric not in metrics:
                     raise ValueError(f"no metric {self.run.validation_metric!r}; there are {', '.join(metrics)}")
@@ -210,7 +211,7 @@ class Trainer:
                     self._publish(model)
         self._save()
 
-    def _validate(self, model: torch.nn.Module) -> dict[str, float]:
+    def _validate(self, model: MultimodalEncoderModel) -> dict[str, float]:
         share_batch_norm(model)
         rows = embed_columns(model, self.validation_rows, self.data.columns, self.accelerator, show_progress_bar=False)
         return retrieval(rows)

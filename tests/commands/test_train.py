@@ -70,7 +70,7 @@ class _Trains:
 
 
 def test_a_recipe_of_the_other_model_is_refused():
-    with pytest.raises(ValueError, match="depth_sample.yaml: trains a depth_semantic_encoder, and this script a multi"):
+    with pytest.raises(ValueError, match="depth_sample.yaml: trains a depth_semantic_encoder, this script a multi"):
         parse(["depth_sample"], pretrain.KINDS, "sample", "")
 
 

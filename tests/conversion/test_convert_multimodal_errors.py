@@ -140,7 +140,7 @@ SPOILED = {
     "binary vocabulary": (
         lambda path: (path / "bert/vocab.txt").write_bytes(b"\xff\xfe\0"),
         ["--tokenizer", "bert"],
-        "no BERT vocabulary, a text file with one token a line",
+        "no BERT vocabulary, a text file with one token per line",
     ),
     "the checkpoint as vocabulary": (None, ["--tokenizer", "best.pt"], "--tokenizer best.pt: no BERT vocabulary"),
     "no tokenizer there": (None, ["--tokenizer", "vit"], "--tokenizer vit: has no tokenizer (tokenizer.json, "),

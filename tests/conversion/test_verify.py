@@ -6,10 +6,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from hf_encoders.conversion import verify_depth
+from hf_encoders.conversion.compare import compare
 from hf_encoders.conversion.depth import DepthConversion
 from hf_encoders.conversion.families import reference_depth
 from hf_encoders.conversion.report import weight_digests
+from hf_encoders.conversion.verify_depth import verification_maps
 from hf_encoders.models import modeling_depth_semantic_encoder as modeling
 from tests.conftest import SMALL_CHECKPOINT
 from tests.helpers.legacy_files import convert, refusal, tiny_state, tree, write_legacy
@@ -91,8 +92,8 @@ def test_a_wrong_decoder_fails(checkpoint, monkeypatch):
 
 
 def test_the_maps_are_fixed_and_different():
-    maps = verify_depth.verification_maps(3, 40)
-    assert torch.equal(maps, verify_depth.verification_maps(3, 40))
+    maps = verification_maps(3, 40)
+    assert torch.equal(maps, verification_maps(3, 40))
     assert maps.shape == (4, 3, 40, 40) and maps.abs().max() <= 1
     assert len({map.std().item() for map in maps}) == 4
 
@@ -162,7 +163,7 @@ def test_another_checkpoint_fails(repo, tmp_path):
 
 
 def test_a_zero_output_is_compared_absolutely():
-    assert verify_depth.compare(torch.zeros(2), torch.ones(2))["relative_difference"] == 1
+    assert compare(torch.zeros(2), torch.ones(2))["relative_difference"] == 1
 
 
 @pytest.mark.parametrize(

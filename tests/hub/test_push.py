@@ -243,6 +243,6 @@ def test_what_is_no_model_is_named_and_not_pushed(hub_client, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match=f"{tmp_path}/none"):
         push_model(tmp_path / "none", Destination("org/nothing"))
-    with pytest.raises(ValueError, match=f"^{tmp_path}/empty: no repo of a model: .*{tmp_path}/empty/config.json"):
+    with pytest.raises(ValueError, match=f"^{tmp_path}/empty: no repo of a model: config.json"):
         push_model(tmp_path / "empty", Destination("org/nothing"))
     assert not hub_client.repo_exists("org/nothing")

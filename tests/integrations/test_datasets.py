@@ -10,6 +10,7 @@ from PIL import Image as Pillow
 from transformers import AutoModel
 
 from hf_encoders.embed.column import with_embeddings
+from hf_encoders.models.tower import Tower
 from hf_encoders.search.index import EmbeddingIndex
 from tests.helpers.multimodal_models import tiny_model
 
@@ -66,10 +67,13 @@ def broken(rows):
 
 def count_calls(model, monkeypatch):
     calls = []
-    method = type(model)._encode
-    monkeypatch.setattr(
-        type(model), "_encode", lambda self, encoding, **o: calls.append(encoding.total) or method(self, encoding, **o)
-    )
+    encode = Tower.encode
+
+    def counted(tower, inputs, *arguments, **options):
+        calls.append(len(inputs))
+        return encode(tower, inputs, *arguments, **options)
+
+    monkeypatch.setattr(Tower, "encode", counted)
     return calls
 
 

@@ -321,7 +321,7 @@ def test_unreadable_rows_are_skipped_and_counted(allowed, trainer_options, tmp_p
     ("changes", "message"),
     [
         ({"dataset": []}, "no data: give --dataset"),
-        ({"dataset": ["/no/folder"]}, "/no/folder: cannot be loaded"),
+        ({"dataset": ["/no/folder"]}, "/no/folder: no such file or folder"),
         ({"text_column": "title"}, "no column 'title'; it has image, depth, caption"),
         ({"batch_size": 500}, "fewer rows than a batch"),
         ({"tokenizer": ""}, "needs a --tokenizer"),

@@ -121,7 +121,7 @@ def test_what_does_not_shard_is_refused(runs):
     ("options", "stage", "says"),
     [
         (["--chunk_size", "4"], 2, "DeepSpeed takes a batch at once: leave out --chunk_size"),
-        (["--mixed_precision", "bf16"], 2, "DeepSpeed would turn all weights into that precision"),
+        (["--mixed_precision", "bf16"], 2, "DeepSpeed would cast all weights to that precision"),
         ([], 3, "ZeRO of stage 3 is not supported: set zero_stage to 2"),
     ],
 )
