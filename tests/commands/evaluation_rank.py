@@ -7,23 +7,18 @@ from pathlib import Path
 
 
 def main(rank):
-    from hf_encoders import MultimodalEncoderModel
     from hf_encoders.commands import evaluate
+    from hf_encoders.models.tower import Tower
 
     seen = []
+    encode = Tower.encode
 
-    def spy(name):
-        encode = getattr(MultimodalEncoderModel, name)
+    def spied(tower, inputs, *args, **options):
+        items = list(inputs)
+        seen.extend(item if isinstance(item, str) else _digest(item) for item in items)
+        return encode(tower, items, *args, **options)
 
-        def spied(self, inputs, *args, **options):
-            items = list(inputs)
-            seen.extend(item if isinstance(item, str) else _digest(item) for item in items)
-            return encode(self, items, *args, **options)
-
-        setattr(MultimodalEncoderModel, name, spied)
-
-    for name in ("encode_text", "encode_image", "encode_depth"):
-        spy(name)
+    Tower.encode = spied
     evaluate.command(json.loads((Path(sys.argv[1]) / "arguments.json").read_text()))
     return seen
 

@@ -64,10 +64,12 @@ def assert_equal_runs(one, other):
 def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(data, tmp_path):
     recipe = write_recipe(tmp_path, **DEMANDING, **data)
     run(recipe, tmp_path / "whole")
-    status, _, error = run_until("os.rename", ".checkpoint-4.partial", recipe, tmp_path / "killed")
+    status, _, error = run_until("os.rename", "/checkpoint-4", recipe, tmp_path / "killed")
     assert status == -signal.SIGKILL, error
     names = {path.name for path in (tmp_path / "killed" / "checkpoints").iterdir()}
-    assert names == {"checkpoint-1", "checkpoint-2", "checkpoint-3", ".checkpoint-4.partial"}
+    whole = {name for name in names if not name.startswith(".")}
+    assert whole == {"checkpoint-1", "checkpoint-2", "checkpoint-3"}
+    assert [name.partition(".partial")[0] for name in names - whole] == [".checkpoint-4"]
     printed = run(recipe, tmp_path / "killed", resume_from_checkpoint="latest")
     assert f"resumed from {tmp_path / 'killed' / 'checkpoints' / 'checkpoint-3'}" in printed
     assert_equal_runs(tmp_path / "whole", tmp_path / "killed")
@@ -75,9 +77,7 @@ def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(data, tmp_path):
 
 def test_a_run_that_is_asked_to_stop_says_how_to_go_on(tmp_path):
     recipe = write_recipe(tmp_path, **DEMANDING)
-    status, printed, error = run_until(
-        "os.rename", ".checkpoint-2.partial", recipe, tmp_path / "out", number=signal.SIGTERM
-    )
+    status, printed, error = run_until("os.rename", "/checkpoint-2", recipe, tmp_path / "out", number=signal.SIGTERM)
     assert status == 0, error
     assert "--resume_from_checkpoint latest" in printed and "stopped after step 3;" in printed
     names = {path.name for path in (tmp_path / "out" / "checkpoints").iterdir()}

@@ -125,7 +125,7 @@ def test_it_learns_and_leaves_a_repo(recipe, tmp_path, capsys):
 def test_a_killed_run_that_is_resumed_ends_with_the_same_weights(recipe, tmp_path):
     train(recipe, "--output_dir", tmp_path / "whole")
     # 5 steps an epoch: a checkpoint in the middle of the second.
-    status, _, error = run_until("os.rename", ".checkpoint-10.partial", SCRIPT, recipe, **ENVIRONMENT)
+    status, _, error = run_until("os.rename", "/checkpoint-10", SCRIPT, recipe, **ENVIRONMENT)
     assert status == -signal.SIGKILL, error
     assert last_checkpoint(tmp_path / "out").name == "checkpoint-8"
     train(recipe, "--resume_from_checkpoint", "latest")
@@ -146,12 +146,12 @@ def test_resumed_from_the_middle_of_any_epoch(schedule, recipe, tmp_path):
 
 def test_sigterm_leaves_a_checkpoint_and_says_how_to_go_on(recipe, tmp_path):
     status, out, error = run_until(
-        *("os.rename", ".checkpoint-5.partial", SCRIPT, recipe, "--checkpoint_steps", 0), number=signal.SIGTERM,
+        *("os.rename", "/checkpoint-5", SCRIPT, recipe, "--checkpoint_steps", 0), number=signal.SIGTERM,
         **ENVIRONMENT,
     )  # fmt: skip
     assert status == 0, error
     assert progress_of(last_checkpoint(tmp_path / "out"))["step"] == 6
-    assert f"stopped after step 6; go on with: accelerate launch {SCRIPT} {recipe}" in out
+    assert "stopped after step 6; go on with: " in out and f"{SCRIPT} {recipe}" in out
     assert out.rstrip().endswith("--resume_from_checkpoint latest")
 
 

@@ -69,7 +69,10 @@ def test_the_next_step_is_the_legacy_runs(repo):
 
 @pytest.mark.parametrize(
     ("lost", "message"),
-    [("text_projection.weight", "has nothing of text_projection.weight"), (None, "is also of extra.weight")],
+    [
+        ("text_projection.weight", "has nothing of text_projection.weight"),
+        (None, "includes extra.weight, which is not trained here"),
+    ],
 )
 def test_a_state_that_does_not_fit_is_refused(lost, message, repo, tmp_path):
     for path in repo.iterdir():
