@@ -74,13 +74,14 @@ def run(args: argparse.Namespace) -> Result | None:
 
     if args.output:
         check_file(args.output, args.overwrite)
+    was_joined = torch.distributed.is_initialized()
     processes = launched_processes(args.device)
     try:
         model = load_model(args, processes.device)
         names = [field.name for field in dataclasses.fields(EvaluationOptions)]
         report = evaluate(model, EvaluationOptions(**{name: getattr(args, name) for name in names}), processes)
     finally:
-        if torch.distributed.is_initialized():
+        if torch.distributed.is_initialized() and not was_joined:  # only what was begun here ends here
             torch.distributed.destroy_process_group()
     if report and args.output:
         with new_file(args.output, args.overwrite) as partial:
