@@ -171,10 +171,10 @@ def test_revisions_and_shards(hub, hub_client, pushed, loaded, tmp_path):
 
 
 def test_a_refusal_takes_one_line_and_says_what_to_do(hub, pushed, tmp_path):
-    embed = ["hf-encoders", "encode", "--output", str(tmp_path / "rows.npz")]
+    embed = ["encode", "--output", str(tmp_path / "rows.npz")]
     maps = str(ROOT / "tests" / "data")
-    push = ["convert_ckpt", str(SMALL_CHECKPOINT), "--no-verify", "--overwrite", "--output", str(tmp_path / "repo")]
-    verify = ["convert_ckpt", "--verify"]
+    push = ["convert", str(SMALL_CHECKPOINT), "--no-verify", "--overwrite", "--output", str(tmp_path / "repo")]
+    verify = ["convert", "--verify"]
     cases = [
         (hub.token, [*embed, "org/none", maps], "org/none is not a local folder and is not a valid model identifier"),
         ("hf_wrong", [*embed, DEPTH, maps], "Invalid credentials in Authorization header"),

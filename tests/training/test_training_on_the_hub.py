@@ -94,9 +94,9 @@ def test_a_run_streams_from_the_hub(hub, pushed, tmp_path):
 
 
 def test_what_is_not_on_the_hub_takes_one_line(hub, pushed, tmp_path):
-    from_hub = ["pretrain", write_recipe(tmp_path, model_config=None, tokenizer=""), "--init_from"]
-    on_hub = ["pretrain", pushed.recipe, "--output_dir", tmp_path / "run", "--dataset"]
-    search = ["hf-encoders", "search"]
+    from_hub = ["train", write_recipe(tmp_path, model_config=None, tokenizer=""), "--init_from"]
+    on_hub = ["train", pushed.recipe, "--output_dir", tmp_path / "run", "--dataset"]
+    search = ["search"]
     cases = [
         (hub.token, [*from_hub, "org/none"], "org/none is not a local folder and is not a valid model identifier"),
         (hub.token, [*on_hub, "org/none"], "org/none: cannot be loaded (Dataset 'org/none' doesn't exist on the Hub"),

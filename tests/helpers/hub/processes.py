@@ -6,17 +6,16 @@ from typing import Any
 
 from .hub import Hub
 
-# Each command line in turn; their errors go to stderr as from a terminal, their exit statuses to stdout.
+# Command lines of `hf-encoders` in turn: errors go to stderr as from a terminal, their exit statuses to stdout.
 COMMANDS = """
-import importlib, json, os, sys
+import json, os, sys
 from hf_encoders import command_line
-from hf_encoders.commands import main as hf_encoders_command
+from hf_encoders.commands import main as hf_encoders
 
-for token, program, *words in json.loads(sys.argv[1]):
+for token, *words in json.loads(sys.argv[1]):
     os.environ["HF_TOKEN"] = token
-    main = hf_encoders_command.command if program == "hf-encoders" else importlib.import_module(program).main
     try:
-        command_line.run(lambda: main(words))
+        command_line.run(lambda: hf_encoders.command(words))
     except SystemExit as end:
         print(end.code)
 """
