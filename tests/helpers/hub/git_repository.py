@@ -6,7 +6,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +129,7 @@ class GitRepository:
         form = "%x1f".join(["%H", "%an", "%ct", "%s", "%b"]) + "%x1e"
         for record in self.git("log", f"--format={form}", commit).decode().split(_RECORD)[:-1]:
             oid, author, seconds, title, body = record.lstrip("\n").split(_FIELD)
-            date = datetime.fromtimestamp(int(seconds), timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+            date = datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
             yield {"id": oid, "title": title, "message": body.strip(), "authors": [{"user": author}], "date": date}
 
 

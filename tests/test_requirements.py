@@ -1,0 +1,64 @@
+"""pyproject.toml names what the package imports, and the oldest versions are the same wherever they are named."""
+
+import ast
+import sys
+import tomllib
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from hf_encoders.models.minimum_versions import MINIMUM_VERSIONS
+from tests.conftest import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+RUNTIME = [Requirement(line) for line in PROJECT["dependencies"]]
+EXTRAS = [Requirement(line) for lines in PROJECT["optional-dependencies"].values() for line in lines]
+# Modules that are not called like what installs them.
+INSTALLED_BY = {"PIL": "pillow", "faiss": "faiss-cpu", "yaml": "pyyaml"}
+
+
+def versions(requirements, operator):
+    """Name → the version after the operator; what has none is left out."""
+    return {
+        canonicalize_name(one.name): Version(specifier.version)
+        for one in requirements
+        for specifier in one.specifier
+        if specifier.operator == operator
+    }
+
+
+def names(requirements):
+    return {canonicalize_name(one.name) for one in requirements}
+
+
+def imported(nodes):
+    """What installs the modules that some code imports, but for Python's own and ours."""
+    modules = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            modules |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            modules.add(node.module.partition(".")[0])
+    theirs = modules - sys.stdlib_module_names - {"hf_encoders"}
+    return {canonicalize_name(INSTALLED_BY.get(module, module)) for module in theirs}
+
+
+def test_the_lowest_constraints_are_the_lower_bounds():
+    lines = (ROOT / "constraints-lowest.txt").read_text().splitlines()
+    pins = versions([Requirement(line) for line in lines if not line.startswith("#")], "==")
+    assert versions(RUNTIME, ">=").keys() == names(RUNTIME)
+    assert pins == versions([*RUNTIME, *EXTRAS], ">=")
+
+
+def test_the_versions_that_are_checked_at_import_are_the_lower_bounds():
+    bounds = versions(RUNTIME, ">=")
+    for name, minimum in MINIMUM_VERSIONS.items():
+        assert bounds[canonicalize_name(name)] == Version(minimum)
+
+
+def test_what_is_imported_is_declared_and_nothing_else():
+    trees = [ast.parse(path.read_text()) for path in (ROOT / "hf_encoders").rglob("*.py")]
+    anywhere = imported(node for tree in trees for node in ast.walk(tree))
+    at_the_top = imported(node for tree in trees for node in tree.body)
+    assert at_the_top <= names(RUNTIME) <= anywhere <= names([*RUNTIME, *EXTRAS])
