@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-isa lint format bench clean
+.PHONY: demo test test-slow test-isa test-lowest test-newest lint format bench clean
 
 .PHONY: help install
 .DEFAULT_GOAL := help
@@ -20,7 +20,10 @@ demo: $(INSTALLED)  ## convert a real checkpoint, embed 800 depth maps, draw nea
 # One process a core, one thread a process: two cores are enough, and more are used. What the tests of a file share is
 # made once.
 test: lint  ## lint, types and tests: what a change must pass
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile -m 'not slow'
+
+test-slow: $(INSTALLED)  ## the tests that take long and rarely break
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile -m slow
 
 # The numeric tests as on processors with AVX2 and no more, and without AVX. PyTorch, oneDNN (OpenVINO's too), OpenBLAS
 # and FAISS can be told so, and MKL on Intel. Where OpenVINO has bfloat16 or int8 it insists on what the processor has,
@@ -32,6 +35,17 @@ test-isa: $(INSTALLED)  ## the numeric tests as on processors with AVX2 only, an
 		FAISS_SIMD_LEVEL=AVX2 $(NUMERIC)
 	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2 OPENBLAS_CORETYPE=Nehalem \
 		FAISS_SIMD_LEVEL=NONE $(NUMERIC)
+
+# All tests but whole runs of the examples, the benchmarks and against a Hub: what versions of other packages may break.
+FAST := -q -n auto --dist loadfile -m 'not slow' $(addprefix --ignore=tests/, benchmarks examples \
+	test_hub_round_trip.py test_readme.py test_repository.py test_wheel.py conversion/test_convert_kill.py \
+	training/test_recipes.py training/test_training_on_the_hub.py)
+
+test-lowest: .venv-lowest/.installed  ## the fast tests with the oldest versions that pyproject.toml allows
+	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest $(FAST)
+
+test-newest: .venv-newest/.installed  ## the fast tests with the newest versions
+	OMP_NUM_THREADS=1 .venv-newest/bin/python -m pytest $(FAST)
 
 lint: $(INSTALLED)  ## ruff, codespell and mypy
 	$(BIN)/ruff check .
@@ -53,8 +67,8 @@ bench: $(INSTALLED)  ## the benchmarks, each beside the plain way
 	$(BIN)/python benchmarks/bench_quantization.py
 	$(BIN)/python benchmarks/bench_scale.py
 
-clean:  ## remove .venv and the output of the demo
-	rm -rf .venv demo-output
+clean:  ## remove .venv, its kin and the output of the demo
+	rm -rf .venv .venv-lowest .venv-newest demo-output
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv \
@@ -62,4 +76,15 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
 		--no-deps --upgrade --target .venv/deepspeed deepspeed einops hjson msgpack ninja py-cpuinfo
+	touch $@
+
+# PyPI's torch brings gigabytes of CUDA: both take the one of constraints.txt, unless TORCH=torch==2.7.0 names another.
+TORCH ?= $(shell grep '^torch==' constraints.txt)
+.venv-lowest/.installed: PINS := grep -v '^torch==' constraints-lowest.txt; grep -E '^(pytest|hypothesis)' constraints.txt
+.venv-newest/.installed: PINS := true
+.venv-lowest/.installed .venv-newest/.installed: pyproject.toml constraints.txt constraints-lowest.txt
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	{ echo '$(TORCH)'; $(PINS); } > $(@D)/constraints.txt
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager \
+		-c $(@D)/constraints.txt -e '.[test]'
 	touch $@
