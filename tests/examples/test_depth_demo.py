@@ -5,11 +5,13 @@ import runpy
 import sys
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from tests.conftest import ROOT
 
 
+@pytest.mark.slow
 def test_the_demo_converts_embeds_and_draws(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(sys, "argv", ["depth_demo.py", "--output", str(tmp_path)])
     runpy.run_path(str(ROOT / "examples" / "depth_demo.py"), run_name="__main__")

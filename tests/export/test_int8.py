@@ -40,6 +40,7 @@ def test_even_channels_compute_the_same(uneven):
     torch.testing.assert_close(found, expected, atol=1e-5 * float(expected.abs().max()), rtol=0)
 
 
+@pytest.mark.slow
 def test_an_export_evens_them_out(tmp_path, monkeypatch):
     pytest.importorskip("nncf")
     encoder = create_semantic_encoder(pretrained_path=SMALL_CHECKPOINT).encoder

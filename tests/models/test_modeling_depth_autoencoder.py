@@ -63,6 +63,7 @@ def test_full_size_in_single_precision_is_within_what_a_verification_allows(full
         assert difference(embeddings, golden["embeddings"]) <= TOLERANCE
 
 
+@pytest.mark.slow
 def test_full_size_in_bfloat16(full_size, golden):
     model = copy.deepcopy(full_size).bfloat16()
     outputs = model(golden["pixel_values"])
@@ -74,6 +75,7 @@ def test_full_size_in_bfloat16(full_size, golden):
         assert torch.cosine_similarity(actual.float().flatten(1), expected.flatten(1)).min() >= BFLOAT16_COSINE
 
 
+@pytest.mark.slow
 @pytest.mark.numeric
 def test_full_size_autocast_in_encode(full_size, golden):
     embeddings = full_size.encoder.encode(golden["pixel_values"], dtype="bfloat16")
