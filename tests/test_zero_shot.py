@@ -78,7 +78,7 @@ def test_labels_are_embedded_once():
     classifier = ZeroShotClassifier(model, LABELS, "{}")
     assert model.calls["text"] == 0
     first = classifier.classify([1], top_k=99)
-    assert len(first[0]) == len(LABELS) and sum(answer["score"] for answer in first[0]) == pytest.approx(1)
+    assert len(first[0]) == len(LABELS) and sum(answer["score"] for answer in first[0]) == pytest.approx(1, rel=1e-5)
     assert classifier.classify([1]) == first
     assert classifier.classify([]) == []
     model.to(torch.bfloat16)  # only the temperature is cast, to 0.1001
@@ -142,7 +142,7 @@ def test_depth_maps_and_single_inputs(tiny_multimodal):
     depth = np.random.default_rng(0).uniform(1, 3, (2, 40, 48)).astype(np.float32)
     both = classifier.classify(list(depth), "depth", batch_size=1)
     (alone,) = classifier.classify(depth[0], "depth")
-    assert len(both) == 2 and alone[0] == pytest.approx(both[0][0])
+    assert len(both) == 2 and alone[0] == pytest.approx(both[0][0], rel=1e-4)
     assert len(classifier.classify(picture(0))) == 1
     tiny_multimodal.to(torch.bfloat16)
     (rounded,) = classifier.classify(depth[0], "depth")
