@@ -4,6 +4,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import weakref
 
 import pytest
 import torch
@@ -12,7 +13,11 @@ from safetensors.torch import load_file
 from transformers import AutoImageProcessor, AutoModel
 
 from hf_encoders import DepthAutoencoderModel, DepthSemanticEncoderConfig, DepthSemanticEncoderModel
-from hf_encoders.conversion.verify_depth import TOLERANCE
+from hf_encoders.checkpoints.files import read_checkpoint
+from hf_encoders.conversion import convert as convert_module
+from hf_encoders.conversion import depth
+from hf_encoders.conversion.families import depth_layouts
+from hf_encoders.conversion.verify_depth import TOLERANCE, verify_depth
 from tests.conftest import SMALL_CHECKPOINT, TINY
 from tests.helpers.legacy_files import (
     SAVINGS,
@@ -270,3 +275,24 @@ def test_overwrite_leaves_nothing_of_the_old_repo(tmp_path):
     assert {path.name for path in (tmp_path / "a-hf").iterdir()} == FILES
     assert AutoModel.from_pretrained(tmp_path / "a-hf").config.hidden_size == 20
     assert {path.name for path in tmp_path.iterdir()} == {"a.pth", "a-hf"}
+
+
+def test_a_file_is_read_once_and_its_tensors_are_gone_before_the_model_is_loaded(tmp_path, monkeypatch):
+    read, kept = [], []
+
+    def reading(path):
+        read.append(path)
+        content = read_checkpoint(path)
+        kept.extend(weakref.ref(tensor) for tensor in content["model_state_dict"].values())
+        return content
+
+    def verifying(repo, expected):
+        assert kept and not any(reference() is not None for reference in kept)
+        return verify_depth(repo, expected)
+
+    for module in (convert_module, depth_layouts):
+        monkeypatch.setattr(module, "read_checkpoint", reading)
+    monkeypatch.setattr(depth, "verify_depth", verifying)
+    checkpoint = write_legacy(tmp_path / "a.pth")
+    convert_module.convert(checkpoint)
+    assert read == [checkpoint]

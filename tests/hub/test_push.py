@@ -207,6 +207,21 @@ def test_other_weights_take_the_place_of_those_that_were_there(hub_client, tiny_
     assert not any("index" in file or "-of-" in file for file in files_of(hub_client, name))
 
 
+def test_saving_with_a_push_is_the_same_commit(hub_client, tiny_encoder, tmp_path):
+    tiny_encoder.save_pretrained(tmp_path / "saved", push_to_hub=True, repo_id="org/saved", commit_message="By saving")
+    files = files_of(hub_client, "org/saved")
+    assert {path.name for path in (tmp_path / "saved").iterdir()} == files
+    assert {"README.md", "model.safetensors", "preprocessor_config.json", "modeling_depth_semantic_encoder.py"} <= files
+    assert [entry.title for entry in hub_client.list_repo_commits("org/saved")] == ["By saving", "initial commit"]
+
+
+def test_a_broken_network_is_no_bad_value(hub_client, run_folder, monkeypatch):
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:1")
+    with pytest.raises(OSError) as far:
+        push(run_folder, Destination("org/far"))
+    assert not isinstance(far.value, ValueError) and describe(far.value).startswith("org/far: not pushed (")
+
+
 @pytest.fixture
 def edited_on_the_hub(hub_client, saved):
     """A name under which the card has a person's paragraph and license."""
@@ -243,6 +258,8 @@ def test_what_is_no_model_is_named_and_not_pushed(hub_client, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match=f"{tmp_path}/none"):
         push_model(tmp_path / "none", Destination("org/nothing"))
-    with pytest.raises(ValueError, match=f"^{tmp_path}/empty: no repo of a model: config.json"):
+    with pytest.raises(
+        ValueError, match=f"^{tmp_path}/empty: no repo of a model: config.json cannot be read .No such file"
+    ):
         push_model(tmp_path / "empty", Destination("org/nothing"))
     assert not hub_client.repo_exists("org/nothing")

@@ -77,6 +77,20 @@ class TestClassifier:
         torch.testing.assert_close(loaded.state_dict(), model.state_dict(), rtol=0, atol=0)
         torch.testing.assert_close(loaded(pixel_values).logits, model.eval()(pixel_values).logits, rtol=0, atol=1e-4)
 
+    def test_a_push_is_one_commit_of_weights_processor_and_card(self, model, maps, tmp_path, hub_client):
+        options = {"hub_model_id": "tester/classifier", "max_steps": 1}
+        trainer = self.trainer(model, maps, tmp_path / "run", **options)
+        trainer.train()
+        trainer.push_to_hub(commit_message="Trained")
+        titles = [entry.title for entry in hub_client.list_repo_commits("tester/classifier")]
+        assert titles == ["Trained", "initial commit"]
+        files = set(hub_client.list_repo_files("tester/classifier"))
+        assert {"model.safetensors", "config.json", "preprocessor_config.json", "README.md"} <= files
+        loaded = AutoModelForImageClassification.from_pretrained("tester/classifier")
+        assert loaded.processor.to_dict() == model.processor.to_dict()
+        pixel_values = torch.stack([one["pixel_values"] for one in maps])
+        assert torch.equal(loaded(pixel_values).logits, model.eval()(pixel_values).logits)
+
     def test_frozen_backbone(self, model, maps, tmp_path):
         model.freeze(["encoder"])
         before = copy.deepcopy(model.state_dict())
