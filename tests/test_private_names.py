@@ -221,6 +221,8 @@ def used_names(path: Path) -> set[str]:
             names.add(node.arg)
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("getattr", "hasattr"):
             names |= {argument.value for argument in node.args[1:2] if isinstance(argument, ast.Constant)}
+        elif isinstance(node, ast.Dict):  # arguments that are given as a mapping
+            names |= {str(key.value) for key in node.keys if isinstance(key, ast.Constant)}
     return {name for name in names if name.startswith("_") and not name.startswith("__")}
 
 

@@ -1,4 +1,4 @@
-"""What the verifications of all layouts share: how numbers are compared, and how much they may differ."""
+"""Compares the outputs of a repo with the legacy network's, for the verifications of all layouts."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -47,7 +47,7 @@ def file_name(source: str) -> str:
     return plain(Path(source).resolve().name if Path(source).exists() else source)
 
 
-def write_report(repo: Path, report: Mapping[str, Any]) -> None:
+def write_report(repo: Path, report: Mapping[str, object]) -> None:
     """Write conversion_report.json."""
     (repo / REPORT_NAME).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 

@@ -17,9 +17,11 @@ from transformers import (
     BertConfig,
     BertTokenizer,
     PreTrainedConfig,
+    PreTrainedTokenizerBase,
     ViTConfig,
     ViTImageProcessorPil,
 )
+from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils import has_file
 
 from ..models.input_errors import InputError, one_line
@@ -58,7 +60,7 @@ def has_tokenizer(source: str) -> bool:
     return any(_has_file(source, name) for name in _TOKENIZER_FILES)
 
 
-def read_tokenizer(option: str, source: str, config: BertConfig) -> Any:
+def read_tokenizer(option: str, source: str, config: BertConfig) -> PreTrainedTokenizerBase:
     """Read a tokenizer and fit its limit to the text tower.
 
     Args:
@@ -94,7 +96,7 @@ def read_tokenizer(option: str, source: str, config: BertConfig) -> Any:
     return tokenizer
 
 
-def read_image_processor(option: str, source: str | None, config: ViTConfig) -> tuple[Any, bool]:
+def read_image_processor(option: str, source: str | None, config: ViTConfig) -> tuple[BaseImageProcessor, bool]:
     """Read an image processor, or make the default one of ViT.
 
     Args:
@@ -124,7 +126,7 @@ def read_image_processor(option: str, source: str | None, config: ViTConfig) -> 
     return processor, True
 
 
-def _from_vocabulary(option: str, file: Path, folder: Path) -> Any:
+def _from_vocabulary(option: str, file: Path, folder: Path) -> PreTrainedTokenizerBase:
     """BERT's tokenizer from a vocabulary and the settings beside it in the folder."""
     try:
         tokens = file.read_text(encoding="utf-8").splitlines()
@@ -144,7 +146,7 @@ def _from_vocabulary(option: str, file: Path, folder: Path) -> Any:
     return tokenizer
 
 
-def _from_vocabulary_file(option: str, file: Path) -> Any:
+def _from_vocabulary_file(option: str, file: Path) -> PreTrainedTokenizerBase:
     """BERT's tokenizer from one file: transformers reads folders only, and prefers other files in them."""
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(file, Path(folder) / "vocab.txt")
@@ -154,7 +156,7 @@ def _from_vocabulary_file(option: str, file: Path) -> Any:
         return _from_vocabulary(option, file, Path(folder))
 
 
-def _read(option: str, source: str, auto_class: Any) -> Any:
+def _read(option: str, source: str, auto_class: type[Any]) -> Any:
     try:
         return auto_class.from_pretrained(source, trust_remote_code=False)
     except Exception as error:  # third-party files may raise anything

@@ -79,7 +79,7 @@ def legacy_training_state(source: LegacyMultimodalCheckpoint) -> tuple[dict[str,
     return tensors, info
 
 
-def write_training_state(folder: Path, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
+def write_training_state(folder: Path, tensors: Mapping[str, Tensor], info: Mapping[str, object]) -> None:
     """Write training_state.safetensors and training_state.json into a folder."""
     text = json.dumps(info, indent=2, allow_nan=False)
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / TRAINING_TENSORS)
@@ -178,7 +178,7 @@ def _checked_entry(
     yield "step", torch.tensor(_step(source, name, entry["step"]), dtype=torch.float32)
 
 
-def _step(source: LegacyMultimodalCheckpoint, name: str, step: Any) -> float:
+def _step(source: LegacyMultimodalCheckpoint, name: str, step: object) -> float:
     value = _number(step)
     if value is None or value < 0 or value != int(value):
         raise LayoutError(f"{source.path}: the optimizer's step of {name!r} is {_shown(step)}, expected a whole number")
@@ -221,7 +221,7 @@ def _check_ranges(source: LegacyMultimodalCheckpoint, values: Mapping[str, Any])
         )
 
 
-def _plain(source: LegacyMultimodalCheckpoint, key: Any, value: Any) -> Any:
+def _plain(source: LegacyMultimodalCheckpoint, key: object, value: object) -> object:
     """The JSON form of a hyper-parameter."""
     if value is None or isinstance(value, (bool, str)):
         return value
@@ -250,7 +250,7 @@ def _best_loss(source: LegacyMultimodalCheckpoint) -> float | None:
     return _number(source.metadata.get("best_loss"))
 
 
-def _number(value: Any) -> float | None:
+def _number(value: object) -> float | None:
     """The finite number that a Python or NumPy number or a tensor of one element holds, or None."""
     if isinstance(value, Tensor):
         single = value.numel() == 1 and value.layout == torch.strided and not value.is_meta
@@ -264,7 +264,7 @@ def _number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     """A value from a file as part of one short line."""
     whole = isinstance(value, int) and abs(value) < 1 << 64  # Python refuses to print very large ones
     return (

@@ -30,6 +30,10 @@ _FILLS = ("mean", "min", "max")
 _JSON_KEYS = {"image_processor_type", "processor_class", "auto_map", "feature_extractor_type"}
 
 
+# A file, or a map [H, W] or [C, H, W]; of arrays and tensors, also many maps [N, H, W] or [N, C, H, W].
+DepthMap = str | os.PathLike[str] | Image.Image | np.ndarray[Any, Any] | Tensor
+
+
 class DepthImageProcessorKwargs(ImagesKwargs, total=False):  # type: ignore[call-arg]
     """The options that `DepthImageProcessor` adds to those of transformers."""
 
@@ -109,7 +113,7 @@ class DepthImageProcessor(BaseImageProcessor):
 
     def preprocess(
         self,
-        images: Any,
+        images: DepthMap | Sequence[DepthMap],
         return_mask: bool = False,
         return_tensors: str | None = "pt",
         first_index: int = 0,
@@ -159,7 +163,7 @@ class DepthImageProcessor(BaseImageProcessor):
         """The settings, as they are saved."""
         settings = {name: getattr(self, name) for name in self._settings}
         settings["size"] = {"height": self.size.height, "width": self.size.width}
-        # Where remote code finds this class, if it was saved with its code.
+        # Names the file of this class, if it was saved with its code.
         auto_map = {"auto_map": self.auto_map} if hasattr(self, "auto_map") else {}
         return settings | {"image_processor_type": type(self).__name__} | auto_map
 
@@ -190,7 +194,7 @@ class DepthImageProcessor(BaseImageProcessor):
             raise ValueError(f"size takes a height and a width, got {dict(settings['size'])}")
 
     @staticmethod
-    def _split(images: Any) -> Sequence[Any]:
+    def _split(images: DepthMap | Sequence[DepthMap]) -> Sequence[DepthMap]:
         """One item per map."""
         if isinstance(images, (str, os.PathLike, Image.Image)):
             return [images]
@@ -203,13 +207,13 @@ class DepthImageProcessor(BaseImageProcessor):
         return list(images)
 
     @staticmethod
-    def _to_tensor(item: Any, name: str, num_channels: int) -> Tensor:
-        """[H, W] or [C, H, W] of the item's own type."""
+    def _to_tensor(item: DepthMap, name: str, num_channels: int) -> Tensor:
+        """Read an item as [H, W] or [C, H, W] of its own type."""
         if isinstance(item, (str, os.PathLike)):
             return read_depth_map(item)
         if isinstance(item, Image.Image):
             depth_map = image_to_tensor(item, name)
-            # Grey in RGB that comes from no file was converted, and 16 bits are cut off at 255 then, unnoticed.
+            # Grey in RGB without a file was converted, which cuts 16 bits off at 255 unnoticed.
             if num_channels == 1 and depth_map.ndim == 2 and item.mode == "RGB" and item.format is None:
                 raise DepthMapError(
                     name=name,
@@ -227,14 +231,14 @@ class DepthImageProcessor(BaseImageProcessor):
         )
 
     def _process_map(self, raw: Tensor, name: str, **settings: Any) -> tuple[Tensor, Tensor]:
-        """[H, W] or [C, H, W] of any real type → [C, height, width] float32 in [-1, 1] and [height, width] bool."""
+        """Turn [H, W] or [C, H, W] of any real type into [C, height, width] float32 in [-1, 1] and a mask of bool."""
         values = self._with_channels(raw, name, settings["num_channels"])
         valid = torch.ones_like(values, dtype=torch.bool)
         for invalid in settings["invalid_values"]:
             valid &= values != invalid
         if settings["do_rescale"]:
             values = values * settings["unit_scale"]
-        valid &= values.isfinite()  # in metres: a scale can push what was finite over the edge
+        valid &= values.isfinite()  # after the scale, which can make a finite value infinite
         if not valid.any():
             markers = ", ".join(str(value) for value in [*settings["invalid_values"], "NaN", "inf"])
             raise DepthMapError(name=name, reason=f"no valid pixel, all are one of {markers} (see invalid_values)")
@@ -256,7 +260,7 @@ class DepthImageProcessor(BaseImageProcessor):
 
     @staticmethod
     def _with_channels(raw: Tensor, name: str, num_channels: int) -> Tensor:
-        """[1 or num_channels, H, W] in floating point that holds the raw values exactly."""
+        """Convert a map to [1 or num_channels, H, W] in floating point that holds the raw values exactly."""
         if raw.is_complex():
             raise DepthMapError(name=name, reason="complex numbers, expected real ones")
         expected = "[H, W] or [1, H, W]" if num_channels == 1 else f"[H, W], [1, H, W] or [{num_channels}, H, W]"
@@ -274,7 +278,7 @@ def _size(size: Any) -> SizeDict:
     return size if isinstance(size, SizeDict) else SizeDict(**get_size_dict(size))
 
 
-def _are_numbers(values: Any) -> bool:
+def _are_numbers(values: object) -> bool:
     return isinstance(values, (list, tuple)) and all(isinstance(value, Real) for value in values)
 
 

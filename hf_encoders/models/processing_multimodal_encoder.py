@@ -4,18 +4,19 @@ from .minimum_versions import MINIMUM_VERSIONS  # noqa: F401 - first, for the im
 
 # isort: split
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoImageProcessor, AutoTokenizer
+from transformers import AutoImageProcessor, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.dynamic_module_utils import custom_object_save
-from transformers.image_processing_utils import BatchFeature
+from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 from transformers.processing_utils import ProcessorMixin
 from transformers.utils import PROCESSOR_NAME, has_file
 
 from .image_files import read_images
-from .image_processing_depth import DepthImageProcessor
+from .image_processing_depth import DepthImageProcessor, DepthMap
 from .pixel_towers import is_single_image
 
 _TOKENIZER_FILE = "tokenizer_config.json"
@@ -32,7 +33,12 @@ class MultimodalEncoderProcessor(ProcessorMixin):
         depth_image_processor: for depth maps.
     """
 
-    def __init__(self, image_processor: Any = None, tokenizer: Any = None, depth_image_processor: Any = None):
+    def __init__(
+        self,
+        image_processor: BaseImageProcessor | None = None,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        depth_image_processor: DepthImageProcessor | None = None,
+    ):
         given = {
             "image_processor": image_processor,
             "tokenizer": tokenizer,
@@ -47,8 +53,8 @@ class MultimodalEncoderProcessor(ProcessorMixin):
     def __call__(
         self,
         images: Any = None,
-        text: Any = None,
-        depth: Any = None,
+        text: str | list[str] | None = None,
+        depth: DepthMap | Sequence[DepthMap] | None = None,
         return_tensors: str | None = "pt",
         text_kwargs: dict[str, Any] | None = None,
         images_kwargs: dict[str, Any] | None = None,

@@ -44,7 +44,7 @@ class SavedProcessor:
         return self._processor
 
     def set(self, processor: Any) -> None:
-        """Use another one."""
+        """Use another processor."""
         self._processor = processor
 
     def __getstate__(self) -> dict[str, Any]:
@@ -70,7 +70,7 @@ class ProcessorPart:
         return self._whole.get().part(self._name)
 
     def set(self, processor: Any) -> None:
-        """Use another one, in the whole too."""
+        """Use another part, in the whole too."""
         setattr(self._whole.get(), self._name, processor)
 
 

@@ -40,6 +40,6 @@ def make_optimizer(model: nn.Module, others: Iterable[nn.Parameter], run: RunArg
 
 
 def step_schedule(optimizer: torch.optim.Optimizer, run: RunArguments, total_steps: int) -> LRScheduler:
-    """The schedule that the options name: warm-up, then cosine, linear, or constant. It takes one step per step."""
+    """The schedule that the options name: warm-up, then cosine, linear, or constant; it moves once per step."""
     name = "constant_with_warmup" if run.lr_schedule == "constant" else run.lr_schedule
     return get_scheduler(name, optimizer, num_warmup_steps=run.warmup_steps, num_training_steps=total_steps)
