@@ -96,7 +96,7 @@ def registries_register() -> bool:
 
 
 TOWERS = "models/multimodal_towers.py"
-EXPORTED = "models/exported_files.py"
+EXPORTED = "backends/exported_files.py"
 ABSENT = "a repo may lack a file, and the reason why a file cannot be had is told apart"
 RENAMING = "towers' files have older names than the model in memory"
 ON_CPUS = "Accelerate allows FSDP on accelerators only"
@@ -109,7 +109,7 @@ TABLE = [
     PrivateName("transformers", "_auto_class", ("models/processing_multimodal_encoder.py", "models/saved_processor.py"),
                 "a model that is remote code is saved with its code", TRANSFORMERS,
                 has("transformers", "ProcessorMixin", "_auto_class")),
-    PrivateName("transformers", "_commit_hash", ("fingerprint.py", EXPORTED, "models/saved_processor.py"),
+    PrivateName("transformers", "_commit_hash", (EXPORTED, "fingerprint.py", "models/saved_processor.py"),
                 "files of a repo are read at the commit of its weights", TRANSFORMERS,
                 lambda: "_commit_hash" in inspect.getsource(importlib.import_module("transformers").PreTrainedConfig)),
     PrivateName("transformers", "_attn_implementation", (TOWERS,), "a tower and the model share one configuration",
@@ -125,11 +125,11 @@ TABLE = [
     PrivateName("transformers", "get_model_conversion_mapping", (TOWERS,), RENAMING, TRANSFORMERS,
                 has("transformers.conversion_mapping", "get_model_conversion_mapping")),
     *[PrivateName("transformers", name, (TOWERS,), RENAMING, TRANSFORMERS, has("transformers.core_model_loading", name))
-      for name in ("WeightRenaming", "apply_renamings")],
+      for name in ("WeightRenaming", "rename_source_key")],
     PrivateName("transformers", "PROCESSOR_MAPPING", ("registration.py",),
                 "the registries take proxies, so that importing the package imports no model", TRANSFORMERS,
                 registries_register),
-    PrivateName("transformers", "LARGE_INTEGER", ("models/encoding_texts.py",), "it stands for no limit of a tokenizer",
+    PrivateName("transformers", "LARGE_INTEGER", ("models/text_tower.py",), "it stands for no limit of a tokenizer",
                 TRANSFORMERS, has("transformers.tokenization_utils_base", "LARGE_INTEGER")),
     PrivateName("transformers", "get_relative_import_files", ("hub/remote_code.py",),
                 "the code that is pushed is the code that remote code imports", TRANSFORMERS,
@@ -140,7 +140,7 @@ TABLE = [
     PrivateName("transformers", "create_and_tag_model_card", ("hub/push_to_hub.py",),
                 "tags that a push is given join those on the Hub", TRANSFORMERS,
                 has("transformers.utils.hub", "create_and_tag_model_card")),
-    PrivateName("accelerate", "_hf_hook", ("models/encoding.py",), "a dispatched model says where its inputs go",
+    PrivateName("accelerate", "_hf_hook", ("models/backend.py",), "a dispatched model says where its inputs go",
                 ACCELERATE, hook_is_kept),
     PrivateName("accelerate", "processes.distributed_type = ", ("training/accelerator.py",), ON_CPUS, ACCELERATE,
                 lambda: "distributed_type" in importlib.import_module("accelerate").PartialState._known_attrs),
@@ -153,9 +153,9 @@ TABLE = [
     PrivateName("datasets", "_fingerprint", ("embed/column.py",), "an embedded column is found again in the cache",
                 DATASETS,
                 lambda: hasattr(importlib.import_module("datasets").Dataset.from_dict({}), "_fingerprint")),
-    PrivateName("datasets", "InMemoryTable", ("embed/column.py", "embed/rows.py"), ARROW, DATASETS,
+    PrivateName("datasets", "InMemoryTable", ("embed/arrow.py",), ARROW, DATASETS,
                 has("datasets.table", "InMemoryTable")),
-    PrivateName("datasets", "table_cast", ("embed/rows.py",), ARROW, DATASETS, has("datasets.table", "table_cast")),
+    PrivateName("datasets", "table_cast", ("embed/arrow.py",), ARROW, DATASETS, has("datasets.table", "table_cast")),
     PrivateName("datasets", "Hasher", ("embed/column.py",), "an embedded column is found again in the cache", DATASETS,
                 has("datasets.fingerprint", "Hasher", "hash")),
     PrivateName("datasets", "FaissIndex", ("search/vectors.py",), "an index is saved as `datasets` saves its own",
@@ -163,17 +163,20 @@ TABLE = [
     PrivateName("datasets", "builder.hash", ("data/collection.py", "data/splits.py"),
                 "a report names the version of data", DATASETS,
                 lambda: "self.hash" in inspect.getsource(importlib.import_module("datasets").DatasetBuilder)),
-    PrivateName("datasets", "config.data_files", ("data/splits.py",), "a report names the data's files", DATASETS,
+    PrivateName("datasets", "config.data_files", ("data/location.py", "data/splits.py"), "a report names the data's files", DATASETS,
                 has("datasets", "BuilderConfig", "data_files")),
     *[PrivateName("faiss-cpu", name, ("search/quantized_vectors.py",), CODES, FAISS, faiss_has(name))
       for name in ("rev_swig_ptr", "add_sa_codes", "sq.trained", "copy_array_to_vector")],
     PrivateName("torch", "_BatchNorm", ("losses/batch_norm.py", "models/freezing.py"),
                 "one class stands for BatchNorm of every dimension", "2.13.0",
                 has("torch.nn.modules.batchnorm", "_BatchNorm")),
-    PrivateName("torch", "_version", ("models/engines.py",), "a change of weights in place is noticed", "2.13.0",
+    PrivateName("torch", "_version", ("backends/compiled.py",), "a change of weights in place is noticed", "2.13.0",
                 has("torch", "Tensor", "_version")),
     PrivateName("python", "_ActionsContainer", ("commands/options.py",), "options join a parser or a group of one",
                 "3.11", lambda: hasattr(argparse, "_ActionsContainer")),
+    *[PrivateName("python", name, ("commands/completion.py",), "a parser does not list its commands and options", "3.11",
+                  lambda name=name: hasattr(argparse, name) or hasattr(argparse.ArgumentParser(), name))
+      for name in ("_actions", "_SubParsersAction")],
 ]  # fmt: skip
 
 

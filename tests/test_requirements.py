@@ -40,7 +40,7 @@ def imported(nodes):
             modules |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and not node.level:
             modules.add(node.module.partition(".")[0])
-    theirs = modules - sys.stdlib_module_names - {"hf_encoders"}
+    theirs = modules - sys.stdlib_module_names - {"hf_encoders", "_typeshed"}  # the last is read by mypy alone
     return {canonicalize_name(INSTALLED_BY.get(module, module)) for module in theirs}
 
 
