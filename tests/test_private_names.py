@@ -163,7 +163,8 @@ TABLE = [
     PrivateName("datasets", "builder.hash", ("data/collection.py", "data/splits.py"),
                 "a report names the version of data", DATASETS,
                 lambda: "self.hash" in inspect.getsource(importlib.import_module("datasets").DatasetBuilder)),
-    PrivateName("datasets", "config.data_files", ("data/location.py", "data/splits.py"), "a report names the data's files", DATASETS,
+    PrivateName("datasets", "config.data_files", ("data/location.py", "data/splits.py"),
+                "a report names the data's files", DATASETS,
                 has("datasets", "BuilderConfig", "data_files")),
     *[PrivateName("faiss-cpu", name, ("search/quantized_vectors.py",), CODES, FAISS, faiss_has(name))
       for name in ("rev_swig_ptr", "add_sa_codes", "sq.trained", "copy_array_to_vector")],
@@ -174,7 +175,7 @@ TABLE = [
                 has("torch", "Tensor", "_version")),
     PrivateName("python", "_ActionsContainer", ("commands/options.py",), "options join a parser or a group of one",
                 "3.11", lambda: hasattr(argparse, "_ActionsContainer")),
-    *[PrivateName("python", name, ("commands/completion.py",), "a parser does not list its commands and options", "3.11",
+    *[PrivateName("python", name, ("commands/completion.py",), "a parser lists its commands and options", "3.11",
                   lambda name=name: hasattr(argparse, name) or hasattr(argparse.ArgumentParser(), name))
       for name in ("_actions", "_SubParsersAction")],
 ]  # fmt: skip
