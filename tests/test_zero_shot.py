@@ -142,8 +142,10 @@ def test_depth_maps_and_single_inputs(tiny_multimodal):
     depth = np.random.default_rng(0).uniform(1, 3, (2, 40, 48)).astype(np.float32)
     both = classifier.classify(list(depth), "depth", batch_size=1)
     (alone,) = classifier.classify(depth[0], "depth")
-    assert len(both) == 2 and alone[0] == pytest.approx(both[0][0], rel=1e-4)
+    best = both[0][0]
+    assert len(both) == 2 and alone[0]["label"] == best["label"]
+    assert alone[0]["score"] == pytest.approx(best["score"], rel=1e-4)
     assert len(classifier.classify(picture(0))) == 1
     tiny_multimodal.to(torch.bfloat16)
     (rounded,) = classifier.classify(depth[0], "depth")
-    assert rounded[0] == pytest.approx(both[0][0], abs=0.05)
+    assert rounded[0]["label"] == best["label"] and rounded[0]["score"] == pytest.approx(best["score"], abs=0.05)

@@ -50,8 +50,8 @@ def compiled_backend(tower: Tower, backend: str, dtype: str | None = None) -> Ba
     if precision not in precisions:
         raise ValueError(f"{backend} computes in {' or '.join(precisions)}, not in {precision}")
     key = tower.name, backend, precision
-    weights = [(tensor.data_ptr(), tensor._version) for tensor in tower.model.state_dict(keep_vars=True).values()]
-    with _LOCK:
+    with _LOCK:  # also around the weights: while another thread exports them, they are stand-ins without memory
+        weights = [(tensor.data_ptr(), tensor._version) for tensor in tower.model.state_dict(keep_vars=True).values()]
         kept = _KEPT.setdefault(tower.model, {})
         made_of, program = kept.get(key, (None, None))
         if program is None or made_of != weights:

@@ -23,6 +23,10 @@ class ColourModel(nn.Module):
         self.batch_sizes = []
 
     @property
+    def device(self):
+        return self.scale.device
+
+    @property
     def towers(self):
         return MODALITIES
 

@@ -70,7 +70,7 @@ def test_the_next_step_is_the_legacy_runs(repo):
 @pytest.mark.parametrize(
     ("lost", "message"),
     [
-        ("text_projection.weight", "has nothing of text_projection.weight"),
+        ("text_projection.weight", "lacks text_projection.weight"),
         (None, "includes extra.weight, which is not trained here"),
     ],
 )
