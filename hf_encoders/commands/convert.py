@@ -3,7 +3,7 @@
     hf-encoders convert best_model.pth
     hf-encoders convert best_model.pth --output depth-semantic-encoder --include-decoder --dtype float16
     hf-encoders convert checkpoint.pt --text-model bert-base-uncased --with-training-state
-    hf-encoders convert checkpoint.pt --tokenizer vocab.txt --depth-encoder depth-semantic-encoder
+    hf-encoders convert checkpoint.pt --tokenizer vocab.txt --attention-heads 12 --depth-encoder depth-semantic-encoder
     hf-encoders convert best_model.pth --push-to-hub org/depth-semantic-encoder
 
 The layout, the wrapping and all sizes are read off the file. Bad input ends in one line and exit status 2, and the
@@ -54,6 +54,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     multimodal = parser.add_argument_group("multimodal checkpoints", "DIR_OR_ID is a folder or a Hub id")
     multimodal.add_argument("--text-model", metavar="DIR_OR_ID", help="BERT's configuration and tokenizer")
     multimodal.add_argument("--vision-model", metavar="DIR_OR_ID", help="ViT's configuration and image processor")
+    multimodal.add_argument(
+        "--attention-heads", type=_heads, metavar="N[,N]", help="of both towers, or of the text and the image tower"
+    )
     multimodal.add_argument("--tokenizer", metavar="DIR_OR_ID", help="a tokenizer, or BERT's vocab.txt")
     multimodal.add_argument("--allow-no-tokenizer", action="store_true", help="write a repo that cannot read texts yet")
     multimodal.add_argument("--depth-encoder", metavar="REPO", help="a depth semantic encoder to add as depth tower")
@@ -77,6 +80,7 @@ def run(args: argparse.Namespace) -> Result:
     if args.verify is not None:
         # --revision is the branch of a push here, as --private and the like.
         return verify.run(argparse.Namespace(model=args.verify, against=args.against, revision="main"))
+    from ..conversion.assumptions import from_report, warnings
     from ..conversion.convert import convert
     from ..conversion.depth import DepthOptions
     from ..conversion.multimodal import MultimodalOptions
@@ -97,10 +101,12 @@ def run(args: argparse.Namespace) -> Result:
     )
     report = read_report(output)
     notes = _notes(report)
+    assumed = from_report(report)
     lines = [
+        *warnings(assumed),
         f"{args.checkpoint}: {report['source']['wrapping']}, {report['source']['layout']}",
         f"{report['parameters']['total']:,} parameters in {report['dtype']} → {output}",
-        *verify.verification_lines(report["verification"]),
+        *verify.verification_lines(report["verification"], assumed),
         *notes,
         f'load it: AutoModel.from_pretrained("{output}")',
     ]
@@ -109,6 +115,7 @@ def run(args: argparse.Namespace) -> Result:
         destination = Destination(args.push_to_hub, args.private, args.revision, args.create_pr)
         pushed_to = push_model(output, destination, remote_code=args.with_remote_code is not False)
         lines.append(f"pushed to {pushed_to}")
+    notes = [*warnings(assumed), *notes]
     return Result(lines, {"output": str(output), "report": report, "notes": notes, "pushed_to": pushed_to})
 
 
@@ -119,6 +126,17 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError("--against goes with --verify")
     if (args.private or args.revision or args.create_pr) and not args.push_to_hub:
         raise ValueError("--private, --revision and --create-pr go with --push-to-hub")
+
+
+def _heads(text: str) -> tuple[int, ...]:
+    """Numbers of attention heads: one, or two with a comma between them."""
+    try:
+        heads = tuple(int(number) for number in text.split(","))
+    except ValueError:
+        heads = ()
+    if len(heads) not in (1, 2) or min(heads) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of heads nor two with a comma between them")
+    return heads
 
 
 def _options(kind: type[Any], args: argparse.Namespace) -> Any:
@@ -145,11 +163,6 @@ def _multimodal_notes(report: dict[str, Any]) -> list[str]:
     if report["training_state"]:
         state = report["training_state"]
         notes.append(f"training state: epoch {state['epoch']}, step {state['global_step']}, AdamW's moments")
-    for option, part in (("--text-model", "text_config"), ("--vision-model", "vision_config")):
-        if report["parts"][part] is None:
-            heads = report["attention_heads"][part]
-            assumed = f"{heads} attention heads of 64 channels assumed, no shape tells them; {option} does"
-            notes.append(f"note: {part}: {assumed}")
     for name in report["untrained"]:
         notes.append(f"warning: {name} is untrained: depth embeddings mean nothing until it is trained")
     if report["parts"]["tokenizer"] is None:

@@ -7,12 +7,16 @@ Without a file, the repo's own tensors run through the independent forward.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..progress import quiet_libraries
 from .options import add_format, add_model
 from .runner import Result
+
+if TYPE_CHECKING:
+    from ..conversion.assumptions import Assumption
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -30,31 +34,35 @@ def run(args: argparse.Namespace) -> Result:
     Raises:
         ValueError: if something differs or is missing.
     """
+    from ..conversion.assumptions import from_report, warnings
     from ..conversion.verify_repo import verify_repo
 
     quiet_libraries()
     verification = verify_repo(args.model, args.against, args.revision)
-    return Result(verification_lines(verification), verification)
+    assumed = from_report(verification)
+    return Result([*warnings(assumed), *verification_lines(verification, assumed)], verification)
 
 
-def verification_lines(verification: dict[str, Any] | None) -> list[str]:
+def verification_lines(verification: dict[str, Any] | None, assumed: "Sequence[Assumption]") -> list[str]:
     """What was compared, and how far apart it is.
 
     Args:
         verification: of a conversion report; None if nothing was compared.
+        assumed: what both sides of the comparison assume. Such a result is consistent, and not verified.
     """
+    from ..conversion.assumptions import verdict
     from ..conversion.compare import ABSOLUTE, MEASURES
     from ..conversion.write_repo import EMBEDDINGS
 
     if verification is None:
         return ["not verified (--no-verify)"]
-    lines = []
+    lines, word = [], verdict(assumed)
     measure = verification["measure"]
     for name in (name for name in (*EMBEDDINGS, "reconstruction", "cosine") if name in verification):
         result, limit = verification[name], f"at most {verification['tolerance']:.0e} allowed"
         if measure != ABSOLUTE:
             limit = f"{result['largest_difference']:.1e} of {result['largest_magnitude']:.3g}; {limit}"
-        lines.append(f"verified: {name} differ by {result[measure]:.1e}{MEASURES[measure]} ({limit})")
+        lines.append(f"{word}: {name} differ by {result[measure]:.1e}{MEASURES[measure]} ({limit})")
     if "rounding" in verification:
         rounding = dict(verification["rounding"])
         target = rounding.pop("to")

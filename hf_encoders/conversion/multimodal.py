@@ -13,8 +13,9 @@ from ..checkpoints.state_dicts import LayoutError, check_values
 from ..models.configuration_multimodal_encoder import MultimodalEncoderConfig
 from ..models.modeling_multimodal_encoder import MultimodalEncoderModel
 from ..models.processing_multimodal_encoder import MultimodalEncoderProcessor
+from .assumptions import ASSUMED, Assumption, as_report
 from .depth_tower import DepthTower, read_depth_tower
-from .families.multimodal_layouts import model_name, recognise_multimodal
+from .families.multimodal_layouts import Heads, model_name, recognise_multimodal
 from .report import file_name
 from .tower_sources import has_tokenizer, read_config, read_image_processor, read_tokenizer
 from .training_state import legacy_training_state, read_training_state, write_training_state
@@ -32,6 +33,7 @@ class MultimodalOptions:
         allow_no_tokenizer: write a repo without a tokenizer if no source has one.
         depth_encoder: folder or Hub id of a depth semantic encoder that becomes the depth tower.
         with_training_state: write the optimizer's state too.
+        attention_heads: of both towers, or of the text and of the image tower. No tensor tells the number.
     """
 
     text_model: str | None = None
@@ -40,6 +42,14 @@ class MultimodalOptions:
     allow_no_tokenizer: bool = False
     depth_encoder: str | None = None
     with_training_state: bool = False
+    attention_heads: tuple[int, ...] | None = None
+
+    @property
+    def heads(self) -> Heads:
+        """Attention heads of the text and of the image tower."""
+        if self.attention_heads is None:
+            return None, None
+        return self.attention_heads[0], self.attention_heads[-1]
 
 
 class MultimodalConversion:
@@ -59,13 +69,14 @@ class MultimodalConversion:
     def __init__(self, checkpoint: Path, content: Mapping[str, object], options: MultimodalOptions):
         text = options.text_model and read_config("--text-model", options.text_model, BertConfig)
         vision = options.vision_model and read_config("--vision-model", options.vision_model, ViTConfig)
-        self.source = source = recognise_multimodal(checkpoint, content, text or None, vision or None)
+        self.source = source = recognise_multimodal(checkpoint, content, text or None, vision or None, options.heads)
         self.training_state = legacy_training_state(source) if options.with_training_state else None
         self.sources: dict[str, str | None] = {
             "text_config": options.text_model and file_name(options.text_model),
             "vision_config": options.vision_model and file_name(options.vision_model),
         }
         self.processor = self._make_processor(options)
+        self.assumed = [*self._assumed_heads(options), *self._assumed_normalisation()]
         self.depth: DepthTower | None = None
         if options.depth_encoder:
             self.depth = read_depth_tower(options.depth_encoder, source.projection_dim)
@@ -111,6 +122,7 @@ class MultimodalConversion:
                 "text_config": self.source.text_config.num_attention_heads,
                 "vision_config": self.source.vision_config.num_attention_heads,
             },
+            ASSUMED: as_report(self.assumed),
             "dropped": self.source.dropped,
             "untrained": ["depth_projection"] if self.depth else [],
             "training_state": self.training_state[1] if self.training_state else None,
@@ -135,6 +147,29 @@ class MultimodalConversion:
             temperature_init_value=float(str(temperature)),
             learn_temperature=False,  # the legacy loss did not use the parameter
         )
+
+    def _assumed_heads(self, options: MultimodalOptions) -> list[Assumption]:
+        config, told = self.source, options.heads
+        towers = (
+            ("text", config.text_config, options.text_model, told[0]),
+            ("image", config.vision_config, options.vision_model, told[1]),
+        )
+        return [
+            Assumption(
+                quantity="heads",
+                what=f"{tower.num_attention_heads} attention heads of {tower.hidden_size // tower.num_attention_heads}"
+                f" channels in the {name} tower",
+                options=("--text-model" if name == "text" else "--vision-model", "--attention-heads"),
+            )
+            for name, tower, model, heads in towers
+            if model is None and heads is None
+        ]
+
+    def _assumed_normalisation(self) -> list[Assumption]:
+        if self.sources["image_processor"] is not None:
+            return []
+        what = "mean 0.5 and standard deviation 0.5 of the images"
+        return [Assumption("normalisation", what, ("--vision-model",), of_network=False)]
 
     def _make_processor(self, options: MultimodalOptions) -> MultimodalEncoderProcessor:
         image_processor, found = read_image_processor("--vision-model", options.vision_model, self.source.vision_config)

@@ -6,6 +6,7 @@ is executed.
 
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,8 @@ def read_tokenizer(option: str, source: str, config: BertConfig) -> PreTrainedTo
 
     Args:
         option: the option that names the source, for messages.
-        source: a folder or a Hub id, or BERT's vocab.txt. A vocabulary alone is lower-cased as bert-base-uncased is,
-            unless a tokenizer_config.json beside it says otherwise.
+        source: a folder or a Hub id, or BERT's vocab.txt. A vocabulary alone tells by its
+            tokens whether texts are lower-cased; a tokenizer_config.json beside it is asked first.
         config: of the text tower.
 
     Raises:
@@ -134,8 +135,9 @@ def _from_vocabulary(option: str, file: Path, folder: Path) -> PreTrainedTokeniz
         raise SourceError(
             f"{option} {file}: no BERT vocabulary, a text file with one token per line ({error})"
         ) from None
+    options = {} if (folder / "tokenizer_config.json").is_file() else {"do_lower_case": not _has_capitals(tokens)}
     try:
-        tokenizer = BertTokenizer.from_pretrained(folder)
+        tokenizer = BertTokenizer.from_pretrained(folder, **options)
     except Exception as error:  # the Rust library raises its own
         raise SourceError(f"{option} {file}: no BERT vocabulary ({one_line(error)})") from error
     tokenizer.name_or_path = ""
@@ -144,6 +146,11 @@ def _from_vocabulary(option: str, file: Path, folder: Path) -> PreTrainedTokeniz
     if missing:
         raise SourceError(f"{option} {file}: no BERT vocabulary, it has no {missing[0]} among {len(tokens)} lines")
     return tokenizer
+
+
+def _has_capitals(tokens: Sequence[str]) -> bool:
+    """Whether a vocabulary tells capital letters from small ones: [CLS] and the other special tokens do not count."""
+    return any(token != token.lower() for token in tokens if not (token.startswith("[") and token.endswith("]")))
 
 
 def _from_vocabulary_file(option: str, file: Path) -> PreTrainedTokenizerBase:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..checkpoints.state_dicts import LayoutError, check_values
 from ..models.configuration_multimodal_encoder import MultimodalEncoderConfig
+from .assumptions import ASSUMED
 from .depth_tower import PROJECTION, TOWER
 from .families.depth_layouts import LegacyDepthCheckpoint, read_depth_checkpoint
 from .families.multimodal_layouts import LegacyMultimodalCheckpoint, read_multimodal_checkpoint
@@ -26,6 +27,9 @@ def verify_repo(repo: str, checkpoint: Path | None = None, revision: str = "main
         checkpoint: the legacy file to compare with; by default the repo's own tensors run through the legacy network.
         revision: branch, tag or commit of a repo on the Hub.
 
+    Returns:
+        What was compared, by how much it differs, and what the conversion assumed.
+
     Raises:
         ValueError: if something differs or is missing.
     """
@@ -37,8 +41,10 @@ def verify_repo(repo: str, checkpoint: Path | None = None, revision: str = "main
     if checkpoint is not None:
         written |= _source_tensors(repo, checkpoint, config, written)
     if isinstance(config, MultimodalEncoderConfig):
-        return verify_multimodal(folder, multimodal_outputs(config, written))
-    return verify_depth(folder, depth_outputs(config, written))
+        verification = verify_multimodal(folder, multimodal_outputs(config, written))
+    else:
+        verification = verify_depth(folder, depth_outputs(config, written))
+    return verification | {ASSUMED: report.get(ASSUMED, [])}
 
 
 def _source_tensors(repo: str, checkpoint: Path, config: Config, written: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -105,8 +105,8 @@ def test_every_naming(naming, tmp_path):
 def test_the_repo_gives_the_legacy_numbers(tmp_path):
     golden = load_file(DATA / "multimodal_tiny_golden.safetensors")
     out = convert(write_multimodal(tmp_path / "best.pt"), "--allow-no-tokenizer")
-    assert all(f"verified: {name} differ" in out for name in ("text_embeds", "image_embeds", "cosine"))
-    assert "note: text_config: 2 attention heads of 64 channels assumed" in out and "--vision-model does" in out
+    word = "consistent, with assumed heads"
+    assert all(f"{word}: {name} differ" in out for name in ("text_embeds", "image_embeds", "cosine"))
     inputs = {name: golden[name] for name in ("input_ids", "attention_mask", "pixel_values")}
     with torch.inference_mode():
         outputs = load(tmp_path / "best-hf")(**inputs)
@@ -203,7 +203,7 @@ def test_towers_that_are_given(vocabulary, tmp_path):
     towers = ["--text-model", vocabulary.parent, "--vision-model", tmp_path / "vit"]
     checkpoint = write_multimodal(tmp_path / "best.pt")
     out = convert(checkpoint, *towers)
-    assert "verified: cosine" in out and "attention heads" not in out
+    assert "verified: cosine" in out and "assumed" not in out
     model = load(tmp_path / "best-hf")
     assert model.dtype == model.text_encoder.dtype == torch.float32
     assert (model.config.text_config.num_attention_heads, model.config.vision_config.num_attention_heads) == (4, 4)
@@ -237,7 +237,7 @@ def test_the_training_state(tmp_path):
 def test_a_depth_encoder_becomes_the_depth_tower(dtype, vocabulary, depth_repo, tmp_path):
     checkpoint = write_multimodal(tmp_path / "best.pt")
     out = convert(checkpoint, "--tokenizer", vocabulary, "--depth-encoder", depth_repo, "--dtype", dtype)
-    assert "warning: depth_projection is untrained" in out and "verified: depth_embeds differ" in out
+    assert "warning: depth_projection is untrained" in out and "assumed heads: depth_embeds differ" in out
     model = load(tmp_path / "best-hf")
     expected = DepthSemanticEncoderModel.from_pretrained(depth_repo).to(model.dtype).state_dict()
     assert all(torch.equal(tensor, expected[name]) for name, tensor in model.depth_encoder.state_dict().items())
@@ -250,7 +250,7 @@ def test_a_depth_encoder_becomes_the_depth_tower(dtype, vocabulary, depth_repo, 
     assert report["untrained"] == ["depth_projection"] and report["parts"]["depth_encoder"] == "depth"
     assert str(tmp_path) not in (tmp_path / "best-hf" / "config.json").read_text()
     assert "mean nothing until" in (tmp_path / "best-hf" / "README.md").read_text()
-    assert "verified: depth_embeds" in convert("--verify", tmp_path / "best-hf", "--against", checkpoint)
+    assert "heads: depth_embeds differ" in convert("--verify", tmp_path / "best-hf", "--against", checkpoint)
     # The untrained projection is the same each time.
     first = (tmp_path / "best-hf" / "model.safetensors").read_bytes()
     convert(checkpoint, "--tokenizer", vocabulary, "--depth-encoder", depth_repo, "--dtype", dtype, "--overwrite")

@@ -38,6 +38,7 @@ _POOLER = re.compile(r"(text|visual)_encoder\.pooler\.")
 _POSITIONS = "visual_encoder.embeddings.position_embeddings"
 _HEAD_SIZE = 64  # in both towers; no shape tells it
 _LEGACY_PROJECTION = 256
+Heads = tuple[int | None, int | None]  # of the text and of the image tower; None: not told
 # Parts of a ViT layer: the canonical name, which is transformers 4's → the name in transformers 5's memory.
 _VIT_PARTS = {
     "attention.attention.query": "attention.q_proj",
@@ -119,6 +120,7 @@ def recognise_multimodal(
     content: Mapping[str, object],
     text_config: PreTrainedConfig | None = None,
     vision_config: PreTrainedConfig | None = None,
+    heads: Heads = (None, None),
 ) -> LegacyMultimodalCheckpoint:
     """Recognise a legacy multimodal file by its content, which `read_checkpoint` has read.
 
@@ -127,6 +129,7 @@ def recognise_multimodal(
         content: the dictionary in the file.
         text_config: as for `read_multimodal_checkpoint`.
         vision_config: likewise.
+        heads: attention heads of the text and of the image tower, where they are known.
 
     Raises:
         LayoutError: as for `read_multimodal_checkpoint`.
@@ -136,7 +139,7 @@ def recognise_multimodal(
     tensors = {name: _scalar(name, tensor) for name, tensor in named.items() if not _is_unused(name)}
     source_keys = {name: keys[name] for name in tensors}
     text_config, vision_config, projection_dim = _matching_configs(
-        path, tensors, source_keys, text_config, vision_config
+        path, tensors, source_keys, text_config, vision_config, heads
     )
     state = content.get(OPTIMIZER_STATE) if wrapping in _WRAPPINGS.values() else None
     return LegacyMultimodalCheckpoint(
@@ -206,12 +209,13 @@ def _matching_configs(
     source_keys: Mapping[str, str],
     text_config: PreTrainedConfig | None,
     vision_config: PreTrainedConfig | None,
+    heads: Heads,
 ) -> tuple[PreTrainedConfig, PreTrainedConfig, int]:
     """The configurations whose network has exactly these tensors."""
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     text_sizes, vision_sizes = _text_sizes(shapes), _vision_sizes(shapes)
-    text = _tower_config(path, "text", BertConfig, text_sizes, text_config)
-    vision = _tower_config(path, "vision", ViTConfig, vision_sizes, vision_config)
+    text = _tower_config(path, "text", BertConfig, text_sizes, text_config, heads[0])
+    vision = _tower_config(path, "vision", ViTConfig, vision_sizes, vision_config, heads[1])
     projection_dim = (shapes.get("text_projection.weight") or (0,))[0] or _LEGACY_PROJECTION
     try:
         network = _network(text, vision, projection_dim)
@@ -229,11 +233,13 @@ def _matching_configs(
             " those of a square grid of patches"
         )
     check_shapes(path, shapes, source_keys, expected)
-    for tower, config, given in (("text", text, text_config), ("vision", vision, vision_config)):
-        if given is None and config.hidden_size % _HEAD_SIZE:
+    towers = (("text", text, text_config, heads[0]), ("vision", vision, vision_config, heads[1]))
+    for tower, config, given, stated in towers:
+        if given is None and stated is None and config.hidden_size % _HEAD_SIZE:
             raise LayoutError(
                 f"{path}: the {tower} tower's hidden size {config.hidden_size} is no multiple of {_HEAD_SIZE}, so its"
-                f" number of attention heads is unknown; give its configuration with --{tower}-model"
+                f" number of attention heads is unknown; give it with --attention-heads, or the tower's configuration"
+                f" with --{tower}-model"
             )
     return text, vision, projection_dim
 
@@ -244,10 +250,17 @@ def _tower_config(
     kind: type[PreTrainedConfig],
     sizes: Mapping[str, int],
     given: PreTrainedConfig | None,
+    heads: int | None,
 ) -> PreTrainedConfig:
     """The given configuration, if it has these sizes; without one, a configuration of these sizes."""
     if given is None:
         hidden_size = sizes.get("hidden_size", kind().hidden_size)
+        if heads is not None:
+            if hidden_size % heads:
+                raise LayoutError(
+                    f"{path}: --attention-heads {heads}: the {tower} tower's hidden size {hidden_size} is no multiple"
+                )
+            return kind(**sizes, num_attention_heads=heads)
         # Any number of heads gives these shapes; an unknown one is refused after the shapes are checked.
         heads = hidden_size // _HEAD_SIZE if hidden_size % _HEAD_SIZE == 0 else 1
         return kind(**sizes, num_attention_heads=heads)
@@ -255,6 +268,10 @@ def _tower_config(
         raise LayoutError(
             f"{path}: the {tower} tower is {kind.model_type}, the given {tower} configuration is of"
             f" {getattr(given, 'model_type', None) or type(given).__name__}; give that of the tower's own model"
+        )
+    if heads not in (None, given.num_attention_heads):
+        raise LayoutError(
+            f"{path}: --attention-heads {heads}: --{tower}-model says {given.num_attention_heads}; leave one out"
         )
     for name, size in sizes.items():
         stated = getattr(given, name)
