@@ -139,13 +139,13 @@ def clusters(count: int, queries: int) -> tuple[Array, Array]:
 def sentence_transformers_search(rows: Array, precision: Any) -> tuple[Callable[[Array], list[list[int]]], int]:
     """Its search over its codes, rescored as ours, and what FAISS holds."""
     ranges = value_ranges(rows)
-    codes = quantize_embeddings(rows, precision, ranges=ranges)
+    codes = cast(np.ndarray, quantize_embeddings(rows, precision, ranges=ranges))  # of an array
     options: dict[str, Any] = {"corpus_precision": precision, "ranges": ranges, "top_k": K, "rescore_multiplier": 4}
     *_, index = semantic_search_faiss(rows[:1], codes, output_index=True, **options)
 
     def search(queries: Array) -> list[list[int]]:
         found = semantic_search_faiss(queries, corpus_index=index, **options)[0]
-        return [[hit["corpus_id"] for hit in hits] for hits in found]
+        return [[int(hit["corpus_id"]) for hit in hits] for hits in found]
 
     return search, codes.nbytes * (4 if precision == "uint8" else 1)  # of "uint8" its index holds float32
 

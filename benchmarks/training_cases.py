@@ -162,9 +162,11 @@ def ours(settings: Settings) -> Clock:
 def open_clip(settings: Settings) -> Clock:
     """A plain loop with open_clip's ClipLoss, as in open_clip's own training: the loss under autocast, too."""
     data, model_options, loss_options, run = _options(settings)
-    model = build_model(model_options, loss_options, run.seed).to(settings.device)
+    model = build_model(model_options, loss_options, run.seed)
+    module: nn.Module = model  # whose `to` has its types; transformers decorates its own
+    module.to(settings.device)
     if settings.channels_last:
-        model.to(memory_format=torch.channels_last)
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-arg]  # documented, without a type
     optimizer = make_optimizer(model, (), run)
     schedule = step_schedule(optimizer, run, settings.total_steps)
     loader = DataLoader(
@@ -222,11 +224,13 @@ def sentence_transformers(settings: Settings) -> Clock:
         def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **_: Any) -> dict[str, Tensor]:
             processor = self.model.processor
             if isinstance(inputs[0], str):
-                return dict(processor.tokenizer(list(inputs), padding=True, truncation=True, return_tensors="pt"))
+                return dict(
+                    processor.part("tokenizer")(list(inputs), padding=True, truncation=True, return_tensors="pt")
+                )
             images = [image.convert("RGB") for image in inputs]
-            return dict(processor.image_processor(images, return_tensors="pt"))
+            return dict(processor.part("image_processor")(images, return_tensors="pt"))
 
-        def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        def forward(self, features: dict[str, Any], **_: Any) -> dict[str, Any]:
             outputs = self.model(**features)
             is_text = outputs.text_embeds is not None
             return {"sentence_embedding": outputs.text_embeds if is_text else outputs.image_embeds}
@@ -243,7 +247,7 @@ def sentence_transformers(settings: Settings) -> Clock:
             raise NotImplementedError("nothing is saved")
 
     class InOrder(SentenceTransformerTrainer):
-        def get_batch_sampler(self, dataset: Any, batch_size: int, drop_last: bool, **_: Any) -> Any:
+        def get_batch_sampler(self, dataset: Any, batch_size: int, drop_last: bool, *_: Any, **__: Any) -> Any:
             return DefaultBatchSampler(SequentialSampler(dataset), batch_size=batch_size, drop_last=drop_last)
 
         def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
@@ -262,7 +266,7 @@ def sentence_transformers(settings: Settings) -> Clock:
         "partition_mode": "per_direction",
     }
     if settings.chunk:
-        loss = CachedMultipleNegativesRankingLoss(model, mini_batch_size=settings.chunk, **shape)
+        loss: nn.Module = CachedMultipleNegativesRankingLoss(model, mini_batch_size=settings.chunk, **shape)
     else:
         loss = MultipleNegativesRankingLoss(model, **shape)
     optimizer = make_optimizer(model, (), run)
@@ -285,7 +289,7 @@ def sentence_transformers(settings: Settings) -> Clock:
         train_dataset=_decoded_rows(data, settings),
         loss=loss,
         callbacks=[StepDone()],
-        optimizers=(optimizer, step_schedule(optimizer, run, settings.total_steps)),
+        optimizers=(optimizer, step_schedule(optimizer, run, settings.total_steps)),  # type: ignore[arg-type]  # any schedule works
     )
     clock = Clock(settings, loss)
     trainer.train()

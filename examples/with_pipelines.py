@@ -21,11 +21,11 @@ def main() -> None:
     objects = scenes("objects", "test").select(range(0, 200, 4))
     images, labels = list(objects["image"]), sorted(set(objects["noun"]))
 
-    extractor = pipeline("image-feature-extraction", model=MULTIMODAL, batch_size=8)
+    extractor = pipeline("image-feature-extraction", model=str(MULTIMODAL), batch_size=8)
     features = torch.cat(extractor(images, pool=True, return_tensors=True))
     print(f"{len(images)} images → features {list(features.shape)}")
 
-    classifier = pipeline("zero-shot-image-classification", model=MULTIMODAL, batch_size=8)
+    classifier = pipeline("zero-shot-image-classification", model=str(MULTIMODAL), batch_size=8)
     answers = classifier(images, candidate_labels=labels, hypothesis_template="a {}.")
     print(f"right of {len(labels)} labels, by images: {accuracy(answers, objects['noun']):.2f}")
 
@@ -34,11 +34,12 @@ def main() -> None:
         for path, depth_map in zip(paths, objects["depth"], strict=True):
             depth_map.save(path)  # 16 bits, millimetres
 
-        depth_extractor = pipeline("depth-feature-extraction", model=depth_encoder(), batch_size=8)
+        # `import hf_encoders` registers these tasks, which mypy cannot see.
+        depth_extractor = pipeline("depth-feature-extraction", model=depth_encoder(), batch_size=8)  # type: ignore[call-overload]
         features = torch.cat(depth_extractor(paths, pool=True, return_tensors=True))
         print(f"{len(paths)} depth maps → features {list(features.shape)}")
 
-        depth_classifier = pipeline("depth-zero-shot-classification", model=MULTIMODAL, batch_size=8)
+        depth_classifier = pipeline("depth-zero-shot-classification", model=MULTIMODAL, batch_size=8)  # type: ignore[call-overload]
         answers = depth_classifier(paths, candidate_labels=labels, hypothesis_template="a {}.")
         print(f"right of {len(labels)} labels, by depth maps: {accuracy(answers, objects['noun']):.2f}")
 

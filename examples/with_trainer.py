@@ -33,7 +33,8 @@ def main() -> None:
         return {**inputs, "labels": torch.tensor([row["label"] for row in rows])}
 
     def accuracy(predicted: EvalPrediction) -> dict[str, float]:
-        return {"accuracy": float(np.mean(predicted.predictions.argmax(-1) == predicted.label_ids))}
+        logits = np.asarray(predicted.predictions)
+        return {"accuracy": float(np.mean(logits.argmax(-1) == predicted.label_ids))}
 
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(

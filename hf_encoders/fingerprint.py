@@ -1,16 +1,33 @@
 """Fingerprints of weights and files, which tell the maker of an embedding from every other model."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 import torch
-from torch import Tensor, nn
-from transformers.modeling_utils import PreTrainedModel
+from torch import Tensor
+from transformers.configuration_utils import PreTrainedConfig
 
 _VALUES_PER_TENSOR = 256
 
 
-def fingerprint(model: nn.Module) -> str:
+class HasWeights(Protocol):
+    """A module of PyTorch."""
+
+    def state_dict(self) -> Mapping[str, Tensor]:
+        """Name → tensor."""
+
+
+class HasName(HasWeights, Protocol):
+    """A model of transformers, whose configuration knows where it came from."""
+
+    @property
+    def config(self) -> PreTrainedConfig:
+        """The configuration."""
+
+
+def fingerprint(model: HasWeights) -> str:
     """Digest the weights: the same on every device, another digest after any training.
 
     It covers the name and the shape of each tensor, and at least 256 evenly spaced values of it (all of a smaller one),
@@ -27,7 +44,7 @@ def fingerprint(model: nn.Module) -> str:
     return digest.hexdigest()[:32]
 
 
-def identity(model: PreTrainedModel) -> dict[str, str | None]:
+def identity(model: HasName) -> dict[str, str | None]:
     """Name, revision and fingerprint of a model; the name is a repo's id or folder, empty if it came from none."""
     return {
         "name_or_path": model.config.name_or_path,

@@ -1,7 +1,7 @@
 """The modalities that a model embeds, and how to tell which one a column of a data set holds."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import PIL.Image
 
@@ -58,7 +58,7 @@ def column_modality(model: object, dataset: "Dataset | IterableDataset", column:
     return picture_modality(first) or default_modality(model)
 
 
-def encoder(model: object, modality: str) -> Encode[Any]:
+def encoder(model: object, modality: str) -> Encode[object]:
     """The method of a model that embeds a modality.
 
     Raises:

@@ -3,19 +3,61 @@
 The built-in image pipelines make 8-bit RGB of every file, which cuts 16-bit depth off at 255.
 """
 
-from collections.abc import Sequence, Sized
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from os import PathLike
+from typing import Any, Protocol, TypeAlias, TypedDict, cast, overload
 
 import numpy as np
+import PIL.Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-from transformers import ImageFeatureExtractionPipeline, Pipeline
+from transformers import ImageFeatureExtractionPipeline, Pipeline, PreTrainedModel
+from transformers.image_processing_utils import BatchFeature
+from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput
 
 from .modalities import modalities
-from .models.image_processing_depth import DepthImageProcessor
-from .models.pixel_towers import is_single_map
+from .models.encoding import Pictures
+from .models.image_processing_depth import DepthImageProcessor, DepthMap
+from .models.modeling_depth_semantic_encoder import DepthSemanticEncoderModel
+from .models.modeling_multimodal_encoder import MultimodalEncoderModel
+from .models.pixel_towers import DepthTower, is_single_map
+from .models.processing_multimodal_encoder import MultimodalEncoderProcessor
+from .models.saved_processor import SaveOptions
+from .models.tower import pooler_output
 from .zero_shot import Score, ZeroShotClassifier
+
+# One map, and many.
+OneMap: TypeAlias = str | PathLike[str] | PIL.Image.Image
+Maps: TypeAlias = list[str] | list[PIL.Image.Image] | list[Tensor]
+# Nested lists of numbers, or tensors.
+Features: TypeAlias = Tensor | list["Features"] | float
+
+
+class CallOptions(TypedDict, total=False):
+    """The options of a call of any pipeline of depth maps.
+
+    Args:
+        batch_size: how many maps the model sees at a time; by default that of the pipeline.
+        num_workers: processes that read maps; by default those of the pipeline.
+        image_processor_kwargs: settings of the `DepthImageProcessor`, such as `{"unit_scale": 0.001}`.
+    """
+
+    batch_size: int
+    num_workers: int
+    image_processor_kwargs: Mapping[str, object]
+
+
+class FeatureOptions(CallOptions, total=False):
+    """The options of a call of the pipeline of features.
+
+    Args:
+        pool: give the embedding [1, D] instead of the last hidden state.
+        return_tensors: give tensors instead of nested lists.
+    """
+
+    pool: bool
+    return_tensors: bool
 
 
 class DepthPipeline(Pipeline):
@@ -36,15 +78,24 @@ class DepthPipeline(Pipeline):
     # Transformers loads them where the repo has them: a depth encoder has the first, a multimodal encoder the second.
     _load_image_processor = None
     _load_processor = None
-    _load_feature_extractor = False
-    _load_video_processor = False
-    _load_tokenizer = False
+    # Transformers declares them None alone, and sets them as we do.
+    _load_feature_extractor = False  # type: ignore[assignment]
+    _load_video_processor = False  # type: ignore[assignment]
+    _load_tokenizer = False  # type: ignore[assignment]
     _embeds: tuple[str, ...] = ("depth",)
 
-    def __init__(self, model: Any, task: str = "", image_processor: Any = None, processor: Any = None, **options: Any):
+    def __init__(
+        self,
+        model: PreTrainedModel | None,
+        task: str = "",
+        image_processor: object = None,
+        processor: MultimodalEncoderProcessor | None = None,
+        **options: Any,
+    ):
         if model is None:
             raise ValueError(f"{task} has no default model; give one: pipeline({task!r}, model=...)")
-        self._encoder = model.base_model  # of a classifier, too
+        # A classifier has one, too. Remote code may bring its own classes, so `modalities` tells what it is.
+        self._encoder = cast(DepthSemanticEncoderModel | MultimodalEncoderModel, model.base_model)
         known = modalities(self._encoder)
         if not set(self._embeds) <= set(known):
             raise ValueError(
@@ -52,55 +103,83 @@ class DepthPipeline(Pipeline):
                 f" {' and '.join(known) or 'neither texts, images nor depth maps'}"
             )
         _take_processor(self._encoder, image_processor, processor)
-        tower = self._encoder.tower("depth")
-        super().__init__(model=model, task=task, image_processor=tower.processor, **options)
+        super().__init__(model=model, task=task, image_processor=self._tower.processor, **options)
 
-    def __call__(self, inputs: Any, **options: Any) -> Any:
+    def __call__(  # type: ignore[override]  # one input, and options by keyword
+        self, inputs: Pictures | Dataset, **options: Unpack[CallOptions]
+    ) -> object:
         """Run the pipeline.
 
         Args:
             inputs: what `DepthImageProcessor` reads, at the precision it was stored in: a path, a PIL image, an array
                 or a tensor [H, W]; or many: a list, an array [N, H, W] or [N, C, H, W], a `datasets` column, a
                 `KeyDataset`, any iterable.
-            options: of the pipeline, and `batch_size`, `num_workers` and `image_processor_kwargs` (settings of the
-                `DepthImageProcessor`, such as `{"unit_scale": 0.001}`) for this call.
+            options: see `CallOptions`.
 
         Returns:
-            The result of a single input, a list of results of many; for a `KeyDataset` or what has no length an
-            iterator, which reads as it goes.
+            The result of a single input, a list of results of many. A `KeyDataset` and an input without a length give
+            an iterator, which reads as it goes.
 
         Raises:
             ValueError: for an input that cannot be used; its path or index is named.
         """
+        return self._run(inputs, options)
+
+    def _run(self, inputs: Pictures | Dataset, options: Mapping[str, object]) -> object:
+        call = super().__call__
         if hasattr(inputs, "column_names"):
             raise ValueError(f"a data set, expected one of its columns: {', '.join(inputs.column_names or ())}")
         if isinstance(inputs, Dataset) and isinstance(inputs, Sized):
-            return super().__call__(_Numbered(inputs), **options)
+            return call(_Numbered(cast(_Maps, inputs)), **options)
         if is_single_map(inputs):
-            return super().__call__((0, inputs), **options)
+            return call((0, inputs), **options)
         if isinstance(inputs, (Sequence, np.ndarray, Tensor)):
-            return list(super().__call__(_Numbered(inputs), **options))
-        return super().__call__((pair for pair in enumerate(inputs)), **options)
+            return list(call(_Numbered(inputs), **options))
+        return call((pair for pair in enumerate(cast(Iterable[object], inputs))), **options)
 
-    def preprocess(self, numbered: tuple[int, object], **settings: Any) -> dict[str, Tensor]:
+    def preprocess(  # type: ignore[override]  # tensors alone
+        self, numbered: tuple[int, DepthMap], **settings: object
+    ) -> dict[str, Tensor]:
         """A map and its position, which messages name → `pixel_values` [1, C, H, W]."""
         index, depth_map = numbered
-        return dict(self.image_processor([depth_map], first_index=index, return_tensors="pt", **settings))
+        process: Callable[..., BatchFeature] = cast(DepthImageProcessor, self.image_processor).preprocess
+        return dict(process([depth_map], first_index=index, return_tensors="pt", **settings))
 
-    def _forward(self, model_inputs: dict[str, Tensor]) -> ModelOutput:
-        return self._encoder.tower("depth").outputs(model_inputs)
+    @property
+    def _tower(self) -> DepthTower:
+        return cast(DepthTower, self._encoder.tower("depth"))
 
-    def save_pretrained(self, save_directory: Any, **options: Any) -> None:
+    def _forward(self, model_inputs: dict[str, Tensor]) -> ModelOutput:  # type: ignore[override]  # of no options
+        return self._tower.outputs(model_inputs)
+
+    def save_pretrained(  # type: ignore[override]  # a model's own
+        self, save_directory: str | PathLike[str], **options: Unpack[SaveOptions]
+    ) -> None:
         """Save the model and its processor; no code, without which transformers would not open the repo any more."""
         self.model.save_pretrained(save_directory, **options)
 
 
-class DepthFeatureExtractionPipeline(DepthPipeline, ImageFeatureExtractionPipeline):
+class DepthFeatureExtractionPipeline(DepthPipeline, ImageFeatureExtractionPipeline):  # type: ignore[misc]  # as above
     """`pipeline("depth-feature-extraction", model=...)`: depth maps → features.
 
     It gives nested lists of the last hidden state, as the built-in "image-feature-extraction" does; with `pool=True`,
     of the embedding [1, D] that `encode` and `encode_depth` give, not normalised; with `return_tensors=True`, tensors.
     """
+
+    @overload  # type: ignore[override]
+    def __call__(self, inputs: OneMap, **options: Unpack[FeatureOptions]) -> Features: ...
+
+    @overload
+    def __call__(self, inputs: Maps, **options: Unpack[FeatureOptions]) -> list[Features]: ...
+
+    @overload
+    def __call__(
+        self, inputs: Pictures | Dataset, **options: Unpack[FeatureOptions]
+    ) -> Features | Iterator[Features]: ...
+
+    def __call__(self, inputs: Pictures | Dataset, **options: Unpack[FeatureOptions]) -> Features | Iterator[Features]:
+        """Compute features; the inputs, the results and the errors are those of every depth pipeline."""
+        return cast(Features | Iterator[Features], self._run(inputs, options))
 
 
 class DepthZeroShotClassificationPipeline(DepthPipeline):
@@ -111,17 +190,44 @@ class DepthZeroShotClassificationPipeline(DepthPipeline):
 
     _embeds = ("depth", "text")
 
-    def __init__(self, **options: Any):
-        super().__init__(**options)
+    def __init__(self, model: MultimodalEncoderModel | None, **options: Any):
+        super().__init__(model, **options)
         _ = self._encoder.tower("text").processor  # ValueError now, rather than at the first call
+
+    @overload  # type: ignore[override]
+    def __call__(
+        self,
+        inputs: OneMap,
+        candidate_labels: Sequence[str] = (),
+        hypothesis_template: str = "a photo of a {}.",
+        **options: Unpack[CallOptions],
+    ) -> list[Score]: ...
+
+    @overload
+    def __call__(
+        self,
+        inputs: Maps,
+        candidate_labels: Sequence[str] = (),
+        hypothesis_template: str = "a photo of a {}.",
+        **options: Unpack[CallOptions],
+    ) -> list[list[Score]]: ...
+
+    @overload
+    def __call__(
+        self,
+        inputs: Pictures | Dataset,
+        candidate_labels: Sequence[str] = (),
+        hypothesis_template: str = "a photo of a {}.",
+        **options: Unpack[CallOptions],
+    ) -> list[Score] | list[list[Score]] | Iterator[list[Score]]: ...
 
     def __call__(
         self,
-        inputs: Any,
+        inputs: Pictures | Dataset,
         candidate_labels: Sequence[str] = (),
         hypothesis_template: str = "a photo of a {}.",
-        **options: Any,
-    ) -> Any:
+        **options: Unpack[CallOptions],
+    ) -> list[Score] | list[list[Score]] | Iterator[list[Score]]:
         """Classify depth maps.
 
         Args:
@@ -137,18 +243,26 @@ class DepthZeroShotClassificationPipeline(DepthPipeline):
         Raises:
             ValueError: for labels or a template that make no sense, or an input that cannot be used.
         """
-        classifier = ZeroShotClassifier(self._encoder, candidate_labels, hypothesis_template)
-        return super().__call__(inputs, classifier=classifier, **options)
+        encoder = cast(MultimodalEncoderModel, self._encoder)  # as it embeds texts
+        classifier = ZeroShotClassifier(encoder, candidate_labels, hypothesis_template)
+        scores = self._run(inputs, {**options, "classifier": classifier})
+        return cast(list[Score] | list[list[Score]] | Iterator[list[Score]], scores)
 
     def _sanitize_parameters(
-        self, classifier: Any = None, image_processor_kwargs: dict[str, Any] | None = None, **options: Any
-    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        self,
+        classifier: ZeroShotClassifier | None = None,
+        image_processor_kwargs: dict[str, object] | None = None,
+        **options: object,
+    ) -> tuple[dict[str, object], dict[str, object], dict[str, object]]:
         return image_processor_kwargs or {}, {}, {} if classifier is None else {"classifier": classifier}
 
-    def _forward(self, model_inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {"depth_embeds": nn.functional.normalize(super()._forward(model_inputs).pooler_output.float(), dim=-1)}
+    def _forward(self, model_inputs: dict[str, Tensor]) -> ModelOutput:  # type: ignore[override]
+        embeds = pooler_output(self._tower.outputs(model_inputs), model_inputs)
+        return ModelOutput(depth_embeds=nn.functional.normalize(embeds.float(), dim=-1))
 
-    def postprocess(self, model_outputs: dict[str, Tensor], classifier: ZeroShotClassifier) -> list[Score]:
+    def postprocess(  # type: ignore[override]  # with its one parameter
+        self, model_outputs: dict[str, Tensor], classifier: ZeroShotClassifier
+    ) -> list[Score]:
         """Embeddings [1, D] → labels and scores."""
         (result,) = classifier.classify_embeddings(model_outputs["depth_embeds"], top_k=len(classifier.labels))
         return result
@@ -157,7 +271,7 @@ class DepthZeroShotClassificationPipeline(DepthPipeline):
 class _Maps(Protocol):
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int, /) -> Any: ...
+    def __getitem__(self, index: int, /) -> object: ...
 
 
 class _Numbered(Dataset):
@@ -173,16 +287,20 @@ class _Numbered(Dataset):
         return index, self._maps[index]
 
 
-def _take_processor(model: Any, image_processor: object, processor: object) -> None:
+def _take_processor(
+    model: DepthSemanticEncoderModel | MultimodalEncoderModel,
+    image_processor: object,
+    processor: MultimodalEncoderProcessor | None,
+) -> None:
     """Let what was loaded or given for the pipeline become the model's own processor."""
     if "text" not in model.towers:
         if image_processor is not None:
-            model.processor = image_processor
+            model.processor = cast(DepthImageProcessor, image_processor)
         return
     if processor is not None:
-        model.processor = processor
+        cast(MultimodalEncoderModel, model).processor = processor
     if isinstance(image_processor, DepthImageProcessor):  # else it is the processor of the model's images
-        model.tower("depth").processor = image_processor
+        cast(DepthTower, model.tower("depth")).processor = image_processor
 
 
 __all__ = ["DepthFeatureExtractionPipeline", "DepthPipeline", "DepthZeroShotClassificationPipeline"]

@@ -12,7 +12,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling as Outputs
 from transformers.modeling_utils import PreTrainedModel
 from transformers.processing_utils import ProcessorMixin
 
-from .models.multimodal_towers import feature_size, mean_feature
+from .models.multimodal_towers import feature_size, hidden_state, mean_feature
 from .models.pixel_towers import ImageTower
 from .models.text_tower import TextTower
 from .models.tower import Pool, pooler_output
@@ -91,21 +91,14 @@ def _pooler(outputs: Outputs, batch: Mapping[str, Tensor]) -> Tensor:
 
 
 def _first_token(outputs: Outputs, batch: Mapping[str, Tensor]) -> Tensor:
-    hidden = _hidden(outputs)
+    hidden = hidden_state(outputs)
     if hidden.ndim != 3:
         raise ValueError("the model has no tokens, which pooling='cls' needs")
     return hidden[:, 0]
 
 
 def _mean(outputs: Outputs, batch: Mapping[str, Tensor]) -> Tensor:
-    return mean_feature(_hidden(outputs), batch.get("attention_mask"))
-
-
-def _hidden(outputs: Outputs) -> Tensor:
-    hidden = outputs.last_hidden_state
-    if hidden is None:
-        raise ValueError("the model returns no hidden states to pool")
-    return hidden
+    return mean_feature(hidden_state(outputs), batch.get("attention_mask"))
 
 
 _POOLS: dict[str, Pool] = {"pooler": _pooler, "cls": _first_token, "mean": _mean}

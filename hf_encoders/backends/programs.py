@@ -33,7 +33,8 @@ def export_tower(tower: Tower) -> ExportedProgram:
     model = tower.model
     if model.dtype != torch.float32 or model.device.type != "cpu":
         tower = copy.deepcopy(tower)  # with its model
-        tower.model.to("cpu", torch.float32)
+        module: nn.Module = tower.model  # whose `to` has its types; transformers decorates its own
+        module.to("cpu", torch.float32)
     batch = tower.example()
     shapes = {0: Dim("batch", min=1, max=_LARGEST_SIZE)}
     if tower.name == "text":

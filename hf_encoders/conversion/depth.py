@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -82,9 +82,10 @@ class DepthConversion:
 
     def report(self, model: PreTrainedModel) -> dict[str, Any]:
         """The parts that are written."""
+        encoder = cast(PreTrainedModel, model.base_model)
         return {
             "decoder": self.include_decoder,
-            "parameters": {"total": model.num_parameters(), "encoder": model.base_model.num_parameters()},
+            "parameters": {"total": model.num_parameters(), "encoder": encoder.num_parameters()},
         }
 
     def keys(self) -> dict[str, str | None]:

@@ -37,12 +37,12 @@ def export(
     """
     folder = repo_folder(repo, revision)
     config, tensors = read_repo(folder)
-    multimodal = isinstance(config, MultimodalEncoderConfig)
     if autoencoder and not any(name.startswith("decoder.") for name in tensors):
-        hint = "leave --autoencoder out" + ("" if multimodal else ", or convert with --include-decoder")
+        is_depth = isinstance(config, DepthSemanticEncoderConfig)
+        hint = "leave --autoencoder out" + (", or convert with --include-decoder" if is_depth else "")
         raise ValueError(f"{repo}: has no decoder; {hint}")
     notes: list[str] = []
-    if multimodal:
+    if isinstance(config, MultimodalEncoderConfig):
         content, notes = multimodal_checkpoint(folder, tensors)
     elif autoencoder:
         content = _training_checkpoint(folder, config, tensors)

@@ -8,7 +8,7 @@ from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import AutoConfig
 
 from ..models.configuration_depth_semantic_encoder import DepthSemanticEncoderConfig
 from ..models.configuration_multimodal_encoder import MultimodalEncoderConfig
@@ -74,8 +74,8 @@ def read_depth_repo(folder: Path) -> tuple[DepthSemanticEncoderConfig, dict[str,
     return config, _all_of(folder, names, written)
 
 
-def _multimodal_tensors(folder: Path, config: PreTrainedConfig) -> dict[str, Tensor]:
-    towers = config.text_config.model_type, config.vision_config.model_type
+def _multimodal_tensors(folder: Path, config: MultimodalEncoderConfig) -> dict[str, Tensor]:
+    towers = config.tower_config("text").model_type, config.tower_config("vision").model_type
     if towers != ("bert", "vit"):
         raise ValueError(f"{folder}: its towers are {' and '.join(towers)}; the legacy layout has bert and vit")
     # A model saves the names that it was loaded with: transformers 4's or 5's.
@@ -85,13 +85,13 @@ def _multimodal_tensors(folder: Path, config: PreTrainedConfig) -> dict[str, Ten
     return _all_of(folder, names, written)
 
 
-def _multimodal_names(config: PreTrainedConfig) -> list[str]:
+def _multimodal_names(config: MultimodalEncoderConfig) -> list[str]:
     """Canonical names in the legacy order, then the depth tower's."""
     with torch.device("meta"):
         present = list(MultimodalEncoderModel(config).state_dict())
     layers = (
         f"visual_encoder.encoder.layer.{number}.{part}.{kind}"
-        for number in range(config.vision_config.num_hidden_layers)
+        for number in range(config.tower_config("vision").num_hidden_layers)
         for part in _VIT_PARTS
         for kind in ("weight", "bias")
     )

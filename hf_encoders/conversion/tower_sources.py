@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from PIL import Image
 from transformers import (
@@ -114,7 +114,8 @@ def read_image_processor(option: str, source: str | None, config: ViTConfig) -> 
     found = source is not None and any(_has_file(source, name) for name in _IMAGE_PROCESSOR_FILES)
     if not found:
         half = [0.5] * config.num_channels
-        size = {"height": config.image_size, "width": config.image_size}
+        side = cast(int, config.image_size)  # BERT and ViT of the legacy files take squares
+        size = {"height": side, "width": side}
         return ViTImageProcessorPil(size=size, image_mean=half, image_std=half), False
     processor = _read(option, str(source), AutoImageProcessor)
     try:

@@ -67,5 +67,5 @@ def _source_tensors(repo: str, checkpoint: Path, config: Config, written: Mappin
 
 def _read_source(checkpoint: Path, config: Config) -> LegacyDepthCheckpoint | LegacyMultimodalCheckpoint:
     if isinstance(config, MultimodalEncoderConfig):
-        return read_multimodal_checkpoint(checkpoint, config.text_config, config.vision_config)
+        return read_multimodal_checkpoint(checkpoint, config.tower_config("text"), config.tower_config("vision"))
     return read_depth_checkpoint(checkpoint)

@@ -5,6 +5,7 @@ Models call this for `push_to_hub` and `save_pretrained(..., push_to_hub=True)`;
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 from huggingface_hub import CommitInfo, HfApi
 from transformers.utils.hub import create_and_tag_model_card
@@ -45,7 +46,9 @@ def push_saved(
         HfHubHTTPError: if the Hub refuses.
     """
     name = str(HfApi(token=token).create_repo(repo_id, private=private, exist_ok=True).repo_id)
-    card = create_and_tag_model_card(name, list(tags) or None, token=token)
+    card = create_and_tag_model_card(
+        name, list(tags) or None, token=cast("str | None", token)
+    )  # as `token: bool` is for HfApi
     save()
     card.save(folder / CARD_NAME)
     complete_repo(folder, remote_code=True, name=name)

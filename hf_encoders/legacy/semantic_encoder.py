@@ -1,8 +1,9 @@
 """The interface that legacy code calls: `SemanticEncoder`, around the model of this package."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -239,7 +240,8 @@ def _load_legacy(path: str | os.PathLike[str]) -> DepthSemanticEncoderModel:
 
 
 def _load_repo(path: str | os.PathLike[str]) -> DepthSemanticEncoderModel:
-    encoder, info = DepthSemanticEncoderModel.from_pretrained(path, dtype=torch.float32, output_loading_info=True)
+    loaded = DepthSemanticEncoderModel.from_pretrained(path, dtype=torch.float32, output_loading_info=True)
+    encoder, info = cast(tuple[DepthSemanticEncoderModel, Mapping[str, Iterable[str]]], loaded)
     if info["missing_keys"]:  # transformers itself raises for tensors of other shapes
         lacking = sorted(info["missing_keys"])
         raise ValueError(

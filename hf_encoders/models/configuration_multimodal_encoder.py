@@ -3,7 +3,7 @@
 from .minimum_versions import MINIMUM_VERSIONS  # noqa: F401 - first, for the imports below ask for them
 
 # isort: split
-from typing import Any
+from typing import Any, Literal, TypedDict, cast
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig
@@ -13,6 +13,16 @@ from .configuration_depth_semantic_encoder import DepthSemanticEncoderConfig
 
 _POOLINGS = ("cls", "mean")
 _DEFAULT_TYPES = {"text_config": "bert", "vision_config": "vit"}
+
+
+class SpaceOptions(TypedDict, total=False):
+    """The fields of a configuration that do not belong to a tower; see `MultimodalEncoderConfig`."""
+
+    projection_dim: int
+    temperature_init_value: float
+    learn_temperature: bool
+    text_pooling: str
+    vision_pooling: str
 
 
 @strict
@@ -71,14 +81,18 @@ class MultimodalEncoderConfig(PreTrainedConfig):
             raise ValueError(f"temperature_init_value must be positive, got {self.temperature_init_value}")
 
     @classmethod
-    def default_config_fields(cls) -> dict[str, Any]:
+    def default_config_fields(cls) -> dict[str, object]:
         """What config.json leaves out: of the towers, what is their own default. Older transformers knows that."""
         return super().default_config_fields() | dict.fromkeys(cls.sub_configs, {})
+
+    def tower_config(self, name: Literal["text", "vision"]) -> PreTrainedConfig:
+        """The configuration of a tower that every model has: its field also takes a dictionary, but keeps none."""
+        return cast(PreTrainedConfig, getattr(self, f"{name}_config"))
 
     @property
     def max_position_embeddings(self) -> int:
         """The text tower's, at which sentence-transformers cuts texts; AttributeError where it has no such limit."""
-        return self.text_config.max_position_embeddings  # type: ignore[union-attr]
+        return self.tower_config("text").max_position_embeddings
 
 
 __all__ = ["MultimodalEncoderConfig"]

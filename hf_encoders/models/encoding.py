@@ -119,6 +119,9 @@ class Encode(Protocol[_Inputs]):
         **options: Unpack[ComputeOptions],
     ) -> tuple[Vectors, Mask]: ...
 
+    @overload
+    def __call__(self, inputs: _Inputs, batch_size: int = 32, **options: Unpack[EncodeOptions]) -> Encoded: ...
+
 
 class EncodeMethod(Protocol[_Inputs]):
     """The type of such a method in its class."""

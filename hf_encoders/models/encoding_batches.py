@@ -2,9 +2,9 @@
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import cast
 
 import numpy as np
 from torch import Tensor
@@ -18,9 +18,9 @@ Skipped = dict[int, Exception]
 
 _IsSingle = Callable[[object], bool]
 # The index of the first raw input of a read, and the raw inputs → batches.
-_PrepareRead = Callable[[int, Any], list[Batch]]
+_PrepareRead = Callable[[int, Sequence[object]], list[Batch]]
 # Raw inputs and the index of the first → what the model takes; raises ValueError or TypeError.
-_Prepare = Callable[[Any, int], dict[str, Tensor]]
+_Prepare = Callable[[Sequence[object], int], dict[str, Tensor]]
 
 
 class _Unreadable:
@@ -31,7 +31,7 @@ class _Unreadable:
 
 
 def prepared_batches(
-    inputs: Any, size: int, is_single: _IsSingle, prepare: _PrepareRead, threads: int = 1
+    inputs: object, size: int, is_single: _IsSingle, prepare: _PrepareRead, threads: int = 1
 ) -> Iterator[Batch]:
     """Batches as the model takes them; several reads are read and prepared by threads while the model computes.
 
@@ -56,7 +56,7 @@ def slices(tensors: Mapping[str, Tensor], total: int, size: int) -> Iterator[Bat
         yield range(start, stop), {name: tensor[start:stop] for name, tensor in tensors.items()}
 
 
-def usable(start: int, items: Any, prepare: _Prepare, skipped: Skipped | None = None) -> list[Batch]:
+def usable(start: int, items: Sequence[object], prepare: _Prepare, skipped: Skipped | None = None) -> list[Batch]:
     """One batch of the raw inputs that can be used, or none.
 
     Args:
@@ -74,7 +74,7 @@ def usable(start: int, items: Any, prepare: _Prepare, skipped: Skipped | None = 
     return [([start + index for index in kept], prepare([items[index] for index in kept], start))] if kept else []
 
 
-def read_batches(inputs: Any, size: int, is_single: _IsSingle) -> Iterator[tuple[int, Any]]:
+def read_batches(inputs: object, size: int, is_single: _IsSingle) -> Iterator[tuple[int, Sequence[object]]]:
     """Lists or arrays of at most `size` raw inputs, each with the index of its first.
 
     Raises:
@@ -86,12 +86,12 @@ def read_batches(inputs: Any, size: int, is_single: _IsSingle) -> Iterator[tuple
         yield 0, [inputs]
     elif isinstance(inputs, (np.ndarray, Tensor)):
         for start in range(0, len(inputs), size):
-            yield start, inputs[start : start + size]
+            yield start, cast(Sequence[object], inputs[start : start + size])
     elif isinstance(inputs, Sequence):  # a data set's column too, which decodes what is read
         for start in range(0, len(inputs), size):
             yield start, _read(inputs, range(start, min(start + size, len(inputs))))
     else:
-        items, start = iter(inputs), 0
+        items, start = iter(cast(Iterable[object], inputs)), 0
         while batch := list(itertools.islice(items, size)):
             yield start, batch
             start += len(batch)
@@ -104,18 +104,18 @@ def check_readable(item: object, index: int) -> None:
         raise ValueError(f"item {index} of the column cannot be decoded ({one_line(error)})") from error
 
 
-def count(inputs: Any, is_single: _IsSingle) -> int | None:
+def count(inputs: object, is_single: _IsSingle) -> int | None:
     """How many inputs there are; None where only reading them tells."""
-    return 1 if is_single(inputs) else len(inputs) if hasattr(inputs, "__len__") else None
+    return 1 if is_single(inputs) else len(inputs) if isinstance(inputs, Sized) else None
 
 
-def _in_threads(reads: Iterator[tuple[int, Any]], prepare: _PrepareRead, threads: int) -> Iterator[Batch]:
+def _in_threads(reads: Iterator[tuple[int, Sequence[object]]], prepare: _PrepareRead, threads: int) -> Iterator[Batch]:
     with ThreadPoolExecutor(1, "read-batches") as reader, ThreadPoolExecutor(threads, "prepare-batches") as preparers:
 
         def submit() -> Future[list[Batch] | None]:
             return preparers.submit(work, reader.submit(next, reads, None))
 
-        def work(reading: Future[tuple[int, Any] | None]) -> list[Batch] | None:
+        def work(reading: Future[tuple[int, Sequence[object]] | None]) -> list[Batch] | None:
             read = reading.result()
             return None if read is None else prepare(*read)
 
@@ -145,13 +145,13 @@ def _read_one(inputs: Sequence[object], index: int) -> object:
         return _Unreadable(error)
 
 
-def _prepare_readable(items: Any, start: int, prepare: _Prepare) -> dict[str, Tensor]:
+def _prepare_readable(items: Sequence[object], start: int, prepare: _Prepare) -> dict[str, Tensor]:
     for index, item in enumerate(items, start=start):
         check_readable(item, index)
     return prepare(items, start)
 
 
-def _is_usable(items: Any, index: int, start: int, prepare: _Prepare, skipped: Skipped) -> bool:
+def _is_usable(items: Sequence[object], index: int, start: int, prepare: _Prepare, skipped: Skipped) -> bool:
     try:
         _prepare_readable([items[index]], start + index, prepare)
     except (ValueError, TypeError) as error:

@@ -1,7 +1,7 @@
 """`encode_text`, `encode_image`, `encode_depth`: any input → unit vectors in the shared space."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import cast
 
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.modeling_outputs import BaseModelOutputWithPooling as Outputs
@@ -13,6 +13,7 @@ from .configuration_multimodal_encoder import MultimodalEncoderConfig
 from .encoding import Encoded, EncodeOptions, Pictures, Texts, encode_method
 from .image_processing_depth import DepthImageProcessor
 from .pixel_towers import DepthTower, ImageTower
+from .processing_multimodal_encoder import MultimodalEncoderProcessor
 from .saved_processor import ProcessorPart, SavedProcessor
 from .text_tower import TextTower
 from .tower import MODALITIES, Modality, check_tower
@@ -37,7 +38,7 @@ class MultimodalEncodingMixin:
     """
 
     config: MultimodalEncoderConfig
-    saved_processor: SavedProcessor | ProcessorPart
+    saved_processor: SavedProcessor[MultimodalEncoderProcessor] | ProcessorPart[MultimodalEncoderProcessor]
     text_encoder: PreTrainedModel
     get_text_features: Callable[..., Outputs]
     get_image_features: Callable[..., Outputs]
@@ -46,17 +47,17 @@ class MultimodalEncodingMixin:
     @property
     def text_tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer that was saved beside the weights; ValueError if there is none."""
-        return self._part("tokenizer").get()
+        return self._tokenizer.get()
 
     @property
     def image_processor(self) -> BaseImageProcessor:
         """The image processor that was saved beside the weights; ValueError if there is none."""
-        return self._part("image_processor").get()
+        return self._image_processor.get()
 
     @property
     def depth_processor(self) -> DepthImageProcessor:
         """The `DepthImageProcessor` that was saved beside the weights; ValueError if there is none."""
-        return self._part("depth_image_processor").get()
+        return self._depth_processor.get()
 
     @property
     def towers(self) -> tuple[Modality, ...]:
@@ -71,14 +72,14 @@ class MultimodalEncodingMixin:
             ValueError: if the model does not embed it; the message lists what it embeds.
         """
         check_tower(name, self.towers)
-        model: Any = self
+        model = cast(PreTrainedModel, self)
         size = self.config.projection_dim
         if name == "text":
-            tokenizer, network = self._part("tokenizer"), self.text_encoder
+            tokenizer, network = self._tokenizer, self.text_encoder
             return TextTower(model, self.get_text_features, tokenizer, size, network, normalize=True)
         if name == "image":
-            return ImageTower(model, self.get_image_features, self._part("image_processor"), size, normalize=True)
-        return DepthTower(model, self.get_depth_features, self._part("depth_image_processor"), size, normalize=True)
+            return ImageTower(model, self.get_image_features, self._image_processor, size, normalize=True)
+        return DepthTower(model, self.get_depth_features, self._depth_processor, size, normalize=True)
 
     @encode_method
     def encode_text(self, inputs: Texts, batch_size: int = 32, **options: Unpack[EncodeOptions]) -> Encoded:
@@ -124,5 +125,14 @@ class MultimodalEncodingMixin:
         if self.config.depth_config is None:
             raise ValueError("this model has no depth tower; build one with from_towers(text=, vision=, depth=)")
 
-    def _part(self, name: str) -> ProcessorPart:
-        return ProcessorPart(self.saved_processor, name)
+    @property
+    def _tokenizer(self) -> ProcessorPart[PreTrainedTokenizerBase]:
+        return ProcessorPart(self.saved_processor, "tokenizer")
+
+    @property
+    def _image_processor(self) -> ProcessorPart[BaseImageProcessor]:
+        return ProcessorPart(self.saved_processor, "image_processor")
+
+    @property
+    def _depth_processor(self) -> ProcessorPart[DepthImageProcessor]:
+        return ProcessorPart(self.saved_processor, "depth_image_processor")

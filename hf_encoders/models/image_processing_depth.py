@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from numbers import Real
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ _JSON_KEYS = {"image_processor_type", "processor_class", "auto_map", "feature_ex
 DepthMap = str | os.PathLike[str] | Image.Image | np.ndarray[Any, Any] | Tensor
 
 
-class DepthImageProcessorKwargs(ImagesKwargs, total=False):  # type: ignore[call-arg]
+class DepthImageProcessorKwargs(ImagesKwargs, total=False):
     """The options that `DepthImageProcessor` adds to those of transformers."""
 
     num_channels: int
@@ -284,7 +284,7 @@ def _are_numbers(values: object) -> bool:
 
 def _resize(values: Tensor, valid: Tensor, size: SizeDict, resample: int) -> tuple[Tensor, Tensor]:
     """Resample the valid pixels alone: each result is the weighted mean of the valid pixels under its kernel."""
-    target = (size.height, size.width)
+    target = cast(tuple[int, int], (size.height, size.width))  # `_size` gives both
     if values.shape[-2:] == target:
         return values, valid
     low, high = _bounds(values, valid)

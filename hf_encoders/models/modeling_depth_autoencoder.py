@@ -1,7 +1,6 @@
 """The depth autoencoder: the semantic encoder, and a decoder that draws the map from its embedding."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -156,7 +155,7 @@ class DepthAutoencoderModel(DepthSemanticEncoderPreTrainedModel):
         pixel_mask: Tensor | None = None,
         return_loss: bool = False,
         output_hidden_states: bool | None = None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> DepthAutoencoderOutput:
         """Encode maps and draw them again.
 

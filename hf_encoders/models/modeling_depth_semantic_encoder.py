@@ -3,8 +3,6 @@
 Sub-modules keep the names of the legacy network, so that a legacy state dict differs from ours by a prefix at most.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from transformers import initialization as init
@@ -96,14 +94,14 @@ class DepthSemanticEncoderSqueezeExcitation(nn.Module):
         return hidden_states * self.fc(hidden_states.mean((2, 3)))[:, :, None, None]
 
 
-class DepthSemanticEncoderPreTrainedModel(FreezingMixin, SavedProcessorMixin, PreTrainedModel):
+class DepthSemanticEncoderPreTrainedModel(FreezingMixin, SavedProcessorMixin[DepthImageProcessor], PreTrainedModel):
     """The base of the depth models: loading, initialisation, freezing and the processor."""
 
     config: DepthSemanticEncoderConfig
     processor_class = DepthImageProcessor
     base_model_prefix = "encoder"
     main_input_name = "pixel_values"
-    input_modalities = ("image",)
+    input_modalities = ["image"]
     # These add or multiply an input and its own transform: both must be on one device.
     _no_split_modules = [
         "DepthSemanticEncoderBottleneck",
@@ -185,7 +183,7 @@ class DepthSemanticEncoderModel(DepthSemanticEncoderPreTrainedModel):
 
     @can_return_tuple
     def forward(
-        self, pixel_values: Tensor, output_hidden_states: bool | None = None, **kwargs: Any
+        self, pixel_values: Tensor, output_hidden_states: bool | None = None, **kwargs: object
     ) -> BaseModelOutputWithPooling:
         """Encode processed maps.
 
@@ -265,9 +263,9 @@ class DepthSemanticEncoderForImageClassification(DepthSemanticEncoderPreTrainedM
 
     def __init__(self, config: DepthSemanticEncoderConfig):
         super().__init__(config)
-        self.num_labels = config.num_labels
+        self.num_labels = config.num_labels or 0
         self.encoder = DepthSemanticEncoderModel(config)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.classifier = nn.Linear(config.hidden_size, self.num_labels)
         self.post_init()
 
     @torch.no_grad()
@@ -283,7 +281,7 @@ class DepthSemanticEncoderForImageClassification(DepthSemanticEncoderPreTrainedM
         pixel_values: Tensor,
         labels: Tensor | None = None,
         output_hidden_states: bool | None = None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> ImageClassifierOutput:
         """Classify processed maps.
 

@@ -7,7 +7,7 @@ import itertools
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from numpy.typing import ArrayLike
@@ -17,11 +17,13 @@ from transformers import initialization as init
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.modeling_utils import PreTrainedModel
+from transformers.processing_utils import Unpack
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from transformers.utils import ModelOutput, can_return_tuple
 
 from .backend import input_device
-from .configuration_multimodal_encoder import MultimodalEncoderConfig
+from .configuration_depth_semantic_encoder import DepthSemanticEncoderConfig
+from .configuration_multimodal_encoder import MultimodalEncoderConfig, SpaceOptions
 from .encoding_multimodal import MultimodalEncodingMixin
 from .freezing import FreezingMixin
 from .image_processing_depth import DepthImageProcessor
@@ -37,9 +39,11 @@ from .multimodal_towers import (
 )
 from .processing_multimodal_encoder import MultimodalEncoderProcessor
 from .saved_processor import ProcessorPart, SavedProcessorMixin
+from .tower import pooler_output
 
 # A smaller learned temperature makes the softmax so sharp that training diverges; CLIP stops at the same value.
 _LEAST_TEMPERATURE = 0.01
+_Value = TypeVar("_Value")
 
 
 @dataclass
@@ -80,12 +84,14 @@ class MultimodalEncoderOutput(ModelOutput):
     vision_model_output: BaseModelOutputWithPooling | None = None
     depth_model_output: BaseModelOutputWithPooling | None = None
 
-    def to_tuple(self) -> tuple[Any, ...]:
+    def to_tuple(self) -> tuple[object, ...]:
         """The values that are present; the outputs of the towers become tuples too."""
         return tuple(value.to_tuple() if isinstance(value, ModelOutput) else value for value in self.values())
 
 
-class MultimodalEncoderModel(FreezingMixin, MultimodalEncodingMixin, SavedProcessorMixin, PreTrainedModel):
+class MultimodalEncoderModel(
+    FreezingMixin, MultimodalEncodingMixin, SavedProcessorMixin[MultimodalEncoderProcessor], PreTrainedModel
+):
     """Texts, images and depth maps → one space.
 
     `encode_text`, `encode_image` and `encode_depth` take raw inputs, `forward` what the processor returns.
@@ -94,7 +100,7 @@ class MultimodalEncoderModel(FreezingMixin, MultimodalEncodingMixin, SavedProces
     config: MultimodalEncoderConfig
     processor_class = MultimodalEncoderProcessor
     base_model_prefix = "multimodal_encoder"
-    input_modalities = ("image", "text")
+    input_modalities = ["image", "text"]
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -105,12 +111,14 @@ class MultimodalEncoderModel(FreezingMixin, MultimodalEncodingMixin, SavedProces
 
     def __init__(self, config: MultimodalEncoderConfig):
         super().__init__(config)
-        self.text_encoder = build_tower(config.text_config)
-        self.visual_encoder = build_tower(config.vision_config)
-        self.text_projection = nn.Linear(feature_size(config.text_config), config.projection_dim)
-        self.visual_projection = nn.Linear(feature_size(config.vision_config), config.projection_dim)
-        depth: Any = config.depth_config  # tested for presence, not for its class, which remote code may import twice
-        if depth is not None:
+        text, vision = config.tower_config("text"), config.tower_config("vision")
+        self.text_encoder = build_tower(text)
+        self.visual_encoder = build_tower(vision)
+        self.text_projection = nn.Linear(feature_size(text), config.projection_dim)
+        self.visual_projection = nn.Linear(feature_size(vision), config.projection_dim)
+        if config.depth_config is not None:
+            # By its presence, not by its class, which remote code may import twice.
+            depth = cast(DepthSemanticEncoderConfig, config.depth_config)
             self.depth_encoder = DepthSemanticEncoderModel(depth)
             self.depth_projection = nn.Linear(depth.hidden_size, config.projection_dim)
             self._share_processor()
@@ -140,7 +148,7 @@ class MultimodalEncoderModel(FreezingMixin, MultimodalEncodingMixin, SavedProces
         tokenizer: PreTrainedTokenizerBase | None = None,
         image_processor: BaseImageProcessor | None = None,
         depth_processor: DepthImageProcessor | None = None,
-        **config: Any,
+        **config: Unpack[SpaceOptions],
     ) -> "MultimodalEncoderModel":
         """Join towers, with their weights, by new projections.
 
@@ -151,7 +159,7 @@ class MultimodalEncoderModel(FreezingMixin, MultimodalEncodingMixin, SavedProces
             tokenizer: for the processor; by default the one beside the text tower, if there is one.
             image_processor: the same for images.
             depth_processor: the same for depth maps.
-            config: other fields of `MultimodalEncoderConfig`.
+            config: the space: fields of `MultimodalEncoderConfig`.
 
         Raises:
             OSError, ValueError: if a tower cannot be loaded, or is not whole.
@@ -191,7 +199,9 @@ class MultimodalEncoderModel(FreezingMixin, MultimodalEncodingMixin, SavedProces
             raise ValueError(f"{depth}: not a depth semantic encoder, expected one as the depth tower")
         depth_processor = depth_processor or tower.processor
         self.config.depth_config = tower.config
-        self.depth_encoder = tower.to(self.device, self.dtype)
+        module: nn.Module = tower  # whose `to` has its types; transformers decorates its own
+        module.to(self.device, self.dtype)
+        self.depth_encoder = tower
         self.depth_projection = nn.Linear(tower.config.hidden_size, self.config.projection_dim).to(
             self.device, self.dtype
         )
@@ -205,12 +215,12 @@ class MultimodalEncoderModel(FreezingMixin, MultimodalEncodingMixin, SavedProces
 
     @classmethod
     def _default_processor(cls, config: MultimodalEncoderConfig) -> MultimodalEncoderProcessor:
-        depth: Any = config.depth_config  # a configuration; the type of its field covers JSON too
-        if depth is None:
+        if config.depth_config is None:
             return MultimodalEncoderProcessor()
+        depth = cast(DepthSemanticEncoderConfig, config.depth_config)  # the type of its field covers JSON too
         return MultimodalEncoderProcessor(depth_image_processor=DepthSemanticEncoderModel._default_processor(depth))
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+    def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False) -> Any:
         """Load as PyTorch does; `Trainer` resumes from files of `save_pretrained`, so their names are taken too."""
         return super().load_state_dict(current_names(self, state_dict), strict, assign)
 
@@ -224,8 +234,8 @@ class MultimodalEncoderModel(FreezingMixin, MultimodalEncodingMixin, SavedProces
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
-        **kwargs: Any,
-    ) -> tuple | BaseModelOutputWithPooling:
+        **kwargs: object,
+    ) -> BaseModelOutputWithPooling:
         """Project the text tower's features.
 
         Args:
@@ -243,7 +253,7 @@ class MultimodalEncoderModel(FreezingMixin, MultimodalEncodingMixin, SavedProces
         return _with_feature(outputs, self.text_projection(feature))
 
     @can_return_tuple
-    def get_image_features(self, pixel_values: Tensor, **kwargs: Any) -> tuple | BaseModelOutputWithPooling:
+    def get_image_features(self, pixel_values: Tensor, **kwargs: object) -> BaseModelOutputWithPooling:
         """Project the image tower's features.
 
         Args:
@@ -258,7 +268,7 @@ class MultimodalEncoderModel(FreezingMixin, MultimodalEncodingMixin, SavedProces
         return _with_feature(outputs, self.visual_projection(feature))
 
     @can_return_tuple
-    def get_depth_features(self, depth_values: Tensor, **kwargs: Any) -> tuple | BaseModelOutputWithPooling:
+    def get_depth_features(self, depth_values: Tensor, **kwargs: object) -> BaseModelOutputWithPooling:
         """Project the depth tower's embedding.
 
         Args:
@@ -287,7 +297,7 @@ class MultimodalEncoderModel(FreezingMixin, MultimodalEncodingMixin, SavedProces
         depth_values: Tensor | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> MultimodalEncoderOutput:
         """Embed any one, two or three modalities, and compare them.
 
@@ -309,10 +319,12 @@ class MultimodalEncoderModel(FreezingMixin, MultimodalEncodingMixin, SavedProces
         states = {"output_hidden_states": _asked(output_hidden_states, self.config.output_hidden_states)}
         recorded = states | {"output_attentions": _asked(output_attentions, self.config.output_attentions)}
         states, recorded = _drop_none(states), _drop_none(recorded)
-        outputs: dict[str, Any] = {}
+        outputs: dict[str, BaseModelOutputWithPooling] = {}
         if input_ids is not None:
-            others = _drop_none({"position_ids": position_ids, "token_type_ids": token_type_ids})
-            outputs["text"] = self.get_text_features(input_ids, attention_mask, **others, **recorded, return_dict=True)
+            positions = _drop_none({"position_ids": position_ids})
+            outputs["text"] = self.get_text_features(
+                input_ids, attention_mask, token_type_ids, **positions, **recorded, return_dict=True
+            )
         if pixel_values is not None:
             outputs["image"] = self.get_image_features(pixel_values, **recorded, **kwargs, return_dict=True)
         if depth_values is not None:
@@ -320,7 +332,7 @@ class MultimodalEncoderModel(FreezingMixin, MultimodalEncodingMixin, SavedProces
         if not outputs:
             raise ValueError("nothing to embed: give input_ids, pixel_values or depth_values")
 
-        embeds = {name: nn.functional.normalize(output.pooler_output, dim=-1) for name, output in outputs.items()}
+        embeds = {name: nn.functional.normalize(pooler_output(output, {}), dim=-1) for name, output in outputs.items()}
         device = self.temperature.device  # a device map may part the towers
         embeds = {name: embedding.to(device) for name, embedding in embeds.items()}
         logits = {
@@ -390,7 +402,7 @@ def _asked(argument: bool | None, default: bool | None) -> bool | None:
     return (default if argument is None else argument) or None
 
 
-def _drop_none(arguments: dict[str, Any]) -> dict[str, Any]:
+def _drop_none(arguments: Mapping[str, _Value | None]) -> dict[str, _Value]:
     """Leave out the arguments that were not given: not every tower takes them."""
     return {name: value for name, value in arguments.items() if value is not None}
 

@@ -46,7 +46,7 @@ def load_tower(source: str | os.PathLike[str] | PreTrainedModel) -> PreTrainedMo
     if isinstance(source, PreTrainedModel):
         tower = copy.deepcopy(source)
         if _without_pooler(tower.config):
-            tower.pooler = None
+            setattr(tower, "pooler", None)  # noqa: B010 - by its annotation, no module may be None
         return tower
     try:
         config = AutoConfig.from_pretrained(source)
@@ -119,12 +119,19 @@ def pooled(
         first_token: whether the first token stands for the whole input.
         attention_mask: [B, L], zero where the mean leaves a token out.
     """
-    hidden, own = outputs.last_hidden_state, outputs.get("pooler_output")
+    hidden, own = hidden_state(outputs), outputs.get("pooler_output")
     if own is not None and (pooling == "cls" or hidden.ndim == 4):
         return own.flatten(1)
     if hidden.ndim == 3 and pooling == "cls" and first_token:
         return hidden[:, 0]
     return mean_feature(hidden, attention_mask)
+
+
+def hidden_state(outputs: BaseModelOutputWithPooling) -> Tensor:
+    """The last hidden state; ValueError if there is none."""
+    if outputs.last_hidden_state is None:
+        raise ValueError("the model returns no hidden states to pool")
+    return outputs.last_hidden_state
 
 
 def mean_feature(hidden: Tensor, attention_mask: Tensor | None = None) -> Tensor:
@@ -161,6 +168,9 @@ def _has_optional_pooler(config: PreTrainedConfig) -> bool:
 
 def _model_class(config: PreTrainedConfig) -> type[PreTrainedModel]:
     try:
-        return MODEL_MAPPING[type(config)]
+        found = MODEL_MAPPING[type(config)]
     except KeyError:
-        raise ValueError(f"AutoModel builds no {config.model_type} model; expected a text or a vision model") from None
+        found = None
+    if not (isinstance(found, type) and issubclass(found, PreTrainedModel)):
+        raise ValueError(f"AutoModel builds no {config.model_type} model; expected a text or a vision model")
+    return found

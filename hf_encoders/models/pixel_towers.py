@@ -2,16 +2,18 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from PIL import Image
 from torch import Tensor
+from transformers.image_processing_utils import BaseImageProcessor
 from transformers.modeling_outputs import BaseModelOutputWithPooling as Outputs
 from transformers.utils import logging
 
 from .image_files import read_images
-from .tower import Tower
+from .image_processing_depth import DepthImageProcessor, DepthMap
+from .tower import Processor, Tower
 
 logger = logging.get_logger(__name__)
 
@@ -21,7 +23,7 @@ _THREADS = max(1, min(8, (os.cpu_count() or 1) // 2))
 _BLANK_SIDE = 256
 
 
-class PixelTower(Tower):
+class PixelTower(Tower[Processor]):
     """The base of the towers of images and of depth maps.
 
     Attributes:
@@ -68,7 +70,7 @@ class PixelTower(Tower):
             )
 
 
-class ImageTower(PixelTower):
+class ImageTower(PixelTower[BaseImageProcessor]):
     """Images → embeddings, by an image processor of transformers."""
 
     name = "image"
@@ -89,7 +91,7 @@ class ImageTower(PixelTower):
         return {"pixel_values": self.prepare([blank, blank])["pixel_values"]}
 
 
-class DepthTower(PixelTower):
+class DepthTower(PixelTower[DepthImageProcessor]):
     """Depth or height maps → embeddings, by a `DepthImageProcessor`."""
 
     name = "depth"
@@ -103,7 +105,7 @@ class DepthTower(PixelTower):
 
     def prepare(self, items: Sequence[object], first_index: int = 0) -> dict[str, Tensor]:
         """Maps that `DepthImageProcessor` reads → `pixel_values` [B, C, H, W] in [-1, 1]."""
-        return dict(self.processor(items, first_index=first_index))
+        return dict(self.processor.preprocess(cast(Sequence[DepthMap], items), first_index=first_index))
 
     def example(self) -> dict[str, Tensor]:
         """Two maps of zeros, as large as the processor makes them."""

@@ -33,6 +33,10 @@ class MultimodalEncoderProcessor(ProcessorMixin):
         depth_image_processor: for depth maps.
     """
 
+    image_processor: BaseImageProcessor | None
+    tokenizer: PreTrainedTokenizerBase | None
+    depth_image_processor: DepthImageProcessor | None
+
     def __init__(
         self,
         image_processor: BaseImageProcessor | None = None,
@@ -141,7 +145,8 @@ class MultimodalEncoderProcessor(ProcessorMixin):
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         if self._auto_class is not None:  # this class is remote code, which is saved with it
-            custom_object_save(self, folder, config=self)
+            # As transformers' own processors do; a configuration is what it writes `auto_map` into.
+            custom_object_save(self, folder, config=self)  # type: ignore[arg-type]
         if self.tokenizer is not None:
             self.tokenizer.save_pretrained(folder)
         self.to_json_file(folder / PROCESSOR_NAME)

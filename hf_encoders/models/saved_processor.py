@@ -1,25 +1,84 @@
 """The processor that belongs to a model's weights: found beside them, saved beside them."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypedDict, TypeVar, cast
 
 from transformers.configuration_utils import PreTrainedConfig
+from transformers.image_processing_utils import BaseImageProcessor
+from transformers.processing_utils import ProcessorMixin, Unpack
 from transformers.utils import logging
 
 if TYPE_CHECKING:  # the mixin stands before PreTrainedModel, whose methods it extends
+    from huggingface_hub import CommitInfo
+    from torch import Tensor
     from transformers.modeling_utils import PreTrainedModel as _Base
 else:
     _Base = object
 
 logger = logging.get_logger(__name__)
 
+# The processor of a model, and one that is part of it: a tokenizer, an image processor.
+ModelProcessor = TypeVar("ModelProcessor", bound="ProcessorMixin | BaseImageProcessor")
+PartProcessor = TypeVar("PartProcessor")
 
-class SavedProcessor:
+
+class PushOptions(TypedDict, total=False):
+    """The options of a push.
+
+    Args:
+        private: whether a new repo is private; by default what the organisation prefers.
+        token: by default that of `hf auth login`.
+        commit_message: title of the commit.
+        commit_description: its text.
+        revision: branch, made if there is none; the default branch by default.
+        create_pr: open a pull request instead of a commit.
+        tags: added to those of the card.
+    """
+
+    private: bool | None
+    token: str | bool | None
+    commit_message: str | None
+    commit_description: str | None
+    revision: str | None
+    create_pr: bool
+    tags: str | list[str] | None
+
+
+class SaveOptions(PushOptions, total=False):
+    """The options of `save_pretrained`; those of a push count with `push_to_hub=True`.
+
+    Args:
+        repo_id: of the repo to push to; by default the folder's name.
+        max_shard_size: the largest file of weights, in bytes or such as "5GB".
+        variant: part of the names of the files of weights, such as "fp16".
+        save_peft_format: see transformers.
+        save_original_format: name the tensors as the files that the model was loaded from; see transformers.
+        distributed_checkpoint: see transformers.
+    """
+
+    repo_id: str
+    max_shard_size: int | str
+    variant: str | None
+    save_peft_format: bool
+    save_original_format: bool
+    distributed_checkpoint: bool
+
+
+class Push(Protocol):
+    """Pushes a model as a whole repo."""
+
+    def __call__(
+        self, save: Callable[[], object], folder: Path, repo_id: str, /, **options: Unpack[PushOptions]
+    ) -> "CommitInfo":
+        """Save into the folder, and push it."""
+
+
+class SavedProcessor(Generic[ModelProcessor]):
     """A processor that is loaded when it is first asked for; it depends on a configuration, not on a model.
 
     Args:
@@ -28,33 +87,52 @@ class SavedProcessor:
         make_default: makes the processor of a model that came from no repo.
     """
 
-    def __init__(self, processor_class: type[Any], config: PreTrainedConfig, make_default: Callable[[], Any]):
+    def __init__(
+        self,
+        processor_class: type[ModelProcessor],
+        config: PreTrainedConfig,
+        make_default: Callable[[], ModelProcessor],
+    ):
         self._class, self._config, self._make_default = processor_class, config, make_default
-        self._processor: Any = None
+        self._processor: ModelProcessor | None = None
 
-    def get(self) -> Any:
+    def get(self) -> ModelProcessor:
         """The processor; OSError if the weights came from a repo that has none."""
         if self._processor is None:
             source = self._config.name_or_path
             if source:
                 revision = getattr(self._config, "_commit_hash", None) or "main"
-                self._processor = self._class.from_pretrained(source, revision=revision)
+                self._processor = cast(ModelProcessor, self._class.from_pretrained(source, revision=revision))
             else:
                 self._processor = self._make_default()
         return self._processor
 
-    def set(self, processor: Any) -> None:
+    def set(self, processor: ModelProcessor) -> None:
         """Use another processor."""
         self._processor = processor
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """Load the processor before pickling, because `datasets` compares functions by their pickles."""
         with suppress(OSError, ValueError):  # a model without a processor
             self.get()
         return self.__dict__
 
 
-class ProcessorPart:
+class HasParts(Protocol):
+    """A processor of several modalities."""
+
+    def part(self, name: str, /) -> object:
+        """The processor of one; ValueError if it is absent."""
+
+
+class Whole(Protocol):
+    """Where a processor of several modalities is."""
+
+    def get(self) -> HasParts:
+        """The processor."""
+
+
+class ProcessorPart(Generic[PartProcessor]):
     """One tower's part of a model's processor.
 
     Args:
@@ -62,45 +140,39 @@ class ProcessorPart:
         name: the name of the part.
     """
 
-    def __init__(self, whole: "SavedProcessor | ProcessorPart", name: str):
+    def __init__(self, whole: Whole, name: str):
         self._whole, self._name = whole, name
 
-    def get(self) -> Any:
+    def get(self) -> PartProcessor:
         """The part; ValueError if it is absent."""
-        return self._whole.get().part(self._name)
+        return cast(PartProcessor, self._whole.get().part(self._name))
 
-    def set(self, processor: Any) -> None:
+    def set(self, processor: PartProcessor) -> None:
         """Use another part, in the whole too."""
         setattr(self._whole.get(), self._name, processor)
 
 
-# Options of a push that `save_pretrained` takes beside its own.
-_PUSH_OPTIONS = ("repo_id", "private", "commit_message", "commit_description", "revision", "create_pr", "tags")
-
-
-class SavedProcessorMixin(_Base):
+class SavedProcessorMixin(_Base, Generic[ModelProcessor]):
     """Adds `processor`; a model that uses it sets `processor_class`.
 
     A push uploads the weights and the processor. The package registers a function that pushes more: see `push_with`.
     """
 
-    processor_class: type[Any]
-    # Takes a function that saves, its folder, the repo's id and the options of a push.
-    _push: ClassVar[Callable[..., Any] | None] = None
+    processor_class: type[ModelProcessor]
+    saved_processor: SavedProcessor[ModelProcessor] | ProcessorPart[ModelProcessor]
+    _push: ClassVar[Push | None] = None
 
     @staticmethod
-    def push_with(push: Callable[..., Any]) -> None:
+    def push_with(push: Push) -> None:
         """Let all models push with a function: this file travels with the weights and cannot import the package."""
         SavedProcessorMixin._push = staticmethod(push)
 
-    def __init__(self, config: PreTrainedConfig, *args: Any, **kwargs: Any):
+    def __init__(self, config: PreTrainedConfig, *args: object, **kwargs: object):
         super().__init__(config, *args, **kwargs)
-        self.saved_processor: SavedProcessor | ProcessorPart = SavedProcessor(
-            self.processor_class, config, partial(self._default_processor, config)
-        )
+        self.saved_processor = SavedProcessor(self.processor_class, config, partial(self._default_processor, config))
 
     @property
-    def processor(self) -> Any:
+    def processor(self) -> ModelProcessor:
         """The processor that was saved beside the weights; a model that came from no repo gets the default one.
 
         Raises:
@@ -110,33 +182,39 @@ class SavedProcessorMixin(_Base):
         return self._owner.saved_processor.get()
 
     @processor.setter
-    def processor(self, processor: Any) -> None:
+    def processor(self, processor: ModelProcessor) -> None:
         self._owner.saved_processor.set(processor)
 
     @property
-    def _owner(self) -> "SavedProcessorMixin":
-        return cast(SavedProcessorMixin, self.base_model)
+    def _owner(self) -> "SavedProcessorMixin[ModelProcessor]":
+        return cast("SavedProcessorMixin[ModelProcessor]", self.base_model)
 
     @classmethod
-    def _default_processor(cls, config: Any) -> Any:
+    def _default_processor(cls, config: Any) -> ModelProcessor:
         """The processor of a model that came from no repo."""
         return cls.processor_class()
 
-    def save_pretrained(
+    def save_pretrained(  # type: ignore[override]  # options by keyword alone, and no others
         self,
         save_directory: str | os.PathLike[str],
         is_main_process: bool = True,
-        state_dict: dict[str, Any] | None = None,
+        state_dict: "dict[str, Tensor] | None" = None,
         push_to_hub: bool = False,
-        **kwargs: Any,
+        **options: Unpack[SaveOptions],
     ) -> None:
         """Save the weights as transformers does, and the processor beside them where the model has one."""
         if push_to_hub and self._push is not None:
-            options = {name: kwargs.pop(name) for name in _PUSH_OPTIONS if name in kwargs}
-            save = partial(self.save_pretrained, save_directory, is_main_process, state_dict, **kwargs)
+            folder = Path(save_directory)
+            repo_id = options.pop("repo_id", folder.name)
+            pushing = cast(PushOptions, _chosen(options, PushOptions.__annotations__.keys()))
+            # The token serves both: weights may be merged with those of a private repo.
+            saving = cast(SaveOptions, _chosen(options, options.keys() - pushing.keys() | {"token"}))
+
+            def save() -> None:
+                self.save_pretrained(save_directory, is_main_process, state_dict, **saving)
+
             if is_main_process:
-                repo_id = options.pop("repo_id", Path(save_directory).name)
-                self._push_saved(save, Path(save_directory), repo_id, token=kwargs.get("token"), **options)
+                self._push_saved(save, folder, repo_id, **pushing)
             else:
                 save()
             return
@@ -147,29 +225,41 @@ class SavedProcessorMixin(_Base):
         else:
             self._settle_remote_code(processor)
             processor.save_pretrained(save_directory)
-        super().save_pretrained(save_directory, is_main_process, state_dict, push_to_hub, **kwargs)
+        super().save_pretrained(save_directory, is_main_process, state_dict, push_to_hub, **options)
 
-    def push_to_hub(self, repo_id: str, *, max_shard_size: int | str = "50GB", **options: Any) -> Any:
+    def push_to_hub(  # type: ignore[override]  # the options of transformers that a model has a use for
+        self, repo_id: str, *, max_shard_size: int | str = "50GB", **options: Unpack[PushOptions]
+    ) -> "CommitInfo":
         """Push to the Hub in one commit; the arguments are those of transformers."""
         if self._push is None:
-            return super().push_to_hub(repo_id, max_shard_size=max_shard_size, **options)
+            push = cast("Callable[..., CommitInfo]", super().push_to_hub)
+            return push(repo_id, max_shard_size=max_shard_size, **options)
         with TemporaryDirectory() as folder:
-            save = partial(self.save_pretrained, folder, max_shard_size=max_shard_size)
+
+            def save() -> None:
+                self.save_pretrained(folder, max_shard_size=max_shard_size)
+
             return self._push_saved(save, Path(folder), repo_id, **options)
 
     def _push_saved(
-        self, save: Callable[[], None], folder: Path, repo_id: str, tags: str | list[str] | None = None, **options: Any
-    ) -> Any:
+        self, save: Callable[[], None], folder: Path, repo_id: str, **options: Unpack[PushOptions]
+    ) -> "CommitInfo":
         assert self._push is not None
+        tags = options.get("tags")
         given = [tags] if isinstance(tags, str) else tags or []
         unique = dict.fromkeys([*(self.model_tags or []), *given])  # as transformers orders them
-        return self._push(save, folder, repo_id, tags=list(unique), **options)
+        options["tags"] = list(unique)
+        return self._push(save, folder, repo_id, **options)
 
-    def _settle_remote_code(self, processor: Any) -> None:
+    def _settle_remote_code(self, processor: ModelProcessor) -> None:
         """Let the saved files name code only if the model is remote code itself, which is saved beside them."""
         if self._auto_class is not None:
             processor.register_for_auto_class()
             return
-        settings: Any
-        for settings in (self.config, processor):  # they may name the code of the repo that they came from
-            vars(settings).pop("auto_map", None)
+        settings: tuple[object, object] = (self.config, processor)
+        for part in settings:  # they may name the code of the repo that they came from
+            vars(part).pop("auto_map", None)
+
+
+def _chosen(options: Mapping[str, object], names: Collection[str]) -> dict[str, object]:
+    return {name: value for name, value in options.items() if name in names}

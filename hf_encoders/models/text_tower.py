@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +32,7 @@ class _Truncation:
         self.seen = False
 
 
-class TextTower(Tower):
+class TextTower(Tower[PreTrainedTokenizerBase]):
     """Texts → embeddings, by a tokenizer.
 
     Args:
@@ -48,7 +48,7 @@ class TextTower(Tower):
         self,
         model: PreTrainedModel,
         call: Callable[..., Outputs],
-        processors: ProcessorSource,
+        processors: ProcessorSource[PreTrainedTokenizerBase],
         dimensions: int,
         network: PreTrainedModel,
         *,
@@ -83,7 +83,7 @@ class TextTower(Tower):
         limit = self._most_tokens(tokenizer)
         return dict(tokenizer(texts, truncation=limit is not None, max_length=limit, padding=True, return_tensors="pt"))
 
-    def batches(self, inputs: Any, size: int, skipped: Skipped | None = None) -> Iterator[Batch]:
+    def batches(self, inputs: object, size: int, skipped: Skipped | None = None) -> Iterator[Batch]:
         """Strings → batches of like length; the first string that is cut at the limit gives a warning."""
         window = partial(self._window, size=size, skipped=skipped, truncation=_Truncation())
         # One thread: tokenizers are not thread-safe.
@@ -142,7 +142,7 @@ class TextTower(Tower):
         return tokens
 
     def _matching_tokenizer(self) -> PreTrainedTokenizerBase:
-        tokenizer: PreTrainedTokenizerBase = self.processor
+        tokenizer = self.processor
         if len(tokenizer) > self.vocabulary:
             raise ValueError(
                 f"the tokenizer has {len(tokenizer)} tokens and the text tower {self.vocabulary}: it is another model's"

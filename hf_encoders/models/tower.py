@@ -10,10 +10,10 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import ClassVar, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_outputs import BaseModelOutputWithPooling as Outputs
 from transformers.modeling_utils import PreTrainedModel
@@ -39,13 +39,16 @@ MODALITIES: tuple[Modality, ...] = ("text", "image", "depth")
 Pool = Callable[[Outputs, Mapping[str, Tensor]], Tensor]
 
 
-class ProcessorSource(Protocol):
+Processor = TypeVar("Processor")
+
+
+class ProcessorSource(Protocol[Processor]):
     """Where a tower finds its processor when the first raw input is read."""
 
-    def get(self) -> Any:
+    def get(self) -> Processor:
         """The processor; OSError or ValueError if there is none."""
 
-    def set(self, processor: Any) -> None:
+    def set(self, processor: Processor) -> None:
         """Use another one."""
 
 
@@ -57,7 +60,7 @@ def pooler_output(outputs: Outputs, batch: Mapping[str, Tensor]) -> Tensor:
     return feature
 
 
-class Tower(ABC):
+class Tower(ABC, Generic[Processor]):
     """One modality of a model. It is cheap to make: `model.tower("image")` makes a new one each time.
 
     Args:
@@ -82,7 +85,7 @@ class Tower(ABC):
         self,
         model: PreTrainedModel,
         call: Callable[..., Outputs],
-        processors: ProcessorSource,
+        processors: ProcessorSource[Processor],
         dimensions: int,
         *,
         pool: Pool = pooler_output,
@@ -92,7 +95,7 @@ class Tower(ABC):
         self._call, self._processors, self._pool = call, processors, pool
 
     @property
-    def processor(self) -> Any:
+    def processor(self) -> Processor:
         """The tokenizer or image processor that prepares raw inputs. It can be set.
 
         Raises:
@@ -101,13 +104,13 @@ class Tower(ABC):
         return self._processors.get()
 
     @processor.setter
-    def processor(self, processor: Any) -> None:
+    def processor(self, processor: Processor) -> None:
         self._processors.set(processor)
 
     @encode_method
     def encode(
         self,
-        inputs: Any,
+        inputs: object,
         batch_size: int = 32,
         *,
         normalize: bool | None = None,
@@ -140,7 +143,8 @@ class Tower(ABC):
         check_options(batch_size, convert_to, on_error)
         check_truncation(truncate_dim, self.dimensions)
         if device is not None:
-            self.model.to(device)
+            module: nn.Module = self.model  # whose `to` has its types; transformers decorates its own
+            module.to(device)
         ready, skipped = self.processed(inputs), Skipped()
         rows: list[Tensor] = []
         indices: list[int] = []
@@ -168,7 +172,7 @@ class Tower(ABC):
             return (vectors, mask) if on_error == "skip" else vectors
         return (result, kept) if on_error == "skip" else result
 
-    def batches(self, inputs: Any, size: int, skipped: Skipped | None = None) -> Iterator[Batch]:
+    def batches(self, inputs: object, size: int, skipped: Skipped | None = None) -> Iterator[Batch]:
         """Raw inputs → batches of at most `size` as `embed` takes them, with the indices of their inputs.
 
         Args:
@@ -224,11 +228,16 @@ class Tower(ABC):
 class Encoder(Protocol):
     """A model that embeds: what everything in this project asks of a model."""
 
-    config: PreTrainedConfig
+    @property
+    def config(self) -> PreTrainedConfig:
+        """The configuration, which names the repo of the weights."""
 
     @property
     def device(self) -> torch.device:
         """The device of the weights, and of the embeddings."""
+
+    def state_dict(self) -> Mapping[str, Tensor]:
+        """The weights, by name."""
 
     @property
     def towers(self) -> tuple[Modality, ...]:

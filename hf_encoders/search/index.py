@@ -160,7 +160,8 @@ class EmbeddingIndex:
             raise ValueError(f"no column {column!r}; the data set has {', '.join(dataset.column_names)}")
         modality = modality or column_modality(model, dataset, column)
         truncate_dim = options.pop("truncate_dim", None)  # the index truncates, and queries with it
-        embeddings = encoder(model, modality)(dataset[column], **{**options, "convert_to": "numpy"})
+        options["convert_to"] = "numpy"
+        embeddings = encoder(model, modality)(dataset[column], **options)
         rows, skipped = dataset, []
         if options.get("on_error") == "skip":
             embeddings, kept = embeddings

@@ -69,7 +69,8 @@ class Trainer:
         self.plain_model = build_model(model, loss, run.seed)
         set_seed(run.seed, device_specific=True)  # dropout differs from process to process
         if not is_sharded(self.accelerator):  # sharding rejects channels_last
-            self.plain_model.to(memory_format=torch.channels_last)  # makes convolutions faster
+            # It makes convolutions faster; PyTorch documents this argument, but gives it no type.
+            self.plain_model.to(memory_format=torch.channels_last)  # type: ignore[call-arg]
         use_modalities(self.plain_model, data.columns)
         self.loss = make_loss(loss, data.columns).to(self.accelerator.device)
         self.teacher = Teacher(loss, self.accelerator) if loss.teacher else None
@@ -193,14 +194,15 @@ class Trainer:
 
     def _finish_epoch(self, bar: "tqdm[NoReturn]") -> None:
         progress = self.progress
-        with self.whole.of(self.plain_model if self.averages is None else self.averages.module) as model:
+        with self.whole.of(self.plain_model if self.averages is None else self.averages.module) as whole:
+            model = cast(MultimodalEncoderModel, whole)
             if self.averages is not None:
                 with self.accelerator.autocast():
                     fit_batch_norm(model, self._some_inputs())
             if self.validation_rows is None:
                 self._publish(model)
             else:
-                metrics = self._validate(cast(MultimodalEncoderModel, model))
+                metrics = self._validate(model)
                 self.accelerator.log(metrics, step=progress.step)
                 if self.run.validation_metric not in metrics:
                     raise ValueError(f"no metric {self.run.validation_metric!r}; there are {', '.join(metrics)}")
@@ -222,7 +224,7 @@ class Trainer:
             if batch["rows"]:
                 yield {name: value.to(self.accelerator.device) for name, value in batch["inputs"].items()}
 
-    def _publish(self, model: torch.nn.Module) -> None:
+    def _publish(self, model: MultimodalEncoderModel) -> None:
         if self.accelerator.is_main_process:
             publish(model, self.output_dir)
         self.accelerator.wait_for_everyone()

@@ -187,7 +187,7 @@ def infer_config(shapes: Mapping[str, Shape]) -> DepthSemanticEncoderConfig:
             "decoder_se_reduction": _reduction(shapes["decoder.decoder_blocks.0.se.fc.0.weight"]),
             "decoder_head_sizes": [shapes[f"decoder.final_conv.{i}.weight"][0] for i in (0, 5, 7)],
         }
-    return DepthSemanticEncoderConfig(**config)
+    return DepthSemanticEncoderConfig.from_dict(config)
 
 
 def _expected_shapes(config: DepthSemanticEncoderConfig, layout: str) -> dict[str, Shape]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from math import isqrt
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -75,8 +75,8 @@ class LegacyMultimodalCheckpoint:
     path: Path
     layout: str
     wrapping: str
-    text_config: PreTrainedConfig
-    vision_config: PreTrainedConfig
+    text_config: BertConfig
+    vision_config: ViTConfig
     projection_dim: int
     tensors: dict[str, Tensor]
     source_keys: dict[str, str]
@@ -210,7 +210,7 @@ def _matching_configs(
     text_config: PreTrainedConfig | None,
     vision_config: PreTrainedConfig | None,
     heads: Heads,
-) -> tuple[PreTrainedConfig, PreTrainedConfig, int]:
+) -> tuple[BertConfig, ViTConfig, int]:
     """The configurations whose network has exactly these tensors."""
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     text_sizes, vision_sizes = _text_sizes(shapes), _vision_sizes(shapes)
@@ -244,14 +244,17 @@ def _matching_configs(
     return text, vision, projection_dim
 
 
+_Config = TypeVar("_Config", bound=PreTrainedConfig)
+
+
 def _tower_config(
     path: str | os.PathLike[str],
     tower: str,
-    kind: type[PreTrainedConfig],
+    kind: type[_Config],
     sizes: Mapping[str, int],
     given: PreTrainedConfig | None,
     heads: int | None,
-) -> PreTrainedConfig:
+) -> _Config:
     """The given configuration, if it has these sizes; without one, a configuration of these sizes."""
     if given is None:
         hidden_size = sizes.get("hidden_size", kind().hidden_size)
@@ -260,10 +263,10 @@ def _tower_config(
                 raise LayoutError(
                     f"{path}: --attention-heads {heads}: the {tower} tower's hidden size {hidden_size} is no multiple"
                 )
-            return kind(**sizes, num_attention_heads=heads)
+            return kind.from_dict({**sizes, "num_attention_heads": heads})
         # Any number of heads gives these shapes; an unknown one is refused after the shapes are checked.
         heads = hidden_size // _HEAD_SIZE if hidden_size % _HEAD_SIZE == 0 else 1
-        return kind(**sizes, num_attention_heads=heads)
+        return kind.from_dict({**sizes, "num_attention_heads": heads})
     if getattr(given, "model_type", None) != kind.model_type:
         raise LayoutError(
             f"{path}: the {tower} tower is {kind.model_type}, the given {tower} configuration is of"
@@ -277,7 +280,7 @@ def _tower_config(
         stated = getattr(given, name)
         if stated not in (size, (size, size), [size, size]):
             raise LayoutError(f"{path}: the {tower} configuration says {name} {stated}, the file {size}")
-    return given
+    return cast(_Config, given)  # by its model_type
 
 
 def _text_sizes(shapes: Mapping[str, Shape]) -> dict[str, int]:
@@ -320,7 +323,7 @@ def _count_layers(shapes: Mapping[str, Shape], prefix: str) -> int:
     return max(1, len(numbers))
 
 
-def _network(text_config: PreTrainedConfig, vision_config: PreTrainedConfig, projection_dim: int) -> dict[str, Shape]:
+def _network(text_config: BertConfig, vision_config: ViTConfig, projection_dim: int) -> dict[str, Shape]:
     """Canonical name → shape of every parameter of the legacy network, in the order of transformers 5."""
     with torch.device("meta"):
         towers = {

@@ -77,13 +77,13 @@ class DepthMaps(torch.utils.data.Dataset):
             item = self.rows[index][self.source.column]
             name = item if isinstance(item, str) else name
             raw = _raw_map(item, name)
-            settings: dict[str, float] = {}
+            unit_scale = self.processor.unit_scale
             if self.augmentation is not None:
                 rng = np.random.default_rng([self.seed, self.epoch, index])
                 raw = _cropped(raw, self.augmentation, rng)
                 # The processor scales: it knows the raw values that mean "no measurement".
-                settings["unit_scale"] = self.processor.unit_scale * _factor(self.augmentation, rng)
-            prepared = self.processor([raw], return_mask=True, first_index=index, **settings)
+                unit_scale *= _factor(self.augmentation, rng)
+            prepared = self.processor.preprocess([raw], return_mask=True, first_index=index, unit_scale=unit_scale)
         except InputError as error:
             return BadSample(index, f"{name}: {error.reason}")
         except Exception as error:  # the decoders raise anything on damaged maps

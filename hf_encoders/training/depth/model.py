@@ -1,8 +1,8 @@
 """Builds the depth autoencoder to train: new, from a repo, or from a legacy checkpoint."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import AutoConfig
@@ -54,9 +54,8 @@ def _from_repo(source: str, fields: dict[str, Any]) -> DepthAutoencoderModel:
     if not isinstance(config, DepthSemanticEncoderConfig):
         raise ValueError(f"{source}: a {config.model_type} model, expected {DepthSemanticEncoderConfig.model_type}")
     config = DepthSemanticEncoderConfig.from_pretrained(source, **fields)
-    model, info = DepthAutoencoderModel.from_pretrained(
-        source, config=config, dtype=torch.float32, output_loading_info=True
-    )
+    loaded = DepthAutoencoderModel.from_pretrained(source, config=config, dtype=torch.float32, output_loading_info=True)
+    model, info = cast(tuple[DepthAutoencoderModel, Mapping[str, Iterable[str]]], loaded)
     missing = sorted(name for name in info["missing_keys"] if name.startswith("encoder."))
     if missing:
         raise ValueError(f"{source}: its weights lack {missing[0]!r}")

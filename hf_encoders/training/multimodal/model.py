@@ -80,7 +80,7 @@ def compile_towers(model: MultimodalEncoderModel) -> None:
 def _from_repo(options: ModelArguments) -> MultimodalEncoderModel:
     model = load_multimodal(options.init_from)
     if options.tokenizer:
-        model.processor.tokenizer = _tokenizer(options.tokenizer, model.config.text_config)
+        model.processor.tokenizer = _tokenizer(options.tokenizer, model.config.tower_config("text"))
     if options.depth_model:
         model.add_depth_tower(options.depth_model, _depth_processor(options))
     return model
@@ -99,7 +99,7 @@ def _from_towers(options: ModelArguments, loss: LossArguments) -> MultimodalEnco
         learn_temperature=loss.learn_temperature,
     )
     if options.tokenizer:
-        model.processor.tokenizer = _tokenizer(options.tokenizer, model.config.text_config)
+        model.processor.tokenizer = _tokenizer(options.tokenizer, model.config.tower_config("text"))
     return model
 
 
@@ -113,7 +113,7 @@ def _from_config(options: ModelArguments) -> MultimodalEncoderModel:
     depth_processor = model.processor.depth_image_processor
     model.processor = MultimodalEncoderProcessor(
         image_processor=ViTImageProcessor(**images),
-        tokenizer=_tokenizer(options.tokenizer, config.text_config),
+        tokenizer=_tokenizer(options.tokenizer, config.tower_config("text")),
         depth_image_processor=depth_processor and (_depth_processor(options) or depth_processor),
     )
     return model

@@ -94,18 +94,18 @@ class ModelInputs:
 
     def depth_values(self, depth_map: DepthMap) -> Tensor:
         """Process one map to [C, H, W]; a map that cannot be used is a ValueError."""
-        return self.processor.depth_image_processor([depth_map])["pixel_values"][0]
+        return self.processor.part("depth_image_processor")([depth_map])["pixel_values"][0]
 
     def pixels(self, images: list[PIL.Image.Image]) -> Tensor:
         """Process images to [B, 3, H, W], all at once: a call of the processor costs about as much as an image."""
-        return self.processor.image_processor(images, return_tensors="pt")["pixel_values"]
+        return self.processor.part("image_processor")(images, return_tensors="pt")["pixel_values"]
 
     def batch(
         self, captions: list[str], images: list[PIL.Image.Image], depth_values: list[Tensor]
     ) -> dict[str, Tensor]:
         """The inputs of B rows, [B, ...] each; without images or depth maps where there are none."""
         cut = {"truncation": self.limit is not None, "max_length": self.limit}
-        inputs = dict(self.processor.tokenizer(captions, padding=True, return_tensors="pt", **cut))
+        inputs = dict(self.processor.part("tokenizer")(captions, padding=True, return_tensors="pt", **cut))
         if images:
             inputs["pixel_values"] = self.pixels(images)
         if depth_values:
