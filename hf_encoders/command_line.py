@@ -7,7 +7,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from .hub.errors import hub_advice
 
@@ -23,8 +23,8 @@ class OneLineArgumentParser(argparse.ArgumentParser):
     """
 
     def parse_known_args(  # type: ignore[override]  # of the overloads, all of which it serves
-        self, args: Sequence[str] | None = None, namespace: Any = None
-    ) -> tuple[Any, list[str]]:
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
         """As argparse's, of words whose options are written with dashes."""
         return super().parse_known_args(with_dashes(sys.argv[1:] if args is None else args), namespace)
 

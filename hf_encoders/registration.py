@@ -5,16 +5,21 @@ of transformers gets proxies as soon as it has been imported, and a proxy import
 class cannot be imported earlier: transformers imports its registries while others of its modules are half imported.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 from wrapt import lazy_import, register_post_import_hook
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
+
+    from .models.backend import Backend
+    from .models.saved_processor import PushOptions
+    from .models.tower import Tower
 
 _AUTO = "transformers.models.auto"
 _DEPTH, _MULTIMODAL = "DepthSemanticEncoderConfig", "MultimodalEncoderConfig"
@@ -45,7 +50,7 @@ def register_when_imported(modules: Mapping[str, str]) -> None:
         modules: public name → its module in this package.
     """
 
-    def when_ours(name: str, hook: Any) -> None:
+    def when_ours(name: str, hook: Callable[[ModuleType], None]) -> None:
         register_post_import_hook(hook, f"{__package__}.{modules[name]}")
 
     def bring(name: str, registry: str) -> None:  # the module registers itself once it is complete
@@ -80,7 +85,7 @@ def _register_class(entry: tuple[str, str, str, str], ours: ModuleType) -> None:
     _register(entry, getattr(ours, entry[-1]))
 
 
-def _register(entry: tuple[str, str, str, str], value: Any) -> None:
+def _register(entry: tuple[str, str, str, str], value: object) -> None:
     registry, mapping, config, _ = entry
     if registry == "image_processing_auto":
         # One class serves both backends: transformers asks for "torchvision" where it is installed, else for "pil".
@@ -104,10 +109,12 @@ def _push_whole_repos(ours: ModuleType) -> None:
     ours.SavedProcessorMixin.push_with(_push_saved)
 
 
-def _push_saved(*arguments: Any, **options: Any) -> "CommitInfo":
+def _push_saved(
+    save: Callable[[], object], folder: Path, repo_id: str, /, *, tags: Sequence[str], **options: "Unpack[PushOptions]"
+) -> "CommitInfo":
     from .hub.push_to_hub import push_saved  # here: importing a model does not import cards and templates
 
-    return push_saved(*arguments, **options)
+    return push_saved(save, folder, repo_id, tags=tags, **options)
 
 
 def _register_backends(ours: ModuleType) -> None:
@@ -115,7 +122,7 @@ def _register_backends(ours: ModuleType) -> None:
         ours.register_compiler(name, _compiled_backend)
 
 
-def _compiled_backend(*arguments: Any) -> Any:
+def _compiled_backend(tower: "Tower", backend: str, dtype: str | None) -> "Backend":
     from .backends.compiled import compiled_backend
 
-    return compiled_backend(*arguments)
+    return compiled_backend(tower, backend, dtype)

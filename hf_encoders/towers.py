@@ -5,38 +5,40 @@ tower.encode(["chair.jpg", "table.jpg"], convert_to="numpy")         # [2, D]
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Generic, Literal, cast
 
 from torch import Tensor
+from transformers.image_processing_utils import BaseImageProcessor
 from transformers.modeling_outputs import BaseModelOutputWithPooling as Outputs
 from transformers.modeling_utils import PreTrainedModel
 from transformers.processing_utils import ProcessorMixin
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from .models.multimodal_towers import feature_size, hidden_state, mean_feature
 from .models.pixel_towers import ImageTower
 from .models.text_tower import TextTower
-from .models.tower import Pool, pooler_output
+from .models.tower import Pool, Processor, pooler_output
 
 Pooling = Literal["pooler", "cls", "mean"]
 _PARTS = {"text": "tokenizer", "image": "image_processor"}
 
 
-class _Given:
+class _Given(Generic[Processor]):
     """The processor that a tower was made with."""
 
-    def __init__(self, processor: Any):
+    def __init__(self, processor: Processor):
         self._processor = processor
 
-    def get(self) -> Any:
+    def get(self) -> Processor:
         return self._processor
 
-    def set(self, processor: Any) -> None:
+    def set(self, processor: Processor) -> None:
         self._processor = processor
 
 
 def make_tower(
     model: PreTrainedModel,
-    processor: Any,
+    processor: PreTrainedTokenizerBase | BaseImageProcessor | ProcessorMixin,
     modality: Literal["text", "image"],
     *,
     pooling: Pooling | None = None,
@@ -61,7 +63,7 @@ def make_tower(
         raise ValueError(f"modality is 'text' or 'image', got {modality!r}")
     if isinstance(processor, ProcessorMixin):
         processor = getattr(processor, _PARTS[modality])
-    source, name = _Given(processor), type(model).__name__
+    name = type(model).__name__
     features: Callable[..., Outputs] | None = getattr(model, f"get_{modality}_features", None)
     call: Callable[..., Outputs]
     if features is None:
@@ -75,8 +77,10 @@ def make_tower(
         call, pool = features, pooler_output
         size, network = _projected_size(model), getattr(model, "text_model", model)
     if modality == "image":
-        return ImageTower(model, call, source, size, pool=pool, normalize=normalize)
-    return TextTower(model, call, source, size, network, pool=pool, normalize=normalize)
+        images = _Given(cast(BaseImageProcessor, processor))
+        return ImageTower(model, call, images, size, pool=pool, normalize=normalize)
+    texts = _Given(cast(PreTrainedTokenizerBase, processor))
+    return TextTower(model, call, texts, size, network, pool=pool, normalize=normalize)
 
 
 def _projected_size(model: PreTrainedModel) -> int:

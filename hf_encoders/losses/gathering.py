@@ -6,12 +6,11 @@ Without an initialised `torch.distributed`, there is one rank, and nothing is co
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 from ..modalities import MODALITIES
 
@@ -133,11 +132,19 @@ def with_shared_gradient(scalar: Tensor) -> Tensor:
     return _SharedGradient.apply(scalar) if _distributed() and scalar.requires_grad else scalar
 
 
+class _RowsContext(FunctionCtx):
+    own: slice
+
+
+class _MeanContext(FunctionCtx):
+    factor: float
+
+
 class _GatherRows(torch.autograd.Function):
     """[B, ...] of each rank → [N, ...]; a row's gradient is the sum of its gradients on all ranks."""
 
     @staticmethod
-    def forward(ctx: Any, tensor: Tensor, counts: list[int]) -> Tensor:
+    def forward(ctx: _RowsContext, tensor: Tensor, counts: list[int]) -> Tensor:
         start = sum(counts[: dist.get_rank()])
         ctx.own = slice(start, start + len(tensor))
         # Not every backend gathers tensors of different sizes.
@@ -149,7 +156,7 @@ class _GatherRows(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: _RowsContext, gradient: Tensor) -> tuple[Tensor, None]:
         gradient = gradient.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(gradient)
         return gradient[ctx.own], None
@@ -157,7 +164,7 @@ class _GatherRows(torch.autograd.Function):
 
 class _GlobalMean(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, sums: Tensor, count: int) -> Tensor:
+    def forward(ctx: _MeanContext, sums: Tensor, count: int) -> Tensor:
         ctx.factor = (dist.get_world_size() if _distributed() else 1) / count
         total = sums.clone()
         if _distributed():
@@ -166,18 +173,18 @@ class _GlobalMean(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: _MeanContext, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient * ctx.factor, None
 
 
 class _SharedGradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, scalar: Tensor) -> Tensor:
+    def forward(ctx: FunctionCtx, scalar: Tensor) -> Tensor:
         return scalar.view_as(scalar)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> Tensor:
         gradient = gradient.clone()
         dist.all_reduce(gradient)
         return gradient / dist.get_world_size()

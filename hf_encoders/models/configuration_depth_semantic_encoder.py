@@ -4,7 +4,7 @@ from .minimum_versions import MINIMUM_VERSIONS  # noqa: F401 - first, for the im
 
 # isort: split
 from dataclasses import field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import PreTrainedConfig
@@ -93,7 +93,7 @@ class DepthSemanticEncoderConfig(PreTrainedConfig):
     ssim_window_size: int = 11
     ssim_sigma: float | int = 1.5
 
-    def __post_init__(self, **kwargs: Any) -> None:
+    def __post_init__(self, **kwargs: object) -> None:
         """Accept the aliases as arguments, then check what the types alone cannot."""
         super().__post_init__(**kwargs)
         for name, length in _LENGTHS.items():

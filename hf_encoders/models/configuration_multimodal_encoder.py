@@ -3,7 +3,7 @@
 from .minimum_versions import MINIMUM_VERSIONS  # noqa: F401 - first, for the imports below ask for them
 
 # isort: split
-from typing import Any, Literal, TypedDict, cast
+from typing import Literal, TypedDict, cast
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig
@@ -63,7 +63,7 @@ class MultimodalEncoderConfig(PreTrainedConfig):
     text_pooling: str = "cls"
     vision_pooling: str = "cls"
 
-    def __post_init__(self, **kwargs: Any) -> None:
+    def __post_init__(self, **kwargs: object) -> None:
         """Build the towers' configurations, then check what the types alone cannot."""
         for name, model_type in _DEFAULT_TYPES.items():
             given = getattr(self, name) or {}

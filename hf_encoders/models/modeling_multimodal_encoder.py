@@ -36,6 +36,7 @@ from .multimodal_towers import (
     load_processor,
     load_tower,
     pooled,
+    with_feature,
 )
 from .processing_multimodal_encoder import MultimodalEncoderProcessor
 from .saved_processor import ProcessorPart, SavedProcessorMixin
@@ -159,7 +160,7 @@ class MultimodalEncoderModel(
             tokenizer: for the processor; by default the one beside the text tower, if there is one.
             image_processor: the same for images.
             depth_processor: the same for depth maps.
-            config: the space: fields of `MultimodalEncoderConfig`.
+            config: of the space: fields of `MultimodalEncoderConfig`.
 
         Raises:
             OSError, ValueError: if a tower cannot be loaded, or is not whole.
@@ -199,13 +200,11 @@ class MultimodalEncoderModel(
             raise ValueError(f"{depth}: not a depth semantic encoder, expected one as the depth tower")
         depth_processor = depth_processor or tower.processor
         self.config.depth_config = tower.config
-        module: nn.Module = tower  # whose `to` has its types; transformers decorates its own
-        module.to(self.device, self.dtype)
         self.depth_encoder = tower
-        self.depth_projection = nn.Linear(tower.config.hidden_size, self.config.projection_dim).to(
-            self.device, self.dtype
-        )
+        self.depth_projection = nn.Linear(tower.config.hidden_size, self.config.projection_dim)
         self._init_weights(self.depth_projection)
+        for module in (self.depth_encoder, self.depth_projection):
+            module.to(self.device, self.dtype)
         self.processor.depth_image_processor = depth_processor
         self._share_processor()
 
@@ -250,7 +249,7 @@ class MultimodalEncoderModel(
         kwargs |= _drop_none({"token_type_ids": token_type_ids})
         outputs = self.text_encoder(input_ids=input_ids, attention_mask=attention_mask, return_dict=True, **kwargs)
         feature = pooled(outputs, self.config.text_pooling, first_token=True, attention_mask=attention_mask)
-        return _with_feature(outputs, self.text_projection(feature))
+        return with_feature(outputs, self.text_projection(feature))
 
     @can_return_tuple
     def get_image_features(self, pixel_values: Tensor, **kwargs: object) -> BaseModelOutputWithPooling:
@@ -265,7 +264,7 @@ class MultimodalEncoderModel(
         """
         outputs = self.visual_encoder(pixel_values=pixel_values.to(self.dtype), return_dict=True, **kwargs)
         feature = pooled(outputs, self.config.vision_pooling, first_token=has_first_token(self.visual_encoder))
-        return _with_feature(outputs, self.visual_projection(feature))
+        return with_feature(outputs, self.visual_projection(feature))
 
     @can_return_tuple
     def get_depth_features(self, depth_values: Tensor, **kwargs: object) -> BaseModelOutputWithPooling:
@@ -283,7 +282,7 @@ class MultimodalEncoderModel(
         """
         self.require_depth_tower()
         outputs = self.depth_encoder(depth_values, return_dict=True, **kwargs)
-        return _with_feature(outputs, self.depth_projection(outputs.pooler_output))
+        return with_feature(outputs, self.depth_projection(outputs.pooler_output))
 
     @can_return_tuple
     def forward(
@@ -332,9 +331,9 @@ class MultimodalEncoderModel(
         if not outputs:
             raise ValueError("nothing to embed: give input_ids, pixel_values or depth_values")
 
-        embeds = {name: nn.functional.normalize(pooler_output(output, {}), dim=-1) for name, output in outputs.items()}
         device = self.temperature.device  # a device map may part the towers
-        embeds = {name: embedding.to(device) for name, embedding in embeds.items()}
+        features = {name: pooler_output(output, {}).to(device) for name, output in outputs.items()}
+        embeds = {name: nn.functional.normalize(feature, dim=-1) for name, feature in features.items()}
         logits = {
             (one, other): embeds[one] @ embeds[other].T / self.clamped_temperature
             for one, other in itertools.permutations(embeds, 2)
@@ -386,16 +385,6 @@ def _contrastive_loss(logits: dict[tuple[str, str], Tensor]) -> Tensor:
             )
         losses.append(nn.functional.cross_entropy(values.float(), torch.arange(len(values), device=values.device)))
     return torch.stack(losses).mean()
-
-
-def _with_feature(outputs: BaseModelOutputWithPooling, feature: Tensor) -> BaseModelOutputWithPooling:
-    """A tower's output with the projected feature in the place of the pooled one."""
-    return BaseModelOutputWithPooling(
-        last_hidden_state=outputs.last_hidden_state,
-        pooler_output=feature,
-        hidden_states=outputs.get("hidden_states"),
-        attentions=outputs.get("attentions"),
-    )
 
 
 def _asked(argument: bool | None, default: bool | None) -> bool | None:

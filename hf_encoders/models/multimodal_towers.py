@@ -4,14 +4,16 @@ import copy
 import inspect
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import overload
 
 import torch
 from torch import Tensor
 from transformers import MODEL_MAPPING, AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 from transformers.configuration_utils import PreTrainedConfig
+from transformers.image_processing_utils import BaseImageProcessor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.modeling_utils import PreTrainedModel
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from .input_errors import one_line
@@ -20,12 +22,14 @@ logger = logging.get_logger(__name__)
 
 # Vision transformers call the embedding of the token that stands for the whole image by one of these names.
 _CLASS_TOKENS = {"cls_token", "class_token", "class_embedding"}
+# A Hub id, a folder, or a model.
+Source = str | os.PathLike[str] | PreTrainedModel
 
 
 def build_tower(config: PreTrainedConfig) -> PreTrainedModel:
     """A model with random weights, without the pooler that nothing here would use."""
     # Some models, such as ResNet, have eager attention only, whatever the others use.
-    options: dict[str, Any] = {} if _model_class(config)._supports_sdpa else {"attn_implementation": "eager"}
+    options = {} if _model_class(config)._supports_sdpa else {"attn_implementation": "eager"}
     pooler = {"add_pooling_layer": False} if _has_optional_pooler(config) else {}
     tower = AutoModel.from_config(config, **options, **pooler)
     if pooler and not has_first_token(tower):  # then the pooler is all that sums up its input
@@ -36,7 +40,7 @@ def build_tower(config: PreTrainedConfig) -> PreTrainedModel:
     return tower
 
 
-def load_tower(source: str | os.PathLike[str] | PreTrainedModel) -> PreTrainedModel:
+def load_tower(source: Source) -> PreTrainedModel:
     """A model with its weights: a Hub id, a folder, or a model, which is copied.
 
     Raises:
@@ -59,9 +63,17 @@ def load_tower(source: str | os.PathLike[str] | PreTrainedModel) -> PreTrainedMo
     return tower
 
 
+@overload
+def load_processor(auto_class: type[AutoImageProcessor], source: Source) -> BaseImageProcessor | None: ...
+
+
+@overload
+def load_processor(auto_class: type[AutoTokenizer], source: Source) -> PreTrainedTokenizerBase | None: ...
+
+
 def load_processor(
-    auto_class: type[AutoImageProcessor] | type[AutoTokenizer], source: str | os.PathLike[str] | PreTrainedModel
-) -> Any:
+    auto_class: type[AutoImageProcessor] | type[AutoTokenizer], source: Source
+) -> BaseImageProcessor | PreTrainedTokenizerBase | None:
     """The tokenizer or image processor beside a tower's weights, or None where nothing is."""
     name = source.config.name_or_path if isinstance(source, PreTrainedModel) else source
     if not name:
@@ -142,6 +154,16 @@ def mean_feature(hidden: Tensor, attention_mask: Tensor | None = None) -> Tensor
         return hidden.mean(1)
     weights = attention_mask.to(hidden.dtype)[..., None]
     return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
+
+
+def with_feature(outputs: BaseModelOutputWithPooling, feature: Tensor) -> BaseModelOutputWithPooling:
+    """A tower's output with the projected feature in the place of the pooled one."""
+    return BaseModelOutputWithPooling(
+        last_hidden_state=outputs.last_hidden_state,
+        pooler_output=feature,
+        hidden_states=outputs.get("hidden_states"),
+        attentions=outputs.get("attentions"),
+    )
 
 
 def token_limit(tower: PreTrainedModel) -> int | None:

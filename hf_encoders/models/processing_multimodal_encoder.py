@@ -4,9 +4,9 @@ from .minimum_versions import MINIMUM_VERSIONS  # noqa: F401 - first, for the im
 
 # isort: split
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Literal, cast, overload
 
 from transformers import AutoImageProcessor, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.configuration_utils import PreTrainedConfig
@@ -15,6 +15,7 @@ from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 from transformers.processing_utils import ProcessorMixin
 from transformers.utils import PROCESSOR_NAME, has_file
 
+from .encoding import Pictures
 from .image_files import read_images
 from .image_processing_depth import DepthImageProcessor, DepthMap
 from .pixel_towers import is_single_image
@@ -22,6 +23,8 @@ from .pixel_towers import is_single_image
 _TOKENIZER_FILE = "tokenizer_config.json"
 # sentence-transformers passes the options of every modality that it knows.
 _OF_OTHER_MODALITIES = {"audio_kwargs", "videos_kwargs"}
+# A tokenizer or a processor, called with options of any kind.
+_Part = Callable[..., BatchFeature]
 
 
 class MultimodalEncoderProcessor(ProcessorMixin):
@@ -56,14 +59,14 @@ class MultimodalEncoderProcessor(ProcessorMixin):
 
     def __call__(
         self,
-        images: Any = None,
+        images: Pictures | None = None,
         text: str | list[str] | None = None,
         depth: DepthMap | Sequence[DepthMap] | None = None,
         return_tensors: str | None = "pt",
-        text_kwargs: dict[str, Any] | None = None,
-        images_kwargs: dict[str, Any] | None = None,
-        common_kwargs: dict[str, Any] | None = None,
-        **kwargs: Any,
+        text_kwargs: Mapping[str, object] | None = None,
+        images_kwargs: Mapping[str, object] | None = None,
+        common_kwargs: Mapping[str, object] | None = None,
+        **kwargs: object,
     ) -> BatchFeature:
         """Prepare what is given.
 
@@ -87,27 +90,42 @@ class MultimodalEncoderProcessor(ProcessorMixin):
         """
         if text is None and images is None and depth is None:
             raise ValueError("nothing to process: give text, images or depth")
-        common = {"return_tensors": return_tensors} | (common_kwargs or {})
-        data: dict[str, Any] = {}
+        common: dict[str, object] = {"return_tensors": return_tensors, **(common_kwargs or {})}
+        data: dict[str, object] = {}
         if text is not None:
             given = {name: value for name, value in kwargs.items() if name not in _OF_OTHER_MODALITIES}
-            options = {"padding": True, "truncation": True} | given | (text_kwargs or {})
-            data |= self.part("tokenizer")(text, **options | common)
+            options = {"padding": True, "truncation": True, **given, **(text_kwargs or {}), **common}
+            tokenize: _Part = self.part("tokenizer")
+            data |= tokenize(text, **options)
         if images is not None:
-            pictures = read_images([images] if is_single_image(images) else images)
-            data |= self.part("image_processor")(pictures, **(images_kwargs or {}) | common)
+            pictures = read_images([images] if is_single_image(images) else cast(Iterable[object], images))
+            process: _Part = self.part("image_processor")
+            data |= process(pictures, **{**(images_kwargs or {}), **common})
         if depth is not None:
-            maps = self.part("depth_image_processor")(depth, **common)
+            process_maps: _Part = self.part("depth_image_processor")
+            maps = process_maps(depth, **common)
             data["depth_values"] = maps["pixel_values"]
         return BatchFeature(data)
 
-    def part(self, name: str) -> Any:
+    @overload
+    def part(self, name: Literal["tokenizer"]) -> PreTrainedTokenizerBase: ...
+
+    @overload
+    def part(self, name: Literal["image_processor"]) -> BaseImageProcessor: ...
+
+    @overload
+    def part(self, name: Literal["depth_image_processor"]) -> DepthImageProcessor: ...
+
+    @overload
+    def part(self, name: str) -> PreTrainedTokenizerBase | BaseImageProcessor: ...
+
+    def part(self, name: str) -> PreTrainedTokenizerBase | BaseImageProcessor:
         """The tokenizer, image_processor or depth_image_processor.
 
         Raises:
             ValueError: if it is absent; the message says how to give one.
         """
-        found = getattr(self, name)
+        found: PreTrainedTokenizerBase | BaseImageProcessor | None = getattr(self, name)
         if found is None:
             raise ValueError(
                 f"there is no {name} beside the weights: set model.processor.{name} to the one that the tower was"
@@ -128,7 +146,7 @@ class MultimodalEncoderProcessor(ProcessorMixin):
         return names
 
     def save_pretrained(
-        self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any
+        self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: object
     ) -> list[str]:
         """Save the parts that are present: the tokenizer by itself, the rest in processor_config.json.
 
@@ -151,7 +169,8 @@ class MultimodalEncoderProcessor(ProcessorMixin):
             self.tokenizer.save_pretrained(folder)
         self.to_json_file(folder / PROCESSOR_NAME)
         if push_to_hub:
-            self.push_to_hub(kwargs.pop("repo_id", folder.name), **kwargs)
+            push: Callable[..., object] = self.push_to_hub  # which checks its options
+            push(kwargs.pop("repo_id", folder.name), **kwargs)
         return [str(folder / PROCESSOR_NAME)]
 
     @classmethod
@@ -168,7 +187,7 @@ class MultimodalEncoderProcessor(ProcessorMixin):
         local_files_only: bool = False,
         token: str | bool | None = None,
         revision: str = "main",
-        **kwargs: Any,
+        **kwargs: object,
     ) -> "MultimodalEncoderProcessor":
         """Load the parts that a repo has; the arguments are those of transformers, whose own method needs all parts."""
         source = str(pretrained_model_name_or_path)
@@ -192,10 +211,11 @@ class MultimodalEncoderProcessor(ProcessorMixin):
         return cls.from_args_and_dict([image_processor, tokenizer, depth_image_processor], settings, **options)
 
 
-def _has_tokenizer(source: str, options: dict[str, Any]) -> bool:
-    name = "/".join(part for part in (options.get("subfolder"), _TOKENIZER_FILE) if part)
+def _has_tokenizer(source: str, options: Mapping[str, object]) -> bool:
+    name = "/".join(part for part in (str(options.get("subfolder") or ""), _TOKENIZER_FILE) if part)
     known = {key: options[key] for key in ("revision", "token", "local_files_only", "cache_dir")}
-    return has_file(source, name, **known)
+    look: Callable[..., bool] = has_file
+    return look(source, name, **known)
 
 
 __all__ = ["MultimodalEncoderProcessor"]

@@ -1,7 +1,7 @@
 """The processor that belongs to a model's weights: found beside them, saved beside them."""
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -37,7 +37,6 @@ class PushOptions(TypedDict, total=False):
         commit_description: its text.
         revision: branch, made if there is none; the default branch by default.
         create_pr: open a pull request instead of a commit.
-        tags: added to those of the card.
     """
 
     private: bool | None
@@ -46,7 +45,6 @@ class PushOptions(TypedDict, total=False):
     commit_description: str | None
     revision: str | None
     create_pr: bool
-    tags: str | list[str] | None
 
 
 class SaveOptions(PushOptions, total=False):
@@ -54,6 +52,7 @@ class SaveOptions(PushOptions, total=False):
 
     Args:
         repo_id: of the repo to push to; by default the folder's name.
+        tags: added to those of the card.
         max_shard_size: the largest file of weights, in bytes or such as "5GB".
         variant: part of the names of the files of weights, such as "fp16".
         save_peft_format: see transformers.
@@ -62,6 +61,7 @@ class SaveOptions(PushOptions, total=False):
     """
 
     repo_id: str
+    tags: str | list[str] | None
     max_shard_size: int | str
     variant: str | None
     save_peft_format: bool
@@ -73,7 +73,14 @@ class Push(Protocol):
     """Pushes a model as a whole repo."""
 
     def __call__(
-        self, save: Callable[[], object], folder: Path, repo_id: str, /, **options: Unpack[PushOptions]
+        self,
+        save: Callable[[], object],
+        folder: Path,
+        repo_id: str,
+        /,
+        *,
+        tags: Sequence[str],
+        **options: Unpack[PushOptions],
     ) -> "CommitInfo":
         """Save into the folder, and push it."""
 
@@ -152,7 +159,7 @@ class ProcessorPart(Generic[PartProcessor]):
         setattr(self._whole.get(), self._name, processor)
 
 
-class SavedProcessorMixin(_Base, Generic[ModelProcessor]):
+class SavedProcessorMixin(Generic[ModelProcessor], _Base):
     """Adds `processor`; a model that uses it sets `processor_class`.
 
     A push uploads the weights and the processor. The package registers a function that pushes more: see `push_with`.
@@ -205,7 +212,7 @@ class SavedProcessorMixin(_Base, Generic[ModelProcessor]):
         """Save the weights as transformers does, and the processor beside them where the model has one."""
         if push_to_hub and self._push is not None:
             folder = Path(save_directory)
-            repo_id = options.pop("repo_id", folder.name)
+            repo_id, tags = options.pop("repo_id", folder.name), options.pop("tags", None)
             pushing = cast(PushOptions, _chosen(options, PushOptions.__annotations__.keys()))
             # The token serves both: weights may be merged with those of a private repo.
             saving = cast(SaveOptions, _chosen(options, options.keys() - pushing.keys() | {"token"}))
@@ -214,7 +221,7 @@ class SavedProcessorMixin(_Base, Generic[ModelProcessor]):
                 self.save_pretrained(save_directory, is_main_process, state_dict, **saving)
 
             if is_main_process:
-                self._push_saved(save, folder, repo_id, **pushing)
+                self._push_saved(save, folder, repo_id, tags, **pushing)
             else:
                 save()
             return
@@ -228,28 +235,36 @@ class SavedProcessorMixin(_Base, Generic[ModelProcessor]):
         super().save_pretrained(save_directory, is_main_process, state_dict, push_to_hub, **options)
 
     def push_to_hub(  # type: ignore[override]  # the options of transformers that a model has a use for
-        self, repo_id: str, *, max_shard_size: int | str = "50GB", **options: Unpack[PushOptions]
+        self,
+        repo_id: str,
+        *,
+        max_shard_size: int | str = "50GB",
+        tags: str | list[str] | None = None,
+        **options: Unpack[PushOptions],
     ) -> "CommitInfo":
         """Push to the Hub in one commit; the arguments are those of transformers."""
         if self._push is None:
             push = cast("Callable[..., CommitInfo]", super().push_to_hub)
-            return push(repo_id, max_shard_size=max_shard_size, **options)
+            return push(repo_id, max_shard_size=max_shard_size, tags=tags, **options)
         with TemporaryDirectory() as folder:
 
             def save() -> None:
                 self.save_pretrained(folder, max_shard_size=max_shard_size)
 
-            return self._push_saved(save, Path(folder), repo_id, **options)
+            return self._push_saved(save, Path(folder), repo_id, tags, **options)
 
     def _push_saved(
-        self, save: Callable[[], None], folder: Path, repo_id: str, **options: Unpack[PushOptions]
+        self,
+        save: Callable[[], None],
+        folder: Path,
+        repo_id: str,
+        tags: str | list[str] | None,
+        **options: Unpack[PushOptions],
     ) -> "CommitInfo":
         assert self._push is not None
-        tags = options.get("tags")
         given = [tags] if isinstance(tags, str) else tags or []
         unique = dict.fromkeys([*(self.model_tags or []), *given])  # as transformers orders them
-        options["tags"] = list(unique)
-        return self._push(save, folder, repo_id, **options)
+        return self._push(save, folder, repo_id, tags=list(unique), **options)
 
     def _settle_remote_code(self, processor: ModelProcessor) -> None:
         """Let the saved files name code only if the model is remote code itself, which is saved beside them."""

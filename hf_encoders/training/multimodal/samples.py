@@ -94,7 +94,7 @@ class ModelInputs:
 
     def depth_values(self, depth_map: DepthMap) -> Tensor:
         """Process one map to [C, H, W]; a map that cannot be used is a ValueError."""
-        return self.processor.part("depth_image_processor")([depth_map])["pixel_values"][0]
+        return self.processor.part("depth_image_processor").preprocess([depth_map])["pixel_values"][0]
 
     def pixels(self, images: list[PIL.Image.Image]) -> Tensor:
         """Process images to [B, 3, H, W], all at once: a call of the processor costs about as much as an image."""
