@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-# Embeddings [N, D]; which of N items count; positions or class numbers.
-Vectors: TypeAlias = NDArray[np.float32]
-Mask: TypeAlias = NDArray[np.bool_]
+from .models.encoding import Mask, Vectors
+
+# Positions or class numbers; `Vectors` are embeddings [N, D], a `Mask` tells which of N items count.
 Indices: TypeAlias = NDArray[np.int64]
 # An array of another or of no known type.
 AnyArray: TypeAlias = NDArray[Any]
@@ -50,3 +50,6 @@ def unit_rows(embeddings: Numbers, truncate_dim: int | None = None, *, first_row
         where = f" in its first {truncate_dim} dimensions" if truncate_dim else ""
         raise ValueError(f"embedding {row} has no direction{where}: it is all zeros, or holds NaN or infinity")
     return np.ascontiguousarray(array / lengths)
+
+
+__all__ = ["AnyArray", "Indices", "Mask", "Numbers", "Vectors", "as_vectors", "unit_rows"]

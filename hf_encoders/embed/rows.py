@@ -1,6 +1,5 @@
 """Rows of a collection → rows of the result: id, the columns kept, embedding."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,6 +11,7 @@ from datasets import ClassLabel, Features, List, Value
 from ..data.collection import Collection, Part
 from ..data.columns import URL
 from ..modalities import Encoder, Modality
+from ..models.input_errors import InputError, one_line
 from .arrow import ArrowEmbedder, fixed_size_lists
 from .folder import EMBEDDING
 
@@ -21,8 +21,6 @@ STORED_TYPES: tuple[StoredType, ...] = ("float32", "float16")
 _ROWS_PER_BLOCK = 512
 # The number of reasons that each shard keeps; all bad rows are counted.
 LISTED = 100
-# How a message of the encoders begins: with a number that means nothing beside the row's id.
-_NUMBERED = re.compile(r"^(?:(?:text|image|map) \d+: |item \d+ of the column )")
 
 
 @dataclass(frozen=True)
@@ -122,7 +120,8 @@ class RowEmbedder:
         error = self._embedder.reason(table, row)
         if error is None:
             return "cannot be read"  # at the second attempt it could
-        return _NUMBERED.sub("", " ".join(str(error).split()))
+        # A position in the slice means nothing beside the row's id.
+        return error.without_position() if isinstance(error, InputError) else one_line(error)
 
 
 def _cheap_columns(collection: Collection, modality: Modality, id_column: str | None) -> list[str]:

@@ -1,9 +1,8 @@
 """Embeddings of the columns of a data set, each row embedded by one of the processes."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias, Unpack
 
 import numpy as np
 import torch
@@ -14,12 +13,15 @@ from torch import Tensor
 
 from ..arrays import Indices, Mask, Vectors
 from ..modalities import MODALITIES, Encoder, encoder
-
-# How a message of the encoders names an input: by its number among those that they were given.
-_NUMBERED = re.compile(r"^(?:text|image|map|item) (\d+)(?=[: ])")
+from ..models.encoding import EncodeOptions
+from ..models.input_errors import InputError
 
 # Raw inputs of a column, decoded while they are read.
 _Items: TypeAlias = Column | list[object]
+
+
+class _Options(EncodeOptions, total=False):
+    batch_size: int
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def embed_columns(
     rows: Dataset,
     columns: Mapping[str, str],
     processes: PartialState | Accelerator,
-    **options: Any,
+    **options: Unpack[_Options],
 ) -> EmbeddedColumns:
     """Embed columns of a data set. Every process calls this, embeds its share, and gets all embeddings.
 
@@ -84,16 +86,14 @@ def embed_columns(
         try:
             shares[modality] = _embed(model, modality, items, owners, options)
         except (ValueError, TypeError) as error:
-            raise ValueError(f"column {columns[modality]!r}: {_with_row(str(error), owners)}") from error
+            raise ValueError(f"column {columns[modality]!r}: {_with_row(error, owners)}") from error
     return _joined(gather_object([shares]), captions, len(rows), model.device)
 
 
-def _embed(model: Encoder, modality: str, items: _Items, owners: Indices, options: Mapping[str, object]) -> _Share:
-    encode: Callable[..., Any] = encoder(model, modality)  # the options decide on what it returns
-    embeds = encode(items, **{**options, "convert_to": "numpy"})
-    kept = np.ones(len(owners), dtype=bool)
-    if options.get("on_error") == "skip":
-        embeds, kept = embeds
+def _embed(model: Encoder, modality: str, items: _Items, owners: Indices, options: _Options) -> _Share:
+    encode: Callable[..., Vectors | tuple[Vectors, Mask]] = encoder(model, modality)
+    found = encode(items, **{**options, "convert_to": "numpy"})
+    embeds, kept = found if isinstance(found, tuple) else (found, np.ones(len(owners), dtype=bool))
     return _Share(embeds, owners[kept], owners[~kept])
 
 
@@ -133,6 +133,8 @@ def _pictures(rows: Dataset, own: Indices, column: str) -> Column:
     return rows.select(own)[column]
 
 
-def _with_row(message: str, owners: Indices) -> str:
-    """The message, with the row in the data set in place of the number in the share."""
-    return _NUMBERED.sub(lambda found: f"row {owners[int(found[1])]}", message)
+def _with_row(error: Exception, owners: Indices) -> str:
+    """The message, with the row in the data set in the place of the position in the share."""
+    if not isinstance(error, InputError) or error.index is None or error.path is not None:
+        return str(error)
+    return f"row {owners[error.index]}: {error.without_position()}"

@@ -12,6 +12,7 @@ from .._version import __version__
 from ..data.splits import Rows, data_revision, load_splits
 from ..fingerprint import identity
 from ..modalities import MODALITIES, PICTURES, Encoder, Modality, default_modality, encoder, modalities
+from ..models.encoding import DtypeName
 from ..versions import library_versions
 from .embedded_columns import EmbeddedColumns, embed_columns
 from .tasks import Labels, probe, read_labels, retrieval, zero_shot
@@ -63,7 +64,7 @@ class EvaluationOptions:
     limit: int | None = None
     on_error: Literal["raise", "skip"] = "raise"
     batch_size: int = 32
-    dtype: str | None = None
+    dtype: DtypeName | None = None
 
 
 def evaluate(model: Encoder, options: EvaluationOptions, processes: PartialState) -> Report | None:

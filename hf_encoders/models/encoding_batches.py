@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 from torch import Tensor
 
-from .input_errors import one_line
+from .input_errors import InputError, one_line
 
 # Indices of the inputs, and what the model takes for them.
 Batch = tuple[Sequence[int], dict[str, Tensor]]
@@ -101,7 +101,8 @@ def check_readable(item: object, index: int) -> None:
     """Raise ValueError for an item whose decoder failed."""
     if isinstance(item, _Unreadable):
         error = item.error
-        raise ValueError(f"item {index} of the column cannot be decoded ({one_line(error)})") from error
+        reason = f"cannot be decoded ({one_line(error)})"
+        raise InputError(f"item {index} of the column {reason}", index=index, reason=reason) from error
 
 
 def count(inputs: object, is_single: _IsSingle) -> int | None:

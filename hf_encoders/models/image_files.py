@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from .input_errors import InputError, printable, reason
+from .input_errors import InputError, InputTypeError, reason
 
 # Rounding takes floats between 0 and 1 this far outside, such as those of a resized picture.
 _TOLERANCE = 1e-3
 _INPUTS = "a path, a PIL image, an array, a tensor or {'bytes': ..., 'path': ...}"
 _DEPTH_HINT = "depth maps are for encode_depth"
+_SAFE_HINT = "make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"
 
 # Pillow copes with large pictures, palettes with transparency and damaged metadata, and warns of each file. The filter
 # is set here, once: Python's filters belong to the process, and pictures are read in several threads. It stands last,
@@ -64,31 +65,36 @@ def read_image(item: object, name: str) -> Image.Image:
     if isinstance(path, (str, bytes, os.PathLike)):
         return _from_path(path, name)
     found = f"a {type(item).__name__}" + (" without 'bytes' or 'path'" if isinstance(item, Mapping) else "")
-    raise TypeError(f"{printable(name)}: {found}, expected {_INPUTS}")
+    raise InputTypeError(name=name, reason=f"{found}, expected {_INPUTS}")
 
 
 def read_images(images: Iterable[object], first_index: int = 0) -> list[Image.Image]:
     """Read many pictures; messages name each by its path, or else by its index, counted from `first_index`."""
-    return [read_image(image, _name(image, index)) for index, image in enumerate(images, start=first_index)]
+    return [_read_numbered(image, index) for index, image in enumerate(images, start=first_index)]
 
 
-def _name(image: object, index: int) -> str:
-    return os.fsdecode(image) if isinstance(image, (str, bytes, os.PathLike)) and image else f"image {index}"
+def _read_numbered(image: object, index: int) -> Image.Image:
+    path = os.fsdecode(image) if isinstance(image, (str, bytes, os.PathLike)) and image else None
+    try:
+        return read_image(image, path or f"image {index}")
+    except InputError as error:
+        error.index, error.path = index, path
+        raise
 
 
 def _from_path(path: str | bytes | os.PathLike[str], name: str) -> Image.Image:
     if not os.fspath(path):
-        raise ImageError(f"{name or 'image'}: an empty path, expected an image file")
+        raise ImageError(name=name or "image", reason="an empty path, expected an image file")
     try:
         file = open(path, "rb")  # closed below: an error of opening is told apart from one of reading
     except FileNotFoundError:
-        raise ImageError(f"{name}: no such file") from None
+        raise ImageError(name=name, reason="no such file") from None
     except IsADirectoryError:
-        raise ImageError(f"{name}: a folder, expected an image file") from None
+        raise ImageError(name=name, reason="a folder, expected an image file") from None
     except (OSError, ValueError) as error:
-        hint = "; for the content of a file pass {'bytes': content}" if isinstance(path, bytes) else ""
+        hint = "for the content of a file pass {'bytes': content}" if isinstance(path, bytes) else ""
         text = getattr(error, "strerror", None) or reason(error)
-        raise ImageError(f"{name}: cannot be opened ({text}){hint}") from error
+        raise ImageError(name=name, reason=f"cannot be opened ({text})", hint=hint) from error
     with file:
         return _from_file(file, name)
 
@@ -99,11 +105,11 @@ def _from_file(file: BinaryIO, name: str) -> Image.Image:
     except UnidentifiedImageError:
         is_empty = file.seek(0, os.SEEK_END) == 0
         found = "an empty file" if is_empty else "not an image of a kind that Pillow reads"
-        raise ImageError(f"{name}: {found}") from None
+        raise ImageError(name=name, reason=found) from None
     except Image.DecompressionBombError as error:
-        raise ImageError(f"{name}: {_too_large(error)}") from None
+        raise ImageError(name=name, reason=_too_large(error), hint=_SAFE_HINT) from None
     except Exception as error:  # the decoders raise whatever they like on damaged files
-        raise ImageError(f"{name}: not a readable image ({reason(error)})") from error
+        raise ImageError(name=name, reason=f"not a readable image ({reason(error)})") from error
     with image:
         return _from_pil(image, name)
 
@@ -112,17 +118,16 @@ def _too_large(error: Exception) -> str:
     size = re.search(r"\((\d+) pixels", str(error))
     megapixels = f"{int(size[1]) / 1e6:.0f} megapixels" if size else "too many pixels"
     limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6  # Pillow warns at its constant and refuses at twice that
-    return (
-        f"{megapixels}, more than the {limit:.0f} that Pillow takes for safe; make it smaller, or raise"
-        " PIL.Image.MAX_IMAGE_PIXELS if you trust it"
-    )
+    return f"{megapixels}, more than the {limit:.0f} that Pillow takes for safe"
 
 
 def _from_pil(image: Image.Image, name: str) -> Image.Image:
     if image.format == "EPS":  # a program, which Pillow would hand to Ghostscript
-        raise ImageError(f"{name}: EPS is a program that draws an image, expected pixels; convert it to PNG")
+        raise ImageError(
+            name=name, reason="EPS is a program that draws an image, expected pixels", hint="convert it to PNG"
+        )
     if 0 in image.size:
-        raise ImageError(f"{name}: an image of {image.width} x {image.height} pixels")
+        raise ImageError(name=name, reason=f"an image of {image.width} x {image.height} pixels")
     try:
         image.load()
         image = _upright(image)
@@ -134,7 +139,7 @@ def _from_pil(image: Image.Image, name: str) -> Image.Image:
     except ImageError:
         raise
     except Exception as error:  # as above
-        raise ImageError(f"{name}: not a readable image ({reason(error)})") from error
+        raise ImageError(name=name, reason=f"not a readable image ({reason(error)})") from error
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -148,7 +153,9 @@ def _scale_floats(values: _Pixels, name: str) -> _Pixels:
     """Floats from 0 to 1, or else to 255 → uint8."""
     low, high = float(values.min()), float(values.max())
     if not (low >= -_TOLERANCE and high <= 255 + _TOLERANCE):  # NaN fails too
-        raise ImageError(f"{name}: floats from {low:g} to {high:g}, expected 0 to 1 or 0 to 255; {_DEPTH_HINT}")
+        raise ImageError(
+            name=name, reason=f"floats from {low:g} to {high:g}, expected 0 to 1 or 0 to 255", hint=_DEPTH_HINT
+        )
     return _to_8_bits(values if high <= 1 + _TOLERANCE else values / 255)
 
 
@@ -156,7 +163,9 @@ def _scale_integers(values: _Pixels, name: str) -> _Pixels:
     """16-bit values of any integer type → uint8."""
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 65535:
-        raise ImageError(f"{name}: integers from {low} to {high}, expected 16 bits (0 to 65535); {_DEPTH_HINT}")
+        raise ImageError(
+            name=name, reason=f"integers from {low} to {high}, expected 16 bits (0 to 65535)", hint=_DEPTH_HINT
+        )
     return (values >> 8).astype(np.uint8)
 
 
@@ -165,7 +174,7 @@ def _tensor_to_array(tensor: Tensor, name: str) -> _Pixels:
         tensor = tensor.detach().cpu()
         return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
     except Exception as error:  # quantized, sparse, or without data
-        raise ImageError(f"{name}: a tensor that is not a plain array ({reason(error)})") from error
+        raise ImageError(name=name, reason=f"a tensor that is not a plain array ({reason(error)})") from error
 
 
 def _from_array(array: _Pixels, name: str) -> Image.Image:
@@ -176,7 +185,9 @@ def _from_array(array: _Pixels, name: str) -> Image.Image:
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.shape[-1] not in (1, 3, 4) or 0 in shape:
-        raise ImageError(f"{name}: an array of shape {shape}, expected [H, W], [H, W, 1|3|4] or [1|3|4, H, W]")
+        raise ImageError(
+            name=name, reason=f"an array of shape {shape}, expected [H, W], [H, W, 1|3|4] or [1|3|4, H, W]"
+        )
     array = array[..., :3]
     if array.dtype == np.bool_:
         pixels = array * np.uint8(255)
@@ -187,10 +198,14 @@ def _from_array(array: _Pixels, name: str) -> Image.Image:
     elif array.dtype.kind == "f":
         low, high = float(array.min()), float(array.max())
         if not (low >= -_TOLERANCE and high <= 1 + _TOLERANCE):  # NaN fails too
-            raise ImageError(f"{name}: floats from {low:g} to {high:g}, expected 0 to 1; or pass uint8 (0 to 255)")
+            raise ImageError(
+                name=name, reason=f"floats from {low:g} to {high:g}, expected 0 to 1", hint="or pass uint8 (0 to 255)"
+            )
         pixels = _to_8_bits(array)
     else:
-        raise ImageError(f"{name}: an array of {array.dtype}, expected uint8, uint16, bool or floats from 0 to 1")
+        raise ImageError(
+            name=name, reason=f"an array of {array.dtype}, expected uint8, uint16, bool or floats from 0 to 1"
+        )
     if pixels.shape[-1] == 1:
         return _grey(pixels[..., 0])
     return Image.fromarray(np.ascontiguousarray(pixels))

@@ -31,6 +31,16 @@ class InputError(ValueError):
         parts = f"{self.name}: {reason}" if self.name else reason
         super().__init__(printable(message or (f"{parts}; {hint}" if hint else parts)))
 
+    def without_position(self) -> str:
+        """The message for a caller who names the input better than by its position; a path stays."""
+        if self.index is None or self.path is not None:
+            return str(self)
+        return printable(f"{self.reason}; {self.hint}" if self.hint else self.reason)
+
+
+class InputTypeError(InputError, TypeError):
+    """An input of a type that is not taken."""
+
 
 def printable(text: str) -> str:
     """Escape what cannot be printed: file names that are not UTF-8 (lone surrogates), line breaks, control codes."""

@@ -203,8 +203,7 @@ class MultimodalEncoderModel(
         self.depth_encoder = tower
         self.depth_projection = nn.Linear(tower.config.hidden_size, self.config.projection_dim)
         self._init_weights(self.depth_projection)
-        for module in (self.depth_encoder, self.depth_projection):
-            module.to(self.device, self.dtype)
+        nn.ModuleList([self.depth_encoder, self.depth_projection]).to(self.device, self.dtype)
         self.processor.depth_image_processor = depth_processor
         self._share_processor()
 

@@ -12,6 +12,7 @@ from transformers.tokenization_utils_base import LARGE_INTEGER, PreTrainedTokeni
 from transformers.utils import logging
 
 from .encoding_batches import Batch, Skipped, check_readable, prepared_batches
+from .input_errors import InputError, InputTypeError
 from .multimodal_towers import token_limit
 from .tower import Pool, ProcessorSource, Tower, pooler_output
 
@@ -162,9 +163,16 @@ def _checked(items: Sequence[object], start: int, skipped: Skipped | None) -> di
         try:
             check_readable(text, index)
             if not isinstance(text, str):
-                raise TypeError(f"text {index}: a {type(text).__name__}, expected a string")
+                raise InputTypeError(
+                    index=index, name=f"text {index}", reason=f"a {type(text).__name__}, expected a string"
+                )
             if not _is_unicode(text):
-                raise ValueError(f"text {index}: holds lone surrogates, which no tokenizer reads; decode it anew")
+                raise InputError(
+                    index=index,
+                    name=f"text {index}",
+                    reason="holds lone surrogates, which no tokenizer reads",
+                    hint="decode it anew",
+                )
         except (ValueError, TypeError) as error:
             if skipped is None:
                 raise
