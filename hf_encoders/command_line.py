@@ -1,4 +1,4 @@
-"""What every command of this project does alike: bad input ends in one line on stderr and exit status 2."""
+"""The shared behaviour of all commands: bad input ends in one line on stderr and exit status 2."""
 
 import argparse
 import io
@@ -25,7 +25,7 @@ class OneLineArgumentParser(argparse.ArgumentParser):
     def parse_known_args(  # type: ignore[override]  # of the overloads, all of which it serves
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        """As argparse's, of words whose options are written with dashes."""
+        """Parse as argparse does, after underscores in options became dashes."""
         return super().parse_known_args(with_dashes(sys.argv[1:] if args is None else args), namespace)
 
     def error(self, message: str) -> NoReturn:
@@ -34,7 +34,7 @@ class OneLineArgumentParser(argparse.ArgumentParser):
 
 
 def with_dashes(words: Sequence[str]) -> list[str]:
-    """Words of a command line, the names of the options among them with dashes in place of underscores."""
+    """Write the options among the words of a command line with dashes in place of underscores."""
     words = list(words)
     end = words.index("--") if "--" in words else len(words)
     return [*map(_with_dashes, words[:end]), *words[end:]]
@@ -59,7 +59,7 @@ def run(command: Callable[[], None]) -> None:
     except KeyboardInterrupt as interrupt:
         sys.stderr.write(f"interrupted; {str(interrupt) or 'nothing was written'}\n")
         sys.exit(INTERRUPTED)
-    except Exception as error:  # whatever it is, the person at the terminal gets one line
+    except Exception as error:  # any error is one line for the person at the terminal
         if os.environ.get("HF_ENCODERS_DEBUG"):
             sys.stderr.write(without_tokens(traceback.format_exc()))
         sys.stderr.write(f"error: {describe(error)}\n")
@@ -78,7 +78,7 @@ def describe(error: Exception) -> str:
 
 
 def without_tokens(text: str) -> str:
-    """A text that others may read: what looks like a token of the Hub, or is the one in use, is not in it."""
+    """Hide tokens of the Hub in a text: the one in use, and all that look like one."""
     text = _TOKEN.sub(_HIDDEN, text)
     used = os.environ.get("HF_TOKEN", "").strip()
     return text.replace(used, _HIDDEN) if len(used) >= 16 else text  # a shorter one may be part of a word

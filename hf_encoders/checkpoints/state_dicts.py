@@ -118,7 +118,7 @@ def check_shapes(
     """
     wrong = [name for name, shape in expected.items() if shapes[name] != shape]
     if wrong:
-        # No size was read off a tensor without the network's dimensions: it, not those that it contradicts, is wrong.
+        # A tensor of another rank, or of no values, is reported first: no size of the network was inferred from it.
         name = min(wrong, key=lambda name: len(shapes[name]) == len(expected[name]) and 0 not in shapes[name])
         raise LayoutError(
             f"{path}: {keys[name]!r} has shape {list(shapes[name])}, expected {list(expected[name])} beside the other"

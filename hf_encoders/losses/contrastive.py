@@ -204,7 +204,7 @@ def checked_weights(weights: Mapping[str, float] | None) -> dict[str, float]:
     """Weights of the pairs; 1 for each by default.
 
     Raises:
-        ValueError: if a pair does not exist, a weight is negative or not finite, or all are zero.
+        ValueError: if a pair is unknown, a weight is negative or not finite, or all are zero.
     """
     weights = dict.fromkeys(PAIRS, 1.0) if weights is None else dict(weights)
     for pair, weight in weights.items():

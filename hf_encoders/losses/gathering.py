@@ -124,10 +124,10 @@ def global_mean(sums: Tensor, count: int) -> Tensor:
 
 
 def with_shared_gradient(scalar: Tensor) -> Tensor:
-    """The same value; its gradient becomes the mean of the ranks' gradients.
+    """Return the same value, whose gradient becomes the mean of the ranks' gradients.
 
-    So a temperature or a bias that no wrapper averages gets the same gradient on every rank. Averaging it again changes
-    nothing.
+    A temperature or a bias that no wrapper averages then gets the same gradient on every rank. Averaging it again
+    changes nothing.
     """
     return _SharedGradient.apply(scalar) if _distributed() and scalar.requires_grad else scalar
 

@@ -1,4 +1,4 @@
-"""Backends compute the embeddings of `encode`: PyTorch is here, compiled programs are registered by the package."""
+"""Backends compute the embeddings of `encode`. PyTorch is here; the package registers compiled programs."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -76,7 +76,7 @@ def get_backend(tower: "Tower", backend: str = "torch", dtype: str | torch.dtype
 
 
 def input_device(model: nn.Module) -> torch.device:
-    """Where batches go: to the weights, or to the CPU while all are offloaded, as accelerate moves them on."""
+    """The device of the weights; the CPU while all are offloaded, because accelerate moves batches on from there."""
     on_device = (parameter.device for parameter in model.parameters() if parameter.device.type != "meta")
     is_offloaded = any(hasattr(module, "_hf_hook") for module in model.modules())
     return next(on_device, torch.device("cpu" if is_offloaded else "meta"))
@@ -108,8 +108,7 @@ class TorchBackend:
     def embed(self, batches: Iterator[Batch]) -> Iterator[tuple[list[int], Tensor]]:
         """Batches → their indices and embeddings [B, D], in order.
 
-        Where the memory of the device is too small for a batch, it is halved, as often as it takes, and so are those
-        that follow.
+        A batch that does not fit into the memory of the device is halved until it fits, and so are those that follow.
         """
         context: AbstractContextManager[object] = nullcontext()
         if self._autocast is not None:
@@ -126,7 +125,7 @@ class TorchBackend:
                         start += size
 
     def _try(self, batch: dict[str, Tensor], size: int) -> Tensor | None:
-        """Embed a batch; None if it was too large, and a smaller one is to be tried."""
+        """Embed a batch; None if it was too large, so that the caller tries a smaller one."""
         try:
             rows = self._embed({name: tensor.to(self._device) for name, tensor in batch.items()})
         except RuntimeError as error:

@@ -41,17 +41,17 @@ class MultimodalEncoderConfig(PreTrainedConfig):
             theirs afterwards (CLIP) give their pooled output for "cls".
 
     Raises:
-        ValueError: for a pooling, dimension or temperature that does not exist.
+        ValueError: for an invalid pooling, dimension or temperature.
     """
 
     model_type = "multimodal_encoder"
-    # What `Trainer` does not collect over batches for `compute_metrics`, which gets the embeddings.
+    # `Trainer` does not collect these over batches for `compute_metrics`, which gets the embeddings.
     keys_to_ignore_at_inference = [
         *("logits_per_image", "logits_per_text", "logits_per_depth"),
         *("logits_per_text_depth", "logits_per_depth_image", "logits_per_image_depth"),
         *("text_model_output", "vision_model_output", "depth_model_output"),
     ]
-    # Its successor, `sub_configs_defaults`, is there from transformers 5.20 on.
+    # Transformers 5.20 calls this `sub_configs_defaults`.
     sub_configs = {"text_config": AutoConfig, "vision_config": AutoConfig, "depth_config": DepthSemanticEncoderConfig}
 
     text_config: PreTrainedConfig | dict | None = None
@@ -82,16 +82,16 @@ class MultimodalEncoderConfig(PreTrainedConfig):
 
     @classmethod
     def default_config_fields(cls) -> dict[str, object]:
-        """What config.json leaves out: of the towers, what is their own default. Older transformers knows that."""
+        """The defaults that config.json leaves out: for a tower, those of its class. Older transformers knows that."""
         return super().default_config_fields() | dict.fromkeys(cls.sub_configs, {})
 
     def tower_config(self, name: Literal["text", "vision"]) -> PreTrainedConfig:
-        """The configuration of a tower that every model has: its field also takes a dictionary, but keeps none."""
+        """The configuration of a tower that every model has; `text_config` also takes a dictionary, but keeps none."""
         return cast(PreTrainedConfig, getattr(self, f"{name}_config"))
 
     @property
     def max_position_embeddings(self) -> int:
-        """The text tower's, at which sentence-transformers cuts texts; AttributeError where it has no such limit."""
+        """The text tower's limit, where sentence-transformers cuts texts; AttributeError if it has none."""
         return self.tower_config("text").max_position_embeddings
 
 

@@ -1,4 +1,4 @@
-"""The options of `encode...`, its result, and the types of both, the same for every model and modality."""
+"""The options and the result of `encode...`, which are the same for every model and modality."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,7 +31,7 @@ Pictures = Picture | Iterable[Picture]
 BackendName = Literal["torch", "onnx", "openvino"]
 DtypeName = Literal["float32", "bfloat16", "float16", "int8"]
 
-# Work that is done before this many seconds shows no progress bar, unless one is asked for.
+# Seconds before a progress bar appears, unless one is asked for: short work shows none.
 _PROGRESS_DELAY = 2.0
 _Inputs = TypeVar("_Inputs", contravariant=True)
 _Rest = ParamSpec("_Rest")
@@ -124,7 +124,7 @@ class Encode(Protocol[_Inputs]):
 
 
 class EncodeMethod(Protocol[_Inputs]):
-    """The type of such a method in its class."""
+    """The type of an `encode...` method in its class."""
 
     def __get__(self, instance: object, owner: type | None = None) -> Encode[_Inputs]: ...
 

@@ -1,4 +1,4 @@
-"""Raw inputs in batches: read as late as possible; an input that cannot be used is named or skipped."""
+"""Reads raw inputs in batches, as late as possible. An input that cannot be used is named or skipped."""
 
 import itertools
 from collections import deque
@@ -13,7 +13,7 @@ from .input_errors import InputError, one_line
 
 # Indices of the inputs, and what the model takes for them.
 Batch = tuple[Sequence[int], dict[str, Tensor]]
-# Index of an input that was left out → why. Where None stands in its place, an input that cannot be used raises.
+# Index of an input that was left out → why. With None instead, an input that cannot be used raises.
 Skipped = dict[int, Exception]
 
 _IsSingle = Callable[[object], bool]
@@ -40,7 +40,7 @@ def prepared_batches(
         size: the most inputs in one read.
         is_single: whether something is one input.
         prepare: the index of the first input of a read and the raw inputs → batches.
-        threads: how many of them prepare; one at a time reads.
+        threads: how many prepare; one more thread reads.
     """
     reads = read_batches(inputs, size, is_single)
     # An iterator is read in the caller's thread: it may be bound to it.

@@ -33,7 +33,8 @@ class MultimodalEncodingMixin:
     ```python
     texts = model.encode_text(["a red chair", "a table"])                          # [2, D], of length 1
     images = model.encode_image(["chair.jpg", "broken.jpg"], on_error="skip")       # ([1, D], [True, False])
-    loss = model(**model.processor(text=texts, images=images), return_loss=True).loss   # with gradients
+    inputs = model.processor(text=["a red chair"], images=["chair.jpg"])
+    loss = model(**inputs, return_loss=True).loss                                   # with gradients
     ```
     """
 

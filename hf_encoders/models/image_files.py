@@ -1,4 +1,4 @@
-"""Reads one picture, whatever it comes as, to the 8-bit RGB image that transformers' image processors expect."""
+"""Reads a picture of any kind into the 8-bit RGB image that transformers' image processors expect."""
 
 import io
 import os
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .input_errors import InputError, InputTypeError, reason
 
-# Rounding takes floats between 0 and 1 this far outside, such as those of a resized picture.
+# Rounding moves floats this far outside of 0 to 1, for example in a resized picture.
 _TOLERANCE = 1e-3
 _INPUTS = "a path, a PIL image, an array, a tensor or {'bytes': ..., 'path': ...}"
 _DEPTH_HINT = "depth maps are for encode_depth"
@@ -22,7 +22,7 @@ _SAFE_HINT = "make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust 
 
 # Pillow copes with large pictures, palettes with transparency and damaged metadata, and warns of each file. The filter
 # is set here, once: Python's filters belong to the process, and pictures are read in several threads. It stands last,
-# so that the filters of whoever runs this come first.
+# so that the filters of the program come first.
 warnings.filterwarnings("ignore", module=r"PIL\.", append=True)
 
 _Pixels = NDArray[Any]

@@ -1,4 +1,4 @@
-"""Errors about inputs: one line that every terminal and log can take, whatever a file is called."""
+"""Errors about inputs: one printable line, even if a file's name is not printable."""
 
 
 class InputError(ValueError):
@@ -10,7 +10,7 @@ class InputError(ValueError):
         message: the whole message; without it, the parts make it.
         index: the input's position among those that were given.
         path: the input's file or folder.
-        name: what the message calls the input; the path by default, or else its position.
+        name: what the message calls the input; by default the path, else the position.
         reason: what is wrong; the whole message by default.
         hint: what to do about it.
     """

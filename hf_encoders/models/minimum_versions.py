@@ -1,6 +1,6 @@
-"""The oldest versions that this code runs on. Its import ends in one line where one is older, or missing.
+"""The oldest versions that this code runs on; its import raises one line if one is older, or missing.
 
-So it comes before the first import of any of them. pyproject.toml names the same versions, and all others.
+It comes before the first import of any of them. pyproject.toml names the same versions, and all others.
 """
 
 import re
@@ -10,7 +10,7 @@ MINIMUM_VERSIONS = {"transformers": "5.18", "huggingface_hub": "1.31", "torch": 
 
 
 def check_versions() -> None:
-    """Compare what is installed with the oldest versions; nothing of it is imported.
+    """Compare the installed versions with the oldest ones, without importing anything.
 
     Raises:
         ImportError: if one is older or missing.
@@ -26,7 +26,7 @@ def check_versions() -> None:
 
 
 def _numbers(version: str) -> list[int]:
-    """Major and minor: what comes after them, as in 5.18.0.dev0 and 2.13.0+cpu, decides nothing here."""
+    """Major and minor; the rest, as in 5.18.0.dev0 and 2.13.0+cpu, decides nothing here."""
     return [int(number) for number in re.findall(r"\d+", version)[:2]]
 
 

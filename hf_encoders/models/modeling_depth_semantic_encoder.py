@@ -102,7 +102,7 @@ class DepthSemanticEncoderPreTrainedModel(FreezingMixin, SavedProcessorMixin[Dep
     base_model_prefix = "encoder"
     main_input_name = "pixel_values"
     input_modalities = ["image"]
-    # These add or multiply an input and its own transform: both must be on one device.
+    # These modules add or multiply an input and its own transform: both must be on one device.
     _no_split_modules = [
         "DepthSemanticEncoderBottleneck",
         "DepthSemanticEncoderGate",

@@ -59,8 +59,8 @@ class MultimodalEncoderOutput(ModelOutput):
         logits_per_text_depth: [B_text, B_depth], its transpose.
         logits_per_depth_image: [B_depth, B_image].
         logits_per_image_depth: [B_image, B_depth], its transpose.
-        last_hidden_state: where only one modality is given, that of its tower, as models of one tower return it.
-        pooler_output: likewise: [B, D], the projected feature, not normalised.
+        last_hidden_state: the tower's, if only one modality is given, as models of one tower return it.
+        pooler_output: [B, D], the projected feature, not normalised, if only one modality is given.
         text_embeds: [B_text, D], of length 1.
         image_embeds: [B_image, D], of length 1.
         depth_embeds: [B_depth, D], of length 1.
@@ -118,7 +118,7 @@ class MultimodalEncoderModel(
         self.text_projection = nn.Linear(feature_size(text), config.projection_dim)
         self.visual_projection = nn.Linear(feature_size(vision), config.projection_dim)
         if config.depth_config is not None:
-            # By its presence, not by its class, which remote code may import twice.
+            # Its class is not checked: remote code may import it twice.
             depth = cast(DepthSemanticEncoderConfig, config.depth_config)
             self.depth_encoder = DepthSemanticEncoderModel(depth)
             self.depth_projection = nn.Linear(depth.hidden_size, config.projection_dim)
@@ -160,7 +160,7 @@ class MultimodalEncoderModel(
             tokenizer: for the processor; by default the one beside the text tower, if there is one.
             image_processor: the same for images.
             depth_processor: the same for depth maps.
-            config: of the space: fields of `MultimodalEncoderConfig`.
+            config: the fields of `MultimodalEncoderConfig` that do not belong to a tower.
 
         Raises:
             OSError, ValueError: if a tower cannot be loaded, or is not whole.
@@ -215,7 +215,7 @@ class MultimodalEncoderModel(
     def _default_processor(cls, config: MultimodalEncoderConfig) -> MultimodalEncoderProcessor:
         if config.depth_config is None:
             return MultimodalEncoderProcessor()
-        depth = cast(DepthSemanticEncoderConfig, config.depth_config)  # the type of its field covers JSON too
+        depth = cast(DepthSemanticEncoderConfig, config.depth_config)  # the field takes a dictionary too
         return MultimodalEncoderProcessor(depth_image_processor=DepthSemanticEncoderModel._default_processor(depth))
 
     def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False) -> Any:
@@ -223,7 +223,7 @@ class MultimodalEncoderModel(
         return super().load_state_dict(current_names(self, state_dict), strict, assign)
 
     def get_input_embeddings(self) -> nn.Module:
-        """The text tower's."""
+        """The text tower's input embeddings."""
         return self.text_encoder.get_input_embeddings()
 
     @can_return_tuple

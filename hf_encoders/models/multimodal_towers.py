@@ -27,12 +27,12 @@ Source = str | os.PathLike[str] | PreTrainedModel
 
 
 def build_tower(config: PreTrainedConfig) -> PreTrainedModel:
-    """A model with random weights, without the pooler that nothing here would use."""
+    """Build a model with random weights, without a pooler that nothing here would use."""
     # Some models, such as ResNet, have eager attention only, whatever the others use.
     options = {} if _model_class(config)._supports_sdpa else {"attn_implementation": "eager"}
     pooler = {"add_pooling_layer": False} if _has_optional_pooler(config) else {}
     tower = AutoModel.from_config(config, **options, **pooler)
-    if pooler and not has_first_token(tower):  # then the pooler is all that sums up its input
+    if pooler and not has_first_token(tower):  # then only the pooler sums up its input
         tower = AutoModel.from_config(config, **options)
     # One configuration object for both, so that a later change of the attention reaches the tower.
     config._attn_implementation = tower.config._attn_implementation
@@ -41,7 +41,7 @@ def build_tower(config: PreTrainedConfig) -> PreTrainedModel:
 
 
 def load_tower(source: Source) -> PreTrainedModel:
-    """A model with its weights: a Hub id, a folder, or a model, which is copied.
+    """Load a model with its weights from a Hub id or a folder, or copy a model.
 
     Raises:
         OSError: if there is no such model.
@@ -74,7 +74,7 @@ def load_processor(auto_class: type[AutoTokenizer], source: Source) -> PreTraine
 def load_processor(
     auto_class: type[AutoImageProcessor] | type[AutoTokenizer], source: Source
 ) -> BaseImageProcessor | PreTrainedTokenizerBase | None:
-    """The tokenizer or image processor beside a tower's weights, or None where nothing is."""
+    """The tokenizer or image processor beside a tower's weights, or None if there is none."""
     name = source.config.name_or_path if isinstance(source, PreTrainedModel) else source
     if not name:
         return None
@@ -86,11 +86,11 @@ def load_processor(
 
 
 def current_names(model: PreTrainedModel, state_dict: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """A state dict by the names in memory, where the towers' files have older ones, as ViT's do."""
+    """Give a state dict the names in memory: the towers' files may have older ones, as ViT's do."""
     own = model.state_dict().keys()
     if state_dict.keys() <= own:
         return state_dict
-    # These names are not public, so they are imported here: without them, only such a state dict fails.
+    # These names are not public. They are imported here, so that without them only such a state dict fails.
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import WeightRenaming, rename_source_key
 
@@ -105,7 +105,7 @@ def feature_size(config: PreTrainedConfig) -> int:
     """Dimension of the feature that a tower gives.
 
     Raises:
-        ValueError: if the configuration does not tell it.
+        ValueError: if the configuration does not say it.
     """
     sizes = getattr(config, "hidden_size", None) or (getattr(config, "hidden_sizes", None) or [None])[-1]
     if not isinstance(sizes, int):
@@ -114,7 +114,7 @@ def feature_size(config: PreTrainedConfig) -> int:
 
 
 def has_first_token(tower: PreTrainedModel) -> bool:
-    """Tell whether the first token of a tower stands for the whole input: texts begin with one, images may."""
+    """Tell whether the first token of a tower stands for the whole input. Texts begin with such a token, images may."""
     names = (name.rpartition(".")[2] for name, _ in tower.named_parameters())
     return hasattr(tower.config, "vocab_size") or any(name in _CLASS_TOKENS for name in names)
 

@@ -21,7 +21,7 @@ from .image_processing_depth import DepthImageProcessor, DepthMap
 from .pixel_towers import is_single_image
 
 _TOKENIZER_FILE = "tokenizer_config.json"
-# sentence-transformers passes the options of every modality that it knows.
+# sentence-transformers passes these options too; this processor has no such modality.
 _OF_OTHER_MODALITIES = {"audio_kwargs", "videos_kwargs"}
 # A tokenizer or a processor, called with options of any kind.
 _Part = Callable[..., BatchFeature]
@@ -163,7 +163,7 @@ class MultimodalEncoderProcessor(ProcessorMixin):
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         if self._auto_class is not None:  # this class is remote code, which is saved with it
-            # As transformers' own processors do; a configuration is what it writes `auto_map` into.
+            # It writes `auto_map` into what it takes for a configuration, as for transformers' own processors.
             custom_object_save(self, folder, config=self)  # type: ignore[arg-type]
         if self.tokenizer is not None:
             self.tokenizer.save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""The processor that belongs to a model's weights: found beside them, saved beside them."""
+"""The processor that belongs to a model's weights is found and saved beside them."""
 
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -86,7 +86,7 @@ class Push(Protocol):
 
 
 class SavedProcessor(Generic[ModelProcessor]):
-    """A processor that is loaded when it is first asked for; it depends on a configuration, not on a model.
+    """A processor that is loaded when it is first used; it depends on a configuration, not on a model.
 
     Args:
         processor_class: its class.

@@ -229,3 +229,15 @@ def test_bad_input_ends_in_one_line(dataset, options, says, repo, parquet, tmp_p
     assert end.value.code == 2
     assert says in error
     assert not (tmp_path / "out").exists()
+
+
+def test_a_bad_row_is_named_by_its_path_or_by_nothing(repo, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    contents = {"words": ["a chair", None, "a table"], "picture": ["image 0", "image 5", "image 7"]}
+    path = write_parquet(Dataset.from_dict(contents), tmp_path / "rows.parquet")
+    reasons = {"text": "a NoneType, expected a string", "image": "image 0: no such file"}
+    for modality, column in (("text", "words"), ("image", "picture")):
+        options = ("--modality", modality, "--column", column, "--max-bad-rows", 3)
+        run_embed(repo, path, tmp_path / modality, *options)
+        bad = manifest_of(tmp_path / modality)["bad_rows"]["first"]
+        assert bad[0]["reason"] == reasons[modality]
