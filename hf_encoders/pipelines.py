@@ -5,7 +5,7 @@ The built-in image pipelines make 8-bit RGB of every file, which cuts 16-bit dep
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from os import PathLike
-from typing import Any, Protocol, TypeAlias, TypedDict, cast, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypedDict, cast, overload
 
 import numpy as np
 import PIL.Image
@@ -19,13 +19,15 @@ from transformers.utils import ModelOutput
 from .modalities import modalities
 from .models.encoding import Pictures
 from .models.image_processing_depth import DepthImageProcessor, DepthMap
-from .models.modeling_depth_semantic_encoder import DepthSemanticEncoderModel
-from .models.modeling_multimodal_encoder import MultimodalEncoderModel
 from .models.pixel_towers import DepthTower, is_single_map
-from .models.processing_multimodal_encoder import MultimodalEncoderProcessor
 from .models.saved_processor import SaveOptions
 from .models.tower import pooler_output
 from .zero_shot import Score, ZeroShotClassifier
+
+if TYPE_CHECKING:
+    from .models.modeling_depth_semantic_encoder import DepthSemanticEncoderModel
+    from .models.modeling_multimodal_encoder import MultimodalEncoderModel
+    from .models.processing_multimodal_encoder import MultimodalEncoderProcessor
 
 # One map, and many.
 OneMap: TypeAlias = str | PathLike[str] | PIL.Image.Image
@@ -89,13 +91,13 @@ class DepthPipeline(Pipeline):
         model: PreTrainedModel | None,
         task: str = "",
         image_processor: object = None,
-        processor: MultimodalEncoderProcessor | None = None,
+        processor: "MultimodalEncoderProcessor | None" = None,
         **options: Any,
     ):
         if model is None:
             raise ValueError(f"{task} has no default model; give one: pipeline({task!r}, model=...)")
         # A classifier has one, too. Remote code may bring its own classes, so `modalities` tells what it is.
-        self._encoder = cast(DepthSemanticEncoderModel | MultimodalEncoderModel, model.base_model)
+        self._encoder = cast("DepthSemanticEncoderModel | MultimodalEncoderModel", model.base_model)
         known = modalities(self._encoder)
         if not set(self._embeds) <= set(known):
             raise ValueError(
@@ -147,9 +149,9 @@ class DepthPipeline(Pipeline):
 
     @property
     def _tower(self) -> DepthTower:
-        return cast(DepthTower, self._encoder.tower("depth"))
+        return self._encoder.tower("depth")
 
-    def _forward(self, model_inputs: dict[str, Tensor]) -> ModelOutput:  # type: ignore[override]  # of no options
+    def _forward(self, model_inputs: dict[str, Tensor]) -> ModelOutput:  # type: ignore[override]  # without options
         return self._tower.outputs(model_inputs)
 
     def save_pretrained(  # type: ignore[override]  # a model's own
@@ -159,7 +161,8 @@ class DepthPipeline(Pipeline):
         self.model.save_pretrained(save_directory, **options)
 
 
-class DepthFeatureExtractionPipeline(DepthPipeline, ImageFeatureExtractionPipeline):  # type: ignore[misc]  # as above
+# The built-in pipeline declares some of what `DepthPipeline` has, with other types.
+class DepthFeatureExtractionPipeline(DepthPipeline, ImageFeatureExtractionPipeline):  # type: ignore[misc]
     """`pipeline("depth-feature-extraction", model=...)`: depth maps → features.
 
     It gives nested lists of the last hidden state, as the built-in "image-feature-extraction" does; with `pool=True`,
@@ -190,7 +193,7 @@ class DepthZeroShotClassificationPipeline(DepthPipeline):
 
     _embeds = ("depth", "text")
 
-    def __init__(self, model: MultimodalEncoderModel | None, **options: Any):
+    def __init__(self, model: "MultimodalEncoderModel | None", **options: Any):
         super().__init__(model, **options)
         _ = self._encoder.tower("text").processor  # ValueError now, rather than at the first call
 
@@ -243,7 +246,7 @@ class DepthZeroShotClassificationPipeline(DepthPipeline):
         Raises:
             ValueError: for labels or a template that make no sense, or an input that cannot be used.
         """
-        encoder = cast(MultimodalEncoderModel, self._encoder)  # as it embeds texts
+        encoder = cast("MultimodalEncoderModel", self._encoder)  # as it embeds texts
         classifier = ZeroShotClassifier(encoder, candidate_labels, hypothesis_template)
         scores = self._run(inputs, {**options, "classifier": classifier})
         return cast(list[Score] | list[list[Score]] | Iterator[list[Score]], scores)
@@ -288,9 +291,9 @@ class _Numbered(Dataset):
 
 
 def _take_processor(
-    model: DepthSemanticEncoderModel | MultimodalEncoderModel,
+    model: "DepthSemanticEncoderModel | MultimodalEncoderModel",
     image_processor: object,
-    processor: MultimodalEncoderProcessor | None,
+    processor: "MultimodalEncoderProcessor | None",
 ) -> None:
     """Let what was loaded or given for the pipeline become the model's own processor."""
     if "text" not in model.towers:
@@ -298,9 +301,9 @@ def _take_processor(
             model.processor = cast(DepthImageProcessor, image_processor)
         return
     if processor is not None:
-        cast(MultimodalEncoderModel, model).processor = processor
+        cast("MultimodalEncoderModel", model).processor = processor
     if isinstance(image_processor, DepthImageProcessor):  # else it is the processor of the model's images
-        cast(DepthTower, model.tower("depth")).processor = image_processor
+        model.tower("depth").processor = image_processor
 
 
 __all__ = ["DepthFeatureExtractionPipeline", "DepthPipeline", "DepthZeroShotClassificationPipeline"]

@@ -1,7 +1,7 @@
 """`encode_text`, `encode_image`, `encode_depth`: any input → unit vectors in the shared space."""
 
 from collections.abc import Callable
-from typing import cast
+from typing import Literal, cast, overload
 
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.modeling_outputs import BaseModelOutputWithPooling as Outputs
@@ -65,6 +65,18 @@ class MultimodalEncodingMixin:
         """The modalities that the model embeds: "text", "image" and, where it has the tower, "depth"."""
         has_depth = self.config.depth_config is not None
         return tuple(name for name in MODALITIES if has_depth or name != "depth")
+
+    @overload
+    def tower(self, name: Literal["text"]) -> TextTower: ...
+
+    @overload
+    def tower(self, name: Literal["image"]) -> ImageTower: ...
+
+    @overload
+    def tower(self, name: Literal["depth"]) -> DepthTower: ...
+
+    @overload
+    def tower(self, name: str) -> TextTower | ImageTower | DepthTower: ...
 
     def tower(self, name: str) -> TextTower | ImageTower | DepthTower:
         """The tower of a modality.
