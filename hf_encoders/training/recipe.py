@@ -11,6 +11,7 @@ import yaml
 from transformers import HfArgumentParser
 
 from ..command_line import OneLineArgumentParser
+from ..data.location import locate
 from ..models.input_errors import one_line
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ _CLONE = Path(__file__).resolve().parents[2]  # where `samples` lies, unless the
 _SAMPLES = "samples/"
 _SUFFIXES = (".yaml", ".yml")
 _MODEL_TYPE = "model_type"
+_DATASET = "dataset"
 # Options whose values may be paths in a clone.
 _PATHS = ("dataset", "init_from", "text_model", "vision_model", "depth_model", "tokenizer", "teacher")
 
@@ -54,7 +56,8 @@ def parse(
         description: the command's description, for --help.
 
     Raises:
-        ValueError: if the recipe cannot be read, trains another model, or has an option that does not exist.
+        ValueError: if the recipe cannot be read, trains another model, or has an option that does not exist; or if
+            the data set is not given or not there. Nothing has been loaded or downloaded then.
     """
     arguments = list(argv)
     given = arguments.pop(0) if arguments and not arguments[0].startswith("-") else default_recipe
@@ -67,7 +70,9 @@ def parse(
         raise ValueError(f"{recipe}: trains a {found}, this script a {trained}; use hf-encoders train")
     parser.set_defaults(**defaults)
     options = parser.parse_args_into_dataclasses(arguments, look_for_args_file=False)
+    data = _named_data(options)
     _check_samples(options)
+    _check_data(data)
     for part in options:
         _read_json(part)
     return tuple(options)
@@ -204,6 +209,26 @@ def _check_samples(options: "Sequence[DataclassInstance]") -> None:
             for value in [values] if isinstance(values, str) else values:
                 if value.startswith(_SAMPLES) and not Path(value).exists():
                     raise ValueError(f"{value}: lies in a clone of hf_encoders, and this is none; give --{name}")
+
+
+def _named_data(options: "Sequence[DataclassInstance]") -> list[str]:
+    """The data sets of a run; ValueError if none is given."""
+    names: list[str] = []
+    for part in options:
+        for one in fields(part):
+            if one.name == _DATASET:
+                given = getattr(part, _DATASET) or []
+                names += [given] if isinstance(given, str) else given
+                if not any(names):
+                    raise ValueError(f"no data: give --{_DATASET} ({one.metadata['help']})")
+    return names
+
+
+def _check_data(names: Sequence[str]) -> None:
+    """Refuse files that are not there, before a model is downloaded for them. Ids on the Hub are not looked up."""
+    for name in names:
+        if locate(name).is_folder and not any(path.is_file() for path in Path(name).rglob("*")):
+            raise ValueError(f"{name}: no data: this folder holds no file")
 
 
 def _read_json(options: "DataclassInstance") -> None:

@@ -5,6 +5,7 @@ import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.state import AcceleratorState
 
+from hf_encoders.command_line import run
 from hf_encoders.commands import main as cli
 from hf_encoders.training import pretrain, pretrain_depth
 from hf_encoders.training.recipe import find_recipe, parse, recipe_names, trained_model
@@ -26,7 +27,7 @@ def test_recipes_have_names():
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_recipe_is_one_of_its_model(name):
     script = pretrain_depth if trained_model([name]) == "depth_semantic_encoder" else pretrain
-    *_, run = parse([name], script.KINDS, script.DEFAULT_RECIPE, "")
+    *_, run = parse([name, "--dataset", "org/data"], script.KINDS, script.DEFAULT_RECIPE, "")
     assert run.output_dir.startswith(("multimodal-", "depth-"))
 
 
@@ -67,6 +68,63 @@ def test_the_recipe_says_which_model_is_trained(words, trainer, tmp_path, monkey
 class _Trains:
     def train(self):
         pass
+
+
+@pytest.fixture
+def nothing_is_loaded(monkeypatch):
+    """Fails where a model or data set is loaded, or a connection is made."""
+
+    def fails(*words, **options):
+        pytest.fail("loaded something")
+
+    for target in (
+        "hf_encoders.training.pretrain.build_model",
+        "hf_encoders.training.pretrain.load_rows",
+        "hf_encoders.training.pretrain_depth.build_autoencoder",
+        "hf_encoders.training.pretrain_depth.open_maps",
+        "socket.socket.connect",
+        "socket.getaddrinfo",
+    ):
+        monkeypatch.setattr(target, fails)
+
+
+def refusal(words, capsys):
+    """What the command line says of a run that it refuses."""
+    with pytest.raises(SystemExit) as end:
+        run(lambda: cli.command(["train", *words]))
+    error = capsys.readouterr().err
+    assert end.value.code == 2 and error.count("\n") == 1
+    return error
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipe_without_its_data_asks_for_it_before_anything_is_loaded(
+    name, nothing_is_loaded, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("hf_encoders.training.recipe._CLONE", tmp_path)  # installed, without the samples of a clone
+    assert "give --dataset" in refusal([name], capsys)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("absent.parquet", "absent.parquet: no such file"),
+        ("/absent/folder", "/absent/folder: no such file or folder"),
+        ("empty", "empty: no data: this folder holds no file"),
+        ("", "no data: give --dataset"),
+    ],
+)
+def test_data_that_is_not_there_is_named_before_anything_is_loaded(
+    name, data, message, nothing_is_loaded, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    recipe = yaml.safe_load(find_recipe(name).read_text())
+    paths = {key: value for key, value in recipe.items() if str(value).startswith("samples/")}
+    assert message in refusal([name, *(f"--{key}=org/{key}" for key in paths), "--dataset", data], capsys)
 
 
 def test_a_recipe_of_the_other_model_is_refused():
