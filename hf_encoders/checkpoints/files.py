@@ -5,10 +5,10 @@ import pickletools
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import torch
 
@@ -20,7 +20,7 @@ _GIT_LFS = b"version https://git-lfs"
 
 # NumPy numbers and arrays, which training scripts store as losses and histories, under old and new names. What a file
 # calls so is ours: nothing of NumPy is called with the file's arguments.
-_NUMPY_GLOBALS: list[Any] = [
+_NUMPY_GLOBALS: list[Callable[..., object] | tuple[Callable[..., object], str]] = [
     (PickledArray, "numpy.ndarray"),
     (PickledDtype, "numpy.dtype"),
     *((reconstruct, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
@@ -38,7 +38,7 @@ class CheckpointError(InputError):
     """A checkpoint that cannot be used. The message is one line: which file, what is wrong, what to do."""
 
 
-def read_checkpoint(path: str | os.PathLike[str]) -> Mapping[str, Any]:
+def read_checkpoint(path: str | os.PathLike[str]) -> Mapping[str, object]:
     """Read what `torch.save` wrote: zip or old format, from any device, memory-mapped where the format allows.
 
     Nothing in the file is executed: tensors and plain data are read, any other Python object is refused by name.
@@ -158,8 +158,8 @@ def _unsafe_global(path: Path) -> str:
     strings: list[str] = []
     with suppress(Exception), _open_pickle(path) as file:  # a damaged pickle ends somewhere
         while True:  # the old format is several pickles
-            memo: dict[Any, Any] = {}
-            previous: Any = None
+            memo: dict[object, object] = {}
+            previous: object = None
             for code, argument, _ in pickletools.genops(file):
                 if code.name in ("GLOBAL", "STACK_GLOBAL"):
                     name = ".".join(strings[-2:]) if argument is None else str(argument).replace(" ", ".")

@@ -9,7 +9,6 @@ asks for. Source: `__reduce__` of `numpy.dtype`, `numpy.ndarray` and `numpy.gene
 import math
 import pickle
 import re
-from typing import Any
 
 import numpy as np
 
@@ -30,12 +29,12 @@ class PickledDtype:
         NotPlainError: for a dtype that is not plain.
     """
 
-    def __init__(self, *arguments: Any):
+    def __init__(self, *arguments: object):
         if not arguments or not isinstance(arguments[0], str) or not _PLAIN_TYPE.fullmatch(arguments[0]):
             raise NotPlainError(f"a NumPy dtype that is not plain: {arguments!r:.60}")
         self.dtype = np.dtype(arguments[0])
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: object) -> None:
         """Take the byte order; everything else must be what a plain dtype has."""
         version, order, *structure = state if isinstance(state, tuple) and len(state) in (8, 9) else (None, None)
         if version not in (3, 4) or order not in _BYTE_ORDERS:
@@ -57,10 +56,10 @@ class PickledArray:
 
     array: np.ndarray
 
-    def __init__(self, *arguments: Any):
+    def __init__(self, *arguments: object):
         raise NotPlainError("a NumPy array that is not made by _reconstruct")
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: object) -> None:
         """Take `(version, shape, dtype, is_fortran, data)`; version is absent in very old files."""
         if not isinstance(state, tuple) or len(state) not in (4, 5):
             raise NotPlainError("a NumPy array with a strange state")
@@ -71,28 +70,28 @@ class PickledArray:
         self.array = array.reshape(shape, order="F" if is_fortran else "C")
 
 
-def reconstruct(*arguments: Any) -> PickledArray:
+def reconstruct(*arguments: object) -> PickledArray:
     """Stands for `numpy._core.multiarray._reconstruct`: an array that a state fills."""
     if not arguments or arguments[0] is not PickledArray:
         raise NotPlainError("a NumPy array of a class of its own")
     return PickledArray.__new__(PickledArray)
 
 
-def scalar(*arguments: Any) -> Any:
+def scalar(*arguments: object) -> object:
     """Stands for `numpy._core.multiarray.scalar`: a number, from its dtype and bytes."""
     if len(arguments) != 2:
         raise NotPlainError("a NumPy number without its bytes")
     return _from_bytes(*arguments, count=1)[0]
 
 
-def empty_bytes(*arguments: Any) -> bytes:
+def empty_bytes(*arguments: object) -> bytes:
     """Stands for `bytes`, which protocol 2 calls for the bytes of an empty array, without arguments."""
     if arguments:
         raise NotPlainError("bytes made of something else")
     return b""
 
 
-def with_arrays(value: Any, _seen: dict[int, Any] | None = None) -> Any:
+def with_arrays(value: object, _seen: dict[int, object] | None = None) -> object:
     """Put arrays in place of what stands for them, in dictionaries, lists and tuples at any depth."""
     seen = {} if _seen is None else _seen
     if isinstance(value, PickledArray):
@@ -114,7 +113,7 @@ def with_arrays(value: Any, _seen: dict[int, Any] | None = None) -> Any:
     return value
 
 
-def _from_bytes(dtype: Any, data: Any, count: int) -> np.ndarray:
+def _from_bytes(dtype: object, data: object, count: int) -> np.ndarray:
     if not isinstance(dtype, PickledDtype) or not isinstance(data, bytes):
         raise NotPlainError("NumPy values that are not plain numbers or strings")
     if len(data) != count * dtype.dtype.itemsize:

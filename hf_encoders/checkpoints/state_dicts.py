@@ -1,7 +1,8 @@
 """What the readers of legacy files share: unwrapping, names without wrappers, checks of keys, shapes and values."""
 
+import os
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -9,6 +10,8 @@ from torch import Tensor
 from .files import CheckpointError
 
 Shape = tuple[int, ...]
+# The name of a file or repo, for errors.
+PathName: TypeAlias = str | os.PathLike[str]
 
 COUNTER = "num_batches_tracked"
 BARE = "bare state dict"
@@ -25,7 +28,9 @@ class LayoutError(CheckpointError):
     """A checkpoint that is none of the legacy layouts, or not a whole one."""
 
 
-def unwrap(path: Any, content: Mapping[str, Any], wrappings: Mapping[str, str]) -> tuple[str, dict[str, Tensor]]:
+def unwrap(
+    path: PathName, content: Mapping[str, object], wrappings: Mapping[str, str]
+) -> tuple[str, dict[str, Tensor]]:
     """Find the state dict in what a file holds.
 
     Args:
@@ -51,7 +56,7 @@ def unwrap(path: Any, content: Mapping[str, Any], wrappings: Mapping[str, str]) 
     return wrapping, dict(tensors)
 
 
-def other_content(content: Mapping[str, Any], wrapping: str, wrappings: Collection[str]) -> dict[str, Any]:
+def other_content(content: Mapping[str, object], wrapping: str, wrappings: Collection[str]) -> dict[str, object]:
     """What a file says beside its state dict (epoch, losses, configuration), without the states of training."""
     return {key: value for key, value in content.items() if wrapping != BARE and key not in {*wrappings, *_STATES}}
 
@@ -62,7 +67,7 @@ def strip_wrappers(key: str) -> str:
 
 
 def rename(
-    path: Any, state_dict: Mapping[str, Tensor], canonical: Callable[[str], str]
+    path: PathName, state_dict: Mapping[str, Tensor], canonical: Callable[[str], str]
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Give every tensor its canonical name, in the order of the file.
 
@@ -88,7 +93,7 @@ def rename(
     return tensors, keys
 
 
-def check_names(path: Any, keys: Mapping[str, str], expected: Collection[str], verdict: str) -> None:
+def check_names(path: PathName, keys: Mapping[str, str], expected: Collection[str], verdict: str) -> None:
     """Refuse a file that lacks keys of the network, or has others.
 
     Args:
@@ -109,7 +114,7 @@ def check_names(path: Any, keys: Mapping[str, str], expected: Collection[str], v
 
 
 def check_shapes(
-    path: Any, shapes: Mapping[str, Shape], keys: Mapping[str, str], expected: Mapping[str, Shape]
+    path: PathName, shapes: Mapping[str, Shape], keys: Mapping[str, str], expected: Mapping[str, Shape]
 ) -> None:
     """Refuse a file whose shapes are not those of the network.
 
@@ -126,7 +131,7 @@ def check_shapes(
         )
 
 
-def check_values(path: Any, tensors: Mapping[str, Tensor]) -> None:
+def check_values(path: PathName, tensors: Mapping[str, Tensor]) -> None:
     """Refuse tensors that no weights can be.
 
     Raises:

@@ -3,14 +3,25 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from .options import MODALITY_HELP, add_collection, add_format, count, load_model
 from .runner import Result
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ..data.source import Source
+    from ..zero_shot import Score
     from .contact_sheet import Section
+
+
+class Record(TypedDict):
+    """One result: the row's position, the row without its pictures, and its best labels."""
+
+    index: int
+    row: dict[str, object]
+    labels: "list[Score]"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +63,7 @@ def run(args: argparse.Namespace) -> Result:
     embeddings, kept = _embed(model, source, args)
     rows = source.rows.select(kept)
     results = classifier.classify_embeddings(embeddings, top_k=args.top_k)
-    records = [
+    records: list[Record] = [
         {"index": index, "row": plain_row(row), "labels": best}
         for index, row, best in zip(kept, rows, results, strict=True)
     ]
@@ -80,21 +91,21 @@ def read_labels(labels: str) -> list[str]:
     return found
 
 
-def _embed(model: Any, source: "Source", args: argparse.Namespace) -> tuple[Any, Sequence[int]]:
+def _embed(model: object, source: "Source", args: argparse.Namespace) -> "tuple[Tensor, Sequence[int]]":
     """Embeddings of the rows that can be read, and their positions."""
     from ..modalities import encoder
     from .results import encoding_options
 
-    encode = encoder(model, source.modality)
+    encode, items, options = encoder(model, source.modality), source.dataset[source.column], encoding_options(args)
     with source.named():
-        embeddings = encode(source.dataset[source.column], on_error=args.on_error, **encoding_options(args))
-    if args.on_error == "raise":
-        return embeddings, range(len(embeddings))
-    embeddings, kept = embeddings
+        if args.on_error == "raise":
+            embeddings = encode(items, **options)
+            return embeddings, range(len(embeddings))
+        embeddings, kept = encode(items, on_error="skip", **options)
     return embeddings, kept.nonzero().flatten().tolist()
 
 
-def _table(source: "Source", records: Sequence[dict[str, Any]]) -> list[str]:
+def _table(source: "Source", records: Sequence[Record]) -> list[str]:
     names = [source.label(record["index"], record["row"]) for record in records]
     width = max(map(len, names), default=0)
     return [
@@ -103,7 +114,7 @@ def _table(source: "Source", records: Sequence[dict[str, Any]]) -> list[str]:
     ]
 
 
-def _section(source: "Source", records: Sequence[dict[str, Any]]) -> "Section":
+def _section(source: "Source", records: Sequence[Record]) -> "Section":
     """The rows as a contact sheet."""
     from .contact_sheet import Section, Tile
 
@@ -121,5 +132,5 @@ def _section(source: "Source", records: Sequence[dict[str, Any]]) -> "Section":
     )
 
 
-def _score(best: dict[str, Any]) -> str:
+def _score(best: "Score") -> str:
     return f"{best['label']} {best['score']:.2f}"

@@ -8,8 +8,8 @@ The script holds all words, so that no key press starts Python.
 """
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from .runner import Result
 
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> Result:
     return Result([shtab.complete(parser, args.shell).rstrip("\n")], None)
 
 
-def _complete_files(parser: argparse.ArgumentParser, complete: Any) -> None:
+def _complete_files(parser: argparse.ArgumentParser, complete: Mapping[str, str]) -> None:
     for action in parser._actions:
         if action.type is Path or action.dest in _FILES_TOO:
             vars(action)["complete"] = complete

@@ -1,11 +1,11 @@
 """Draws results as one picture: thumbnails with a few words each, under the query that found them."""
 
+import math
 import os
 import unicodedata
 from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -34,7 +34,7 @@ class Tile:
         is_query: draw a frame, to tell it from the results.
     """
 
-    picture: Any
+    picture: object
     modality: str
     heading: str
     lines: Sequence[str] = ()
@@ -79,7 +79,7 @@ def check_size(tiles: int) -> None:
         raise ValueError(f"{tiles} pictures, a contact sheet holds {MAX_TILES} at most; write .jsonl instead")
 
 
-def depth_to_grey(picture: Any) -> PIL.Image.Image:
+def depth_to_grey(picture: object) -> PIL.Image.Image:
     """A depth map as an 8-bit grey image, from its lowest valid value (black) to its highest; invalid pixels black.
 
     Args:
@@ -149,12 +149,12 @@ def wrap(text: str, lines: int) -> list[str]:
     return [*wrapped, " ".join(words)] if words else wrapped
 
 
-def cut(text: str, font: Any, width: int) -> str:
+def cut(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int) -> str:
     """One line of a text that fits; what is cut off is marked by an ellipsis."""
     text = _printable(text)
     if font.getlength(text) <= width:
         return text
-    count = bisect(range(1, len(text)), width, key=lambda count: font.getlength(f"{text[:count]}…"))
+    count = bisect(range(1, len(text)), width, key=lambda count: math.ceil(font.getlength(f"{text[:count]}…")))
     return f"{text[:count]}…"
 
 

@@ -15,13 +15,20 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 from .. import command_line
 from ..progress import quiet_libraries
 from . import verify
 from .options import add_destination, add_format, add_overwrite
 from .runner import Result, perform_alone
+
+if TYPE_CHECKING:
+    from ..conversion.depth import DepthOptions
+    from ..conversion.multimodal import MultimodalOptions
+    from ..hub.reports import ConversionReport
+
+_Options = TypeVar("_Options", "DepthOptions", "MultimodalOptions")
 
 _DTYPES = ("float32", "float16", "bfloat16")
 _MULTIMODAL = "multimodal-encoder"
@@ -139,12 +146,12 @@ def _heads(text: str) -> tuple[int, ...]:
     return heads
 
 
-def _options(kind: type[Any], args: argparse.Namespace) -> Any:
+def _options(kind: type[_Options], args: argparse.Namespace) -> _Options:
     """The options of one layout, by the names of its dataclass."""
     return kind(**{field.name: getattr(args, field.name) for field in dataclasses.fields(kind)})
 
 
-def _notes(report: dict[str, Any]) -> list[str]:
+def _notes(report: "ConversionReport") -> list[str]:
     """What a person should know of the result, a line each."""
     notes = _multimodal_notes(report) if report["source"]["layout"] == _MULTIMODAL else []
     stated = report["source"]["metadata"].get("config")
@@ -156,12 +163,11 @@ def _notes(report: dict[str, Any]) -> list[str]:
     return notes
 
 
-def _multimodal_notes(report: dict[str, Any]) -> list[str]:
+def _multimodal_notes(report: "ConversionReport") -> list[str]:
     notes = []
-    if report["dropped"]:
-        notes.append(f"dropped: {', '.join(report['dropped'])} (nothing uses them)")
-    if report["training_state"]:
-        state = report["training_state"]
+    if dropped := report.get("dropped"):
+        notes.append(f"dropped: {', '.join(dropped)} (nothing uses them)")
+    if state := report.get("training_state"):
         notes.append(f"training state: epoch {state['epoch']}, step {state['global_step']}, AdamW's moments")
     for name in report["untrained"]:
         notes.append(f"warning: {name} is untrained: depth embeddings mean nothing until it is trained")

@@ -19,14 +19,17 @@ goes on after an interruption, on more or fewer processes too; all of them see t
 import argparse
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .. import command_line
 from .options import MODALITY_HELP, add_compute, add_format, add_model, load_model
 from .runner import Result, perform_alone
+
+if TYPE_CHECKING:
+    from ..embed.folder import FolderManifest
 
 
 def main() -> None:
@@ -112,7 +115,7 @@ def run(args: argparse.Namespace) -> Result | None:
     return _result(args.output, manifest, time.perf_counter() - start) if manifest else None
 
 
-def _result(output: Path, manifest: Mapping[str, Any], seconds: float) -> Result:
+def _result(output: Path, manifest: "FolderManifest", seconds: float) -> Result:
     figures = {
         "output": str(output),
         "rows": manifest["rows"],

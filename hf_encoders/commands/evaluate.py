@@ -11,13 +11,16 @@ Under `accelerate launch` or torchrun each process embeds its share of the rows,
 import argparse
 import dataclasses
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .. import command_line
 from .options import add_batch_size, add_device, add_format, add_model, add_overwrite, count, load_model
 from .runner import Result, perform_alone, to_json
+
+if TYPE_CHECKING:
+    from ..evaluation.evaluate import Report
 
 _TASKS = ("retrieval", "zero-shot", "knn", "linear-probe")
 _MODALITIES = ("text", "image", "depth")
@@ -89,7 +92,7 @@ def run(args: argparse.Namespace) -> Result | None:
     return Result(_table(report), report) if report else None
 
 
-def _table(report: Mapping[str, Any]) -> list[str]:
+def _table(report: "Report") -> list[str]:
     """The metrics, one a line."""
     from ..evaluation.tasks import metric_lines
 

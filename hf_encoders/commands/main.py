@@ -1,13 +1,14 @@
 """The `hf-encoders` command: what one does with an encoder, from a terminal."""
 
+import argparse
 import sys
 from collections.abc import Container, Sequence
 from importlib import import_module
-from typing import Any
+from typing import Protocol, cast
 
 from .._version import __version__
 from ..command_line import OneLineArgumentParser, run
-from .runner import perform, set_defaults
+from .runner import Result, perform, set_defaults
 
 # Name and help of each command. Its module has the same name, with `add_options` and `run`; it is imported when it is
 # called, and its `add_options` imports neither torch nor transformers.
@@ -36,7 +37,7 @@ def command(argv: Sequence[str]) -> None:
     """Parse the arguments and call what they name."""
     wanted = next((word for word in argv if word in COMMANDS), "")
     if wanted == "train" and argv[0] == wanted:  # its options are those of the training scripts, with their own parser
-        module_of(wanted).command(argv[1:])
+        cast(OwnParser, module_of(wanted)).command(argv[1:])
         return
     parser = make_parser([wanted])
     if not argv:
@@ -58,9 +59,26 @@ def make_parser(names: Container[str]) -> OneLineArgumentParser:
     return parser
 
 
-def module_of(name: str) -> Any:
+class Command(Protocol):
     """The module of a command."""
-    return import_module(f"{__package__}.{name.replace('-', '_')}")
+
+    def add_options(self, parser: argparse.ArgumentParser) -> None:
+        """Add the options of the command."""
+
+    def run(self, args: argparse.Namespace) -> Result | None:
+        """Do its work; None is the result of a process that is not the main one."""
+
+
+class OwnParser(Protocol):
+    """The module of a command that parses its options itself."""
+
+    def command(self, argv: Sequence[str]) -> None:
+        """Parse the options and do the work."""
+
+
+def module_of(name: str) -> Command:
+    """The module of a command."""
+    return cast(Command, import_module(f"{__package__}.{name.replace('-', '_')}"))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,11 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
 
 TABLE, JSON = "table", "json"
 MODALITY_HELP = "default: image, where the model embeds images, else depth"
@@ -91,7 +95,7 @@ def add_destination(parser: argparse._ActionsContainer) -> None:
     add_token(parser)
 
 
-def load_model(args: argparse.Namespace, device: Any = None) -> Any:
+def load_model(args: argparse.Namespace, device: "torch.device | None" = None) -> "PreTrainedModel":
     """The model that the arguments name, on the device that they name; the libraries' bars are hidden.
 
     Args:
@@ -108,14 +112,14 @@ def load_model(args: argparse.Namespace, device: Any = None) -> Any:
     from ..progress import hide_library_bars
 
     hide_library_bars()
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
-    device = _checked_device(args.device or device or accelerator)
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    device = _checked_device(args.device or device or accelerator or "cpu")
     model = AutoModel.from_pretrained(args.model, revision=args.revision)
     # cpu:0, as Accelerate says, would be a copy of the mapped weights.
     return model if device.type == "cpu" else model.to(device)
 
 
-def _checked_device(name: Any) -> Any:
+def _checked_device(name: "str | torch.device") -> "torch.device":
     import torch
 
     try:

@@ -2,9 +2,9 @@
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 import PIL.Image
 
@@ -13,10 +13,21 @@ from .contact_sheet import check_size
 from .options import TABLE
 from .runner import Result, to_json
 
+if TYPE_CHECKING:
+    from ..models.encoding import BackendName, DtypeName
+
 STDOUT = Path("-")
 
 
-def encoding_options(args: argparse.Namespace) -> dict[str, Any]:
+class EncodingOptions(TypedDict):
+    """The arguments of `encode` that a command line gives."""
+
+    batch_size: int
+    dtype: "DtypeName | None"
+    backend: "BackendName"
+
+
+def encoding_options(args: argparse.Namespace) -> EncodingOptions:
     """What `encode` is told of the command's options."""
     return {"batch_size": args.batch_size, "dtype": args.dtype, "backend": args.backend}
 
@@ -48,7 +59,7 @@ def check_sheet(args: argparse.Namespace, modality: str, tiles: int) -> None:
 
 def write(
     args: argparse.Namespace,
-    records: list[dict[str, Any]],
+    records: Sequence[Mapping[str, object]],
     *,
     table: Callable[[], list[str]],
     sheet: Callable[[], PIL.Image.Image],
@@ -56,7 +67,7 @@ def write(
     """Write what the output's suffix asks for, and return what is printed: the records, or how many were written."""
     output: Path = args.output
     if output == STDOUT:
-        return Result(table() if args.format == TABLE else [], records)
+        return Result(table() if args.format == TABLE else [], list(records))
     with new_file(output, args.overwrite) as partial:
         if output.suffix == ".png":
             sheet().save(partial, format="PNG")
@@ -67,12 +78,12 @@ def write(
     return Result([f"{len(records)} results → {output}"], {"output": str(output), "results": len(records)})
 
 
-def plain_row(row: dict[str, Any]) -> dict[str, Any]:
+def plain_row(row: Mapping[str, object]) -> dict[str, object]:
     """A row without its pictures, for JSON."""
     return {name: value for name, value in row.items() if _is_plain(value)}
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: object) -> bool:
     if isinstance(value, dict):
         return all(map(_is_plain, value.values()))
     if isinstance(value, list):

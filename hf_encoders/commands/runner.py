@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
-from typing import Any
 
 from ..command_line import OneLineArgumentParser
 from .options import JSON, TABLE
@@ -24,7 +23,7 @@ class Result:
     """
 
     lines: Sequence[str]
-    content: Any
+    content: object
 
     def text(self, form: str) -> str:
         """The result as a table or as JSON, in letters that every terminal and pipe takes as they are."""
@@ -35,12 +34,12 @@ class Result:
         return f"{to_json(self.content, indent=2)}\n"
 
 
-def to_json(content: Any, **options: Any) -> str:
+def to_json(content: object, *, indent: int | None = None, ensure_ascii: bool = True) -> str:
     """JSON as the standard has it: a number that is not finite is null."""
-    return json.dumps(_finite(content), allow_nan=False, default=str, **options)
+    return json.dumps(_finite(content), allow_nan=False, default=str, indent=indent, ensure_ascii=ensure_ascii)
 
 
-def _finite(content: Any) -> Any:
+def _finite(content: object) -> object:
     if isinstance(content, dict):
         return {name: _finite(value) for name, value in content.items()}
     if isinstance(content, (list, tuple)):

@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from .options import MODALITY_HELP, add_collection, add_format, count, load_model
 from .runner import Result
@@ -49,7 +49,8 @@ def run(args: argparse.Namespace) -> Result:
         index = EmbeddingIndex.from_dataset(
             model, source.dataset, source.column, modality, on_error=args.on_error, **options
         )
-    found = list(zip(args.queries, index.search(queries, args.k, modality="embedding"), strict=True))
+    hits_of_all = cast("list[list[SearchResult]]", index.search(queries, args.k, modality="embedding"))
+    found = list(zip(args.queries, hits_of_all, strict=True))
     records = [
         {"query": query, "rank": rank, "score": hit.score, "index": hit.index, "row": plain_row(hit.row)}
         for query, hits in found

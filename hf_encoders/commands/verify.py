@@ -9,7 +9,7 @@ Without a file, the repo's own tensors run through the independent forward.
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..progress import quiet_libraries
 from .options import add_format, add_model
@@ -17,6 +17,7 @@ from .runner import Result
 
 if TYPE_CHECKING:
     from ..conversion.assumptions import Assumption
+    from ..hub.reports import Verification
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> Result:
     return Result([*warnings(assumed), *verification_lines(verification, assumed)], verification)
 
 
-def verification_lines(verification: dict[str, Any] | None, assumed: "Sequence[Assumption]") -> list[str]:
+def verification_lines(verification: "Verification | None", assumed: "Sequence[Assumption]") -> list[str]:
     """What was compared, and how far apart it is.
 
     Args:
@@ -51,21 +52,21 @@ def verification_lines(verification: dict[str, Any] | None, assumed: "Sequence[A
         assumed: what both sides of the comparison assume. Such a result is consistent, and not verified.
     """
     from ..conversion.assumptions import verdict
-    from ..conversion.compare import ABSOLUTE, MEASURES
-    from ..conversion.write_repo import EMBEDDINGS
+    from ..conversion.compare import ABSOLUTE, MEASURES, compared_outputs
 
     if verification is None:
         return ["not verified (--no-verify)"]
-    lines, word = [], verdict(assumed)
+    lines: list[str] = []
+    word = verdict(assumed)
     measure = verification["measure"]
-    for name in (name for name in (*EMBEDDINGS, "reconstruction", "cosine") if name in verification):
-        result, limit = verification[name], f"at most {verification['tolerance']:.0e} allowed"
+    for name, figures in compared_outputs(verification).items():
+        limit = f"at most {verification['tolerance']:.0e} allowed"
         if measure != ABSOLUTE:
-            limit = f"{result['largest_difference']:.1e} of {result['largest_magnitude']:.3g}; {limit}"
-        lines.append(f"{word}: {name} differ by {result[measure]:.1e}{MEASURES[measure]} ({limit})")
-    if "rounding" in verification:
-        rounding = dict(verification["rounding"])
-        target = rounding.pop("to")
-        for name, result in rounding.items():
-            lines.append(f"rounding to {target}: cosine of the {name} at least {result['least_cosine']:.6f}")
+            limit = f"{figures['largest_difference']:.1e} of {figures['largest_magnitude']:.3g}; {limit}"
+        lines.append(f"{word}: {name} differ by {figures[measure]:.1e}{MEASURES[measure]} ({limit})")
+    rounding = verification.get("rounding", {})
+    for name, rounded in rounding.items():
+        if not isinstance(rounded, str):  # the precision
+            cosine = f"cosine of the {name} at least {rounded['least_cosine']:.6f}"
+            lines.append(f"rounding to {rounding['to']}: {cosine}")
     return lines

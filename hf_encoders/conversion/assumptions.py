@@ -3,11 +3,10 @@
 A verification compares two networks that both make the assumption: it cannot notice a wrong one.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-# The key of conversion_report.json that lists them.
-ASSUMED = "assumed"
+from ..hub.reports import Assumed, ConversionReport, Verification
 
 
 @dataclass(frozen=True)
@@ -28,18 +27,19 @@ class Assumption:
     of_network: bool = True
 
 
-def as_report(assumptions: Sequence[Assumption]) -> list[dict[str, object]]:
+def as_report(assumptions: Sequence[Assumption]) -> list[Assumed]:
     """The entries of conversion_report.json."""
-    return [asdict(assumption) for assumption in assumptions]
-
-
-def from_report(report: Mapping[str, object]) -> list[Assumption]:
-    """Read the entries of conversion_report.json; a report without them assumed nothing."""
-    entries = report.get(ASSUMED)
-    if not isinstance(entries, list):
-        return []
     return [
-        Assumption(entry["quantity"], entry["what"], tuple(entry["options"]), entry["of_network"]) for entry in entries
+        {"quantity": each.quantity, "what": each.what, "options": each.options, "of_network": each.of_network}
+        for each in assumptions
+    ]
+
+
+def from_report(report: ConversionReport | Verification) -> list[Assumption]:
+    """Read the entries of conversion_report.json; a report without them assumed nothing."""
+    return [
+        Assumption(entry["quantity"], entry["what"], tuple(entry["options"]), entry["of_network"])
+        for entry in report.get("assumed", [])
     ]
 
 

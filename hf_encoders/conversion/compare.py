@@ -2,14 +2,18 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from torch import Tensor
 
+from ..hub.reports import Figures, Measure, Verification, VerificationInputs
+
 AGAINST = "functional forward over the legacy tensors, float32, CPU"
 # Figure of `compare` → its name in a sentence.
-RELATIVE, ABSOLUTE = "relative_difference", "largest_difference"
-MEASURES = {RELATIVE: " relative", ABSOLUTE: ""}
+RELATIVE: Measure = "relative_difference"
+ABSOLUTE: Measure = "largest_difference"
+MEASURES: Mapping[Measure, str] = {RELATIVE: " relative", ABSOLUTE: ""}
+EMBEDDINGS = ("embeddings", "text_embeds", "image_embeds", "depth_embeds")
 SEED = 0
 
 
@@ -18,36 +22,50 @@ class VerificationError(ValueError):
 
 
 def judge(
-    repo: Path, expected: Mapping[str, Tensor], actual: Mapping[str, Tensor], tolerance: float, measure: str
-) -> dict[str, Any]:
+    repo: Path,
+    inputs: VerificationInputs,
+    expected: Mapping[str, Tensor],
+    actual: Mapping[str, Tensor],
+    tolerance: float,
+    measure: Measure,
+) -> Verification:
     """Compare outputs by name.
 
     Args:
         repo: the repo that gave the actual outputs, for the message.
+        inputs: what both networks were given, for the report.
         expected: outputs of the legacy network.
         actual: outputs of the repo, by the same names.
         tolerance: the largest difference that passes.
-        measure: the figure of `compare` that it limits, RELATIVE or ABSOLUTE.
+        measure: the figure of `compare` that it limits.
 
     Returns:
-        The figures of each output, and the limit.
+        The inputs, the limit, and the figures of each output by its name.
 
     Raises:
         VerificationError: if a difference is larger, or not a number.
     """
-    result: dict[str, Any] = {"tolerance": tolerance, "measure": measure}
+    outputs: dict[str, Figures] = {}
     for name in expected:
-        result[name] = compare(expected[name], actual[name])
-        difference = result[name][measure]
+        outputs[name] = compare(expected[name], actual[name])
+        difference = outputs[name][measure]
         if not difference <= tolerance:  # NaN fails too
             raise VerificationError(
                 f"{repo}: the {name} differ from the legacy network's by {difference:.1e}{MEASURES[measure]}, more than"
                 f" {tolerance:.0e}; this is a fault of the conversion, please report it"
             )
-    return result
+    limits = {"inputs": inputs, "against": AGAINST, "tolerance": tolerance, "measure": measure}
+    return cast(Verification, limits | outputs)
 
 
-def compare(expected: Tensor, actual: Tensor) -> dict[str, float]:
+def compared_outputs(verification: Verification) -> dict[str, Figures]:
+    """Output → its figures, of a verification."""
+    outputs = (*EMBEDDINGS, "reconstruction", "cosine")
+    figures = {name: cast(Figures, entry) for name, entry in verification.items() if name in outputs}
+    return {name: figures[name] for name in outputs if name in figures}
+
+
+def compare(expected: Tensor, actual: Tensor) -> Figures:
     """Measure the largest difference and the largest magnitude, for the report."""
     difference = (expected - actual).abs().max().item()
     magnitude = expected.abs().max().item()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from ..checkpoints.files import CheckpointError
 from ..checkpoints.state_dicts import check_values
+from ..hub.reports import PartsReport, Verification
 from ..models.image_processing_depth import DepthImageProcessor
 from ..models.modeling_depth_autoencoder import DepthAutoencoderModel
 from ..models.modeling_depth_semantic_encoder import DepthSemanticEncoderModel
@@ -76,11 +77,11 @@ class DepthConversion:
         return depth_outputs(self.source.config, tensors)
 
     @staticmethod
-    def verify(repo: Path, expected: Mapping[str, Tensor]) -> dict[str, Any]:
+    def verify(repo: Path, expected: Mapping[str, Tensor]) -> Verification:
         """Compare a repo's outputs with the expected ones."""
         return verify_depth(repo, expected)
 
-    def report(self, model: PreTrainedModel) -> dict[str, Any]:
+    def report(self, model: PreTrainedModel) -> PartsReport:
         """The parts that are written."""
         encoder = cast(PreTrainedModel, model.base_model)
         return {

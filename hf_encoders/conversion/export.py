@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,7 +52,7 @@ def export(
     return notes
 
 
-def _extracted(repo: str, config: DepthSemanticEncoderConfig, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+def _extracted(repo: str, config: DepthSemanticEncoderConfig, tensors: Mapping[str, Tensor]) -> dict[str, object]:
     encoder = {n.removeprefix("encoder."): t for n, t in tensors.items() if n.startswith("encoder.")}
     statistics = ("running_mean", "running_var", "num_batches_tracked")
     parameters = sum(tensor.numel() for name, tensor in encoder.items() if not name.endswith(statistics))
@@ -75,11 +74,16 @@ def _extracted(repo: str, config: DepthSemanticEncoderConfig, tensors: Mapping[s
 
 def _training_checkpoint(
     folder: Path, config: DepthSemanticEncoderConfig, tensors: Mapping[str, Tensor]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     known = known_metadata(folder)
+    stated = known.get("config")
     sizes = {
         "image_size": config.image_size,
         "latent_dim": config.hidden_size,
         "input_channels": config.num_channels,
     }
-    return {**known, "model_state_dict": dict(tensors), "config": {**known.get("config", {}), **sizes}}
+    return {
+        **known,
+        "model_state_dict": dict(tensors),
+        "config": {**(stated if isinstance(stated, Mapping) else {}), **sizes},
+    }

@@ -2,20 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from .depth_tower import PROJECTION, TOWER
 from .families.multimodal_layouts import model_name
 from .report import known_metadata
-from .training_state import TRAINING_JSON, read_training_state
+from .training_state import TRAINING_JSON, OptimizerGroup, optimizer_groups, read_training_state
 
 _PROGRESS = ("epoch", "global_step")
 _BEST_LOSS = "best_loss"
 
 
-def multimodal_checkpoint(folder: Path, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Any], list[str]]:
+def multimodal_checkpoint(folder: Path, tensors: Mapping[str, Tensor]) -> tuple[dict[str, object], list[str]]:
     """Make the dictionary that the legacy code saved.
 
     Args:
@@ -29,13 +28,13 @@ def multimodal_checkpoint(folder: Path, tensors: Mapping[str, Tensor]) -> tuple[
         ValueError: if the repo's report or training state is damaged.
     """
     state_dict = {name: tensor for name, tensor in tensors.items() if not name.startswith((TOWER, PROJECTION))}
-    known = known_metadata(folder)
+    known: Mapping[str, object] = known_metadata(folder)
     optimizer = None
     if (folder / TRAINING_JSON).is_file():
         moments, info = read_training_state(folder)
         known = {name: value for name, value in info.items() if value is not None}
-        optimizer = _optimizer_state(list(state_dict), moments, info["optimizer"])
-    content: dict[str, Any] = {name: known[name] for name in _PROGRESS if name in known}
+        optimizer = _optimizer_state(list(state_dict), moments, optimizer_groups(info))
+    content: dict[str, object] = {name: known[name] for name in _PROGRESS if name in known}
     content["model_state_dict"] = state_dict
     if optimizer is not None:
         content["optimizer_state_dict"] = optimizer
@@ -48,8 +47,8 @@ def multimodal_checkpoint(folder: Path, tensors: Mapping[str, Tensor]) -> tuple[
 
 
 def _optimizer_state(
-    names: Sequence[str], moments: Mapping[str, Tensor], optimizer: Mapping[str, Any]
-) -> dict[str, Any]:
+    names: Sequence[str], moments: Mapping[str, Tensor], groups: Sequence[OptimizerGroup]
+) -> dict[str, object]:
     """Make AdamW's state dict; parameters are numbered in the order in which they are written."""
     state: dict[int, dict[str, Tensor]] = {}
     numbers = {model_name(name): number for number, name in enumerate(names)}
@@ -57,11 +56,9 @@ def _optimizer_state(
         name, _, kind = key.rpartition(".")
         if name in numbers:
             state.setdefault(numbers[name], {})[kind] = tensor
-    settings = [dict(group) for group in optimizer.get("groups", [optimizer])]
-    groups = []
-    for group in settings:
-        named = group.pop("parameters", None)
-        group.pop("name", None)
-        params = list(range(len(names))) if named is None else [numbers[name] for name in named if name in numbers]
-        groups.append({**group, "betas": tuple(group["betas"]), "params": params})
-    return {"state": dict(sorted(state.items())), "param_groups": groups}
+    param_groups = []
+    for group in groups:
+        named = numbers if group.parameters is None else group.parameters
+        params = [numbers[name] for name in named if name in numbers]
+        param_groups.append({**group.settings, "betas": group.betas, "params": params})
+    return {"state": dict(sorted(state.items())), "param_groups": param_groups}

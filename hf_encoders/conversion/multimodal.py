@@ -3,17 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import BertConfig, PreTrainedModel, ViTConfig
 
 from ..checkpoints.state_dicts import LayoutError, check_values
+from ..hub.reports import PartsReport, Verification
 from ..models.configuration_multimodal_encoder import MultimodalEncoderConfig
 from ..models.modeling_multimodal_encoder import MultimodalEncoderModel
 from ..models.processing_multimodal_encoder import MultimodalEncoderProcessor
-from .assumptions import ASSUMED, Assumption, as_report
+from .assumptions import Assumption, as_report
 from .depth_tower import DepthTower, read_depth_tower
 from .families.multimodal_layouts import Heads, model_name, recognise_multimodal
 from .report import file_name
@@ -107,11 +107,11 @@ class MultimodalConversion:
         return multimodal_outputs(self._config(), tensors)
 
     @staticmethod
-    def verify(repo: Path, expected: Mapping[str, Tensor]) -> dict[str, Any]:
+    def verify(repo: Path, expected: Mapping[str, Tensor]) -> Verification:
         """Compare a repo's outputs with the expected ones."""
         return verify_multimodal(repo, expected)
 
-    def report(self, model: PreTrainedModel) -> dict[str, Any]:
+    def report(self, model: PreTrainedModel) -> PartsReport:
         """The model's parts, their sources, and the keys that are not carried over."""
         towers = ("text_encoder", "visual_encoder", "depth_encoder")
         sizes = {name: getattr(model, name).num_parameters() for name in towers if hasattr(model, name)}
@@ -122,7 +122,7 @@ class MultimodalConversion:
                 "text_config": self.source.text_config.num_attention_heads,
                 "vision_config": self.source.vision_config.num_attention_heads,
             },
-            ASSUMED: as_report(self.assumed),
+            "assumed": as_report(self.assumed),
             "dropped": self.source.dropped,
             "untrained": ["depth_projection"] if self.depth else [],
             "training_state": self.training_state[1] if self.training_state else None,

@@ -5,10 +5,14 @@ import math
 import platform
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import cast, overload
+
+import numpy as np
+from torch import Tensor
 
 from ..fingerprint import sha256
 from ..hub.model_card import REPORT_NAME
+from ..hub.reports import ConversionReport, Json
 from ..versions import library_versions
 
 _LARGEST_ARRAY = 1000  # numbers; a larger array is no figure of a training run
@@ -25,13 +29,25 @@ def report_versions() -> dict[str, str]:
     return {"python": platform.python_version()} | library_versions(_LIBRARIES)
 
 
-def plain(value: Any) -> Any:
+@overload
+def plain(value: str) -> str: ...
+
+
+@overload
+def plain(value: Mapping[str, object]) -> dict[str, Json]: ...
+
+
+@overload
+def plain(value: object) -> Json: ...
+
+
+def plain(value: object) -> Json:
     """The JSON form of any value in a checkpoint; a value without one becomes its text."""
     if isinstance(value, Mapping):
         return {plain(str(key)): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
-    if hasattr(value, "tolist"):  # tensors, NumPy arrays and numbers
+    if isinstance(value, (Tensor, np.ndarray, np.generic)):
         large = math.prod(value.shape) > _LARGEST_ARRAY
         return f"an array of shape {list(value.shape)}" if large else plain(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
@@ -52,7 +68,7 @@ def write_report(repo: Path, report: Mapping[str, object]) -> None:
     (repo / REPORT_NAME).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def read_report(repo: Path) -> dict[str, Any]:
+def read_report(repo: Path) -> ConversionReport:
     """Read conversion_report.json.
 
     Raises:
@@ -67,9 +83,9 @@ def read_report(repo: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: not valid JSON ({error})") from None
     if not isinstance(report, dict) or not {"source", "weights_sha256"} <= report.keys():
         raise ValueError(f"{path}: not what hf-encoders convert wrote; convert the checkpoint again")
-    return report
+    return cast(ConversionReport, report)
 
 
-def known_metadata(repo: Path) -> dict[str, Any]:
+def known_metadata(repo: Path) -> Mapping[str, Json]:
     """The source's own entries about its training, where the repo was converted and still has the report."""
     return read_report(repo)["source"]["metadata"] if (repo / REPORT_NAME).is_file() else {}

@@ -6,9 +6,9 @@ is executed.
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TypeVar, cast
 
 from PIL import Image
 from transformers import (
@@ -26,6 +26,8 @@ from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils import has_file
 
 from ..models.input_errors import InputError, one_line
+
+_Part = TypeVar("_Part")
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
 _IMAGE_PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
@@ -48,7 +50,7 @@ def read_config(option: str, source: str, expected: type[PreTrainedConfig]) -> P
     """
     if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
         raise SourceError(f"{option} {source}: has no config.json; give the folder of a whole model{_hint(expected)}")
-    config = _read(option, source, AutoConfig)
+    config = _read(option, source, AutoConfig.from_pretrained)
     if not isinstance(config, expected):
         raise SourceError(f"{option} {source}: a {config.model_type} model, expected {expected.model_type}")
     config.name_or_path = ""  # a path on this machine means nothing elsewhere
@@ -81,7 +83,7 @@ def read_tokenizer(option: str, source: str, config: BertConfig) -> PreTrainedTo
     elif path.is_dir() and not has_tokenizer(source):
         raise SourceError(f"{option} {source}: has no tokenizer ({', '.join(_TOKENIZER_FILES)})")
     else:
-        tokenizer = _read(option, source, AutoTokenizer)
+        tokenizer = _read(option, source, AutoTokenizer.from_pretrained)
     vocabulary = tokenizer.get_vocab()
     if len(vocabulary) <= len(tokenizer.all_special_tokens):
         raise SourceError(f"{option} {source}: has no vocabulary; give a folder with tokenizer.json or vocab.txt")
@@ -117,7 +119,7 @@ def read_image_processor(option: str, source: str | None, config: ViTConfig) -> 
         side = cast(int, config.image_size)  # BERT and ViT of the legacy files take squares
         size = {"height": side, "width": side}
         return ViTImageProcessorPil(size=size, image_mean=half, image_std=half), False
-    processor = _read(option, str(source), AutoImageProcessor)
+    processor = _read(option, str(source), AutoImageProcessor.from_pretrained)
     try:
         given = list(processor(Image.new("RGB", (40, 30)), return_tensors="pt")["pixel_values"].shape)
     except Exception as error:
@@ -136,9 +138,11 @@ def _from_vocabulary(option: str, file: Path, folder: Path) -> PreTrainedTokeniz
         raise SourceError(
             f"{option} {file}: no BERT vocabulary, a text file with one token per line ({error})"
         ) from None
-    options = {} if (folder / "tokenizer_config.json").is_file() else {"do_lower_case": not _has_capitals(tokens)}
     try:
-        tokenizer = BertTokenizer.from_pretrained(folder, **options)
+        if (folder / "tokenizer_config.json").is_file():
+            tokenizer = BertTokenizer.from_pretrained(folder)
+        else:
+            tokenizer = BertTokenizer.from_pretrained(folder, do_lower_case=not _has_capitals(tokens))
     except Exception as error:  # the Rust library raises its own
         raise SourceError(f"{option} {file}: no BERT vocabulary ({one_line(error)})") from error
     tokenizer.name_or_path = ""
@@ -164,9 +168,9 @@ def _from_vocabulary_file(option: str, file: Path) -> PreTrainedTokenizerBase:
         return _from_vocabulary(option, file, Path(folder))
 
 
-def _read(option: str, source: str, auto_class: type[Any]) -> Any:
+def _read(option: str, source: str, from_pretrained: Callable[..., _Part]) -> _Part:
     try:
-        return auto_class.from_pretrained(source, trust_remote_code=False)
+        return from_pretrained(source, trust_remote_code=False)
     except Exception as error:  # third-party files may raise anything
         raise SourceError(f"{option} {source}: cannot be read ({one_line(error)})") from error
 

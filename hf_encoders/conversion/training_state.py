@@ -2,10 +2,11 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import torch
 from safetensors import SafetensorError
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..checkpoints.state_dicts import LayoutError, check_values
+from ..hub.reports import Json, TrainingInfo
 from .families.multimodal_layouts import (
     TEMPERATURE,
     LegacyMultimodalCheckpoint,
@@ -27,7 +29,7 @@ _HYPER_PARAMETERS = ("lr", "betas", "eps", "weight_decay")  # AdamW needs these
 _MOMENTS, _LARGEST = ("exp_avg", "exp_avg_sq"), "max_exp_avg_sq"
 
 
-def legacy_training_state(source: LegacyMultimodalCheckpoint) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def legacy_training_state(source: LegacyMultimodalCheckpoint) -> tuple[dict[str, Tensor], TrainingInfo]:
     """Take the state of AdamW and the progress of the training out of a legacy checkpoint.
 
     Args:
@@ -64,10 +66,10 @@ def legacy_training_state(source: LegacyMultimodalCheckpoint) -> tuple[dict[str,
     tensors: dict[str, Tensor] = {}
     for number, name in enumerate(names):
         if number in entries and not is_pooler(name):
-            amsgrad = any(number in group["params"] and group.get("amsgrad") for group in groups)
+            amsgrad = any(number in group.numbers and group.settings.get("amsgrad") for group in groups)
             for key, tensor in _checked_entry(source, name, entries[number], amsgrad):
                 tensors[f"{model_name(name)}.{key}"] = tensor
-    info = {
+    info: TrainingInfo = {
         "format_version": FORMAT_VERSION,
         "epoch": _count(source, "epoch"),
         "global_step": _count(source, "global_step"),
@@ -86,7 +88,7 @@ def write_training_state(folder: Path, tensors: Mapping[str, Tensor], info: Mapp
     (folder / TRAINING_JSON).write_text(text + "\n", encoding="utf-8")
 
 
-def read_training_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_training_state(folder: Path) -> tuple[dict[str, Tensor], TrainingInfo]:
     """Read what `write_training_state` wrote.
 
     Raises:
@@ -107,13 +109,51 @@ def read_training_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]
             f"{folder / TRAINING_JSON}: of format version {version}, expected {FORMAT_VERSION}; convert the checkpoint"
             " again"
         )
+    if lacking := TrainingInfo.__required_keys__ - info.keys():
+        raise ValueError(f"{folder / TRAINING_JSON}: lacks {min(lacking)!r}; convert the checkpoint again")
     try:
         return load_file(folder / TRAINING_TENSORS), info
     except SafetensorError as error:
         raise ValueError(f"{folder / TRAINING_TENSORS}: damaged ({error}); convert the checkpoint again") from None
 
 
-def _groups(source: LegacyMultimodalCheckpoint) -> list[Mapping[str, Any]]:
+@dataclass(frozen=True)
+class OptimizerGroup:
+    """Settings of AdamW that some parameters share.
+
+    Args:
+        settings: the plain settings, except for `betas`.
+        betas: AdamW's two.
+        parameters: their names in `MultimodalEncoderModel`; None for all parameters.
+    """
+
+    settings: Mapping[str, Json]
+    betas: tuple[float, float]
+    parameters: Sequence[str] | None = None
+
+
+def optimizer_groups(info: TrainingInfo) -> list[OptimizerGroup]:
+    """The groups of the optimizer in what `read_training_state` read."""
+    optimizer = info["optimizer"]
+    several = cast("Sequence[Mapping[str, Json]] | None", optimizer.get("groups"))
+    groups = []
+    for group in [optimizer] if several is None else several:
+        first, second = cast(Sequence[float], group["betas"])
+        settings = {name: value for name, value in group.items() if name not in ("name", "betas", "parameters")}
+        parameters = cast("Sequence[str] | None", group.get("parameters"))
+        groups.append(OptimizerGroup(settings, (first, second), parameters))
+    return groups
+
+
+@dataclass(frozen=True)
+class _LegacyGroup:
+    """A group of the file's optimizer: the numbers of its parameters, and its other entries."""
+
+    numbers: Sequence[int]
+    settings: Mapping[str, object]
+
+
+def _groups(source: LegacyMultimodalCheckpoint) -> list[_LegacyGroup]:
     """The optimizer's groups; together they number each parameter once."""
     assert source.optimizer_state is not None
     groups = source.optimizer_state.get("param_groups")
@@ -134,10 +174,13 @@ def _groups(source: LegacyMultimodalCheckpoint) -> list[Mapping[str, Any]]:
             f"{source.path}: the optimizer's groups hold a parameter {_shown(wrong)}, expected each of 0 to {count - 1}"
             " once"
         )
-    return groups
+    return [
+        _LegacyGroup(group["params"], {str(key): value for key, value in group.items() if key != "params"})
+        for group in groups
+    ]
 
 
-def _entries(source: LegacyMultimodalCheckpoint) -> Mapping[int, Mapping[str, Any]]:
+def _entries(source: LegacyMultimodalCheckpoint) -> Mapping[int, Mapping[str, object]]:
     assert source.optimizer_state is not None
     entries = source.optimizer_state.get("state")
     if not isinstance(entries, Mapping):
@@ -153,7 +196,7 @@ def _entries(source: LegacyMultimodalCheckpoint) -> Mapping[int, Mapping[str, An
 
 
 def _checked_entry(
-    source: LegacyMultimodalCheckpoint, name: str, entry: Mapping[str, Any], amsgrad: bool
+    source: LegacyMultimodalCheckpoint, name: str, entry: Mapping[str, object], amsgrad: bool
 ) -> Iterator[tuple[str, Tensor]]:
     """Check and yield one parameter's moments and step."""
     expected = (*_MOMENTS, *([_LARGEST] if amsgrad or _LARGEST in entry else []))
@@ -185,11 +228,11 @@ def _step(source: LegacyMultimodalCheckpoint, name: str, step: object) -> float:
     return value
 
 
-def _hyper_parameters(source: LegacyMultimodalCheckpoint, groups: list[Mapping[str, Any]]) -> dict[str, Any]:
+def _hyper_parameters(source: LegacyMultimodalCheckpoint, groups: Sequence[_LegacyGroup]) -> dict[str, Json]:
     """The hyper-parameters of each group; several groups also name their parameters."""
     plain = []
     for group in groups:
-        values = {str(key): _plain(source, key, value) for key, value in group.items() if key != "params"}
+        values = {key: _plain(source, key, value) for key, value in group.settings.items()}
         missing = [key for key in _HYPER_PARAMETERS if key not in values]
         if missing or values.get("decoupled_weight_decay") is False:
             raise LayoutError(
@@ -201,27 +244,31 @@ def _hyper_parameters(source: LegacyMultimodalCheckpoint, groups: list[Mapping[s
     if len(groups) == 1:
         return plain[0]
     names = [
-        [model_name(name) for number in group["params"] if not is_pooler(name := source.parameter_names[number])]
+        [model_name(name) for number in group.numbers if not is_pooler(name := source.parameter_names[number])]
         for group in groups
     ]
     return {"groups": [{"parameters": group} | values for group, values in zip(names, plain, strict=True)]}
 
 
-def _check_ranges(source: LegacyMultimodalCheckpoint, values: Mapping[str, Any]) -> None:
+def _check_ranges(source: LegacyMultimodalCheckpoint, values: Mapping[str, Json]) -> None:
     for key in ("lr", "eps", "weight_decay"):
-        if not isinstance(values[key], (int, float)) or values[key] < 0:
+        value = values[key]
+        if not isinstance(value, (int, float)) or value < 0:
             raise LayoutError(
-                f"{source.path}: the optimizer's {key!r} is {_shown(values[key])}, expected a number of 0 or more"
+                f"{source.path}: the optimizer's {key!r} is {_shown(value)}, expected a number of 0 or more"
             )
     betas = values["betas"]
-    two = isinstance(betas, list) and len(betas) == 2
-    if not two or not all(isinstance(beta, (int, float)) and 0 <= beta < 1 for beta in betas):
+    if (
+        not isinstance(betas, list)
+        or len(betas) != 2
+        or not all(isinstance(beta, (int, float)) and 0 <= beta < 1 for beta in betas)
+    ):
         raise LayoutError(
             f"{source.path}: the optimizer's betas are {betas!r:.40}, expected two numbers from 0 to below 1"
         )
 
 
-def _plain(source: LegacyMultimodalCheckpoint, key: object, value: object) -> object:
+def _plain(source: LegacyMultimodalCheckpoint, key: str, value: object) -> Json:
     """The JSON form of a hyper-parameter."""
     if value is None or isinstance(value, (bool, str)):
         return value
@@ -229,9 +276,7 @@ def _plain(source: LegacyMultimodalCheckpoint, key: object, value: object) -> ob
         return [_plain(source, key, item) for item in value]
     number = _number(value)
     if number is None:
-        raise LayoutError(
-            f"{source.path}: the optimizer's {str(key)!r:.40} is {_shown(value)}, expected a finite number"
-        )
+        raise LayoutError(f"{source.path}: the optimizer's {key!r:.40} is {_shown(value)}, expected a finite number")
     return int(value) if isinstance(value, Integral) else number
 
 

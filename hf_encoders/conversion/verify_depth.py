@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, PreTrainedConfig
 
+from ..hub.reports import Verification, VerificationInputs
 from ..models.modeling_depth_autoencoder import DepthAutoencoderModel
-from .compare import AGAINST, RELATIVE, SEED, judge
+from .compare import RELATIVE, SEED, judge
 from .families import reference_depth
 
 TOLERANCE = 1e-4  # largest difference, relative to the largest magnitude
@@ -40,7 +40,7 @@ def depth_outputs(config: PreTrainedConfig, tensors: Mapping[str, Tensor]) -> di
     return outputs
 
 
-def verify_depth(repo: Path, expected: Mapping[str, Tensor]) -> dict[str, Any]:
+def verify_depth(repo: Path, expected: Mapping[str, Tensor]) -> Verification:
     """Run the verification's maps through the repo, loaded with AutoModel, in float32.
 
     Args:
@@ -60,5 +60,9 @@ def verify_depth(repo: Path, expected: Mapping[str, Tensor]) -> dict[str, Any]:
         if "reconstruction" in expected:
             autoencoder = DepthAutoencoderModel.from_pretrained(repo, dtype=torch.float32)
             actual["reconstruction"] = autoencoder(maps).reconstruction
-    inputs = {"maps": ["noise", "slope", "hills", "constant"], "shape": list(maps.shape), "seed": SEED}
-    return {"inputs": inputs, "against": AGAINST} | judge(repo, expected, actual, TOLERANCE, RELATIVE)
+    inputs: VerificationInputs = {
+        "maps": ["noise", "slope", "hills", "constant"],
+        "shape": list(maps.shape),
+        "seed": SEED,
+    }
+    return judge(repo, inputs, expected, actual, TOLERANCE, RELATIVE)

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import AutoModel, PreTrainedConfig
 
-from .compare import ABSOLUTE, AGAINST, SEED, VerificationError, judge
+from ..hub.reports import Verification, VerificationInputs
+from .compare import ABSOLUTE, SEED, VerificationError, judge
 from .depth_tower import PROJECTION, legacy_names
 from .families import reference_depth, reference_multimodal
 from .families.reference_multimodal import TowerSettings
@@ -63,7 +63,7 @@ def multimodal_outputs(config: PreTrainedConfig, tensors: Mapping[str, Tensor]) 
         return _with_cosine(outputs) | {"temperature": tensors["temperature"].float().clone()}
 
 
-def verify_multimodal(repo: Path, expected: Mapping[str, Tensor]) -> dict[str, Any]:
+def verify_multimodal(repo: Path, expected: Mapping[str, Tensor]) -> Verification:
     """Run the verification's inputs through the repo, loaded with AutoModel, in float32.
 
     Args:
@@ -86,9 +86,11 @@ def verify_multimodal(repo: Path, expected: Mapping[str, Tensor]) -> dict[str, A
         outputs = model(**inputs)
         actual = _with_cosine({name: outputs[name] for name in expected if name.endswith("_embeds")})
         actual["temperature"] = model.temperature
-    shapes = {name: list(tensor.shape) for name, tensor in inputs.items()}
-    result: dict[str, Any] = {"inputs": {"shapes": shapes, "seed": SEED}, "against": AGAINST}
-    return result | judge(repo, expected, actual, TOLERANCE, ABSOLUTE)
+    given: VerificationInputs = {
+        "shapes": {name: list(tensor.shape) for name, tensor in inputs.items()},
+        "seed": SEED,
+    }
+    return judge(repo, given, expected, actual, TOLERANCE, ABSOLUTE)
 
 
 def _with_cosine(embeds: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..checkpoints.state_dicts import LayoutError, check_values
+from ..hub.reports import Verification
 from ..models.configuration_multimodal_encoder import MultimodalEncoderConfig
-from .assumptions import ASSUMED
 from .depth_tower import PROJECTION, TOWER
 from .families.depth_layouts import LegacyDepthCheckpoint, read_depth_checkpoint
 from .families.multimodal_layouts import LegacyMultimodalCheckpoint, read_multimodal_checkpoint
@@ -19,7 +18,7 @@ from .verify_depth import depth_outputs, verify_depth
 from .verify_multimodal import multimodal_outputs, verify_multimodal
 
 
-def verify_repo(repo: str, checkpoint: Path | None = None, revision: str = "main") -> dict[str, Any]:
+def verify_repo(repo: str, checkpoint: Path | None = None, revision: str = "main") -> Verification:
     """Check that a repo's weights are those of its report, and that they give the legacy network's numbers.
 
     Args:
@@ -44,7 +43,8 @@ def verify_repo(repo: str, checkpoint: Path | None = None, revision: str = "main
         verification = verify_multimodal(folder, multimodal_outputs(config, written))
     else:
         verification = verify_depth(folder, depth_outputs(config, written))
-    return verification | {ASSUMED: report.get(ASSUMED, [])}
+    verification["assumed"] = report.get("assumed", [])
+    return verification
 
 
 def _source_tensors(repo: str, checkpoint: Path, config: Config, written: Mapping[str, Tensor]) -> dict[str, Tensor]:

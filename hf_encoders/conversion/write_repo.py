@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -12,13 +12,13 @@ from transformers import PreTrainedModel
 from ..checkpoints.state_dicts import LayoutError
 from ..fingerprint import sha256
 from ..hub.complete import complete_repo
+from ..hub.reports import ConversionReport, Figures, PartsReport, Verification
 from ..outputs import new_folder
-from .compare import compare
+from .compare import EMBEDDINGS, compare
 from .families.depth_layouts import LegacyDepthCheckpoint
 from .families.multimodal_layouts import LegacyMultimodalCheckpoint
 from .report import plain, report_versions, weight_digests, write_report
 
-EMBEDDINGS = ("embeddings", "text_embeds", "image_embeds", "depth_embeds")
 DTYPES = ("float32", "float16", "bfloat16")
 
 
@@ -45,10 +45,10 @@ class Conversion(Protocol):
         """Run the verification's inputs through the legacy network."""
 
     @staticmethod
-    def verify(repo: Path, expected: Mapping[str, Tensor]) -> dict[str, Any]:
+    def verify(repo: Path, expected: Mapping[str, Tensor]) -> Verification:
         """Compare a repo's outputs with the expected ones."""
 
-    def report(self, model: PreTrainedModel) -> dict[str, Any]:
+    def report(self, model: PreTrainedModel) -> PartsReport:
         """The entries of the report that only this layout has."""
 
     def keys(self) -> dict[str, str | None]:
@@ -89,15 +89,16 @@ def write_repo(
         dtype = dtype or _common_dtype(conversion.wanted)
         tensors = _cast(conversion.wanted, dtype)
         with new_folder(output, overwrite) as repo:
-            report = _write(conversion, repo, tensors) | {"dtype": dtype}
+            report = _write(conversion, repo, tensors, dtype)
             expected = conversion.expected(tensors) if verified else {}
             rounded = any(tensor.dtype != conversion.wanted[name].dtype for name, tensor in tensors.items())
             rounding = _rounding(conversion, expected) if verified and rounded else None
             conversion.release()
             del tensors
-            report["verification"] = conversion.verify(repo, expected) if verified else None
-            if rounding:
-                report["verification"]["rounding"] = {"to": dtype, **rounding}
+            if verified:
+                report["verification"] = verification = conversion.verify(repo, expected)
+                if rounding:
+                    verification["rounding"] = {"to": dtype, **rounding}
             report["source"]["sha256"] = digest.result()
             report["weights_sha256"] = weight_digests(repo)
             report["versions"] = report_versions()
@@ -105,8 +106,8 @@ def write_repo(
             complete_repo(repo, remote_code=remote_code, name=plain(output.name))
 
 
-def _write(conversion: Conversion, repo: Path, tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """Write the model; returns the report's entries about it and its source."""
+def _write(conversion: Conversion, repo: Path, tensors: dict[str, Tensor], dtype: str) -> ConversionReport:
+    """Write the model; returns the report about it and its source, which still lacks the verification and digests."""
     source = conversion.source
     model = conversion.write(repo, tensors)
     return {
@@ -116,10 +117,15 @@ def _write(conversion: Conversion, repo: Path, tensors: dict[str, Tensor]) -> di
             "layout": source.layout,
             "wrapping": source.wrapping,
             "metadata": plain(source.metadata),
+            "sha256": "",
         },
         "architecture": type(model).__name__,
         **conversion.report(model),
         "keys": conversion.keys(),
+        "dtype": dtype,
+        "verification": None,
+        "weights_sha256": {},
+        "versions": {},
     }
 
 
@@ -131,19 +137,19 @@ def _common_dtype(tensors: dict[str, Tensor]) -> str:
 def _cast(tensors: dict[str, Tensor], dtype: str) -> dict[str, Tensor]:
     """Cast floating-point tensors to another precision; those that have it stay mapped from their file."""
     target = getattr(torch, dtype)
-    cast = {name: t.to(target) if t.is_floating_point() else t.to(torch.int64) for name, t in tensors.items()}
-    for name, tensor in cast.items():
+    converted = {name: t.to(target) if t.is_floating_point() else t.to(torch.int64) for name, t in tensors.items()}
+    for name, tensor in converted.items():
         if tensor.dtype != tensors[name].dtype and not tensor.isfinite().all():
             raise LayoutError(f"{name} does not fit into {dtype}; choose bfloat16 or float32")
-    return cast
+    return converted
 
 
-def _rounding(conversion: Conversion, after: dict[str, Tensor]) -> dict[str, dict[str, float]]:
+def _rounding(conversion: Conversion, after: dict[str, Tensor]) -> dict[str, Figures]:
     """Measure how storing the weights in another precision changes the embeddings."""
     before = conversion.expected(conversion.wanted)
-    return {
-        name: compare(before[name], after[name])
-        | {"least_cosine": torch.cosine_similarity(before[name], after[name]).min().item()}
-        for name in EMBEDDINGS
-        if name in before
-    }
+    rounding: dict[str, Figures] = {}
+    for name in EMBEDDINGS:
+        if name in before:
+            rounding[name] = compare(before[name], after[name])
+            rounding[name]["least_cosine"] = torch.cosine_similarity(before[name], after[name]).min().item()
+    return rounding

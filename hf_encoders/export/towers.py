@@ -4,7 +4,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import torch
 from huggingface_hub import snapshot_download
@@ -36,6 +36,21 @@ class ExportError(ValueError):
     """A compiled tower does not give the model's embeddings."""
 
 
+class ExportReport(TypedDict):
+    """What `export_report.json` holds.
+
+    Args:
+        fingerprint: of the weights that the towers were compiled from.
+        towers: tower → precision → how far its embeddings are from PyTorch's: `largest_difference`,
+            `relative_difference`, `least_cosine` and `mean_cosine`.
+        versions: of the libraries.
+    """
+
+    fingerprint: str
+    towers: dict[str, dict[str, dict[str, float]]]
+    versions: dict[str, str]
+
+
 def export(
     model: str,
     output: Path,
@@ -45,7 +60,7 @@ def export(
     calibration: str | None = None,
     overwrite: bool = False,
     revision: str = "main",
-) -> dict[str, Any]:
+) -> ExportReport:
     """Write the repo of a model with its towers compiled, each by itself, for any batch.
 
     The new repo holds what the old one does, and a folder `onnx/` or `openvino/`: one file per tower, and
@@ -80,7 +95,7 @@ def export(
     with new_folder(output, overwrite) as repo:
         shutil.copytree(folder, repo, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*BESIDE_THE_MODEL))
         (repo / backend).mkdir(exist_ok=True)
-        report: dict[str, Any] = {
+        report: ExportReport = {
             "fingerprint": fingerprint(loaded),
             "towers": {name: _export_tower(encoding.tower(name), backend, repo, batches.get(name)) for name in towers},
             "versions": library_versions(_LIBRARIES[backend]),

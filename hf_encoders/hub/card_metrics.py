@@ -5,11 +5,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from huggingface_hub import EvalResult
 
 from ..models.input_errors import InputError, reason
+from .reports import EvaluationReport, MeasuredData
 
 # First part of a metric's name → the Hub's name of the task, and its name in a table.
 _TASKS = {
@@ -41,16 +42,17 @@ class Evaluation:
         InputError: if it is no such report.
     """
 
-    def __init__(self, report: Path | Mapping[str, Any]):
+    def __init__(self, report: Path | Mapping[str, object]):
         self.path = report if isinstance(report, Path) else None
         self.source = str(report) if isinstance(report, Path) else "metrics"
         try:
-            self.report = json.loads(report.read_text(encoding="utf-8")) if isinstance(report, Path) else report
+            content = json.loads(report.read_text(encoding="utf-8")) if isinstance(report, Path) else report
         except (OSError, ValueError) as error:
             raise self._error(f"no metrics that can be read ({reason(error)})") from None
-        missing = [name for name in _NEEDED if not isinstance(self.report, Mapping) or name not in self.report]
-        if missing or not {"dataset_sha256", "dataset_revision"} & self.report.keys():
+        missing = [name for name in _NEEDED if not isinstance(content, Mapping) or name not in content]
+        if missing or not {"dataset_sha256", "dataset_revision"} & content.keys():
             raise self._error("no report of an evaluation", hint="write it with hf-encoders evaluate --output")
+        self.report = cast(EvaluationReport, content)
         for name in self.report["metrics"]:
             if name.partition("/")[0] not in _TASKS:
                 raise self._error(f"metric {name!r} is of none of the tasks {', '.join(_TASKS)}")
@@ -114,7 +116,7 @@ def check_versions(results: Sequence[EvalResult]) -> None:
     Raises:
         ValueError: if there are two.
     """
-    seen: dict[tuple[Any, ...], Any] = {}
+    seen: dict[tuple[object, ...], object] = {}
     for result in results:
         if seen.setdefault(result.unique_identifier, result.dataset_args) != result.dataset_args:
             name = f"{result.dataset_name} ({result.dataset_split})"
@@ -141,11 +143,11 @@ def _parts(metric: str) -> tuple[str, str, str]:
     return (task, f"{subject}, guessing", "top1_accuracy") if measure == "chance" else (task, subject, measure)
 
 
-def _describe(part: Mapping[str, Any]) -> str:
+def _describe(part: MeasuredData) -> str:
     version = f"SHA-256 `{part['dataset_sha256']}`" if "dataset_sha256" in part else f"`{part['dataset_revision']}`"
     return f"`{_data_name(part)}` ({part['split']}, {part['rows']} rows, {version})"
 
 
-def _data_name(part: Mapping[str, Any]) -> str:
+def _data_name(part: MeasuredData) -> str:
     """A Hub id as it is; of a path, its last two parts."""
     return "/".join(Path(part["dataset"]).parts[-2:]) if "dataset_sha256" in part else part["dataset"]

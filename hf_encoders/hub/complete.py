@@ -1,14 +1,14 @@
 """Completes a repo of ours: all that lies beside the model and its processor."""
 
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
-from .model_card import write_card
+from .model_card import CardOptions, write_card
 from .remote_code import write_remote_code
 from .sentence_transformers import write_sentence_transformers_files
 
 
-def complete_repo(repo: Path, *, remote_code: bool, **card: Any) -> None:
+def complete_repo(repo: Path, *, remote_code: bool, **card: Unpack[CardOptions]) -> None:
     """Write what transformers does not write: sentence-transformers' files, the model's code, and the card.
 
     Args:

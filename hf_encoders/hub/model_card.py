@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import yaml
 from huggingface_hub import ModelCard, ModelCardData
@@ -21,6 +21,7 @@ from .card_edits import EMPTY_CARD
 from .card_metrics import Evaluation, check_versions, is_measured
 from .card_sections import merge, split
 from .kind import DEPTH, MULTIMODAL, repo_kind
+from .reports import ConversionReport
 
 REPORT_NAME = "conversion_report.json"
 CARD_NAME, RECIPE_NAME, CURVES_NAME, EXAMPLE_NAME = (
@@ -39,6 +40,18 @@ _TEMPLATES = Environment(
 _TEMPLATES.filters["quoted"] = lambda text: json.dumps(text, ensure_ascii=False)
 
 
+class CardOptions(TypedDict, total=False):
+    """The arguments of `write_card` beside the folder."""
+
+    name: str | None
+    license: str | None
+    datasets: Sequence[str]
+    base_model: Sequence[str]
+    metrics: Sequence[Path | Mapping[str, object]]
+    recipe: Mapping[str, object] | None
+    curves: Curves | None
+
+
 def write_card(
     repo: Path,
     *,
@@ -46,8 +59,8 @@ def write_card(
     license: str | None = None,
     datasets: Sequence[str] = (),
     base_model: Sequence[str] = (),
-    metrics: Sequence[Path | Mapping[str, Any]] = (),
-    recipe: Mapping[str, Any] | None = None,
+    metrics: Sequence[Path | Mapping[str, object]] = (),
+    recipe: Mapping[str, object] | None = None,
     curves: Curves | None = None,
 ) -> Path:
     """Write README.md of a repo: what the model is and how it is used.
@@ -132,7 +145,7 @@ def write_card(
     return repo / CARD_NAME
 
 
-def _evaluations(repo: Path, metrics: Sequence[Path | Mapping[str, Any]]) -> list[Evaluation]:
+def _evaluations(repo: Path, metrics: Sequence[Path | Mapping[str, object]]) -> list[Evaluation]:
     """The evaluations in the repo and those given; all must be of the repo's weights."""
     in_repo = [path for path in sorted(repo.glob("metrics*.json")) if path not in metrics]
     evaluations = [Evaluation(report) for report in [*in_repo, *metrics]]
@@ -149,7 +162,7 @@ def _evaluations(repo: Path, metrics: Sequence[Path | Mapping[str, Any]]) -> lis
     return evaluations
 
 
-def _conversion_report(repo: Path) -> Any:
+def _conversion_report(repo: Path) -> ConversionReport | None:
     """The report of the conversion that wrote the weights, or None."""
     path = repo / REPORT_NAME
     if not path.is_file():
@@ -161,7 +174,7 @@ def _conversion_report(repo: Path) -> Any:
         raise InputError(path=path, reason=f"no report of a conversion ({one_line(error)})") from None
     if any(not (repo / file).is_file() or sha256(repo / file) != digest for file, digest in stated.items()):
         raise InputError(path=path, reason="of other weights than those beside it", hint="remove it")
-    return report
+    return cast(ConversionReport, report)
 
 
 def _read_card(path: Path) -> tuple[ModelCardData, str]:
@@ -176,7 +189,7 @@ def _read_card(path: Path) -> tuple[ModelCardData, str]:
         raise InputError(path=path, reason=f"its header or a mark cannot be read ({one_line(error)})") from None
 
 
-def _header(old: ModelCardData, new: Mapping[str, Any]) -> dict[str, Any]:
+def _header(old: ModelCardData, new: Mapping[str, object]) -> dict[str, Any]:
     """The header without the model-index: first the present keys, in their order."""
     kept = {name: value for name, value in old.to_dict().items() if name != "model-index"}
     for name, value in new.items():
@@ -205,7 +218,7 @@ def _hub_ids(names: Sequence[str]) -> list[str]:
     return ids
 
 
-def _depth_settings(repo: Path) -> dict[str, Any]:
+def _depth_settings(repo: Path) -> dict[str, object]:
     """The settings of the depth maps' processor; empty if the repo has none."""
     for file in ("processor_config.json", "preprocessor_config.json"):
         if (repo / file).is_file():

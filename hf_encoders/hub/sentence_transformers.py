@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 from .kind import MULTIMODAL, repo_kind
 
@@ -50,14 +49,14 @@ def _processed_modalities(repo: Path) -> list[str]:
     return [name for name, has in has_part.items() if has]
 
 
-def _modules(normalize: bool) -> list[dict[str, Any]]:
-    modules = [{"idx": 0, "name": "0", "path": "", "type": _TRANSFORMER}]
+def _modules(normalize: bool) -> list[dict[str, object]]:
+    modules: list[dict[str, object]] = [{"idx": 0, "name": "0", "path": "", "type": _TRANSFORMER}]
     if normalize:
         modules.append({"idx": 1, "name": "1", "path": "1_Normalize", "type": _NORMALIZE})
     return modules
 
 
-def _transformer(methods: dict[str, str]) -> dict[str, Any]:
+def _transformer(methods: dict[str, str]) -> dict[str, object]:
     return {
         "transformer_task": "feature-extraction",
         "modality_config": {
@@ -79,5 +78,5 @@ def _is_ours(path: Path) -> bool:
         return False
 
 
-def _write(path: Path, content: Any, indent: int) -> None:
+def _write(path: Path, content: object, indent: int) -> None:
     path.write_text(json.dumps(content, indent=indent), encoding="utf-8")

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isqrt
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,7 +54,7 @@ class LegacyDepthCheckpoint:
     config: DepthSemanticEncoderConfig
     tensors: dict[str, Tensor]
     source_keys: dict[str, str]
-    metadata: dict[str, Any]
+    metadata: dict[str, object]
 
     def encoder_tensors(self) -> dict[str, Tensor]:
         """The encoder's tensors under the names that `DepthSemanticEncoderModel` gives them."""

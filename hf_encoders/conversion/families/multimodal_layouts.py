@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from math import isqrt
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -82,8 +82,8 @@ class LegacyMultimodalCheckpoint:
     source_keys: dict[str, str]
     dropped: list[str]
     parameter_names: list[str]
-    optimizer_state: Mapping[str, Any] | None
-    metadata: dict[str, Any]
+    optimizer_state: Mapping[str, object] | None
+    metadata: dict[str, object]
 
 
 def is_multimodal(content: Mapping[str, object]) -> bool:

@@ -1,0 +1,176 @@
+"""The types of the reports that a repo holds as JSON: of its conversion, and of evaluations."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, NotRequired, TypeAlias, TypedDict
+
+# Plain data, as JSON holds it.
+Json: TypeAlias = Mapping[str, "Json"] | Sequence["Json"] | str | int | float | bool | None
+
+# The figure that a verification limits.
+Measure = Literal["relative_difference", "largest_difference"]
+
+
+class Figures(TypedDict):
+    """How far an output is from the one that was expected.
+
+    Args:
+        largest_difference: between two numbers.
+        largest_magnitude: of the expected numbers.
+        relative_difference: the first by the second.
+        least_cosine: of the rows of both; only where the weights were rounded.
+    """
+
+    largest_difference: float
+    largest_magnitude: float
+    relative_difference: float
+    least_cosine: NotRequired[float]
+
+
+class VerificationInputs(TypedDict, total=False):
+    """The inputs of a verification: the names of the maps and their shape, or name → shape of several inputs."""
+
+    maps: Sequence[str]
+    shape: Sequence[int]
+    shapes: Mapping[str, Sequence[int]]
+    seed: int
+
+
+class Assumed(TypedDict):
+    """A quantity that nothing in the file tells; see `conversion.assumptions.Assumption`."""
+
+    quantity: str
+    what: str
+    options: Sequence[str]
+    of_network: bool
+
+
+class Verification(TypedDict):
+    """What was compared, and how far apart it is; each output that was compared has an entry with its `Figures`.
+
+    Args:
+        inputs: what both networks were given.
+        against: what computed the expected outputs.
+        tolerance: the largest difference that passes.
+        measure: the name of the figure that the tolerance limits.
+        rounding: the precision of the written weights as `to`, and the `Figures` of each embedding before and after.
+        assumed: what both sides assumed; in a repo's report it stands beside the verification.
+    """
+
+    inputs: VerificationInputs
+    against: str
+    tolerance: float
+    measure: Measure
+    rounding: NotRequired[Mapping[str, Figures | str]]
+    assumed: NotRequired[Sequence[Assumed]]
+
+
+class TrainingInfo(TypedDict):
+    """The plain data of `training_state.json`; see `conversion.training_state.legacy_training_state`."""
+
+    format_version: int
+    epoch: int | None
+    global_step: int | None
+    best_loss: float | None
+    optimizer: Mapping[str, Json]
+    parameters_without_state: Sequence[str]
+    dropped: Sequence[str]
+
+
+class PartsReport(TypedDict):
+    """The parts of a converted model; which entries there are depends on the family.
+
+    Args:
+        parameters: part → the number of its parameters; `total` for all of them.
+        decoder: whether a depth repo holds the decoder.
+        parts: part of a multimodal encoder → the name of its source; None if it came from the checkpoint alone.
+        attention_heads: configuration → its number of heads.
+        assumed: what nothing in the file tells.
+        dropped: keys of the file that nothing uses.
+        untrained: parts whose weights are random.
+        training_state: what `training_state.json` holds; None without one.
+    """
+
+    parameters: Mapping[str, int]
+    decoder: NotRequired[bool]
+    parts: NotRequired[Mapping[str, str | None]]
+    attention_heads: NotRequired[Mapping[str, int]]
+    assumed: NotRequired[Sequence[Assumed]]
+    dropped: NotRequired[Sequence[str]]
+    untrained: NotRequired[Sequence[str]]
+    training_state: NotRequired[TrainingInfo | None]
+
+
+class SourceReport(TypedDict):
+    """The file that was converted.
+
+    Args:
+        name: its name, without its place.
+        size: in bytes.
+        layout: of its network.
+        wrapping: what such a file is called.
+        metadata: its other entries, such as the epoch.
+        sha256: its digest.
+    """
+
+    name: str
+    size: int
+    layout: str
+    wrapping: str
+    metadata: Mapping[str, Json]
+    sha256: str
+
+
+class ConversionReport(PartsReport):
+    """conversion_report.json.
+
+    Args:
+        source: the file that was converted.
+        architecture: the class of the model.
+        keys: key in the file → name in the repo; None for a key that is not carried over.
+        dtype: precision of the weights.
+        verification: what was compared; None if nothing was.
+        weights_sha256: file of weights → its digest.
+        versions: of Python and the libraries.
+    """
+
+    source: SourceReport
+    architecture: str
+    keys: Mapping[str, str | None]
+    dtype: str
+    verification: Verification | None
+    weights_sha256: Mapping[str, str]
+    versions: Mapping[str, str]
+
+
+class MeasuredData(TypedDict):
+    """The rows that were measured or learned from.
+
+    Args:
+        dataset: a Hub id, or a path.
+        split: of the data set.
+        rows: how many.
+        dataset_sha256: the digest of local files.
+        dataset_revision: the commit on the Hub.
+    """
+
+    dataset: str
+    split: str
+    rows: int
+    dataset_sha256: NotRequired[str]
+    dataset_revision: NotRequired[str]
+
+
+class EvaluationReport(MeasuredData):
+    """What `hf-encoders evaluate --output` writes, as far as a card shows it.
+
+    Args:
+        fingerprint: of the weights that were measured.
+        metrics: name → value.
+        options: of the tasks.
+        train: what probes learned from.
+    """
+
+    fingerprint: str
+    metrics: Mapping[str, float]
+    options: NotRequired[Mapping[str, Json]]
+    train: NotRequired[MeasuredData]
