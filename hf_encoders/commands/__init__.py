@@ -1,1 +1,1 @@
-"""The `hf-encoders` command: one file for each of its commands."""
+"""The `hf-encoders` program: one file per command."""

@@ -25,16 +25,16 @@ class Record(TypedDict):
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the arguments of the command."""
     add_collection(parser)
-    parser.add_argument("--labels", required=True, help="such as chair,table,lamp, or @FILE with one a line")
+    parser.add_argument("--labels", required=True, help="such as chair,table,lamp, or @FILE with one per line")
     parser.add_argument(
         "--template",
         action="append",
         help="a prompt with {} for the label; several are averaged (default: a photo of a {}.)",
     )
     parser.add_argument("--modality", choices=("image", "depth"), help=MODALITY_HELP)
-    parser.add_argument("--top-k", type=count, default=3, help="labels for each (default: %(default)s)")
+    parser.add_argument("--top-k", type=count, default=3, help="labels per row (default: %(default)s)")
     add_format(parser, "JSON lines, one per row: index, row, labels (each with label and score)")
 
 
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> Result:
     """Embed the collection, and show the best labels of each row.
 
     Raises:
-        ValueError: if model, collection or labels do not fit each other, or a file cannot be read.
+        ValueError: if the model, the collection and the labels do not fit together, or a file cannot be read.
         OSError: if the output exists already or cannot be written.
     """
     from ..data.source import open_source
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> Result:
     labels = read_labels(args.labels)
     model = load_model(args)
     modality = args.modality or default_modality(model)
-    encoder(model, "text")  # a depth encoder has none: said before anything is read
+    encoder(model, "text")  # refuses a depth encoder before anything is read
     templates = {"templates": args.template} if args.template else {}
     classifier = ZeroShotClassifier(model, labels, **templates)
     source = open_source(args.source, modality, args.column, args.split)
@@ -76,10 +76,10 @@ def run(args: argparse.Namespace) -> Result:
 
 
 def read_labels(labels: str) -> list[str]:
-    """`a,b,c`, or `@file` with a label a line.
+    """The labels of `a,b,c`, or of `@file` with one per line.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there is no label.
     """
     if labels.startswith("@"):
         parts = Path(labels[1:]).read_text(encoding="utf-8").splitlines()
@@ -87,7 +87,7 @@ def read_labels(labels: str) -> list[str]:
         parts = labels.split(",")
     found = [part.strip() for part in parts if part.strip()]
     if not found:
-        raise ValueError(f"{labels!r}: no label; give them as a,b,c or as @file with one a line")
+        raise ValueError(f"{labels!r}: no label; give them as a,b,c or as @file with one per line")
     return found
 
 

@@ -1,4 +1,4 @@
-"""`hf-encoders completion`: what makes a shell complete commands, options and their choices.
+"""`hf-encoders completion`: a script that makes a shell complete commands, options and their choices.
 
     source <(hf-encoders completion bash)            # in ~/.bashrc
     source <(hf-encoders completion zsh)             # in ~/.zshrc, after compinit
@@ -13,13 +13,13 @@ from pathlib import Path
 
 from .runner import Result
 
-# Words that may name a file; argparse knows of the others that they are paths.
+# Arguments that may name a file although their type is not Path.
 _FILES_TOO = ("model", "source", "dataset", "train_dataset", "calibration")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
-    parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="whose script is printed")
+    """Add the arguments of the command."""
+    parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell that the script is for")
 
 
 def run(args: argparse.Namespace) -> Result:
@@ -36,8 +36,8 @@ def run(args: argparse.Namespace) -> Result:
         raise ImportError(f"completion needs: pip install 'hf-encoders[completion]' ({error})") from error
     parser = make_parser(COMMANDS)
     (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
-    for one in commands.choices.values():
-        _complete_files(one, shtab.FILE)
+    for command in commands.choices.values():
+        _complete_files(command, shtab.FILE)
     return Result([shtab.complete(parser, args.shell).rstrip("\n")], None)
 
 

@@ -27,10 +27,10 @@ class Tile:
     """One thumbnail.
 
     Args:
-        picture: a path, a PIL image, or what else `read_image` or `read_depth_map` takes.
+        picture: a path, a PIL image, or another input of `read_image` or `read_depth_map`.
         modality: "image" or "depth"; depth is drawn in grey, from each map's lowest to its highest valid value.
         heading: the line below it.
-        lines: what follows; a line that is too long is cut.
+        lines: the lines below the heading; a line that is too long is cut.
         is_query: draw a frame, to tell it from the results.
     """
 
@@ -53,14 +53,14 @@ def draw(sections: Sequence[Section], columns: int = 6) -> PIL.Image.Image:
     """Draw the sections below each other.
 
     Args:
-        sections: what is drawn, `MAX_TILES` tiles at most.
-        columns: the most tiles in a line.
+        sections: at most `MAX_TILES` tiles in all.
+        columns: at most this many tiles stand side by side.
 
     Returns:
         An RGB image.
 
     Raises:
-        ValueError: for more tiles.
+        ValueError: if there are more tiles.
     """
     check_size(sum(len(section.tiles) for section in sections))
     columns = max(1, min(columns, max((len(section.tiles) for section in sections), default=1)))
@@ -80,7 +80,7 @@ def check_size(tiles: int) -> None:
 
 
 def depth_to_grey(picture: object) -> PIL.Image.Image:
-    """A depth map as an 8-bit grey image, from its lowest valid value (black) to its highest; invalid pixels black.
+    """A depth map as an 8-bit grey image, from its lowest valid value (black) to its highest; invalid pixels are black.
 
     Args:
         picture: a path, a PIL image of any depth mode, or an array [H, W].
@@ -129,14 +129,14 @@ def _draw_tile(sheet: PIL.Image.Image, tile: Tile, left: int, top: int) -> None:
 
 
 def _fit(picture: PIL.Image.Image) -> PIL.Image.Image:
-    """As large as a thumbnail may be, whatever its size and shape."""
+    """Scale a picture of any size and shape so that its longer side is a thumbnail's."""
     scale = _THUMBNAIL / max(picture.size)
     size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
     return picture.resize(size, PIL.Image.Resampling.LANCZOS if scale < 1 else PIL.Image.Resampling.BICUBIC)
 
 
 def wrap(text: str, lines: int) -> list[str]:
-    """A text on so many lines of a tile, the rest cut off."""
+    """Break a text into at most this many lines of a tile. The last line holds the rest, which is cut when drawn."""
     font = ImageFont.load_default(_TEXT_SIZE)
     words = _printable(text).split()
     wrapped: list[str] = []
@@ -150,7 +150,7 @@ def wrap(text: str, lines: int) -> list[str]:
 
 
 def cut(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int) -> str:
-    """One line of a text that fits; what is cut off is marked by an ellipsis."""
+    """Shorten a text to one line of at most `width` pixels; an ellipsis marks the cut."""
     text = _printable(text)
     if font.getlength(text) <= width:
         return text
@@ -159,6 +159,6 @@ def cut(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: in
 
 
 def _printable(text: str) -> str:
-    """One line that can be drawn: Pillow's font has no accents, and a file's name may hold bytes that are no text."""
+    """One line that can be drawn: Pillow's font lacks accents, and a file's name may hold bytes that are not text."""
     text = "".join(char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char))
     return " ".join(text.encode(errors="replace").decode().split())

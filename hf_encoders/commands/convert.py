@@ -6,8 +6,8 @@
     hf-encoders convert checkpoint.pt --tokenizer vocab.txt --attention-heads 12 --depth-encoder depth-semantic-encoder
     hf-encoders convert best_model.pth --push-to-hub org/depth-semantic-encoder
 
-The layout, the wrapping and all sizes are read off the file. Bad input ends in one line and exit status 2, and the
-output appears whole or not at all. In a clone, `python conversion/convert_ckpt.py` does the same.
+The layout, the wrapping and all sizes come from the file. Bad input ends in one line and exit status 2. The output
+appears whole or not at all. In a clone, `python conversion/convert_ckpt.py` does the same.
 """
 
 import argparse
@@ -46,10 +46,12 @@ def command(argv: Sequence[str]) -> None:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the arguments of the command."""
     parser.add_argument("checkpoint", nargs="?", type=Path, help="legacy .pth or .pt file")
     parser.add_argument("--output", type=Path, help="folder to write (default: CHECKPOINT's name with -hf, beside it)")
-    parser.add_argument("--layout", choices=_LAYOUTS, default="auto", help="what the file must be")
+    parser.add_argument(
+        "--layout", choices=_LAYOUTS, default="auto", help="refuse a file of another layout (default: any)"
+    )
     parser.add_argument("--dtype", choices=_DTYPES, help="precision to write (default: the file's own)")
     parser.add_argument("--no-verify", action="store_true", help="do not compare the result with the legacy network")
     add_overwrite(parser)
@@ -73,11 +75,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_destination(hub)
     again = parser.add_argument_group("checking again")
     again.add_argument("--verify", metavar="REPO", help="check a converted repo again")
-    again.add_argument("--against", type=Path, metavar="CHECKPOINT", help="with --verify: the legacy file")
+    again.add_argument(
+        "--against", type=Path, metavar="CHECKPOINT", help="with --verify: the legacy file to compare with"
+    )
 
 
 def run(args: argparse.Namespace) -> Result:
-    """Convert, and push if asked to; what was found and proved is the result.
+    """Convert, and push if asked to. The result says what was found and proved.
 
     Raises:
         ValueError: if the options contradict each other or the file, or the file cannot be used.
@@ -85,7 +89,7 @@ def run(args: argparse.Namespace) -> Result:
     """
     _check(args)
     if args.verify is not None:
-        # --revision is the branch of a push here, as --private and the like.
+        # --revision is an option of the push here: it names the branch.
         return verify.run(argparse.Namespace(model=args.verify, against=args.against, revision="main"))
     from ..conversion.assumptions import from_report, warnings
     from ..conversion.convert import convert
@@ -152,7 +156,7 @@ def _options(kind: type[_Options], args: argparse.Namespace) -> _Options:
 
 
 def _notes(report: "ConversionReport") -> list[str]:
-    """What a person should know of the result, a line each."""
+    """What a person should know about the result, one line each."""
     notes = _multimodal_notes(report) if report["source"]["layout"] == _MULTIMODAL else []
     stated = report["source"]["metadata"].get("config")
     if isinstance(stated, dict) and "height_range" in stated:

@@ -6,14 +6,14 @@ accelerate launch -m hf_encoders.embed org/encoder 'shards/*.tar' --output embed
 accelerate launch --multi_gpu --num_processes 8 -m hf_encoders.embed ...  # on CPUs too: --cpu starts only one
 ```
 
-The folder holds `data/*.parquet` (id, the columns kept, embedding) and `manifest.json` (what made it, counts, hashes,
-bad rows). `load_dataset("embeddings/data")` and `EmbeddingIndex.from_folder("embeddings")` read it. The same command
-goes on after an interruption, on more or fewer processes too; all of them see the folder. That costs:
+The folder holds `data/*.parquet` (id, the columns kept, embedding) and `manifest.json` (model, counts, hashes, bad
+rows). `load_dataset("embeddings/data")` and `EmbeddingIndex.from_folder("embeddings")` read it. After an interruption
+the same command goes on, with more or fewer processes too. All processes must see the folder. Going on costs:
 
-- files in a folder, local parquet files: the shards that were being written, one in each process.
-- WebDataset shards and streams of the Hub: the same, and the part (a tar shard, or a parquet row group) that each
-  process was in is read again up to there, without decoding it. Parts that are done are not read.
-- all: the finished shards of the output are read once for their hashes.
+- for files in a folder and local parquet files: the unfinished shards, one per process, are embedded again.
+- for WebDataset shards and streams of the Hub: the same. Each process also reads its unfinished part (a tar shard or a
+  parquet row group) again from its start, without decoding it. Finished parts are not read.
+- for all: the finished shards of the output are read once for their hashes.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import command_line
-from .options import MODALITY_HELP, add_compute, add_format, add_model, load_model
+from .options import DATA_HELP, MODALITY_HELP, SPLIT_HELP, add_compute, add_format, add_model, load_model
 from .runner import Result, perform_alone
 
 if TYPE_CHECKING:
@@ -43,40 +43,39 @@ def command(argv: Sequence[str]) -> None:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the arguments of the command."""
     add_model(parser)
-    parser.add_argument(
-        "dataset",
-        help="folder of images or depth maps, parquet files or WebDataset shards (.tar); such a file; a quoted pattern"
-        " such as 'maps/*.parquet'; or the Hub id of a data set, which is streamed",
-    )
-    parser.add_argument("--output", required=True, type=Path, help="folder; if it is there already, go on with it")
-    parser.add_argument("--split", help="of a data set on the Hub; default: its only one")
+    parser.add_argument("dataset", help=f"{DATA_HELP}, which is streamed")
+    parser.add_argument("--output", required=True, type=Path, help="folder to write; an unfinished one is gone on with")
+    parser.add_argument("--split", help=SPLIT_HELP)
     parser.add_argument("--column", help="what is embedded; default: the column of that kind")
     parser.add_argument("--modality", choices=("image", "depth", "text"), help=MODALITY_HELP)
     parser.add_argument(
-        "--id-column", help="default: the path of a file, WebDataset's __key__, a column id, or the number of the row"
+        "--id-column",
+        help="names the rows; default: the file's path, WebDataset's __key__, a column id, or the row number",
     )
     parser.add_argument(
         "--columns",
         nargs="*",
         metavar="COLUMN",
-        help="kept beside the embedding; default: all but media, binary and lists of floats",
+        help="columns to keep beside the embedding; default: all except media, binary data and lists of floats",
     )
-    parser.add_argument("--embedding-dtype", choices=("float32", "float16"), default="float32", help="as stored")
+    parser.add_argument(
+        "--embedding-dtype", choices=("float32", "float16"), default="float32", help="precision of the stored vectors"
+    )
     add_compute(parser)
     parser.add_argument("--normalize", action="store_true", help="scale each embedding to length 1")
     parser.add_argument("--truncate-dim", type=int, metavar="D", help="keep the first D dimensions")
-    parser.add_argument("--shard-rows", type=int, default=10_000, help="input rows a shard (default: %(default)s)")
-    parser.add_argument("--max-bad-rows", type=int, metavar="N", help="stop when more rows cannot be embedded")
+    parser.add_argument("--shard-rows", type=int, default=10_000, help="input rows per shard (default: %(default)s)")
+    parser.add_argument("--max-bad-rows", type=int, metavar="N", help="stop if more rows than this cannot be embedded")
     add_format(parser, "one document: output, rows, shards, dimensions, dtype, bad_rows, seconds")
 
 
 def run(args: argparse.Namespace) -> Result | None:
-    """Embed what the arguments name; the main process returns the result.
+    """Embed the data set; the main process returns the result.
 
     Raises:
-        ValueError: if model, data set and options do not fit each other, or too many rows cannot be embedded.
+        ValueError: if the model, the data set and the options do not fit together, or too many rows cannot be embedded.
         OSError: if the output cannot be written, or holds something else.
         KeyboardInterrupt: says how to go on.
     """
@@ -87,7 +86,7 @@ def run(args: argparse.Namespace) -> Result | None:
     from ..launched_processes import launched_processes
     from ..modalities import default_modality
 
-    # They wait for each other at the end only, however much longer one of them takes.
+    # The processes wait for each other only at the end, and one may take much longer than the others.
     processes = launched_processes(args.device, timeout=timedelta(days=365))
     model = load_model(args, processes.device)
     modality = args.modality or default_modality(model)

@@ -8,7 +8,7 @@ from .runner import Result
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the arguments of the command."""
     add_model(parser)
     parser.add_argument("paths", nargs="+", type=Path, help="images or depth maps, or folders of them")
     parser.add_argument("--output", type=Path, default=Path("embeddings.npz"), help="default: %(default)s")
@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> Result:
     """Embed the files and write them.
 
     Raises:
-        ValueError: if the output is no .npz file, or an input cannot be read.
+        ValueError: if the output is not a .npz file, or an input cannot be read.
         OSError: if the output exists already or cannot be written.
     """
     import numpy as np
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> Result:
     modality = args.modality or default_modality(model)
     encode = encoder(model, modality)
     paths = list_files(args.paths, modality)
-    # Opened before the work, so that a place that cannot be written is known at once.
+    # The file is opened first, so that a place that cannot be written is known before the work.
     with new_file(args.output, args.overwrite) as partial, partial.open("wb") as file:
         embeddings = encode(
             paths,

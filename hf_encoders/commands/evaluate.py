@@ -1,4 +1,4 @@
-"""How good a model is on a data set: retrieval, zero-shot classification, nearest neighbours and a linear probe.
+"""Measures a model on a data set: retrieval, zero-shot classification, nearest neighbours and a linear probe.
 
     hf-encoders evaluate MODEL samples/rooms/test.parquet --output metrics.json
     hf-encoders evaluate MODEL OWNER/NAME --tasks zero-shot knn --label-column noun
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import command_line
-from .options import add_batch_size, add_device, add_format, add_model, add_overwrite, count, load_model
+from .options import DATA_HELP, add_batch_size, add_device, add_format, add_model, add_overwrite, count, load_model
 from .runner import Result, perform_alone, to_json
 
 if TYPE_CHECKING:
@@ -37,36 +37,49 @@ def command(argv: Sequence[str]) -> None:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the arguments of the command."""
     add_model(parser)
     add = parser.add_argument
-    add("dataset", help="Hub id, folder or parquet file")
+    add("dataset", help=DATA_HELP)
     add("--tasks", nargs="+", choices=_TASKS, default=["retrieval"], help="default: retrieval")
-    add("--split", default="test", help="what is measured on (default: %(default)s)")
-    add("--train-dataset", help="what knn and linear-probe learn from; default: the data set")
+    add("--split", default="test", help="the rows that are measured (default: %(default)s)")
+    add("--train-dataset", help=f"what knn and linear-probe learn from; default: the data set; else {DATA_HELP}")
     add("--train-split", default="train", help="default: %(default)s")
-    add("--modalities", nargs="+", choices=_MODALITIES, help="default: what model and data both have")
+    add("--modalities", nargs="+", choices=_MODALITIES, help="default: all that the model and the data both have")
     add("--text-column", help="one caption or a list of them; default: caption")
     add("--image-column", help="default: image")
     add("--depth-column", help="default: depth")
-    add("--label-column", dest="label_columns", action="append", default=[], help="classes; may be given several times")
+    add(
+        "--label-column",
+        dest="label_columns",
+        action="append",
+        default=[],
+        help="a column of classes; may be given several times",
+    )
     add("--templates", nargs="+", help="prompts for zero-shot, with {} for the label (default: a photo of a {}.)")
     add("--k", type=count, default=20, help="neighbours of knn (default: %(default)s)")
-    add("--limit", type=count, help="use the first so many rows of each split")
-    add("--on-error", choices=("raise", "skip"), default="raise", help="what to do with rows that cannot be read")
+    add("--limit", type=count, help="use only this many rows of each split, the first ones")
+    add(
+        "--on-error",
+        choices=("raise", "skip"),
+        default="raise",
+        help="rows that cannot be read end the run, or are left out",
+    )
     add_batch_size(parser)
     add_device(parser)
     add("--dtype", choices=("bfloat16", "float16"), help="compute in half precision")
-    add("--output", type=Path, help="a JSON file for the metrics, the data's revision and the model's fingerprint")
+    add(
+        "--output", type=Path, help="write a JSON file with the metrics, the data's version and the model's fingerprint"
+    )
     add_overwrite(parser)
-    add_format(parser, "one document, that of --output")
+    add_format(parser, "the document that --output writes")
 
 
 def run(args: argparse.Namespace) -> Result | None:
-    """Measure what the arguments name, and write it if asked to; the main process returns the result.
+    """Measure the model, and write the report if asked to; the main process returns the result.
 
     Raises:
-        ValueError: if model and data have not what a task needs, or a row cannot be read.
+        ValueError: if the model or the data lacks what a task needs, or a row cannot be read.
         OSError: if the output exists already or cannot be written.
     """
     import torch
@@ -84,7 +97,7 @@ def run(args: argparse.Namespace) -> Result | None:
         names = [field.name for field in dataclasses.fields(EvaluationOptions)]
         report = evaluate(model, EvaluationOptions(**{name: getattr(args, name) for name in names}), processes)
     finally:
-        if torch.distributed.is_initialized() and not was_joined:  # only what was begun here ends here
+        if torch.distributed.is_initialized() and not was_joined:  # a group that the caller began goes on
             torch.distributed.destroy_process_group()
     if report and args.output:
         with new_file(args.output, args.overwrite) as partial:
@@ -93,7 +106,7 @@ def run(args: argparse.Namespace) -> Result | None:
 
 
 def _table(report: "Report") -> list[str]:
-    """The metrics, one a line."""
+    """The metrics, one per line."""
     from ..evaluation.tasks import metric_lines
 
     skipped = f", {report['skipped_rows']} skipped" if report["skipped_rows"] else ""

@@ -1,21 +1,23 @@
-"""`hf-encoders export`: a model's towers, compiled on the CPU, which is where they compute and are compared."""
+"""`hf-encoders export`: a model's towers, compiled for the CPU and compared with PyTorch there."""
 
 import argparse
 from pathlib import Path
 
 from ..progress import hide_library_bars
-from .options import add_format, add_model, add_overwrite
+from .options import DATA_HELP, add_format, add_model, add_overwrite
 from .runner import Result
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the arguments of the command."""
     add_model(parser)
-    parser.add_argument("--to", required=True, choices=("onnx", "openvino"), help="what for")
+    parser.add_argument(
+        "--to", required=True, choices=("onnx", "openvino"), help="the library that will run the towers"
+    )
     parser.add_argument("--output", type=Path, help="folder of the new repo (default: MODEL's name with -onnx, ...)")
     parser.add_argument("--tower", action="append", choices=("text", "image", "depth"), help="default: all of them")
-    parser.add_argument("--int8", action="store_true", help="in 8 bits too; needs --calibration")
-    parser.add_argument("--calibration", metavar="DATA", help="folder, parquet file or Hub data set of real inputs")
+    parser.add_argument("--int8", action="store_true", help="write 8-bit towers too; needs --calibration")
+    parser.add_argument("--calibration", metavar="DATA", help=f"real inputs for --int8: {DATA_HELP}")
     add_overwrite(parser)
     add_format(parser, "one document: output, and the report beside the towers")
 

@@ -4,9 +4,9 @@
     hf-encoders export-legacy depth-autoencoder best_model.pth --autoencoder
     hf-encoders export-legacy multimodal-encoder checkpoint.pt
 
-From a depth repo it writes the extracted-encoder dictionary, or with --autoencoder, where the repo has the decoder, the
-training-checkpoint dictionary; from a multimodal repo the training checkpoint, with the optimizer's state where the
-repo has it. What a repo does not hold (scheduler states, unused poolers) is left out. In a clone,
+A depth repo becomes the dictionary of an extracted encoder, or with --autoencoder that of a training checkpoint, for
+which the repo must hold the decoder. A multimodal repo becomes a training checkpoint, with the optimizer's state if
+the repo holds it. The file lacks what no repo holds: states of schedulers, and the unused poolers. In a clone,
 `python conversion/export_legacy.py` does the same.
 """
 
@@ -32,7 +32,7 @@ def command(argv: Sequence[str]) -> None:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the arguments of the command."""
     add_model(parser, "folder or Hub id of a depth or multimodal encoder")
     parser.add_argument("output", type=Path, help="the .pth or .pt file to write")
     parser.add_argument("--autoencoder", action="store_true", help="write a depth training checkpoint")
@@ -41,10 +41,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> Result:
-    """Write the file, and say what a person should know of it.
+    """Write the file, and say what a person should know about it.
 
     Raises:
-        ValueError: if the repo holds no depth or multimodal model, or no decoder where one is asked for.
+        ValueError: if the repo holds no depth or multimodal model, or no decoder although one is asked for.
         OSError: if the output exists already or cannot be written.
     """
     from ..conversion.export import export

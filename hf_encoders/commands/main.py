@@ -1,4 +1,4 @@
-"""The `hf-encoders` command: what one does with an encoder, from a terminal."""
+"""The `hf-encoders` command: everything that one does with an encoder, from a terminal."""
 
 import argparse
 import sys
@@ -10,8 +10,8 @@ from .._version import __version__
 from ..command_line import OneLineArgumentParser, run
 from .runner import Result, perform, set_defaults
 
-# Name and help of each command. Its module has the same name, with `add_options` and `run`; it is imported when it is
-# called, and its `add_options` imports neither torch nor transformers.
+# Command → its help. The module of the same name has `add_options` and `run`. It is imported when the command runs, and
+# `add_options` imports neither torch nor transformers, so that --help is fast.
 COMMANDS = {
     "convert": "turn a legacy checkpoint into a repo, and prove that it is the same",
     "verify": "check a converted repo again",
@@ -34,9 +34,9 @@ def main() -> None:
 
 
 def command(argv: Sequence[str]) -> None:
-    """Parse the arguments and call what they name."""
+    """Parse the arguments and run the command that they name."""
     wanted = next((word for word in argv if word in COMMANDS), "")
-    if wanted == "train" and argv[0] == wanted:  # its options are those of the training scripts, with their own parser
+    if wanted == "train" and argv[0] == wanted:  # the training scripts parse their options themselves
         cast(OwnParser, module_of(wanted)).command(argv[1:])
         return
     parser = make_parser([wanted])
@@ -47,7 +47,7 @@ def command(argv: Sequence[str]) -> None:
 
 
 def make_parser(names: Container[str]) -> OneLineArgumentParser:
-    """The parser of all commands, with the options of those that are named."""
+    """Make the parser of all commands; only the named ones get their options, because others need not be imported."""
     parser = OneLineArgumentParser(prog="hf-encoders", description=(__doc__ or "").partition(":")[2].strip())
     parser.add_argument("--version", action="version", version=f"hf-encoders {__version__}")
     set_defaults(parser)

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the model that they name."""
+"""Options that several commands share, and the model that is loaded by them."""
 
 import argparse
 from pathlib import Path
@@ -9,11 +9,17 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 TABLE, JSON = "table", "json"
+# What every argument that names a data set takes; see `data.location.locate`.
+DATA_HELP = (
+    "a folder of images, depth maps, parquet files or WebDataset shards (.tar); such a file; a quoted pattern such as"
+    " 'maps/*.parquet'; the URL of a parquet file or shard; or the Hub id of a data set"
+)
+SPLIT_HELP = "of a Hub data set (default: its only split), or of a folder that has splits (default: all rows)"
 MODALITY_HELP = "default: image, where the model embeds images, else depth"
 
 
 def add_model(parser: argparse.ArgumentParser, text: str = "folder or Hub id of an encoder") -> None:
-    """The model, first of all, and where it is on the Hub."""
+    """Add the model, which is the first argument, and its revision and token on the Hub."""
     parser.add_argument("model", help=text)
     parser.add_argument(
         "--revision", default="main", help="branch, tag or commit of a model on the Hub (default: %(default)s)"
@@ -22,26 +28,26 @@ def add_model(parser: argparse.ArgumentParser, text: str = "folder or Hub id of 
 
 
 def add_token(parser: argparse._ActionsContainer) -> None:
-    """Who asks the Hub."""
-    parser.add_argument("--token", type=str.strip, help="of the Hub; default: HF_TOKEN, or that of 'hf auth login'")
+    """Add the token for the Hub."""
+    parser.add_argument("--token", type=str.strip, help="for the Hub; default: HF_TOKEN, or that of 'hf auth login'")
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
-    """Where the model computes."""
+    """Add the device that computes."""
     parser.add_argument("--device", help="such as cpu or cuda:1; default: an accelerator if there is one")
 
 
 def add_batch_size(parser: argparse.ArgumentParser) -> None:
-    """How much of the memory is used."""
+    """Add the number of inputs that the model sees at a time."""
     parser.add_argument("--batch-size", type=count, default=32, help="inputs at a time (default: %(default)s)")
 
 
 def add_format(parser: argparse.ArgumentParser, content: str) -> None:
-    """What stdout gets.
+    """Add the format of the result on stdout.
 
     Args:
-        parser: of the command.
-        content: what the JSON holds, for --help.
+        parser: the command's parser.
+        content: a description of the JSON, for --help.
     """
     parser.add_argument(
         "--format",
@@ -52,7 +58,7 @@ def add_format(parser: argparse.ArgumentParser, content: str) -> None:
 
 
 def add_compute(parser: argparse.ArgumentParser) -> None:
-    """What computes the embeddings, and how."""
+    """Add the options about how embeddings are computed."""
     add_batch_size(parser)
     add_device(parser)
     parser.add_argument("--dtype", choices=("bfloat16", "float16", "int8"), help="compute in fewer bits")
@@ -62,30 +68,33 @@ def add_compute(parser: argparse.ArgumentParser) -> None:
 
 
 def add_overwrite(parser: argparse.ArgumentParser) -> None:
-    """What happens to an output that is there already."""
+    """Add the option that allows to replace an output."""
     parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
 
 
 def add_collection(parser: argparse.ArgumentParser) -> None:
-    """A model, the collection that it works on, and where the results go."""
+    """Add the model, the collection that it works on, and the output."""
     add_model(parser)
-    parser.add_argument("source", help="folder of files, parquet file, or Hub id of a data set")
-    parser.add_argument("--column", help="of a parquet file or data set; default: the one of that kind")
-    parser.add_argument("--split", help="of a data set on the Hub; default: its only one")
+    parser.add_argument("source", help=DATA_HELP)
+    parser.add_argument("--column", help="what is embedded; default: the column of that kind")
+    parser.add_argument("--split", help=SPLIT_HELP)
     parser.add_argument(
         "--output", type=Path, default=Path("-"), help="results.jsonl, sheet.png (thumbnails), or - (default): stdout"
     )
     parser.add_argument(
-        "--on-error", choices=("raise", "skip"), default="raise", help="what to do with files that cannot be read"
+        "--on-error",
+        choices=("raise", "skip"),
+        default="raise",
+        help="files and rows that cannot be read end the run, or are left out",
     )
     add_overwrite(parser)
     add_compute(parser)
 
 
 def add_destination(parser: argparse._ActionsContainer) -> None:
-    """Where a push to the Hub goes."""
+    """Add the options of a push to the Hub."""
     parser.add_argument("--private", action="store_true", help="make the repo private")
-    parser.add_argument("--revision", metavar="BRANCH", help="push to this branch, made if there is none")
+    parser.add_argument("--revision", metavar="BRANCH", help="push to this branch, which is made if it does not exist")
     parser.add_argument("--create-pr", action="store_true", help="open a pull request")
     parser.add_argument(
         "--with-remote-code",
@@ -96,11 +105,11 @@ def add_destination(parser: argparse._ActionsContainer) -> None:
 
 
 def load_model(args: argparse.Namespace, device: "torch.device | None" = None) -> "PreTrainedModel":
-    """The model that the arguments name, on the device that they name; the libraries' bars are hidden.
+    """Load the model that the arguments name onto their device, without progress bars of the libraries.
 
     Args:
         args: with `model`, `revision` and `device`.
-        device: where it goes if they name none; by default an accelerator if there is one.
+        device: the device if they name none; by default an accelerator if there is one.
 
     Raises:
         ValueError: if there is no such device.
@@ -115,7 +124,7 @@ def load_model(args: argparse.Namespace, device: "torch.device | None" = None) -
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     device = _checked_device(args.device or device or accelerator or "cpu")
     model = AutoModel.from_pretrained(args.model, revision=args.revision)
-    # cpu:0, as Accelerate says, would be a copy of the mapped weights.
+    # Accelerate says cpu:0; moving the model there would copy the mapped weights.
     return model if device.type == "cpu" else model.to(device)
 
 
@@ -129,7 +138,7 @@ def _checked_device(name: "str | torch.device") -> "torch.device":
 
 
 def count(text: str) -> int:
-    """A number of 1 or more."""
+    """Parse a number of at least 1."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")

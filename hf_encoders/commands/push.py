@@ -8,8 +8,8 @@ from .runner import Result
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
-    parser.add_argument("folder", type=Path, help="of a model that was converted, trained or saved here")
+    """Add the arguments of the command."""
+    parser.add_argument("folder", type=Path, help="folder of a model that was converted, trained or saved here")
     parser.add_argument("repo_id", help="such as org/name")
     add_destination(parser)
     add_format(parser, "one document: pushed_to")

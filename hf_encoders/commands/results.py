@@ -28,7 +28,7 @@ class EncodingOptions(TypedDict):
 
 
 def encoding_options(args: argparse.Namespace) -> EncodingOptions:
-    """What `encode` is told of the command's options."""
+    """The options of a command that `encode` takes."""
     return {"batch_size": args.batch_size, "dtype": args.dtype, "backend": args.backend}
 
 
@@ -36,7 +36,7 @@ def check_output(args: argparse.Namespace) -> None:
     """Refuse an output that cannot be written, before anything is computed.
 
     Raises:
-        ValueError: for another kind of file.
+        ValueError: if it is another kind of file.
         OSError: if it exists already or cannot be written.
     """
     if args.output != STDOUT:
@@ -49,7 +49,7 @@ def check_sheet(args: argparse.Namespace, modality: str, tiles: int) -> None:
     """Refuse a contact sheet of texts, or of too many tiles.
 
     Raises:
-        ValueError: if that is asked for.
+        ValueError: if the command asks for one.
     """
     if args.output.suffix == ".png":
         if modality == "text":
@@ -64,7 +64,7 @@ def write(
     table: Callable[[], list[str]],
     sheet: Callable[[], PIL.Image.Image],
 ) -> Result:
-    """Write what the output's suffix asks for, and return what is printed: the records, or how many were written."""
+    """Write the kind of file that the output's suffix names; returns the records, or how many were written."""
     output: Path = args.output
     if output == STDOUT:
         return Result(table() if args.format == TABLE else [], list(records))
@@ -73,7 +73,7 @@ def write(
             sheet().save(partial, format="PNG")
         else:
             lines = "".join(f"{to_json(record, ensure_ascii=False)}\n" for record in records)
-            # A file's name that is no text has lone surrogates, which JSON escapes and UTF-8 has not.
+            # The name of a file that is not text has lone surrogates, which UTF-8 cannot encode but JSON can escape.
             partial.write_bytes(lines.encode(errors="backslashreplace"))
     return Result([f"{len(records)} results → {output}"], {"output": str(output), "results": len(records)})
 

@@ -15,27 +15,27 @@ from .options import JSON, TABLE
 
 @dataclass(frozen=True)
 class Result:
-    """What a command prints.
+    """The result of a command, as it is printed.
 
     Args:
-        lines: for people.
-        content: for programs: a mapping is one JSON document, a list is JSON lines.
+        lines: the lines for people.
+        content: the data for programs: a mapping is one JSON document, a list is JSON lines.
     """
 
     lines: Sequence[str]
     content: object
 
     def text(self, form: str) -> str:
-        """The result as a table or as JSON, in letters that every terminal and pipe takes as they are."""
+        """The result as a table or as JSON."""
         if form != JSON:
             return "".join(f"{line}\n" for line in self.lines)
         if isinstance(self.content, list):
-            return "".join(f"{to_json(one)}\n" for one in self.content)
+            return "".join(f"{to_json(record)}\n" for record in self.content)
         return f"{to_json(self.content, indent=2)}\n"
 
 
 def to_json(content: object, *, indent: int | None = None, ensure_ascii: bool = True) -> str:
-    """JSON as the standard has it: a number that is not finite is null."""
+    """JSON by the standard: a number that is not finite becomes null."""
     return json.dumps(_finite(content), allow_nan=False, default=str, indent=indent, ensure_ascii=ensure_ascii)
 
 
@@ -53,11 +53,11 @@ Run = Callable[[argparse.Namespace], Result | None]
 
 
 def perform(run: Run, args: argparse.Namespace) -> None:
-    """Run a command and print its result; stdout is for that alone, whatever a library prints meanwhile.
+    """Run a command and print its result. Everything that libraries print meanwhile goes to stderr.
 
     Args:
-        run: of the command's module; None is the result of a process that is not the main one.
-        args: what the command was told.
+        run: the function of the command's module. It returns None in a process that is not the main one.
+        args: the parsed arguments.
     """
     _use_token(args.token)
     with redirect_stdout(sys.stderr):
@@ -67,7 +67,7 @@ def perform(run: Run, args: argparse.Namespace) -> None:
     try:
         sys.stdout.write(result.text(args.format))
         sys.stdout.flush()
-    except BrokenPipeError:  # `| head` has seen enough
+    except BrokenPipeError:  # the reader, such as `head`, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -81,10 +81,10 @@ def perform_alone(
     """Run a command that is called by itself, not as part of `hf-encoders`.
 
     Args:
-        prog: what a person calls it by.
-        doc: docstring of its module, whose first line describes it.
-        add_options: of its module.
-        run: of its module.
+        prog: the name by which a person calls it.
+        doc: the docstring of its module, whose first line describes it.
+        add_options: the function of its module.
+        run: the function of its module.
         argv: the words after its name.
     """
     parser = OneLineArgumentParser(prog=prog, description=(doc or "").partition("\n")[0])
@@ -94,12 +94,12 @@ def perform_alone(
 
 
 def set_defaults(parser: argparse.ArgumentParser) -> None:
-    """What holds for a command without these options."""
+    """Set the defaults for commands that lack these options."""
     parser.set_defaults(token=None, format=TABLE)
 
 
 def _use_token(token: str | None) -> None:
-    """Use it for whatever this process asks the Hub for: models, processors, data sets, pushes."""
+    """Use the token for every request of this process: models, processors, data sets, pushes."""
     if token:
         os.environ["HF_TOKEN"] = token
-        os.environ.pop("HF_HUB_DISABLE_IMPLICIT_TOKEN", None)  # it was said
+        os.environ.pop("HF_HUB_DISABLE_IMPLICIT_TOKEN", None)  # a token that is given is meant to be used

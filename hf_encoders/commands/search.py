@@ -14,12 +14,14 @@ if TYPE_CHECKING:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the arguments of the command."""
     add_collection(parser)
     parser.add_argument("queries", nargs="+", metavar="query", help="a text, or with --by a file")
-    parser.add_argument("--by", choices=("text", "image", "depth"), help="what the queries are (default: text)")
-    parser.add_argument("--modality", choices=("image", "depth", "text"), help=f"what is searched; {MODALITY_HELP}")
-    parser.add_argument("-k", type=count, default=5, help="results for each query (default: %(default)s)")
+    parser.add_argument("--by", choices=("text", "image", "depth"), help="the kind of the queries (default: text)")
+    parser.add_argument(
+        "--modality", choices=("image", "depth", "text"), help=f"the modality that is searched; {MODALITY_HELP}"
+    )
+    parser.add_argument("-k", type=count, default=5, help="results per query (default: %(default)s)")
     add_format(parser, "JSON lines, one per result: query, rank, score, index, row")
 
 
@@ -27,7 +29,7 @@ def run(args: argparse.Namespace) -> Result:
     """Embed the collection and the queries, and show the nearest rows.
 
     Raises:
-        ValueError: if model, collection or queries do not fit each other, or a file cannot be read.
+        ValueError: if the model, the collection and the queries do not fit together, or a file cannot be read.
         OSError: if the output exists already or cannot be written.
     """
     from ..data.source import open_source
@@ -41,7 +43,7 @@ def run(args: argparse.Namespace) -> Result:
     modality = args.modality or default_modality(model)
     by = args.by or ("text" if "text" in modalities(model) else modality)
     options = encoding_options(args)
-    # First, so that a query that cannot be read is known before the collection is embedded.
+    # Queries come first: one that cannot be read is then known before the collection is embedded.
     queries = encoder(model, by)(args.queries, **options, convert_to="numpy")
     source = open_source(args.source, modality, args.column, args.split)
     check_sheet(args, modality, len(args.queries) * (min(args.k, len(source.dataset)) + (by != "text")))

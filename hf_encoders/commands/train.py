@@ -1,4 +1,4 @@
-"""`hf-encoders train`: a recipe, on one process.
+"""`hf-encoders train`: train by a recipe, on one process.
 
     hf-encoders train sample
     hf-encoders train lit --dataset my-captions --learning_rate 3e-4
@@ -13,11 +13,11 @@ from collections.abc import Sequence
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Nothing: see `command`."""
+    """Add nothing: `command` parses the options."""
 
 
 def command(argv: Sequence[str]) -> None:
-    """Train what the recipe trains; its options are those of the training scripts (see `train RECIPE --help`).
+    """Train by the recipe. The options are those of the training scripts (see `train RECIPE --help`).
 
     Raises:
         ValueError: if the recipe or an option cannot be used.

@@ -1,4 +1,4 @@
-"""`hf-encoders verify`: a converted repo, checked again.
+"""`hf-encoders verify`: check a converted repo again.
 
     hf-encoders verify depth-semantic-encoder
     hf-encoders verify depth-semantic-encoder --against best_model.pth
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What the command takes."""
+    """Add the arguments of the command."""
     add_model(parser, "folder or Hub id of a converted repo")
     parser.add_argument(
-        "--against", type=Path, metavar="CHECKPOINT", help="the legacy file; default: the repo's tensors"
+        "--against", type=Path, metavar="CHECKPOINT", help="legacy file to compare with; default: the repo's tensors"
     )
     add_format(parser, "one document: what was compared, and by how much it differs")
 
@@ -45,10 +45,10 @@ def run(args: argparse.Namespace) -> Result:
 
 
 def verification_lines(verification: "Verification | None", assumed: "Sequence[Assumption]") -> list[str]:
-    """What was compared, and how far apart it is.
+    """Say what was compared, and how far apart it is.
 
     Args:
-        verification: of a conversion report; None if nothing was compared.
+        verification: the entry of a conversion report; None if nothing was compared.
         assumed: what both sides of the comparison assume. Such a result is consistent, and not verified.
     """
     from ..conversion.assumptions import verdict

@@ -63,7 +63,7 @@ class MultimodalConversion:
     Raises:
         CheckpointError: if the file cannot be used.
         ValueError: if an option's source cannot be used, or there is no tokenizer.
-        OSError: likewise.
+        OSError: if an option's source cannot be read.
     """
 
     def __init__(self, checkpoint: Path, content: Mapping[str, object], options: MultimodalOptions):
@@ -138,7 +138,7 @@ class MultimodalConversion:
         del self.source, self.wanted, self.training_state, self.depth
 
     def _config(self) -> MultimodalEncoderConfig:
-        temperature = self.source.tensors["temperature"].float().numpy()  # its text is 0.07, not 0.0700000003
+        temperature = self.source.tensors["temperature"].float().numpy()  # prints as 0.07, not as 0.0700000003
         return MultimodalEncoderConfig(
             text_config=self.source.text_config.to_dict(),
             vision_config=self.source.vision_config.to_dict(),

@@ -15,7 +15,7 @@ from ..hub.model_card import REPORT_NAME
 from ..hub.reports import ConversionReport, Json
 from ..versions import library_versions
 
-_LARGEST_ARRAY = 1000  # numbers; a larger array is no figure of a training run
+_LARGEST_ARRAY = 1000  # numbers; a larger array is not a figure of a training run
 _LIBRARIES = ("torch", "transformers", "safetensors", "huggingface_hub", "numpy")
 
 
@@ -78,7 +78,7 @@ def read_report(repo: Path) -> ConversionReport:
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ValueError(f"{repo}: has no {REPORT_NAME}; it is no repo that hf-encoders convert wrote") from None
+        raise ValueError(f"{repo}: has no {REPORT_NAME}; it is not a repo that hf-encoders convert wrote") from None
     except ValueError as error:
         raise ValueError(f"{path}: not valid JSON ({error})") from None
     if not isinstance(report, dict) or not {"source", "weights_sha256"} <= report.keys():

@@ -70,7 +70,7 @@ def read_tokenizer(option: str, source: str, config: BertConfig) -> PreTrainedTo
         option: the option that names the source, for messages.
         source: a folder or a Hub id, or BERT's vocab.txt. A vocabulary alone tells by its
             tokens whether texts are lower-cased; a tokenizer_config.json beside it is asked first.
-        config: of the text tower.
+        config: the text tower's configuration.
 
     Raises:
         SourceError: if there is none, or the tower cannot embed its tokens.
@@ -105,7 +105,7 @@ def read_image_processor(option: str, source: str | None, config: ViTConfig) -> 
     Args:
         option: the option that names the source, for messages.
         source: a folder or a Hub id, or None.
-        config: of the image tower.
+        config: the image tower's configuration.
 
     Returns:
         The processor, and whether it came from the source.

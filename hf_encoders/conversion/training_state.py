@@ -160,7 +160,7 @@ def _groups(source: LegacyMultimodalCheckpoint) -> list[_LegacyGroup]:
     if not isinstance(groups, list) or not all(
         isinstance(group, Mapping) and isinstance(group.get("params"), list) for group in groups
     ):
-        raise LayoutError(f"{source.path}: the optimizer's param_groups are no list of groups with their params")
+        raise LayoutError(f"{source.path}: the optimizer's param_groups are not a list of groups with their params")
     numbers = [number for group in groups for number in group["params"]]
     count = len(source.parameter_names)
     if len(numbers) != count:

@@ -29,7 +29,7 @@ def depth_outputs(config: PreTrainedConfig, tensors: Mapping[str, Tensor]) -> di
     """Run the verification's maps through the legacy network.
 
     Args:
-        config: of the depth encoder or autoencoder.
+        config: the configuration of the depth encoder or autoencoder.
         tensors: by canonical name, in any precision: `encoder.`, and `decoder.` where it is compared too.
     """
     maps = verification_maps(config.num_channels, config.image_size)

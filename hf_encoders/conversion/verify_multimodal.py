@@ -40,7 +40,7 @@ def multimodal_outputs(config: PreTrainedConfig, tensors: Mapping[str, Tensor]) 
     """Run the verification's inputs through the legacy network.
 
     Args:
-        config: of the multimodal encoder.
+        config: the configuration of the multimodal encoder.
         tensors: by canonical name, in any precision; those of a depth tower by their names in the model.
 
     Raises:

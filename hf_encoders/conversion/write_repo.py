@@ -55,7 +55,7 @@ class Conversion(Protocol):
         """Key in the file → name in the repo, or None for a key that is not carried over."""
 
     def release(self) -> None:
-        """Let go of all tensors; the conversion is of no use afterwards."""
+        """Let go of all tensors; the conversion cannot be used afterwards."""
 
 
 def write_repo(
@@ -84,7 +84,7 @@ def write_repo(
         OSError: if the output exists already or cannot be written.
     """
     with ThreadPoolExecutor(1) as background:
-        digest = background.submit(sha256, conversion.source.path)  # takes as long as the rest, so runs beside it
+        digest = background.submit(sha256, conversion.source.path)  # takes as long as the rest, and runs beside it
         conversion.check()
         dtype = dtype or _common_dtype(conversion.wanted)
         tensors = _cast(conversion.wanted, dtype)

@@ -1,4 +1,4 @@
-"""Towers in 8 bits: static quantisation by NNCF; real inputs give the ranges."""
+"""Writes towers in 8 bits by the static quantisation of NNCF, whose ranges come from real inputs."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -15,22 +15,22 @@ from ..models.evaluation_mode import evaluating
 from ..models.modeling_depth_semantic_encoder import DepthSemanticEncoderModel
 from ..models.tower import Encoder, Tower
 
-_ROWS = 300  # of which half give the ranges
-# The first convolution of the depth tower stays as it is: 8 bits lose what small differences of depth mean.
+_ROWS = 300  # half of them give the ranges
+# The first convolution of the depth tower stays in float32: 8 bits lose small differences of depth.
 _DEPTH_STEM = 1
 
 
 def calibration_inputs(
     model: Encoder, towers: Sequence[Modality], source: str
 ) -> dict[Modality, list[dict[str, Tensor]]]:
-    """Tower → the first inputs of a data set, one by one, for the towers that it has inputs for.
+    """Collect the first inputs of a data set for each tower that it has inputs for.
 
     Raises:
-        ValueError: if it has none for any of them.
+        ValueError: if it has no inputs for any of the towers.
     """
     inputs: dict[Modality, list[dict[str, Tensor]]] = {}
     refusals = []
-    # Pictures that are files do not say what they are.
+    # Files of pictures do not say whether they are images or depth maps.
     for tower in [default_modality(model)] if locate(source).kind == "pictures" else towers:
         try:
             opened = open_source(source, tower)
@@ -46,15 +46,15 @@ def calibration_inputs(
 
 @torch.no_grad()
 def with_even_channels(tower: Tower, inputs: Sequence[Mapping[str, Tensor]]) -> Tower:
-    """A copy of a depth tower and its model that computes the same and loses less in 8 bits.
+    """Copy a depth tower and its model so that it loses less in 8 bits, and computes the same in float32.
 
     The channels that reach the second convolution share one range in 8 bits, but their own ranges differ by ten times.
-    Each is divided by the root of its share of the largest, and the convolution's weights are multiplied by it, after
-    the balance between activations and weights of SmoothQuant (Xiao et al., 2023). Only rounding differs.
+    Each channel is divided by the square root of its range over the largest range. The weights of the convolution are
+    multiplied by the same factor. SmoothQuant (Xiao et al., 2023) balances activations and weights so.
 
     Args:
-        tower: of depth maps.
-        inputs: prepared maps, which give the ranges.
+        tower: the tower of depth maps.
+        inputs: prepared maps; their activations give the ranges.
     """
     tower = copy.deepcopy(tower)
     (encoder,) = (module for module in tower.model.modules() if isinstance(module, DepthSemanticEncoderModel))
@@ -75,9 +75,9 @@ def save_int8(backend: str, tower: str, exact: Path, path: Path, inputs: list[di
     Args:
         backend: "onnx" or "openvino".
         tower: "text", "image" or "depth".
-        exact: file of the tower in float32.
-        path: file to write.
-        inputs: prepared inputs, which give the ranges.
+        exact: the file of the tower in float32.
+        path: the file to write.
+        inputs: prepared inputs; their activations give the ranges.
     """
     import nncf
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
@@ -93,7 +93,7 @@ def save_int8(backend: str, tower: str, exact: Path, path: Path, inputs: list[di
         graph = onnx.load(exact)
         convolutions = [node.name for node in graph.graph.node if node.op_type == "Conv"]
     parameters = nncf.AdvancedQuantizationParameters(
-        # The means of the ranges, as is NNCF's default, cut off the extremes; its correction of biases made it worse.
+        # NNCF's default takes the mean of the ranges, which cuts off extremes. Its bias correction made results worse.
         activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
         disable_bias_correction=True,
     )
@@ -113,6 +113,6 @@ def save_int8(backend: str, tower: str, exact: Path, path: Path, inputs: list[di
 
 
 def _prepare(tower: Tower, item: object) -> dict[str, Tensor]:
-    """One item as a program takes it: tensors [1, ...]."""
+    """The tensors [1, ...] of one item, as a program takes them."""
     batch = tower.prepare([item])
     return {name: batch[name] for name in tower.input_names}

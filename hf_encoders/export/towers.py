@@ -1,4 +1,4 @@
-"""Write a repo whose towers are compiled: `encode(backend="onnx" | "openvino")` reads them instead of compiling."""
+"""Writes a repo with compiled towers, which `encode(backend="onnx" | "openvino")` then reads instead of compiling."""
 
 import json
 import shutil
@@ -37,13 +37,13 @@ class ExportError(ValueError):
 
 
 class ExportReport(TypedDict):
-    """What `export_report.json` holds.
+    """The content of `export_report.json`.
 
     Args:
-        fingerprint: of the weights that the towers were compiled from.
+        fingerprint: the fingerprint of the weights that the towers were compiled from.
         towers: tower → precision → how far its embeddings are from PyTorch's: `largest_difference`,
             `relative_difference`, `least_cosine` and `mean_cosine`.
-        versions: of the libraries.
+        versions: library → its version.
     """
 
     fingerprint: str
@@ -61,19 +61,19 @@ def export(
     overwrite: bool = False,
     revision: str = "main",
 ) -> ExportReport:
-    """Write the repo of a model with its towers compiled, each by itself, for any batch.
+    """Write the repo of a model with its towers compiled, each by itself, for batches of any size.
 
-    The new repo holds what the old one does, and a folder `onnx/` or `openvino/`: one file per tower, and
-    `export_report.json` with the parity of each: the largest difference from PyTorch's embeddings of the same inputs,
-    and for int8 the cosines to them.
+    The new repo holds all that the old one holds, and a folder `onnx/` or `openvino/`. In it are one file per tower and
+    `export_report.json`. The report has the largest difference of each tower from PyTorch's embeddings of the same
+    inputs, and the cosines to them.
 
     Args:
         model: folder or Hub id of an encoder.
         output: folder of the new repo.
         backend: "onnx" or "openvino".
         towers: "text", "image", "depth"; by default all of the model.
-        calibration: a folder of files, a parquet file or a data set on the Hub: for int8 beside float32, for the towers
-            that it has inputs for.
+        calibration: the name of a data set, see `data.location.locate`. The towers that it has inputs for are also
+            written in int8.
         overwrite: replace an existing output.
         revision: branch, tag or commit of a model on the Hub.
 
@@ -82,7 +82,7 @@ def export(
 
     Raises:
         ExportError: if a tower in float32 differs by more than 1e-5 of the largest number.
-        ValueError: if the model has no such tower, or the calibration data no inputs for any.
+        ValueError: if the model has no such tower, or the calibration data has no inputs for any tower.
         OSError: if the model is not there, or the output is there already or cannot be written.
     """
     loaded = AutoModel.from_pretrained(model, revision=revision, dtype=torch.float32)
@@ -109,7 +109,7 @@ def _export_tower(
     tower: Tower, backend: str, repo: Path, calibration: list[dict[str, Tensor]] | None
 ) -> dict[str, dict[str, float]]:
     name, names = tower.name, tower.input_names
-    half = max(len(calibration or ()) // 2, 1)  # the other half is what the result is judged by
+    half = max(len(calibration or ()) // 2, 1)  # the other half judges the result
     even = with_even_channels(tower, calibration[:half]) if calibration and name == "depth" else tower
     exact = _SAVE[backend](export_tower(even), names, repo / tower_file(backend, name, "float32"))
     tower.model.eval()

@@ -39,7 +39,7 @@ class Evaluation:
         report: a report that `hf-encoders evaluate --output` wrote, or its path.
 
     Raises:
-        InputError: if it is no such report.
+        InputError: if it is not such a report.
     """
 
     def __init__(self, report: Path | Mapping[str, object]):
@@ -120,7 +120,7 @@ def check_versions(results: Sequence[EvalResult]) -> None:
     for result in results:
         if seen.setdefault(result.unique_identifier, result.dataset_args) != result.dataset_args:
             name = f"{result.dataset_name} ({result.dataset_split})"
-            raise ValueError(f"metrics of two versions of {name}; leave those of one out")
+            raise ValueError(f"metrics of two versions of {name}; leave one of them out")
 
 
 def _table(title: str, rows: Mapping[str, Mapping[str, float]]) -> Table:
@@ -149,5 +149,5 @@ def _describe(part: MeasuredData) -> str:
 
 
 def _data_name(part: MeasuredData) -> str:
-    """A Hub id as it is; of a path, its last two parts."""
+    """The name as a card shows it: a Hub id as it is, a path by its last two parts."""
     return "/".join(Path(part["dataset"]).parts[-2:]) if "dataset_sha256" in part else part["dataset"]

@@ -1,4 +1,4 @@
-"""Completes a repo of ours: all that lies beside the model and its processor."""
+"""Completes a repo of ours with the files beside the model and its processor."""
 
 from pathlib import Path
 from typing import Unpack
@@ -9,7 +9,7 @@ from .sentence_transformers import write_sentence_transformers_files
 
 
 def complete_repo(repo: Path, *, remote_code: bool, **card: Unpack[CardOptions]) -> None:
-    """Write what transformers does not write: sentence-transformers' files, the model's code, and the card.
+    """Write the files that transformers does not write: sentence-transformers' files, the model's code, and the card.
 
     Args:
         repo: folder of a model that this package saved.
@@ -17,7 +17,7 @@ def complete_repo(repo: Path, *, remote_code: bool, **card: Unpack[CardOptions])
         card: see `write_card`.
 
     Raises:
-        InputError: if it is no repo of this project, or as `write_card` says.
+        InputError: if it is not a repo of this project, or for the reasons of `write_card`.
     """
     write_sentence_transformers_files(repo)
     if remote_code:

@@ -1,4 +1,4 @@
-"""Advice about errors of the Hub, or of the way to it."""
+"""Advice about errors of the Hub, or of the connection to it."""
 
 from collections.abc import Iterator
 

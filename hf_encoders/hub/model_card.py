@@ -87,8 +87,8 @@ def write_card(
         The path of the card.
 
     Raises:
-        InputError: if this is no repo of this project, a file or card cannot be read, or metrics or a conversion report
-            are of other weights than those in the repo.
+        InputError: if this is not a repo of this project, a file or card cannot be read, or metrics or a conversion
+            report are of other weights than those in the repo.
     """
     kind = repo_kind(repo)
     name = name or repo.resolve().name

@@ -45,7 +45,7 @@ class Destination:
     Args:
         repo_id: such as "org/name".
         private: make the repo private when it is made; one that is public already is refused.
-        revision: branch, made if there is none; the default branch if not given.
+        revision: the branch, which is made if it does not exist; the default branch if not given.
         create_pr: open a pull request instead of a commit.
     """
 
@@ -102,15 +102,15 @@ def push_model(folder: Path, destination: Destination, *, remote_code: bool = Tr
 def push(folder: Path, destination: Destination) -> str:
     """Upload a model's folder as it is, in one commit.
 
-    Files that the Hub has already are not sent again, and nothing is committed if it has all. Weights on the Hub that
-    the folder lacks are deleted, because transformers would load them, and so are files that describe them.
+    Files that the Hub has already are not sent again, and nothing is committed if it has all of them. Weights on the
+    Hub that the folder lacks are deleted, because transformers would load them. Files that describe them are too.
 
     Returns:
         The address of the commit or of the pull request.
 
     Raises:
-        PushError: if the Hub refuses or cannot be reached. The folder is as before, and a second push sends only the
-            files that did not arrive.
+        PushError: if the Hub refuses or cannot be reached. The folder stays as it was. A second push sends only
+            the files that did not arrive.
     """
     return _or_push_error(folder, destination, lambda: _push(folder, destination))
 

@@ -37,9 +37,9 @@ def push_saved(
         tags: added to those of the card.
         private: whether a new repo is private; by default what the organisation prefers.
         token: by default that of `hf auth login`.
-        commit_message: title of the commit.
-        commit_description: its text.
-        revision: branch, made if there is none; the default branch by default.
+        commit_message: the title of the commit.
+        commit_description: the text of the commit.
+        revision: the branch, which is made if it does not exist; the default branch if not given.
         create_pr: open a pull request instead of a commit.
 
     Raises:

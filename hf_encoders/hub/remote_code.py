@@ -53,7 +53,7 @@ def write_remote_code(repo: Path) -> list[Path]:
         The files of code.
 
     Raises:
-        InputError: if this is no repo of this project.
+        InputError: if this is not a repo of this project.
     """
     sources = set()
     for name, classes in _AUTO_CLASSES[repo_kind(repo)].items():

@@ -11,13 +11,13 @@ Measure = Literal["relative_difference", "largest_difference"]
 
 
 class Figures(TypedDict):
-    """How far an output is from the one that was expected.
+    """The distance of an output from the one that was expected.
 
     Args:
-        largest_difference: between two numbers.
-        largest_magnitude: of the expected numbers.
-        relative_difference: the first by the second.
-        least_cosine: of the rows of both; only where the weights were rounded.
+        largest_difference: the largest between a number and the expected one.
+        largest_magnitude: the largest of an expected number.
+        relative_difference: the first divided by the second.
+        least_cosine: the least between a row and the expected one; only for weights that were rounded.
     """
 
     largest_difference: float
@@ -45,11 +45,11 @@ class Assumed(TypedDict):
 
 
 class Verification(TypedDict):
-    """What was compared, and how far apart it is; each output that was compared has an entry with its `Figures`.
+    """A comparison of outputs. Each output that was compared has an entry with its `Figures`.
 
     Args:
-        inputs: what both networks were given.
-        against: what computed the expected outputs.
+        inputs: the inputs of both networks.
+        against: the network that computed the expected outputs.
         tolerance: the largest difference that passes.
         measure: the name of the figure that the tolerance limits.
         rounding: the precision of the written weights as `to`, and the `Figures` of each embedding before and after.
@@ -106,10 +106,10 @@ class SourceReport(TypedDict):
     Args:
         name: its name, without its place.
         size: in bytes.
-        layout: of its network.
-        wrapping: what such a file is called.
-        metadata: its other entries, such as the epoch.
-        sha256: its digest.
+        layout: the name of its network's layout.
+        wrapping: the kind of file, such as "training checkpoint".
+        metadata: the other entries in it, such as the epoch.
+        sha256: the digest of the file.
     """
 
     name: str
@@ -130,7 +130,7 @@ class ConversionReport(PartsReport):
         dtype: precision of the weights.
         verification: what was compared; None if nothing was.
         weights_sha256: file of weights → its digest.
-        versions: of Python and the libraries.
+        versions: Python and libraries → their versions.
     """
 
     source: SourceReport
@@ -147,8 +147,8 @@ class MeasuredData(TypedDict):
 
     Args:
         dataset: a Hub id, or a path.
-        split: of the data set.
-        rows: how many.
+        split: the split of the data set.
+        rows: the number of rows.
         dataset_sha256: the digest of local files.
         dataset_revision: the commit on the Hub.
     """
@@ -161,13 +161,13 @@ class MeasuredData(TypedDict):
 
 
 class EvaluationReport(MeasuredData):
-    """What `hf-encoders evaluate --output` writes, as far as a card shows it.
+    """The report that `hf-encoders evaluate --output` writes, as far as a card shows it.
 
     Args:
-        fingerprint: of the weights that were measured.
+        fingerprint: the fingerprint of the weights that were measured.
         metrics: name → value.
-        options: of the tasks.
-        train: what probes learned from.
+        options: the options of the tasks.
+        train: the rows that probes learned from.
     """
 
     fingerprint: str

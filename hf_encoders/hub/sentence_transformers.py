@@ -10,7 +10,7 @@ _TRANSFORMER = "sentence_transformers.base.modules.transformer.Transformer"
 _NORMALIZE = "sentence_transformers.base.modules.normalize.Normalize"
 # sentence-transformers' modality → the method that embeds it.
 _MULTIMODAL = {"text": "get_text_features", "image": "get_image_features"}
-# It has no modality for depth, but passes whatever it takes for an image to our processor unchanged.
+# sentence-transformers has no modality for depth. It passes images to our processor unchanged, so depth maps too.
 _DEPTH = {"image": "forward"}
 
 
@@ -21,8 +21,8 @@ def write_sentence_transformers_files(repo: Path) -> None:
     are not normalised. Both are the results of `encode...`. sentence-transformers takes a 2-D array for audio, and an
     unknown path for a text; `encode([{"image": item}])` says what an item is, and takes every input that ours takes.
 
-    The files depend on the repo alone. Nothing is written where one of them is somebody else's, such as another
-    arrangement of modules, or where the repo has no processor for a modality that sentence-transformers knows.
+    The files depend on the repo alone. Nothing is written if one of them is somebody else's, such as another
+    arrangement of modules, or if the repo has no processor for a modality that sentence-transformers knows.
 
     Args:
         repo: folder with the model's config.json and its processor.

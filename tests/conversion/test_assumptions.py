@@ -50,8 +50,8 @@ def test_a_repo_with_assumed_heads_is_only_consistent_when_it_is_verified_again(
 @pytest.mark.parametrize(
     ("told", "message"),
     [
-        ("3", "--attention-heads 3: the text tower's hidden size 128 is no multiple"),
-        ("2,5", "--attention-heads 5: the vision tower's hidden size 128 is no multiple"),
+        ("3", "--attention-heads 3: the text tower's hidden size 128 is not a multiple"),
+        ("2,5", "--attention-heads 5: the vision tower's hidden size 128 is not a multiple"),
         ("0", "neither a number of heads"),
         ("2,2,2", "neither a number of heads"),
         ("twelve", "neither a number of heads"),

@@ -105,7 +105,7 @@ def read_multimodal_checkpoint(
         path: the file.
         text_config: BERT's configuration, where it is known: shapes do not tell heads, epsilon and activation.
             Without it, heads have 64 channels and the rest is BERT's default.
-        vision_config: ViT's configuration; likewise.
+        vision_config: ViT's configuration, where it is known.
 
     Raises:
         CheckpointError: if the file cannot be read.
@@ -127,12 +127,12 @@ def recognise_multimodal(
     Args:
         path: the file, for messages and the report.
         content: the dictionary in the file.
-        text_config: as for `read_multimodal_checkpoint`.
+        text_config: see `read_multimodal_checkpoint`.
         vision_config: likewise.
         heads: attention heads of the text and of the image tower, where they are known.
 
     Raises:
-        LayoutError: as for `read_multimodal_checkpoint`.
+        LayoutError: see `read_multimodal_checkpoint`.
     """
     wrapping, state_dict = unwrap(path, content, _WRAPPINGS)
     named, keys = rename(path, state_dict, _canonical_name)
@@ -237,7 +237,7 @@ def _matching_configs(
     for tower, config, given, stated in towers:
         if given is None and stated is None and config.hidden_size % _HEAD_SIZE:
             raise LayoutError(
-                f"{path}: the {tower} tower's hidden size {config.hidden_size} is no multiple of {_HEAD_SIZE}, so its"
+                f"{path}: the {tower} tower's hidden size {config.hidden_size} is not a multiple of {_HEAD_SIZE}, so its"
                 f" number of attention heads is unknown; give it with --attention-heads, or the tower's configuration"
                 f" with --{tower}-model"
             )
@@ -261,7 +261,7 @@ def _tower_config(
         if heads is not None:
             if hidden_size % heads:
                 raise LayoutError(
-                    f"{path}: --attention-heads {heads}: the {tower} tower's hidden size {hidden_size} is no multiple"
+                    f"{path}: --attention-heads {heads}: the {tower} tower's hidden size {hidden_size} is not a multiple"
                 )
             return kind.from_dict({**sizes, "num_attention_heads": heads})
         # Any number of heads gives these shapes; an unknown one is refused after the shapes are checked.
@@ -301,7 +301,7 @@ def _text_sizes(shapes: Mapping[str, Shape]) -> dict[str, int]:
 
 
 def _vision_sizes(shapes: Mapping[str, Shape]) -> dict[str, int]:
-    """ViT's sizes, likewise."""
+    """ViT's sizes; the number of layers alone, as for BERT."""
     layers = _count_layers(shapes, "visual_encoder.encoder.layer.")
     try:
         hidden_size, channels, patch_size, _ = shapes["visual_encoder.embeddings.patch_embeddings.projection.weight"]

@@ -254,7 +254,7 @@ def narrow(state, prefix, size=72):
 def test_an_unknown_number_of_heads_is_asked_for(tower, prefix, option, tmp_path):
     state = narrow(multimodal_state(), prefix)
     text = message(tmp_path, state)
-    assert f"the {tower} tower's hidden size 72 is no multiple of 64" in text and f"with {option}-model" in text
+    assert f"the {tower} tower's hidden size 72 is not a multiple of 64" in text and f"with {option}-model" in text
     config = (BertConfig if tower == "text" else ViTConfig)(
         **(TEXT if tower == "text" else VISION) | {"hidden_size": 72, "num_attention_heads": 6}
     )
