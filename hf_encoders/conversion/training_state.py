@@ -122,8 +122,8 @@ class OptimizerGroup:
     """Settings of AdamW that some parameters share.
 
     Args:
-        settings: the plain settings, except for `betas`.
-        betas: AdamW's two.
+        settings: the settings in their order, as JSON holds them.
+        betas: AdamW's two, which JSON holds as a list.
         parameters: their names in `MultimodalEncoderModel`; None for all parameters.
     """
 
@@ -139,7 +139,7 @@ def optimizer_groups(info: TrainingInfo) -> list[OptimizerGroup]:
     groups = []
     for group in [optimizer] if several is None else several:
         first, second = cast(Sequence[float], group["betas"])
-        settings = {name: value for name, value in group.items() if name not in ("name", "betas", "parameters")}
+        settings = {name: value for name, value in group.items() if name not in ("name", "parameters")}
         parameters = cast("Sequence[str] | None", group.get("parameters"))
         groups.append(OptimizerGroup(settings, (first, second), parameters))
     return groups
