@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, TypedDict, cast
 
 from .options import MODALITY_HELP, add_collection, add_format, count, load_model
 from .runner import Result
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..data.source import Source
+    from ..models.modeling_multimodal_encoder import MultimodalEncoderModel
     from ..zero_shot import Score
     from .contact_sheet import Section
 
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> Result:
     modality = args.modality or default_modality(model)
     encoder(model, "text")  # refuses a depth encoder before anything is read
     templates = {"templates": args.template} if args.template else {}
-    classifier = ZeroShotClassifier(model, labels, **templates)
+    classifier = ZeroShotClassifier(cast("MultimodalEncoderModel", model), labels, **templates)
     source = open_source(args.source, modality, args.column, args.split)
     check_sheet(args, modality, len(source.dataset))
     embeddings, kept = _embed(model, source, args)

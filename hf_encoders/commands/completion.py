@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> Result:
     return Result([shtab.complete(parser, args.shell).rstrip("\n")], None)
 
 
-def _complete_files(parser: argparse.ArgumentParser, complete: Mapping[str, str]) -> None:
+def _complete_files(parser: argparse.ArgumentParser, complete: Mapping[str, object]) -> None:
     for action in parser._actions:
         if action.type is Path or action.dest in _FILES_TOO:
             vars(action)["complete"] = complete

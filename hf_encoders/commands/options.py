@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel
+
+    from ..models.tower import Encoder
 
 TABLE, JSON = "table", "json"
 # What every argument that names a data set takes; see `data.location.locate`.
@@ -104,7 +105,7 @@ def add_destination(parser: argparse._ActionsContainer) -> None:
     add_token(parser)
 
 
-def load_model(args: argparse.Namespace, device: "torch.device | None" = None) -> "PreTrainedModel":
+def load_model(args: argparse.Namespace, device: "torch.device | None" = None) -> "Encoder":
     """Load the model that the arguments name onto their device, without progress bars of the libraries.
 
     Args:
@@ -112,12 +113,13 @@ def load_model(args: argparse.Namespace, device: "torch.device | None" = None) -
         device: the device if they name none; by default an accelerator if there is one.
 
     Raises:
-        ValueError: if there is no such device.
+        ValueError: if there is no such device, or the model is not an encoder of this project.
         OSError: if there is no such model.
     """
     import torch
     from transformers import AutoModel
 
+    from ..modalities import encoder_of
     from ..progress import hide_library_bars
 
     hide_library_bars()
@@ -125,7 +127,7 @@ def load_model(args: argparse.Namespace, device: "torch.device | None" = None) -
     device = _checked_device(args.device or device or accelerator or "cpu")
     model = AutoModel.from_pretrained(args.model, revision=args.revision)
     # Accelerate says cpu:0; moving the model there would copy the mapped weights.
-    return model if device.type == "cpu" else model.to(device)
+    return encoder_of(model if device.type == "cpu" else model.to(device))
 
 
 def _checked_device(name: "str | torch.device") -> "torch.device":

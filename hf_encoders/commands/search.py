@@ -9,6 +9,7 @@ from .runner import Result
 
 if TYPE_CHECKING:
     from ..data.source import Source
+    from ..models.encoding import EncodeOptions
     from ..search.index import SearchResult
     from .contact_sheet import Section
 
@@ -43,14 +44,13 @@ def run(args: argparse.Namespace) -> Result:
     modality = args.modality or default_modality(model)
     by = args.by or ("text" if "text" in modalities(model) else modality)
     options = encoding_options(args)
+    index_options = cast("EncodeOptions", {**options, "on_error": args.on_error})  # batch_size is one of them
     # Queries come first: one that cannot be read is then known before the collection is embedded.
     queries = encoder(model, by)(args.queries, **options, convert_to="numpy")
     source = open_source(args.source, modality, args.column, args.split)
     check_sheet(args, modality, len(args.queries) * (min(args.k, len(source.dataset)) + (by != "text")))
     with source.named():
-        index = EmbeddingIndex.from_dataset(
-            model, source.dataset, source.column, modality, on_error=args.on_error, **options
-        )
+        index = EmbeddingIndex.from_dataset(model, source.dataset, source.column, modality, **index_options)
     hits_of_all = cast("list[list[SearchResult]]", index.search(queries, args.k, modality="embedding"))
     found = list(zip(args.queries, hits_of_all, strict=True))
     records = [
