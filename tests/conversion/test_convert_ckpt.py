@@ -224,7 +224,7 @@ def test_card_says_where_the_weights_come_from(tmp_path):
     relative = f"{report['verification']['embeddings']['relative_difference']:.1e}"
     for said in (
         *("# my-encoder", 'from_pretrained("my-encoder")', "`best.pth`", report["source"]["sha256"], "| epoch | 7 |"),
-        *("| loss | 0.25 |", "±7.5", "5,728 parameters, float16", relative, "in float16 leaves"),
+        *("| loss | 0.25 |", "±7.5", "5,728 parameters, float16", relative, "stored in float16"),
     ):
         assert said in card.text, said
     assert "not verified" not in card.text
