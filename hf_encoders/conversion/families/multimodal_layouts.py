@@ -237,8 +237,8 @@ def _matching_configs(
     for tower, config, given, stated in towers:
         if given is None and stated is None and config.hidden_size % _HEAD_SIZE:
             raise LayoutError(
-                f"{path}: the {tower} tower's hidden size {config.hidden_size} is not a multiple of {_HEAD_SIZE}, so its"
-                f" number of attention heads is unknown; give it with --attention-heads, or the tower's configuration"
+                f"{path}: the {tower} tower's hidden size {config.hidden_size} is not a multiple of {_HEAD_SIZE}, so"
+                f" its number of attention heads is unknown; give it with --attention-heads, or the tower's configuration"
                 f" with --{tower}-model"
             )
     return text, vision, projection_dim
@@ -261,7 +261,8 @@ def _tower_config(
         if heads is not None:
             if hidden_size % heads:
                 raise LayoutError(
-                    f"{path}: --attention-heads {heads}: the {tower} tower's hidden size {hidden_size} is not a multiple"
+                    f"{path}: --attention-heads {heads}: the {tower} tower's hidden size {hidden_size} is not a"
+                    " multiple"
                 )
             return kind.from_dict({**sizes, "num_attention_heads": heads})
         # Any number of heads gives these shapes; an unknown one is refused after the shapes are checked.
