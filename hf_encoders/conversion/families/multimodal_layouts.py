@@ -238,8 +238,8 @@ def _matching_configs(
         if given is None and stated is None and config.hidden_size % _HEAD_SIZE:
             raise LayoutError(
                 f"{path}: the {tower} tower's hidden size {config.hidden_size} is not a multiple of {_HEAD_SIZE}, so"
-                f" its number of attention heads is unknown; give it with --attention-heads, or the tower's configuration"
-                f" with --{tower}-model"
+                f" its number of attention heads is unknown; give it with --attention-heads, or the tower's own"
+                f" configuration with --{tower}-model"
             )
     return text, vision, projection_dim
 
