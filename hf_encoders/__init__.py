@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .models.configuration_depth_semantic_encoder import DepthSemanticEncoderConfig
     from .models.configuration_multimodal_encoder import MultimodalEncoderConfig
     from .models.depth_map_files import DepthMapError
+    from .models.depth_units import DepthRangeWarning
     from .models.image_files import ImageError
     from .models.image_processing_depth import DepthImageProcessor
     from .models.modeling_depth_autoencoder import DepthAutoencoderModel, DepthAutoencoderOutput
@@ -34,6 +35,7 @@ __all__ = [
     "DepthFeatureExtractionPipeline",
     "DepthImageProcessor",
     "DepthMapError",
+    "DepthRangeWarning",
     "DepthSemanticEncoderConfig",
     "DepthSemanticEncoderForImageClassification",
     "DepthSemanticEncoderModel",
@@ -53,6 +55,7 @@ _NAMES = {
     "models.configuration_depth_semantic_encoder": ("DepthSemanticEncoderConfig",),
     "models.configuration_multimodal_encoder": ("MultimodalEncoderConfig",),
     "models.depth_map_files": ("DepthMapError",),
+    "models.depth_units": ("DepthRangeWarning",),
     "models.image_files": ("ImageError",),
     "models.image_processing_depth": ("DepthImageProcessor",),
     "models.modeling_depth_autoencoder": ("DepthAutoencoderModel", "DepthAutoencoderOutput"),

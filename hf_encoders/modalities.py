@@ -1,10 +1,15 @@
 """The modalities that a model embeds, and how to tell which one a column of a data set holds."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+import io
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import IO, TYPE_CHECKING, cast
 
 import PIL.Image
 
+from .models.depth_map_files import is_depth_file
+from .models.depth_units import DepthUnits
 from .models.encoding import Encode
 from .models.tower import MODALITIES, Encoder, Modality
 
@@ -19,8 +24,13 @@ _PIL_MODALITIES: Mapping[str, Modality] = {
     "RGBA": "image",
     "I": "depth",
     "I;16": "depth",
+    "I;16B": "depth",
+    "I;16L": "depth",
+    "I;16N": "depth",
     "F": "depth",
 }
+# What a person says where files do not tell.
+_SAY = "--modality"
 
 
 def encoder_of(model: object) -> Encoder:
@@ -45,8 +55,68 @@ def default_modality(model: object) -> Modality:
 
 
 def picture_modality(item: object) -> Modality | None:
-    """The modality of a PIL image: colours are images, 16 and 32 bits depth maps; None for anything else."""
-    return _PIL_MODALITIES.get(item.mode) if isinstance(item, PIL.Image.Image) else None
+    """The modality of a PIL image or of a file, of which only the header is read.
+
+    Colours are images; pictures of 16 and 32 bits, and files that hold numbers (.npy, .exr, ...), are depth maps.
+
+    Returns:
+        None for anything else: 8-bit grey may be either, and a file that cannot be opened too.
+    """
+    if isinstance(item, PIL.Image.Image):
+        return _PIL_MODALITIES.get(item.mode)
+    if isinstance(item, Mapping) and isinstance(item.get("bytes"), bytes):
+        return _header_modality(io.BytesIO(item["bytes"]))
+    path = item.get("path") if isinstance(item, Mapping) else item
+    if not isinstance(path, (str, os.PathLike)) or not os.path.isfile(path):
+        return None
+    return "depth" if is_depth_file(path) else _header_modality(path)
+
+
+def _header_modality(file: str | os.PathLike[str] | IO[bytes]) -> Modality | None:
+    try:
+        with PIL.Image.open(file) as image:
+            return picture_modality(image)
+    except Exception:  # what decoders raise; whoever reads the file says more
+        return None
+
+
+def files_modality(model: object, files: Iterable[str | os.PathLike[str]], option: str = _SAY) -> Modality:
+    """The modality of files that are embedded, for whoever did not say it.
+
+    Args:
+        model: what it does not embed is not asked for.
+        files: images or depth maps.
+        option: how a person would say it.
+
+    Raises:
+        ValueError: if some are images and some depth maps.
+    """
+    if not {"image", "depth"} <= set(modalities(model)):
+        return default_modality(model)
+    first: dict[Modality | None, str] = {}
+    for file in files:
+        first.setdefault(picture_modality(file), os.fspath(file))
+    if "depth" not in first:
+        return "image"
+    if others := [name for kind, name in first.items() if kind != "depth"]:
+        raise ValueError(f"{first['depth']} is a depth map, {others[0]} is none: say {option} image or {option} depth")
+    return "depth"
+
+
+def inputs_modality(model: object, inputs: object) -> Modality:
+    """The modality of raw inputs, one or many, by the first of them; the model's default where it does not tell."""
+    known = modalities(model)
+    if not {"image", "depth"} <= set(known):
+        return default_modality(model)
+    first = inputs
+    if isinstance(inputs, Sequence) and not isinstance(inputs, (str, bytes)):
+        first = inputs[0] if len(inputs) else None
+    return picture_modality(first) or default_modality(model)
+
+
+def is_file(text: object) -> bool:
+    """Whether a query is the path of a file, and no text."""
+    return isinstance(text, (str, os.PathLike)) and os.path.isfile(text)
 
 
 def column_modality(model: object, dataset: "Dataset | IterableDataset", column: str) -> Modality:
@@ -58,12 +128,18 @@ def column_modality(model: object, dataset: "Dataset | IterableDataset", column:
     return picture_modality(first) or default_modality(model)
 
 
-def encoder(model: object, modality: str) -> Encode[object]:
+def encoder(model: object, modality: str, units: DepthUnits | None = None) -> Encode[object]:
     """The method of a model that embeds a modality.
+
+    Args:
+        model: it has towers.
+        modality: "text", "image" or "depth".
+        units: what the raw values of depth maps mean; for other modalities it is left out.
 
     Raises:
         ValueError: if the modality is unknown, or the model does not embed it: the message lists what it embeds.
     """
     if modality not in MODALITIES:
         raise ValueError(f"modality is one of {', '.join(MODALITIES)}, got {modality!r}")
-    return encoder_of(model).tower(modality).encode
+    encode = encoder_of(model).tower(modality).encode
+    return cast(Encode[object], partial(encode, **units)) if units and modality == "depth" else encode

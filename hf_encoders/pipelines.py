@@ -5,7 +5,7 @@ The built-in image pipelines make 8-bit RGB of every file, which cuts 16-bit dep
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypedDict, cast, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast, overload
 
 import numpy as np
 import PIL.Image
@@ -17,6 +17,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils import ModelOutput
 
 from .modalities import modalities
+from .models.depth_units import DepthUnits, RangeCheck
 from .models.encoding import Pictures
 from .models.image_processing_depth import DepthImageProcessor, DepthMap
 from .models.pixel_towers import DepthTower, is_single_map
@@ -36,8 +37,8 @@ Maps: TypeAlias = list[str] | list[PIL.Image.Image] | list[Tensor]
 Features: TypeAlias = Tensor | list["Features"] | float
 
 
-class CallOptions(TypedDict, total=False):
-    """The options of a call of any pipeline of depth maps.
+class CallOptions(DepthUnits, total=False):
+    """The options of a call of any pipeline of depth maps; `preset`, `unit_scale`, ... are among them.
 
     Args:
         batch_size: how many maps the model sees at a time; by default that of the pipeline.
@@ -106,6 +107,7 @@ class DepthPipeline(Pipeline):
             )
         _take_processor(self._encoder, image_processor, processor)
         super().__init__(model=model, task=task, image_processor=self._tower.processor, **options)
+        self._range_check = RangeCheck()
 
     def __call__(  # type: ignore[override]  # one input, and options by keyword
         self, inputs: Pictures | Dataset, **options: Unpack[CallOptions]
@@ -129,6 +131,12 @@ class DepthPipeline(Pipeline):
 
     def _run(self, inputs: Pictures | Dataset, options: Mapping[str, object]) -> object:
         call = super().__call__
+        units = {name: options[name] for name in DepthUnits.__annotations__ if name in options}
+        if units:
+            settings = {**units, **cast(Mapping[str, object], options.get("image_processor_kwargs", {}))}
+            others = {name: value for name, value in options.items() if name not in units}
+            options = {**others, "image_processor_kwargs": settings}
+        self._range_check = RangeCheck()  # a call warns once
         if hasattr(inputs, "column_names"):
             raise ValueError(f"a data set, expected one of its columns: {', '.join(inputs.column_names or ())}")
         if isinstance(inputs, Dataset) and isinstance(inputs, Sized):
@@ -144,8 +152,11 @@ class DepthPipeline(Pipeline):
     ) -> dict[str, Tensor]:
         """A map and its position, which messages name → `pixel_values` [1, C, H, W]."""
         index, depth_map = numbered
+        check = self._range_check
         process: Callable[..., BatchFeature] = cast(DepthImageProcessor, self.image_processor).preprocess
-        return dict(process([depth_map], first_index=index, return_tensors="pt", **settings))
+        prepared = process([depth_map], first_index=index, return_tensors="pt", range_check=check, **settings)
+        check.judge_now_and_then()
+        return dict(prepared)
 
     @property
     def _tower(self) -> DepthTower:

@@ -17,6 +17,7 @@ from wrapt import lazy_import, register_post_import_hook
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
 
+    from .arrays import AnyArray
     from .models.backend import Backend
     from .models.saved_processor import PushOptions
     from .models.tower import Tower
@@ -41,6 +42,9 @@ _PIPELINES = {
     "depth-feature-extraction": "DepthFeatureExtractionPipeline",
     "depth-zero-shot-classification": "DepthZeroShotClassificationPipeline",
 }
+
+# What models/ reads by data/depth_formats.py; ".tif" stands for the TIFF files that Pillow does not read.
+_DEPTH_FORMATS = (".pfm", ".exr", ".h5", ".hdf5", ".mat", ".tif")
 
 
 def register_when_imported(modules: Mapping[str, str]) -> None:
@@ -68,6 +72,7 @@ def register_when_imported(modules: Mapping[str, str]) -> None:
         when_ours(name, partial(_register_pipeline, task, name))
     register_post_import_hook(_push_whole_repos, f"{__package__}.models.saved_processor")
     register_post_import_hook(_register_backends, f"{__package__}.models.backend")
+    register_post_import_hook(_register_depth_formats, f"{__package__}.models.depth_map_files")
 
 
 def _register_config(name: str, ours: ModuleType) -> None:
@@ -126,3 +131,13 @@ def _compiled_backend(tower: "Tower", backend: str, dtype: str | None) -> "Backe
     from .backends.compiled import compiled_backend
 
     return compiled_backend(tower, backend, dtype)
+
+
+def _register_depth_formats(ours: ModuleType) -> None:
+    ours.register_readers({suffix: partial(_read_depth, suffix) for suffix in _DEPTH_FORMATS})
+
+
+def _read_depth(suffix: str, path: "Path") -> "AnyArray":
+    from .data.depth_formats import READERS  # here: importing a model does not import `datasets`
+
+    return READERS[suffix](path)

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import torch
 from torch import Tensor, nn
+from transformers.processing_utils import Unpack
 
-from .modalities import PICTURES
+from .modalities import PICTURES, inputs_modality
+from .models.depth_units import DepthUnits
 from .models.encoding import Pictures
 
 if TYPE_CHECKING:
@@ -60,15 +62,22 @@ class ZeroShotClassifier:
 
     @torch.no_grad()
     def classify(
-        self, inputs: Pictures, modality: str = "image", *, top_k: int = 5, batch_size: int = 32
+        self,
+        inputs: Pictures,
+        modality: str | None = None,
+        *,
+        top_k: int = 5,
+        batch_size: int = 32,
+        **units: Unpack[DepthUnits],
     ) -> list[list[Score]]:
         """The best labels of each input.
 
         Args:
             inputs: what `model.encode_image` or `model.encode_depth` takes: one input or many.
-            modality: "image" or "depth".
+            modality: "image" or "depth"; by default "depth" for pictures and files of 16 bits or floats, else "image".
             top_k: how many labels an input gets; all of them, if there are fewer.
             batch_size: how many inputs the model sees at a time. It does not change the result.
+            units: what the raw values of depth maps mean.
 
         Returns:
             For each input a list of `{"label": ..., "score": ...}`, the best first. Scores are the softmax of
@@ -77,10 +86,13 @@ class ZeroShotClassifier:
         Raises:
             ValueError: for an option out of range, or an input that cannot be used (its path or index is named).
         """
+        if modality is None:
+            modality = inputs_modality(self.model, inputs)
         if modality not in PICTURES:
             raise ValueError(f"modality is 'image' or 'depth', got {modality!r}")
         _check_top_k(top_k)
-        embeds = self.model.tower(modality).encode(inputs, batch_size=batch_size)
+        tower: Any = self.model.tower(modality)  # the units are for depth maps
+        embeds = tower.encode(inputs, batch_size=batch_size, **units)
         return self.classify_embeddings(embeds, top_k=top_k)
 
     @torch.no_grad()

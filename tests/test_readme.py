@@ -48,7 +48,12 @@ def test_every_line_runs_in_its_order(folder, hub, hub_client, capsys):
     assert len(printed) == 10
     for code, check in zip(
         blocks("python"),
-        ("embeddings.shape == (1, 768)", "texts.shape == (2, 256)", "len(rooms[0]['embedding']) == 256"),
+        (
+            "embeddings.shape == (1, 768)",
+            "texts.shape == (2, 256)",
+            "(embeddings @ model.encode_depth('depth.png').T).item() > 0.999 and tum.unit_scale == 1 / 5000",
+            "len(rooms[0]['embedding']) == 256",
+        ),
         strict=True,
     ):
         exec(code, names := {})

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, cast
 
-from .options import MODALITY_HELP, add_collection, add_format, count, load_model
+from .options import MODALITY_HELP, add_collection, add_format, count, depth_units, load_model, say_units
 from .runner import Result
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..data.source import Source
+    from ..models.depth_units import DepthUnits
     from ..models.modeling_multimodal_encoder import MultimodalEncoderModel
     from ..zero_shot import Score
     from .contact_sheet import Section
@@ -46,8 +47,8 @@ def run(args: argparse.Namespace) -> Result:
         ValueError: if the model, the collection and the labels do not fit together, or a file cannot be read.
         OSError: if the output exists already or cannot be written.
     """
-    from ..data.source import open_source
-    from ..modalities import default_modality, encoder
+    from ..data.source import open_pictures
+    from ..modalities import encoder
     from ..zero_shot import ZeroShotClassifier
     from .contact_sheet import draw
     from .results import check_output, check_sheet, plain_row, write
@@ -55,13 +56,15 @@ def run(args: argparse.Namespace) -> Result:
     check_output(args)
     labels = read_labels(args.labels)
     model = load_model(args)
-    modality = args.modality or default_modality(model)
     encoder(model, "text")  # refuses a depth encoder before anything is read
     templates = {"templates": args.template} if args.template else {}
     classifier = ZeroShotClassifier(cast("MultimodalEncoderModel", model), labels, **templates)
-    source = open_source(args.source, modality, args.column, args.split)
-    check_sheet(args, modality, len(source.dataset))
-    embeddings, kept = _embed(model, source, args)
+    source = open_pictures(model, args.source, args.modality, args.column, args.split)
+    units = depth_units(args, source.modality)
+    check_sheet(args, source.modality, len(source.dataset))
+    embeddings, kept = _embed(model, source, args, units)
+    if source.modality == "depth":
+        say_units(model, units)
     rows = source.rows.select(kept)
     results = classifier.classify_embeddings(embeddings, top_k=args.top_k)
     records: list[Record] = [
@@ -92,12 +95,15 @@ def read_labels(labels: str) -> list[str]:
     return found
 
 
-def _embed(model: object, source: "Source", args: argparse.Namespace) -> "tuple[Tensor, Sequence[int]]":
+def _embed(
+    model: object, source: "Source", args: argparse.Namespace, units: "DepthUnits"
+) -> "tuple[Tensor, Sequence[int]]":
     """Embeddings of the rows that can be read, and their positions."""
     from ..modalities import encoder
     from .results import encoding_options
 
-    encode, items, options = encoder(model, source.modality), source.dataset[source.column], encoding_options(args)
+    encode, items = encoder(model, source.modality, units), source.dataset[source.column]
+    options = encoding_options(args)
     with source.named():
         if args.on_error == "raise":
             embeddings = encode(items, **options)

@@ -25,7 +25,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import command_line
-from .options import DATA_HELP, MODALITY_HELP, SPLIT_HELP, add_compute, add_format, add_model, load_model
+from .options import (
+    DATA_HELP,
+    MODALITY_HELP,
+    SPLIT_HELP,
+    add_compute,
+    add_depth_units,
+    add_format,
+    add_model,
+    depth_units,
+    load_model,
+    say_units,
+)
 from .runner import Result, perform_alone
 
 if TYPE_CHECKING:
@@ -64,6 +75,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--embedding-dtype", choices=("float32", "float16"), default="float32", help="precision of the stored vectors"
     )
     add_compute(parser)
+    add_depth_units(parser)
     parser.add_argument("--normalize", action="store_true", help="scale each embedding to length 1")
     parser.add_argument("--truncate-dim", type=int, metavar="D", help="keep the first D dimensions")
     parser.add_argument("--shard-rows", type=int, default=10_000, help="input rows per shard (default: %(default)s)")
@@ -79,21 +91,20 @@ def run(args: argparse.Namespace) -> Result | None:
         OSError: if the output cannot be written, or holds something else.
         KeyboardInterrupt: says how to go on.
     """
-    from ..data.collection import open_collection
+    from ..data.collection import open_pictures
     from ..embed.manifest import make_plan
     from ..embed.rows import RowEmbedder
     from ..embed.run import embed_collection
     from ..launched_processes import launched_processes
-    from ..modalities import default_modality
 
     # The processes wait for each other only at the end, and one may take much longer than the others.
     processes = launched_processes(args.device, timeout=timedelta(days=365))
     model = load_model(args, processes.device)
-    modality = args.modality or default_modality(model)
-    options = {"dtype": args.dtype, "backend": args.backend, "truncate_dim": args.truncate_dim}
+    collection, modality = open_pictures(model, args.dataset, args.modality, args.column, args.split)
+    units = depth_units(args, modality)
+    options = {"dtype": args.dtype, "backend": args.backend, "truncate_dim": args.truncate_dim, **units}
     if args.normalize:
         options["normalize"] = True
-    collection = open_collection(args.dataset, modality, args.column, args.split)
     embedder = RowEmbedder(
         model,
         collection,
@@ -111,6 +122,8 @@ def run(args: argparse.Namespace) -> Result | None:
         )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"the same command goes on in {args.output}") from None
+    if manifest and modality == "depth":
+        say_units(model, units)
     return _result(args.output, manifest, time.perf_counter() - start) if manifest else None
 
 

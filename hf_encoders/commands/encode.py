@@ -3,7 +3,17 @@
 import argparse
 from pathlib import Path
 
-from .options import MODALITY_HELP, add_compute, add_format, add_model, add_overwrite, load_model
+from .options import (
+    MODALITY_HELP,
+    add_compute,
+    add_depth_units,
+    add_format,
+    add_model,
+    add_overwrite,
+    depth_units,
+    load_model,
+    say_units,
+)
 from .runner import Result
 
 
@@ -16,7 +26,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--modality", choices=("image", "depth"), help=MODALITY_HELP)
     add_overwrite(parser)
     add_compute(parser)
-    add_format(parser, "one document: output, modality, rows, dimensions")
+    add_depth_units(parser)
+    add_format(parser, "one document: output, modality, rows, dimensions; of depth maps also their units")
 
 
 def run(args: argparse.Namespace) -> Result:
@@ -28,16 +39,17 @@ def run(args: argparse.Namespace) -> Result:
     """
     import numpy as np
 
-    from ..data.location import list_files
-    from ..modalities import default_modality, encoder
+    from ..data.location import list_files, list_pictures
+    from ..modalities import encoder, files_modality
     from ..outputs import new_file
 
     if args.output.suffix != ".npz":
         raise ValueError(f"{args.output}: the output is a .npz file (arrays 'embeddings' and 'paths')")
     model = load_model(args)
-    modality = args.modality or default_modality(model)
-    encode = encoder(model, modality)
+    modality = args.modality or files_modality(model, list_pictures(args.paths))
     paths = list_files(args.paths, modality)
+    units = depth_units(args, modality)
+    encode = encoder(model, modality, units)
     # The file is opened first, so that a place that cannot be written is known before the work.
     with new_file(args.output, args.overwrite) as partial, partial.open("wb") as file:
         embeddings = encode(
@@ -49,9 +61,10 @@ def run(args: argparse.Namespace) -> Result:
             convert_to="numpy",
         )
         np.savez(file, embeddings=embeddings, paths=np.array([str(path) for path in paths]))
+    shown = say_units(model, units) if modality == "depth" else {}
     noun = "maps" if modality == "depth" else "images"
     rows, dimensions = embeddings.shape
     return Result(
         [f"{rows} {noun} → {args.output}: embeddings [{rows}, {dimensions}], paths"],
-        {"output": str(args.output), "modality": modality, "rows": rows, "dimensions": dimensions},
+        {"output": str(args.output), "modality": modality, "rows": rows, "dimensions": dimensions, **shown},
     )

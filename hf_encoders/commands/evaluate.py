@@ -16,7 +16,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import command_line
-from .options import DATA_HELP, add_batch_size, add_device, add_format, add_model, add_overwrite, count, load_model
+from .options import (
+    DATA_HELP,
+    add_batch_size,
+    add_depth_units,
+    add_device,
+    add_format,
+    add_model,
+    add_overwrite,
+    count,
+    depth_units,
+    load_model,
+    say_units,
+)
 from .runner import Result, perform_alone, to_json
 
 if TYPE_CHECKING:
@@ -68,6 +80,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_batch_size(parser)
     add_device(parser)
     add("--dtype", choices=("bfloat16", "float16"), help="compute in half precision")
+    add_depth_units(parser)
     add(
         "--output", type=Path, help="write a JSON file with the metrics, the data's version and the model's fingerprint"
     )
@@ -86,6 +99,7 @@ def run(args: argparse.Namespace) -> Result | None:
 
     from ..evaluation.evaluate import EvaluationOptions, evaluate
     from ..launched_processes import launched_processes
+    from ..modalities import modalities
     from ..outputs import check_file, new_file
 
     if args.output:
@@ -95,10 +109,15 @@ def run(args: argparse.Namespace) -> Result | None:
     try:
         model = load_model(args, processes.device)
         names = [field.name for field in dataclasses.fields(EvaluationOptions)]
+        reads_depth = "depth" in modalities(model) and "depth" in (args.modalities or ("depth",))
+        units = depth_units(args, *(["depth"] if reads_depth else []))
+        args.depth_units = units or None
         report = evaluate(model, EvaluationOptions(**{name: getattr(args, name) for name in names}), processes)
     finally:
         if torch.distributed.is_initialized() and not was_joined:  # a group that the caller began goes on
             torch.distributed.destroy_process_group()
+    if report and "depth" in report["columns"]:
+        say_units(model, units)
     if report and args.output:
         with new_file(args.output, args.overwrite) as partial:
             partial.write_text(to_json(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,12 +1,15 @@
 """Options that several commands share, and the model that is loaded by them."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
 
+    from ..models.depth_units import DepthUnits
+    from ..models.image_processing_depth import DepthImageProcessor
     from ..models.tower import Encoder
 
 TABLE, JSON = "table", "json"
@@ -16,7 +19,7 @@ DATA_HELP = (
     " 'maps/*.parquet'; the URL of a parquet file or shard; or the Hub id of a data set"
 )
 SPLIT_HELP = "of a Hub data set (default: its only split), or of a folder that has splits (default: all rows)"
-MODALITY_HELP = "default: image, where the model embeds images, else depth"
+MODALITY_HELP = "default: depth for 16-bit and floating-point files, image for others, where the model embeds both"
 
 
 def add_model(parser: argparse.ArgumentParser, text: str = "folder or Hub id of an encoder") -> None:
@@ -68,6 +71,74 @@ def add_compute(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_depth_units(parser: argparse._ActionsContainer) -> None:
+    """What the raw values of depth maps mean. No file tells it; the default is what they meant in training."""
+    add = parser.add_argument
+    add("--preset", help="units of depth maps: nyu, nyu-png, scannet, sunrgbd, kitti, tum, icl-nuim, habitat, ...")
+    add("--unit-scale", type=float, metavar="METRES", help="in one unit of a depth map: 1, 0.001, ...")
+    add("--value-range", type=numbers, nargs="+", metavar="METRES", help="low and high end, such as 0 10")
+    add("--invalid-values", type=numbers, nargs="+", metavar="RAW", help="no measurement, such as 0 65535, or none")
+
+
+def depth_units(args: argparse.Namespace, *modalities: str) -> "DepthUnits":
+    """The options of `add_depth_units` that are given, as `encode_depth` takes them.
+
+    Raises:
+        ValueError: if some are, and no depth map is read; or they make no sense.
+    """
+    units: DepthUnits = {}
+    if args.preset is not None:
+        units["preset"] = args.preset
+    if args.unit_scale is not None:
+        units["unit_scale"] = args.unit_scale
+    if args.value_range is not None:
+        units["value_range"] = [value for values in args.value_range for value in values]
+    if args.invalid_values is not None:
+        units["invalid_values"] = [value for values in args.invalid_values for value in values]
+    if units and "depth" not in modalities:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in units)
+        raise ValueError(f"{names}: for depth maps alone, and none is read; say --modality depth if they are")
+    value_range = units.get("value_range")
+    if value_range is not None and len(value_range) != 2:
+        raise ValueError(f"--value-range takes two numbers, low and high, got {len(value_range)}")
+    return units
+
+
+def say_units(model: "Encoder", units: "DepthUnits") -> "DepthUnits":
+    """Print on stderr what the raw values of depth maps are taken for, which no file tells; returns the same.
+
+    Raises:
+        ValueError: if the units make no sense.
+    """
+    processor: DepthImageProcessor = model.tower("depth").processor
+    settings = processor.settings(**units)
+    if settings["normalization"] == "range":
+        low, high = settings["value_range"]
+        seen = f"seen from {low:g} to {high:g} m"
+    else:
+        seen = "each map stretched from its minimum to its maximum"
+    invalid = ", ".join(f"{value:g}" for value in settings["invalid_values"])
+    scale = settings["unit_scale"]
+    sys.stderr.write(
+        f"depth maps: raw value x {scale:g} = metres, {seen}, invalid: {f'{invalid}, ' if invalid else ''}NaN, inf\n"
+    )
+    return {
+        "unit_scale": scale,
+        "value_range": settings["value_range"],
+        "invalid_values": settings["invalid_values"],
+    }
+
+
+def numbers(text: str) -> list[float]:
+    """Numbers with commas between them; none for "none"."""
+    try:
+        return [] if text == "none" else [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"must be a number, or several with commas between them, got {text!r}"
+        ) from None
+
+
 def add_overwrite(parser: argparse.ArgumentParser) -> None:
     """Add the option that allows to replace an output."""
     parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
@@ -90,6 +161,7 @@ def add_collection(parser: argparse.ArgumentParser) -> None:
     )
     add_overwrite(parser)
     add_compute(parser)
+    add_depth_units(parser)
 
 
 def add_destination(parser: argparse._ActionsContainer) -> None:

@@ -4,12 +4,14 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
-from .options import MODALITY_HELP, add_collection, add_format, count, load_model
+from .options import MODALITY_HELP, add_collection, add_format, count, depth_units, load_model, say_units
 from .runner import Result
 
 if TYPE_CHECKING:
     from ..data.source import Source
-    from ..models.encoding import EncodeOptions
+    from ..modalities import Modality
+    from ..models.depth_units import DepthEncodeOptions
+    from ..models.tower import Encoder
     from ..search.index import SearchResult
     from .contact_sheet import Section
 
@@ -17,8 +19,12 @@ if TYPE_CHECKING:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_collection(parser)
-    parser.add_argument("queries", nargs="+", metavar="query", help="a text, or with --by a file")
-    parser.add_argument("--by", choices=("text", "image", "depth"), help="the kind of the queries (default: text)")
+    parser.add_argument("queries", nargs="+", metavar="query", help="a text, or a file")
+    parser.add_argument(
+        "--by",
+        choices=("text", "image", "depth"),
+        help="the kind of the queries (default: files are pictures, others texts)",
+    )
     parser.add_argument(
         "--modality", choices=("image", "depth", "text"), help=f"the modality that is searched; {MODALITY_HELP}"
     )
@@ -33,24 +39,30 @@ def run(args: argparse.Namespace) -> Result:
         ValueError: if the model, the collection and the queries do not fit together, or a file cannot be read.
         OSError: if the output exists already or cannot be written.
     """
-    from ..data.source import open_source
-    from ..modalities import default_modality, encoder, modalities
+    from ..data.source import open_pictures
+    from ..modalities import encoder
     from ..search.index import EmbeddingIndex
     from .contact_sheet import draw
     from .results import check_output, check_sheet, encoding_options, plain_row, write
 
     check_output(args)
     model = load_model(args)
-    modality = args.modality or default_modality(model)
-    by = args.by or ("text" if "text" in modalities(model) else modality)
+    source = open_pictures(model, args.source, args.modality, args.column, args.split)
+    modality = source.modality
+    by = args.by or _kind_of_queries(model, args.queries, modality)
+    units = depth_units(args, modality, by)
     options = encoding_options(args)
-    index_options = cast("EncodeOptions", {**options, "on_error": args.on_error})  # batch_size is one of them
+    # batch_size is one of them
+    index_options = cast(
+        "DepthEncodeOptions", {**options, "on_error": args.on_error, **(units if modality == "depth" else {})}
+    )
     # Queries come first: one that cannot be read is then known before the collection is embedded.
-    queries = encoder(model, by)(args.queries, **options, convert_to="numpy")
-    source = open_source(args.source, modality, args.column, args.split)
+    queries = encoder(model, by, units)(args.queries, **options, convert_to="numpy")
     check_sheet(args, modality, len(args.queries) * (min(args.k, len(source.dataset)) + (by != "text")))
     with source.named():
         index = EmbeddingIndex.from_dataset(model, source.dataset, source.column, modality, **index_options)
+    if "depth" in (modality, by):
+        say_units(model, units)
     hits_of_all = cast("list[list[SearchResult]]", index.search(queries, args.k, modality="embedding"))
     found = list(zip(args.queries, hits_of_all, strict=True))
     records = [
@@ -64,6 +76,25 @@ def run(args: argparse.Namespace) -> Result:
         table=lambda: _table(source, found),
         sheet=lambda: draw([_section(source, by, query, hits) for query, hits in found]),
     )
+
+
+def _kind_of_queries(model: "Encoder", queries: Sequence[str], modality: "Modality") -> "Modality":
+    """What the queries are, where --by does not say it: files, or else texts where the model embeds them.
+
+    Raises:
+        ValueError: if some are files and some are not.
+    """
+    from ..modalities import files_modality, is_file, modalities
+
+    files = [query for query in queries if is_file(query)]
+    if "text" not in modalities(model):
+        return modality
+    if not files:
+        return "text"
+    if len(files) < len(queries):
+        others = [query for query in queries if query not in files]
+        raise ValueError(f"{files[0]} is a file, {others[0]!r} is none: say --by text, image or depth")
+    return files_modality(model, files, "--by")
 
 
 def _table(source: "Source", found: Sequence[tuple[str, "list[SearchResult]"]]) -> list[str]:

@@ -12,10 +12,10 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from datasets import DatasetBuilder, Features, IterableDataset, Value, load_dataset_builder
 
-from ..modalities import Modality
+from ..modalities import Modality, default_modality, files_modality, modalities, picture_modality
 from ..models.input_errors import one_line
 from .columns import KEY, choose_column
-from .location import Location, locate, picture_files
+from .location import Location, list_pictures, locate, picture_files
 from .parquet import read_footers
 
 # A stream of fewer files is divided further, where its format allows it.
@@ -221,6 +221,34 @@ def open_collection(name: str, modality: Modality, column: str | None = None, sp
     builder = _builder(name, **location.files_loader)
     identity = {"kind": location.kind, "digest": _digest(_names_and_sizes(location))}
     return Stream(name, _streaming(name, builder)["train"], identity, modality, column)
+
+
+def open_pictures(
+    model: object, name: str, modality: Modality | None, column: str | None = None, split: str | None = None
+) -> tuple[Collection, Modality]:
+    """As `open_collection`; without a modality, that of the files, or of the first row.
+
+    Args:
+        model: what embeds them.
+        name: see `open_collection`, as for `column` and `split`.
+        modality: the one that a person said, if any.
+
+    Raises:
+        ValueError: also if some files are images and some depth maps.
+    """
+    location = locate(name)
+    if modality is None and location.kind == "pictures":
+        files = list_pictures([Path(name)] if location.is_folder else [Path(file) for file in location.files])
+        modality = files_modality(model, files)
+    if modality is not None:
+        return open_collection(name, modality, column, split), modality
+    modality = default_modality(model)
+    collection = open_collection(name, modality, column, split)
+    if {"image", "depth"} <= set(modalities(model)):
+        table = next(collection.tables(collection.parts(1)[0], 0, [collection.column]), None)
+        first = table[collection.column][0].as_py() if table is not None and len(table) else None
+        modality = picture_modality({"bytes": first} if isinstance(first, bytes) else first) or modality
+    return collection, modality
 
 
 def _names_and_sizes(location: Location) -> Iterator[str]:

@@ -12,10 +12,14 @@ from datasets import load_dataset_builder
 from ..modalities import Modality
 from ..models.input_errors import one_line, printable
 
+# fmt: off
 SUFFIXES: Mapping[Modality, tuple[str, ...]] = {
     "image": (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2"),
-    "depth": (".png", ".tif", ".tiff", ".npy", ".npz", ".pt", ".pgm", ".jp2"),
+    "depth": (
+        ".png", ".tif", ".tiff", ".npy", ".npz", ".pt", ".pgm", ".jp2", ".pfm", ".exr", ".h5", ".hdf5", ".mat",
+    ),
 }
+# fmt: on
 NOUNS: Mapping[Modality, str] = {"image": "image", "depth": "depth map", "text": "text"}
 
 Kind = Literal["pictures", "parquet", "webdataset", "hub"]
@@ -179,3 +183,20 @@ def _files_of_rows(name: str, files: Iterable[Path], folder: Path) -> tuple[Kind
     for kind, of_kind in found.items():
         return kind, tuple(str(file) for file in sorted(of_kind))
     return None, ()
+
+
+def list_pictures(paths: Sequence[Path]) -> list[Path]:
+    """The files among the paths, and below each folder the images; where there is none, the depth maps.
+
+    A folder of photos may hold .npy or .npz files of another kind, such as embeddings.
+
+    Raises:
+        ValueError: if a folder holds none.
+    """
+    files: list[Path] = []
+    for path in paths:
+        try:
+            files += list_files([path], "image")
+        except ValueError:
+            files += list_files([path], "depth")
+    return files

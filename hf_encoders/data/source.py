@@ -2,16 +2,16 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
 from datasets import Dataset, DatasetDict, Image, load_dataset
 
-from ..modalities import Modality
+from ..modalities import Modality, column_modality, default_modality, files_modality
 from ..models.input_errors import printable
 from .columns import KEY, URL, choose_column, is_picture
-from .location import Location, locate, picture_files
+from .location import Location, list_pictures, locate, picture_files
 from .parquet import read_footers
 
 _FILE_COLUMN = "file"
@@ -94,6 +94,29 @@ def open_source(
     dataset = _load_from_hub(name, split) if location.kind == "hub" else _load_files(location.in_split(split))
     column = choose_column(name, dataset.features, modality, column, column_option)
     return Source(name, _decoding_only(dataset, column, modality), column, modality)
+
+
+def open_pictures(
+    model: object, name: str, modality: Modality | None, column: str | None = None, split: str | None = None
+) -> Source:
+    """As `open_source`; without a modality, that of the pictures themselves.
+
+    Args:
+        model: what embeds them.
+        name: see `open_source`, as for `column` and `split`.
+        modality: the one that a person said, if any.
+
+    Raises:
+        ValueError: also if some files are images and some depth maps.
+    """
+    if modality is not None:
+        return open_source(name, modality, column, split)
+    location = locate(name)
+    if location.kind == "pictures":
+        files = list_pictures([Path(name)] if location.is_folder else [Path(file) for file in location.files])
+        return open_source(name, files_modality(model, files), column, split)
+    source = open_source(name, default_modality(model), column, split)
+    return replace(source, modality=column_modality(model, source.dataset, source.column))
 
 
 def _load_files(location: Location) -> Dataset:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..arrays import Indices, Mask, Vectors
 from ..modalities import MODALITIES, Encoder, encoder
+from ..models.depth_units import DepthUnits
 from ..models.encoding import EncodeOptions
 from ..models.input_errors import InputError
 
@@ -55,6 +56,7 @@ def embed_columns(
     rows: Dataset,
     columns: Mapping[str, str],
     processes: PartialState | Accelerator,
+    depth_units: DepthUnits | None = None,
     **options: Unpack[_Options],
 ) -> EmbeddedColumns:
     """Embed columns of a data set. Every process calls this, embeds its share, and gets all embeddings.
@@ -64,6 +66,7 @@ def embed_columns(
         rows: N rows of a data set, not streamed.
         columns: modality → column. A text may be a list of captions.
         processes: this process and their number.
+        depth_units: options of `encode_depth` alone, such as `unit_scale`.
         options: options of the model's `encode...`, such as `batch_size`, or `on_error="skip"`, which leaves out rows
             with anything that cannot be read.
 
@@ -84,14 +87,16 @@ def embed_columns(
             items = _pictures(rows, own, columns[modality])
             owners = own
         try:
-            shares[modality] = _embed(model, modality, items, owners, options)
+            encode = encoder(model, modality, depth_units)
+            shares[modality] = _embed(encode, items, owners, options)
         except (ValueError, TypeError) as error:
             raise ValueError(f"column {columns[modality]!r}: {_with_row(error, owners)}") from error
     return _joined(gather_object([shares]), captions, len(rows), model.device)
 
 
-def _embed(model: Encoder, modality: str, items: _Items, owners: Indices, options: _Options) -> _Share:
-    encode: Callable[..., Vectors | tuple[Vectors, Mask]] = encoder(model, modality)
+def _embed(
+    encode: Callable[..., Vectors | tuple[Vectors, Mask]], items: _Items, owners: Indices, options: _Options
+) -> _Share:
     found = encode(items, **{**options, "convert_to": "numpy"})
     embeds, kept = found if isinstance(found, tuple) else (found, np.ones(len(owners), dtype=bool))
     return _Share(embeds, owners[kept], owners[~kept])

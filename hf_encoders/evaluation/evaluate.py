@@ -12,6 +12,7 @@ from .._version import __version__
 from ..data.splits import Rows, data_revision, load_splits
 from ..fingerprint import identity
 from ..modalities import MODALITIES, PICTURES, Encoder, Modality, default_modality, encoder, modalities
+from ..models.depth_units import DepthUnits
 from ..models.encoding import DtypeName
 from ..versions import library_versions
 from .embedded_columns import EmbeddedColumns, embed_columns
@@ -47,6 +48,7 @@ class EvaluationOptions:
         on_error: "raise" or "skip" for rows that cannot be read.
         batch_size: how many inputs are embedded at a time.
         dtype: "bfloat16" or "float16" to compute in half precision.
+        depth_units: what the raw values of depth maps mean: see `DepthUnits`.
     """
 
     dataset: str
@@ -65,6 +67,7 @@ class EvaluationOptions:
     on_error: Literal["raise", "skip"] = "raise"
     batch_size: int = 32
     dtype: DtypeName | None = None
+    depth_units: DepthUnits | None = None
 
 
 def evaluate(model: Encoder, options: EvaluationOptions, processes: PartialState) -> Report | None:
@@ -93,7 +96,7 @@ def evaluate(model: Encoder, options: EvaluationOptions, processes: PartialState
         report["train"] = train.report(train_part.embedded)
     return report | {
         "columns": columns,
-        "options": {name: getattr(options, name) for name in ("templates", "k", "dtype", "limit")},
+        "options": {name: getattr(options, name) for name in ("templates", "k", "dtype", "limit", "depth_units")},
         "metrics": _metrics(model, options, test_part, train_part),
         "versions": {"hf_encoders": __version__} | library_versions(_LIBRARIES),
     }
@@ -154,6 +157,7 @@ def _embed(
             on_error=options.on_error,
             batch_size=options.batch_size,
             dtype=options.dtype,
+            depth_units=options.depth_units,
         )
     return _Part(embedded, labels)
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ..data.location import locate
-from ..data.source import open_source
-from ..modalities import Modality, default_modality
+from ..data.source import open_pictures, open_source
+from ..modalities import Modality
 from ..models.evaluation_mode import evaluating
 from ..models.modeling_depth_semantic_encoder import DepthSemanticEncoderModel
 from ..models.tower import Encoder, Tower
@@ -30,8 +30,8 @@ def calibration_inputs(
     """
     inputs: dict[Modality, list[dict[str, Tensor]]] = {}
     refusals = []
-    # Files of pictures do not say whether they are images or depth maps.
-    for tower in [default_modality(model)] if locate(source).kind == "pictures" else towers:
+    is_of_files = locate(source).kind == "pictures"
+    for tower in [open_pictures(model, source, None).modality] if is_of_files else towers:
         try:
             opened = open_source(source, tower)
         except ValueError as error:

@@ -1,19 +1,28 @@
 """Reads one depth or height map from a file, at the precision it was stored in."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from .input_errors import InputError, reason
 
 _COLOURS = ("RGB", "RGBA", "LA")
+# Tags of a TIFF file: how many bits a value has, whether it is signed or a float, and GDAL's value for "no data".
+_BITS, _ZERO_IS, _SAMPLE_FORMAT, _NO_DATA = 258, 262, 339, 42113
+_WHITE = 0
+_SIGNED, _UNSIGNED = 2, 1
+_TIFF = (".tif", ".tiff")
+# Formats whose readers the package registers: see `register_readers`.
+_OF_THE_PACKAGE = (".pfm", ".exr", ".h5", ".hdf5", ".mat")
+
+Reader = Callable[[Path], NDArray[Any]]
 
 
 class DepthMapError(InputError):
@@ -21,10 +30,17 @@ class DepthMapError(InputError):
 
 
 def read_depth_map(path: str | os.PathLike[str]) -> Tensor:
-    """Read a map from an image file (PNG of 8 or 16 bits, TIFF of integers or floats, ...), .npy, .npz or .pt.
+    """Read a map from a file, in the file's own unit and type: no conversion to 8 bits or to RGB.
+
+    | file                     | content                                                                               |
+    |--------------------------|---------------------------------------------------------------------------------------|
+    | .png, .pgm, ...          | 8 or 16 bits                                                                          |
+    | .tif, .tiff              | integers and floats of 8 to 64 bits; GDAL's value for "no data" (tag 42113) is NaN    |
+    | .npy, .npz, .pt          | one array, or the one named "depth"                                                   |
+    | .pfm, .exr, .h5, .mat    | one map of one channel, or the one named "depth"; with the package, not remote code   |
 
     Returns:
-        [H, W] or [C, H, W], in the file's own type: no conversion to 8 bits or to RGB.
+        [H, W] or [C, H, W].
 
     Raises:
         DepthMapError: if the file is missing or unreadable, or does not hold exactly one map.
@@ -32,18 +48,36 @@ def read_depth_map(path: str | os.PathLike[str]) -> Tensor:
     if not os.fspath(path):  # which Path would turn into the current folder
         raise DepthMapError("an empty path, expected the file of a depth map")
     path = Path(path)
-    reader = _READERS.get(path.suffix.lower(), _read_image)
+    suffix = path.suffix.lower()
     try:
-        depth_map = reader(path)
+        if suffix in _OF_THE_PACKAGE:
+            return array_to_tensor(_registered(suffix, path)(path), str(path))
+        return _READERS.get(suffix, _read_image)(path)
     except DepthMapError:
         raise
     except FileNotFoundError:
         raise DepthMapError(path=path, reason="no such file") from None
     except IsADirectoryError:
         raise DepthMapError(path=path, reason="a folder, expected the file of a depth map") from None
+    except ImportError as error:
+        hint = "pip install 'hf-encoders[depth]'"
+        raise DepthMapError(path=path, reason=f"needs {error.name or 'a library'}", hint=hint) from error
     except Exception as error:  # the decoders raise whatever they like on damaged files
         raise DepthMapError(path=path, reason=f"not a readable depth map ({reason(error)})") from error
-    return depth_map
+
+
+def is_depth_file(path: str | os.PathLike[str]) -> bool:
+    """Whether a file holds numbers that no image processor reads, by its suffix: .npy, .exr, ..."""
+    return Path(path).suffix.lower() in {*_READERS, *_OF_THE_PACKAGE}
+
+
+def register_readers(readers: dict[str, Reader]) -> None:
+    """Let files be read by what this file, which travels with the weights, cannot import.
+
+    Args:
+        readers: suffix → what reads such a file; ".tif" reads the TIFF files that Pillow does not.
+    """
+    _REGISTERED.update(readers)
 
 
 def image_to_tensor(image: Image.Image, name: str) -> Tensor:
@@ -59,6 +93,10 @@ def image_to_tensor(image: Image.Image, name: str) -> Tensor:
         raise DepthMapError(
             name=name, reason="16-bit colours, which Pillow reduces to 8 bits; expected one 16-bit channel"
         )
+    tags = getattr(image, "tag_v2", {})  # of a TIFF file
+    if _is_misread(tags):
+        raise DepthMapError(name=name, reason="a TIFF file of a type that Pillow misreads; pass its path")
+    largest = _declared_largest(image)
     try:
         image.load()
     except Exception as error:  # the decoders raise whatever they like on damaged files
@@ -66,7 +104,10 @@ def image_to_tensor(image: Image.Image, name: str) -> Tensor:
     if image.mode in ("1", "L", "I", "F") or image.mode.startswith("I;16"):
         # Pillow hands out big-endian 16-bit images as such, and torch takes the native order only.
         array = np.asarray(image)
-        return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=True))
+        if largest is not None:  # Pillow stretched it to 8 or 16 bits
+            top = 255 if image.mode == "L" else 65535
+            array = np.rint(array * (largest / top)).astype(np.int32)
+        return array_to_tensor(without_no_data(array, tags.get(_NO_DATA)), name)
     if image.mode in _COLOURS:
         array = np.asarray(image)
         colours = array[..., : 3 if image.mode.startswith("RGB") else 1]
@@ -76,9 +117,59 @@ def image_to_tensor(image: Image.Image, name: str) -> Tensor:
     raise DepthMapError(name=name, reason=f"a PIL image of mode {image.mode!r}, expected depth (L, I;16, I or F)")
 
 
+def without_no_data(array: NDArray[Any], declared: object) -> NDArray[Any]:
+    """An array whose pixels of GDAL's declared "no data" value are NaN; the array itself where there are none.
+
+    Args:
+        array: the pixels.
+        declared: the text of tag 42113, or None.
+    """
+    try:
+        value = float(str(declared).strip("\0 "))
+    except ValueError:
+        return array
+    # A float32 file declares its value in decimals, which are rounded as the pixels were.
+    is_float = array.dtype.kind == "f"
+    with np.errstate(over="ignore"):
+        pixels = array == (array.dtype.type(value) if is_float else value)
+    if not pixels.any():
+        return array
+    array = array.astype(array.dtype if is_float else np.float64)
+    array[pixels] = np.nan
+    return array
+
+
+def _declared_largest(image: Image.Image) -> int | None:
+    """The largest value that a .pgm file declares, such as 4095; None where Pillow keeps values as they are."""
+    for codec, _, _, arguments in getattr(image, "tile", ()):
+        if codec in ("ppm", "ppm_plain") and isinstance(arguments, tuple):
+            return int(arguments[1])
+    return None
+
+
+def _is_misread(tags: Any) -> bool:
+    """Whether Pillow gives other numbers than those that were stored.
+
+    32 bits without a sign become negative, 8 bits with a sign lose it, and 8 bits whose zero is white are inverted.
+    """
+    bits, kind = _first(tags.get(_BITS)), _first(tags.get(_SAMPLE_FORMAT, _UNSIGNED))
+    return (bits, kind) in ((32, _UNSIGNED), (8, _SIGNED)) or (bits == 8 and tags.get(_ZERO_IS) == _WHITE)
+
+
+def _first(value: Any) -> Any:
+    return value[0] if isinstance(value, tuple) else value
+
+
 def _read_image(path: Path) -> Tensor:
-    with Image.open(path) as image:
-        return image_to_tensor(image, str(path))
+    is_tiff = path.suffix.lower() in _TIFF
+    try:
+        with Image.open(path) as image:
+            if not (is_tiff and _is_misread(getattr(image, "tag_v2", {}))):
+                return image_to_tensor(image, str(path))
+    except UnidentifiedImageError:
+        if not is_tiff or not path.stat().st_size:
+            raise
+    return array_to_tensor(_registered(".tif", path)(path), str(path))
 
 
 def _read_npy(path: Path) -> Tensor:
@@ -87,26 +178,33 @@ def _read_npy(path: Path) -> Tensor:
 
 def _read_npz(path: Path) -> Tensor:
     with np.load(path, allow_pickle=False) as arrays:
-        return array_to_tensor(arrays[_only_name(list(arrays), path)], str(path))
+        return array_to_tensor(arrays[only_name(list(arrays), path)], str(path))
 
 
 def _read_pt(path: Path) -> Tensor:
     content: object = torch.load(path, map_location="cpu", weights_only=True)
     if isinstance(content, dict):
         tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
-        content = tensors[_only_name(list(tensors), path)]
+        content = tensors[only_name(list(tensors), path)]
     if not isinstance(content, Tensor):
         raise DepthMapError(path=path, reason=f"holds a {type(content).__name__}, expected one tensor")
     return content.detach()
 
 
-def _only_name(names: list[str], path: Path) -> str:
+def only_name(names: Sequence[str], path: Path) -> str:
+    """The only name, or "depth".
+
+    Raises:
+        DepthMapError: if there are several; the message lists them.
+    """
     if "depth" in names:
         return "depth"
     if len(names) == 1:
         return names[0]
     raise DepthMapError(
-        path=path, reason=f"holds {', '.join(names) or 'no array'}; expected one array, or one named 'depth'"
+        path=path,
+        reason=f"holds {', '.join(names) or 'no array'}; expected one array, or one named 'depth'",
+        hint="read the file yourself, and pass the array that is the depth map" if names else "",
     )
 
 
@@ -122,9 +220,20 @@ def array_to_tensor(array: NDArray[Any], name: str) -> Tensor:
     return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
 
 
+def _registered(suffix: str, path: Path) -> Reader:
+    if suffix not in _REGISTERED:
+        raise DepthMapError(
+            path=path,
+            reason=f"{suffix} files of this kind are read by the package alone",
+            hint="install and import the package, or pass an array",
+        )
+    return _REGISTERED[suffix]
+
+
 _READERS: dict[str, Callable[[Path], Tensor]] = {
     ".npy": _read_npy,
     ".npz": _read_npz,
     ".pt": _read_pt,
     ".pth": _read_pt,
 }
+_REGISTERED: dict[str, Reader] = {}

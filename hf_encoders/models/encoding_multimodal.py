@@ -10,6 +10,7 @@ from transformers.processing_utils import Unpack
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from .configuration_multimodal_encoder import MultimodalEncoderConfig
+from .depth_units import DepthEncodeOptions, encode_depth_method
 from .encoding import Encoded, EncodeOptions, Pictures, Texts, encode_method
 from .image_processing_depth import DepthImageProcessor
 from .pixel_towers import DepthTower, ImageTower
@@ -120,15 +121,21 @@ class MultimodalEncodingMixin:
         """
         return self.tower("image").encode(inputs, batch_size, **options)
 
-    @encode_method
-    def encode_depth(self, inputs: Pictures, batch_size: int = 32, **options: Unpack[EncodeOptions]) -> Encoded:
+    @encode_depth_method
+    def encode_depth(self, inputs: Pictures, batch_size: int = 32, **options: Unpack[DepthEncodeOptions]) -> Encoded:
         """Embed depth maps.
+
+        ```python
+        embeddings = model.encode_depth(["a.png", "b.png"], preset="tum")     # 16-bit PNG in 1/5000 metre
+        embeddings = model.encode_depth(maps, unit_scale=1)                    # metres
+        ```
 
         Args:
             inputs: what `DepthImageProcessor` reads, one map or many, a `datasets` column; or the processor's output
                 or `depth_values`, a 4-dimensional floating-point *tensor*.
             batch_size: how many inputs the model sees at a time; it does not change the result.
-            options: see `EncodeOptions`.
+            options: see `EncodeOptions`, and `DepthUnits` for what the raw values mean: by default what they meant in
+                training. Depths that lie elsewhere than the training maps are warned about (`DepthRangeWarning`).
         """
         self.require_depth_tower()
         return self.tower("depth").encode(inputs, batch_size, **options)

@@ -25,6 +25,8 @@ _SAFE_HINT = "make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust 
 # so that the filters of the program come first.
 warnings.filterwarnings("ignore", module=r"PIL\.", append=True)
 
+# Millimetres in 8 bits are white beyond 255, and metres are darker than this.
+_DARK, _ALMOST_ALL = 21, 0.99
 _Pixels = NDArray[Any]
 
 
@@ -66,6 +68,35 @@ def read_image(item: object, name: str) -> Image.Image:
         return _from_path(path, name)
     found = f"a {type(item).__name__}" + (" without 'bytes' or 'path'" if isinstance(item, Mapping) else "")
     raise InputTypeError(name=name, reason=f"{found}, expected {_INPUTS}")
+
+
+def is_deep(item: object) -> bool:
+    """Whether a picture is grey of 16 bits or floats, as depth maps are; of a file only the header is read."""
+    if isinstance(item, Image.Image):
+        return item.mode in ("I", "F") or item.mode.startswith("I;16")
+    if isinstance(item, (np.ndarray, Tensor)):
+        is_grey = item.ndim == 2 or (item.ndim == 3 and 1 in (item.shape[0], item.shape[-1]))
+        return is_grey and str(item.dtype).endswith(("int16", "int32"))
+    source = item.get("bytes") or item.get("path") if isinstance(item, Mapping) else item
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) and b"\0" in source else source) as image:  # type: ignore[arg-type]
+            return is_deep(image)
+    except Exception:  # reading it says what is wrong
+        return False
+
+
+def looks_cut_off(image: object) -> bool:
+    """Whether an RGB picture in memory is what is left of depth in 8 bits: grey, and all white and black, or all dark.
+
+    Transformers' own image pipelines convert every file to RGB, which cuts 16 bits off at 255 and floats to integers.
+    """
+    if not isinstance(image, Image.Image) or image.mode != "RGB" or image.format is not None:
+        return False
+    counts = image.histogram()
+    grey, pixels = counts[:256], image.width * image.height
+    if not (grey == counts[256:512] == counts[512:]) or max(grey) == pixels:
+        return False
+    return grey[0] + grey[255] >= _ALMOST_ALL * pixels or sum(grey[:_DARK]) >= _ALMOST_ALL * pixels
 
 
 def read_images(images: Iterable[object], first_index: int = 0) -> list[Image.Image]:

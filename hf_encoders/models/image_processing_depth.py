@@ -3,11 +3,11 @@
 from .minimum_versions import MINIMUM_VERSIONS  # noqa: F401 - first, for the imports below ask for them
 
 # isort: split
+import inspect
 import math
 import os
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
-from numbers import Real
 from typing import Any, cast
 
 import numpy as np
@@ -21,11 +21,11 @@ from transformers.processing_utils import ImagesKwargs
 from transformers.utils import logging
 
 from .depth_map_files import DepthMapError, array_to_tensor, image_to_tensor, read_depth_map
+from .depth_units import PresetName, RangeCheck, check_settings, percentiles, preset_named, rotated, sample, units_of
 
 logger = logging.get_logger(__name__)
 
 _NEAREST, _BILINEAR = int(Image.Resampling.NEAREST), int(Image.Resampling.BILINEAR)
-_FILLS = ("mean", "min", "max")
 # Transformers writes these beside the settings.
 _JSON_KEYS = {"image_processor_type", "processor_class", "auto_map", "feature_extractor_type"}
 
@@ -43,21 +43,28 @@ class DepthImageProcessorKwargs(ImagesKwargs, total=False):
     invalid_fill: str | float | int
     normalization: str
     value_range: list[float | int] | None
+    bit_rotation: int
+    value_percentiles: list[float] | None
 
 
 class DepthImageProcessor(BaseImageProcessor):
     """Prepares depth or height maps: units, invalid pixels, size and normalisation to [-1, 1].
 
-    Takes one map or many, as files (PNG of 8 or 16 bits, TIFF, .npy, .npz, .pt), PIL images of any depth mode, arrays
-    or tensors of any real type: [H, W], [N, H, W], [N, C, H, W], or a list whose items are [H, W] or [C, H, W]. Each
-    map is prepared by itself, so a result never depends on the maps beside it.
+    Takes one map or many, as files (see `read_depth_map`), PIL images of any depth mode, arrays or tensors of any real
+    type: [H, W], [H, W, 1], [N, H, W], [N, C, H, W], [N, H, W, 1], or a list whose items are [H, W], [H, W, 1] or
+    [C, H, W]. Each map is prepared by itself, so a result never depends on the maps beside it.
 
     | maps                        | settings                                                                       |
     |-----------------------------|--------------------------------------------------------------------------------|
     | any unit, shape alone       | the defaults (each map is stretched from its own minimum to its maximum)       |
+    | those of a known data set   | `DepthImageProcessor.from_preset("kitti")`; see `depth_units` for the names    |
     | 16-bit PNG in millimetres   | `unit_scale=0.001, normalization="range", value_range=[0, 10]`                 |
     | metres                      | `normalization="range", value_range=[0, 10]`                                   |
     | heights as legacy training  | `normalization="range", value_range=[-10, 10], invalid_values=[]`              |
+
+    No file tells its unit. With "range", depths that lie elsewhere than the training maps (`value_percentiles`), or
+    nearly all at one end of the range, are warned about once per call (`DepthRangeWarning`); so are pixels of 65535
+    and -9999 that `invalid_values` does not list.
 
     Args:
         size: side or {"height", "width"} of the result in pixels.
@@ -72,6 +79,9 @@ class DepthImageProcessor(BaseImageProcessor):
         do_normalize: whether to normalise to [-1, 1].
         normalization: "minmax" (each map from its minimum to its maximum; a constant map becomes zeros) or "range".
         value_range: [low, high] in metres for "range": values are clipped to it, then mapped to [-1, 1].
+        bit_rotation: how many bits 16-bit integers are rotated right before anything else: 3 for SUN RGB-D.
+        value_percentiles: the 1st, 50th and 99th percentile of the training maps in metres, which depths are compared
+            with; None where they are unknown.
 
     Raises:
         ValueError: for settings that make no sense.
@@ -92,24 +102,89 @@ class DepthImageProcessor(BaseImageProcessor):
     do_normalize = True
     normalization = "minmax"
     value_range: list[float | int] | None = None
+    bit_rotation = 0
+    value_percentiles: list[float] | None = None
 
     # Only these travel in the JSON; the rest of transformers' image options do not concern depth.
     _settings = (
         "do_resize", "size", "resample", "num_channels", "do_rescale", "unit_scale", "invalid_values", "invalid_fill",
-        "do_normalize", "normalization", "value_range",
+        "do_normalize", "normalization", "value_range", "bit_rotation", "value_percentiles",
     )  # fmt: skip
 
     def __init__(self, **kwargs: Any):
-        others = {name: value for name, value in kwargs.items() if name not in self.valid_kwargs.__annotations__}
+        others = {name: value for name, value in kwargs.items() if name not in self._settings}
         unknown = others.keys() - _JSON_KEYS
         if unknown:  # a warning only: a repo's JSON may come from a later version
             logger.warning("DepthImageProcessor has no setting %s", ", ".join(sorted(unknown)))
         super().__init__(**others)
         for name in self._settings:
             value = kwargs.get(name)
-            setattr(self, name, deepcopy(getattr(self, name)) if value is None else value)
+            is_given = value is not None or (name in kwargs and name.startswith("do_"))  # None turns a step off
+            setattr(self, name, value if is_given else deepcopy(getattr(self, name)))
         self.size = _size(self.size)
-        self._check_settings(**{name: getattr(self, name) for name in self._settings})
+        check_settings(**{name: getattr(self, name) for name in self._settings})
+
+    @classmethod
+    def from_preset(
+        cls, preset: PresetName, like: "DepthImageProcessor | None" = None, **settings: Any
+    ) -> "DepthImageProcessor":
+        """A processor for the units of a data set or device.
+
+        ```python
+        processor = DepthImageProcessor.from_preset("kitti")                        # metres from 0 to 80
+        processor = DepthImageProcessor.from_preset("tum", like=model.depth_processor)    # as the model expects them
+        ```
+
+        Args:
+            preset: a name in `depth_units.PRESETS`.
+            like: a model's processor, all of whose settings but the units are kept: a model needs its own range.
+            settings: settings of the class, on top.
+
+        Raises:
+            ValueError: for another name, or settings that make no sense.
+        """
+        if like is None:
+            return cls(**{"normalization": "range", **preset_named(preset), **settings})
+        kept = {name: value for name, value in like.to_dict().items() if name in cls._settings}
+        return cls(**{**kept, **units_of(preset), **settings})
+
+    def settings(self, preset: PresetName | None = None, **changes: Any) -> dict[str, Any]:
+        """The settings of a call: those of the processor, of the preset on top, and the changes that are not None.
+
+        Raises:
+            TypeError: for a setting that there is not.
+            ValueError: for settings that make no sense.
+        """
+        unknown = set(changes) - set(self._settings)
+        if unknown:
+            raise TypeError(f"DepthImageProcessor has no setting {', '.join(sorted(unknown))}")
+        settings = {name: getattr(self, name) for name in self._settings} | (units_of(preset) if preset else {})
+        settings |= {name: value for name, value in changes.items() if value is not None}
+        settings["size"] = _size(settings["size"])
+        if changes.get("value_range") is not None and changes.get("normalization") is None:
+            settings["normalization"] = "range"  # the range would have no effect
+        check_settings(**settings)
+        return settings
+
+    def measured_percentiles(self, images: Iterable[DepthMap]) -> list[float]:
+        """The 1st, 50th and 99th percentile of maps in metres, by a sample of their valid pixels.
+
+        Maps that cannot be read are left out. Without any map the result is NaN.
+        """
+        settings, samples = self.settings(), []
+        for image in images:
+            try:
+                raw = self._to_tensor(image, "map", self.num_channels)
+                samples.append(sample(*_metres(self._with_channels(raw, "map", self.num_channels), settings)))
+            except DepthMapError:
+                continue
+        return percentiles(samples)
+
+    @classmethod
+    def option_names(cls) -> set[str]:
+        """The options of a call: the settings, a preset of them, and the arguments of `preprocess`."""
+        arguments = inspect.signature(cls.preprocess).parameters.keys() - {"self", "images", "kwargs"}
+        return {*cls._settings, *arguments, "preset", "device"}
 
     def preprocess(
         self,
@@ -117,38 +192,38 @@ class DepthImageProcessor(BaseImageProcessor):
         return_mask: bool = False,
         return_tensors: str | None = "pt",
         first_index: int = 0,
+        range_check: RangeCheck | None = None,
         **kwargs: Any,
     ) -> BatchFeature:
         """Prepare maps for the model.
 
         Args:
-            images: maps as the class says; any setting of the class can be given here for one call.
+            images: maps as the class says; any setting of the class, and `preset`, can be given here for one call.
             return_mask: also return `pixel_mask`, true where a pixel was measured.
             return_tensors: "pt" or "np".
             first_index: what to add to the position of a map in error messages.
+            range_check: collects the depths of several calls, which are then judged together.
 
         Returns:
             `pixel_values` [N, C, height, width] float32 in [-1, 1]; `pixel_mask` [N, height, width] bool on request.
         """
-        unknown = set(kwargs) - set(self._settings) - {"device", "input_data_format", "data_format"}
-        if unknown:
-            raise TypeError(f"DepthImageProcessor has no setting {', '.join(sorted(unknown))}")
-        settings = {
-            name: kwargs[name] if kwargs.get(name) is not None else getattr(self, name) for name in self._settings
-        }
-        settings["size"] = _size(settings["size"])
-        self._check_settings(**settings)
+        others = {"device", "input_data_format", "data_format"}
+        settings = self.settings(**{name: value for name, value in kwargs.items() if name not in others})
+        check = range_check or RangeCheck()
 
         values, masks = [], []
         for index, item in enumerate(self._split(images), start=first_index):
             name = str(item) if isinstance(item, (str, os.PathLike)) and item else f"map {index}"
             try:
-                value, mask = self._process_map(self._to_tensor(item, name, settings["num_channels"]), name, **settings)
+                raw = self._to_tensor(item, name, settings["num_channels"])
+                value, mask = self._process_map(raw, name, check, settings)
             except DepthMapError as error:
                 error.index = index
                 raise
             values.append(value)
             masks.append(mask)
+        if range_check is None:
+            check.finish()
         if len({value.shape for value in values}) > 1:
             raise DepthMapError("the maps differ in size and do_resize is off: pass them one by one")
         shape = (0, settings["num_channels"], settings["size"].height, settings["size"].width)
@@ -168,32 +243,6 @@ class DepthImageProcessor(BaseImageProcessor):
         return settings | {"image_processor_type": type(self).__name__} | auto_map
 
     @staticmethod
-    def _check_settings(**settings: Any) -> None:
-        if settings["normalization"] not in ("minmax", "range"):
-            raise ValueError(f"normalization is 'minmax' or 'range', got {settings['normalization']!r}")
-        if settings["normalization"] == "range":
-            value_range = settings["value_range"]
-            if (
-                not _are_numbers(value_range)
-                or len(value_range) != 2
-                or not -math.inf < value_range[0] < value_range[1] < math.inf
-            ):
-                raise ValueError(f"value_range must be [low, high] in metres with low < high, got {value_range}")
-        fill = settings["invalid_fill"]
-        if fill not in _FILLS and not (isinstance(fill, (int, float)) and -1 <= fill <= 1):
-            raise ValueError(f"invalid_fill is one of {', '.join(_FILLS)} or a number in [-1, 1], got {fill!r}")
-        if settings["resample"] not in (_NEAREST, _BILINEAR):
-            raise ValueError(f"resample is NEAREST (0) or BILINEAR (2), got {settings['resample']!r}")
-        if not (isinstance(settings["unit_scale"], Real) and 0 < float(settings["unit_scale"]) < math.inf):
-            raise ValueError(f"unit_scale must be a positive number of metres, got {settings['unit_scale']!r}")
-        if not _are_numbers(settings["invalid_values"]):
-            raise ValueError(f"invalid_values is a list of numbers, got {settings['invalid_values']!r}")
-        if settings["num_channels"] < 1:
-            raise ValueError(f"num_channels must be at least 1, got {settings['num_channels']}")
-        if min(settings["size"].height or 0, settings["size"].width or 0) < 1:
-            raise ValueError(f"size takes a height and a width, got {dict(settings['size'])}")
-
-    @staticmethod
     def _split(images: DepthMap | Sequence[DepthMap]) -> Sequence[DepthMap]:
         """One item per map."""
         if isinstance(images, (str, os.PathLike, Image.Image)):
@@ -201,7 +250,12 @@ class DepthImageProcessor(BaseImageProcessor):
         if isinstance(images, (np.ndarray, Tensor)):
             if images.ndim not in (2, 3, 4):
                 raise DepthMapError(f"maps of shape {list(images.shape)}, expected [H, W], [N, H, W] or [N, C, H, W]")
-            return [images] if images.ndim == 2 else list(images)
+            if images.ndim == 3 and images.shape[-1] in (2, 3, 4) and min(images.shape[:2]) > 4:
+                raise DepthMapError(
+                    f"an array of shape {list(images.shape)}, which looks like colours; expected maps [N, H, W]; for"
+                    " narrow maps pass a list of them"
+                )
+            return [images] if is_one_map(images) else list(images)
         if not isinstance(images, Iterable):
             raise DepthMapError(f"a {type(images).__name__}, expected a map or a list of maps")
         return list(images)
@@ -230,18 +284,20 @@ class DepthImageProcessor(BaseImageProcessor):
             name=name, reason=f"a {type(item).__name__}, expected a path, a PIL image, an array or a tensor"
         )
 
-    def _process_map(self, raw: Tensor, name: str, **settings: Any) -> tuple[Tensor, Tensor]:
+    def _process_map(
+        self, raw: Tensor, name: str, check: RangeCheck, settings: dict[str, Any]
+    ) -> tuple[Tensor, Tensor]:
         """Turn [H, W] or [C, H, W] of any real type into [C, height, width] float32 in [-1, 1] and a mask of bool."""
-        values = self._with_channels(raw, name, settings["num_channels"])
-        valid = torch.ones_like(values, dtype=torch.bool)
-        for invalid in settings["invalid_values"]:
-            valid &= values != invalid
-        if settings["do_rescale"]:
-            values = values * settings["unit_scale"]
-        valid &= values.isfinite()  # after the scale, which can make a finite value infinite
+        try:
+            raw = rotated(raw, settings["bit_rotation"]) if settings["bit_rotation"] else raw
+        except ValueError as error:
+            raise DepthMapError(name=name, reason=str(error)) from None
+        raw = self._with_channels(raw, name, settings["num_channels"])
+        values, valid = _metres(raw, settings)
         if not valid.any():
             markers = ", ".join(str(value) for value in [*settings["invalid_values"], "NaN", "inf"])
             raise DepthMapError(name=name, reason=f"no valid pixel, all are one of {markers} (see invalid_values)")
+        check.add(raw, values, valid, settings)
         if settings["do_resize"]:
             values, valid = _resize(values, valid, settings["size"], settings["resample"])
             if not valid.any():
@@ -266,6 +322,8 @@ class DepthImageProcessor(BaseImageProcessor):
         expected = "[H, W] or [1, H, W]" if num_channels == 1 else f"[H, W], [1, H, W] or [{num_channels}, H, W]"
         if raw.ndim == 2:
             raw = raw[None]
+        elif is_one_map(raw) and raw.shape[0] != num_channels:
+            raw = raw.movedim(-1, 0)
         if raw.ndim != 3 or raw.shape[0] not in (1, num_channels) or 0 in raw.shape:
             raise DepthMapError(name=name, reason=f"a map of shape {list(raw.shape)}, expected {expected}")
         # float32 holds 24 bits: enough for everything up to 16 bits, not for wider integers or doubles.
@@ -278,8 +336,19 @@ def _size(size: Any) -> SizeDict:
     return size if isinstance(size, SizeDict) else SizeDict(**get_size_dict(size))
 
 
-def _are_numbers(values: object) -> bool:
-    return isinstance(values, (list, tuple)) and all(isinstance(value, Real) for value in values)
+def is_one_map(maps: np.ndarray[Any, Any] | Tensor) -> bool:
+    """Whether an array or tensor is one map: [H, W], or [H, W, 1] as many libraries give it."""
+    return maps.ndim == 2 or (maps.ndim == 3 and maps.shape[-1] == 1 and min(maps.shape[:2]) > 1)
+
+
+def _metres(raw: Tensor, settings: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """Raw values [C, H, W] in floating point → values in metres, and which of them are valid."""
+    valid = torch.ones_like(raw, dtype=torch.bool)
+    for invalid in settings["invalid_values"]:
+        valid &= raw != invalid
+    values = raw * settings["unit_scale"] if settings["do_rescale"] else raw
+    valid &= values.isfinite()  # after the scale, which can make a finite value infinite
+    return values, valid
 
 
 def _resize(values: Tensor, valid: Tensor, size: SizeDict, resample: int) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,8 @@ from transformers.processing_utils import Unpack
 from transformers.utils import can_return_tuple
 
 from .configuration_depth_semantic_encoder import DepthSemanticEncoderConfig
-from .encoding import Encoded, EncodeOptions, Pictures, encode_method
+from .depth_units import DepthEncodeOptions, encode_depth_method
+from .encoding import Encoded, Pictures
 from .freezing import FreezingMixin
 from .image_processing_depth import DepthImageProcessor
 from .pixel_towers import DepthTower
@@ -230,8 +231,8 @@ class DepthSemanticEncoderModel(DepthSemanticEncoderPreTrainedModel):
         check_tower(name, self.towers)
         return DepthTower(self, self, self.saved_processor, self.config.hidden_size)
 
-    @encode_method
-    def encode(self, inputs: Pictures, batch_size: int = 32, **options: Unpack[EncodeOptions]) -> Encoded:
+    @encode_depth_method
+    def encode(self, inputs: Pictures, batch_size: int = 32, **options: Unpack[DepthEncodeOptions]) -> Encoded:
         """Embed anything the processor reads, in evaluation and inference mode, in the order given.
 
         ```python
@@ -244,7 +245,7 @@ class DepthSemanticEncoderModel(DepthSemanticEncoderPreTrainedModel):
                 lists of them, a `datasets` column, any iterable. The processor's output, and 4-dimensional
                 floating-point *tensors* (`pixel_values`), go straight to the model.
             batch_size: how many inputs the model sees at a time. It does not change the result.
-            options: see `EncodeOptions`.
+            options: see `EncodeOptions`, and `DepthUnits` for what the raw values mean.
 
         Returns:
             [N, D] float32, one row per input (one row for a single map too); [0, D] for no input.

@@ -1,21 +1,24 @@
 """The towers of pictures: images and depth maps, raw or processed."""
 
+import copy
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, cast
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.modeling_outputs import BaseModelOutputWithPooling as Outputs
-from transformers.utils import logging
+from transformers.processing_utils import Unpack
 
-from .image_files import read_images
-from .image_processing_depth import DepthImageProcessor, DepthMap
+from .depth_units import DepthEncodeOptions, DepthUnits, RangeCheck, encode_depth_method
+from .encoding import Encoded, EncodeOptions, Pictures
+from .image_files import is_deep, read_images
+from .image_processing_depth import DepthImageProcessor, DepthMap, is_one_map
 from .tower import Processor, Tower
-
-logger = logging.get_logger(__name__)
 
 # Threads that decode and resize: at most 8, which is enough for an accelerator, and at most half of the cores, because
 # the network may need the others.
@@ -61,12 +64,10 @@ class PixelTower(Tower[Processor]):
 
     def _warn_of_raw_values(self, pixel_values: Tensor) -> None:
         if pixel_values.numel() and not pixel_values.abs().amax() <= self.largest:
-            logger.warning(
-                "a 4-dimensional floating-point tensor is taken for processed, and this one lies outside [-%g, %g]; for"
-                " a raw %s pass a list of them, or an array",
-                self.largest,
-                self.largest,
-                self.noun,
+            warnings.warn(
+                "a 4-dimensional floating-point tensor is taken for processed, and this one lies outside"
+                f" [-{self.largest:g}, {self.largest:g}]; for a raw {self.noun} pass a list of them, or an array",
+                stacklevel=2,
             )
 
 
@@ -83,6 +84,12 @@ class ImageTower(PixelTower[BaseImageProcessor]):
 
     def prepare(self, items: Sequence[object], first_index: int = 0) -> dict[str, Tensor]:
         """Images that `read_image` reads → `pixel_values` [B, C, H, W]."""
+        if "depth" in getattr(self.model, "towers", ()) and any(is_deep(item) for item in items):
+            warnings.warn(
+                "pictures of 16 bits or of floats are scaled to 8 bits and taken for images: depth maps are for"
+                " encode_depth (modality 'depth')",
+                stacklevel=2,
+            )
         return dict(self.processor(read_images(items, first_index), return_tensors="pt"))
 
     def example(self) -> dict[str, Tensor]:
@@ -99,13 +106,51 @@ class DepthTower(PixelTower[DepthImageProcessor]):
     noun = "depth map"
     largest = 1.01
 
+    def __init__(self, *arguments: object, **options: object):
+        super().__init__(*arguments, **options)  # type: ignore[arg-type]  # the arguments of every tower
+        self._units: DepthUnits = {}
+        self._check = RangeCheck()  # a tower warns once
+
+    @encode_depth_method
+    def encode(  # type: ignore[override]  # every tower's options, and the units
+        self, inputs: Pictures, batch_size: int = 32, **options: Unpack[DepthEncodeOptions]
+    ) -> Encoded:
+        """Embed depth maps, as every tower does.
+
+        Args:
+            inputs: what `DepthImageProcessor` reads, one map or many; or the processor's output.
+            batch_size: how many maps the model sees at a time; it does not change the result.
+            options: see `EncodeOptions`, and `DepthUnits` for what the raw values mean. With units, a 4-dimensional
+                floating-point tensor is raw.
+
+        Raises:
+            ValueError: also for units of maps that went through the processor before.
+        """
+        given: Mapping[str, object] = options
+        units = {name: given[name] for name in DepthUnits.__annotations__ if given.get(name) is not None}
+        others = {name: value for name, value in given.items() if name not in DepthUnits.__annotations__}
+        tower = copy.copy(self)  # the units are those of this call alone: others may use this tower at the same time
+        tower._units = cast(DepthUnits, units)
+        encoded = super(DepthTower, tower).encode(inputs, batch_size, **cast(EncodeOptions, others))
+        self._check.finish()
+        return encoded
+
+    def processed(self, inputs: object) -> dict[str, Tensor] | None:
+        """As every tower of pictures; with units, a tensor is raw."""
+        if not self._units:
+            return super().processed(inputs)
+        if isinstance(inputs, Mapping) and not {"bytes", "path"} & inputs.keys():
+            raise ValueError(f"{', '.join(self._units)}: for raw depth maps, and these went through the processor")
+        return None
+
     def is_single(self, inputs: object) -> bool:
-        """Tell one map (a file, a PIL image or [H, W]) from many."""
+        """Tell one map (a file, a PIL image, [H, W] or [H, W, 1]) from many."""
         return is_single_map(inputs)
 
     def prepare(self, items: Sequence[object], first_index: int = 0) -> dict[str, Tensor]:
         """Maps that `DepthImageProcessor` reads → `pixel_values` [B, C, H, W] in [-1, 1]."""
-        return dict(self.processor.preprocess(cast(Sequence[DepthMap], items), first_index=first_index))
+        maps = cast(Sequence[DepthMap], items)
+        return dict(self.processor.preprocess(maps, first_index=first_index, range_check=self._check, **self._units))
 
     def example(self) -> dict[str, Tensor]:
         """Two maps of zeros, as large as the processor makes them."""
@@ -122,6 +167,8 @@ def is_single_image(inputs: object) -> bool:
 def is_single_map(inputs: object) -> bool:
     """Tell one depth map, or what is meant as one, from many."""
     # An array of no dimensions is one (bad) input too: it has no length, and the processor says what is wrong with it.
+    if isinstance(inputs, (np.ndarray, Tensor)) and inputs.ndim == 3:
+        return is_one_map(inputs)
     return _is_single(inputs) or getattr(inputs, "ndim", 3) in (0, 2)
 
 

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, overload
@@ -11,16 +11,15 @@ import numpy as np
 from datasets import Dataset, load_from_disk
 from transformers.processing_utils import Unpack
 
-from ..arrays import AnyArray, Numbers, Vectors, unit_rows
+from ..arrays import AnyArray, Mask, Numbers, Vectors, unit_rows
 from ..embed.folder import map_vectors, read_manifest
 from ..fingerprint import identity, sha256
 from ..modalities import Encoder, Modality, column_modality, encoder
-from ..models.encoding import EncodeOptions
 from ..models.input_errors import one_line
 from ..outputs import INDEX_MANIFEST, new_folder
 from ..progress import no_progress_bars
 from .quantized_vectors import QuantizedVectors, searchable
-from .queries import Query, QueryBatch, QueryModality, SingleQuery, guess_modality, is_single
+from .queries import IndexOptions, Query, QueryBatch, QueryModality, SingleQuery, guess_modality, is_single
 from .saved_index import FORMAT, ROWS, Maker, Manifest, check_maker, read_index_manifest, read_vectors
 from .vectors import FloatVectors, IndexType, Precision
 
@@ -135,7 +134,7 @@ class EmbeddingIndex:
         index_type: IndexType | None = None,
         precision: Precision = "float32",
         rescore_multiplier: int = 4,
-        **options: Unpack[EncodeOptions],
+        **options: Unpack[IndexOptions],
     ) -> "EmbeddingIndex":
         """Embed a column and index it. Memory holds the embeddings and one batch of inputs.
 
@@ -161,9 +160,10 @@ class EmbeddingIndex:
         modality = modality or column_modality(model, dataset, column)
         truncate_dim = options.pop("truncate_dim", None)  # the index truncates, and queries with it
         options["convert_to"] = "numpy"
-        embeddings = encoder(model, modality)(dataset[column], **options)
+        encode: Callable[..., Vectors | tuple[Vectors, Mask]] = encoder(model, modality)
+        embeddings = encode(dataset[column], **options)
         rows, skipped = dataset, []
-        if options.get("on_error") == "skip":
+        if isinstance(embeddings, tuple):
             embeddings, kept = embeddings
             rows, skipped = dataset.select(np.flatnonzero(kept)), np.flatnonzero(~kept).tolist()
         index = cls(

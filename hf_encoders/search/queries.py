@@ -2,14 +2,15 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 import PIL.Image
 from torch import Tensor
 
 from ..arrays import AnyArray
-from ..modalities import Encoder, modalities, picture_modality
+from ..modalities import Encoder, files_modality, is_file, modalities, picture_modality
+from ..models.depth_units import DepthEncodeOptions
 
 QueryModality = Literal["text", "image", "depth", "embedding"]
 
@@ -35,11 +36,18 @@ def is_single(query: Query, modality: QueryModality) -> bool:
     return isinstance(query, (str, bytes, os.PathLike, PIL.Image.Image, Mapping))
 
 
+class IndexOptions(DepthEncodeOptions, total=False):
+    """`EncodeOptions` and, for depth maps, `DepthUnits`; with the size of a batch."""
+
+    batch_size: int
+
+
 def guess_modality(query: Query, model: Encoder | None) -> QueryModality:
     """The modality of a query or a batch that does not say it.
 
     Args:
-        query: strings are texts, PIL images are what their mode says, and an empty list is a batch of texts.
+        query: strings are texts, or the paths of files, which are images or depth maps by their content; PIL images
+            are what their mode says, and an empty list is a batch of texts.
         model: the only modality of the model is the answer, and "embedding" without a model.
 
     Raises:
@@ -51,6 +59,9 @@ def guess_modality(query: Query, model: Encoder | None) -> QueryModality:
     if len(known) == 1:
         return known[0]
     first = _first(query) if isinstance(query, (list, tuple)) else query
+    if is_file(first):
+        files = cast("Sequence[str]", query if isinstance(query, (list, tuple)) else [query])
+        return files_modality(model, files, "modality=")
     if first is None or isinstance(first, str):
         return "text"
     if modality := picture_modality(first):

@@ -33,13 +33,14 @@ from . import checkpoints
 from .accelerator import count_bad, make_accelerator, say
 from .averaging import fit_batch_norm, make_averages, share_batch_norm
 from .checkpoints import Progress, StopRequest
+from .depth_units import described, learn_percentiles
 from .epochs import steps_of_epoch
 from .multimodal.arguments import DataArguments, LossArguments, ModelArguments, RunArguments
 from .multimodal.legacy_state import has_legacy_state, load_legacy_state
 from .multimodal.model import build_model, compile_towers, use_modalities
 from .multimodal.optimizer import make_optimizer, step_schedule
 from .multimodal.rows import load_rows
-from .multimodal.samples import Batch, ModelInputs, SampleMaker, make_loader
+from .multimodal.samples import Batch, ModelInputs, SampleMaker, make_loader, raw_maps
 from .multimodal.step import Step, make_loss
 from .multimodal.teacher import Teacher
 from .recipe import parse
@@ -72,6 +73,9 @@ class Trainer:
             # It makes convolutions faster; PyTorch documents this argument, but gives it no type.
             self.plain_model.to(memory_format=torch.channels_last)  # type: ignore[call-arg]
         use_modalities(self.plain_model, data.columns)
+        if "depth" in data.columns:
+            learn_percentiles(self.plain_model.depth_processor, raw_maps(data))
+            say(self.accelerator, described(self.plain_model.depth_processor))
         self.loss = make_loss(loss, data.columns).to(self.accelerator.device)
         self.teacher = Teacher(loss, self.accelerator) if loss.teacher else None
         self.validation_rows = None

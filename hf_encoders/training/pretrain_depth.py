@@ -35,6 +35,7 @@ from .depth.arguments import DepthDataArguments, DepthModelArguments, DepthRunAr
 from .depth.maps import DepthBatch, collate, open_maps
 from .depth.model import build_autoencoder
 from .depth.schedule import epoch_schedule, is_stale
+from .depth_units import described, learn_percentiles, spread
 from .recipe import parse
 from .result import present, publish
 from .resume_command import resume_command
@@ -59,6 +60,8 @@ class DepthTrainer:
         set_seed(run.seed)
         self.network = build_autoencoder(model)
         self.maps, validation_maps = open_maps(data, self.network.processor, run.seed)
+        learn_percentiles(self.network.processor, self.maps.raw_maps(spread(len(self.maps))))
+        say(self.accelerator, described(self.network.processor))
         loader = DataLoader(
             self.maps, run.batch_size, shuffle=True, drop_last=True, collate_fn=collate, num_workers=data.num_workers
         )

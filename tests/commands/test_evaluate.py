@@ -320,6 +320,7 @@ def test_train_without_the_pictures(inside, monkeypatch, capsys):
     arguments = ["model", "data/test.parquet", "--train-dataset", "no_images.parquet"]
     arguments += ["--tasks", "knn", "--label-column", "noun", "--k", "1"]
     assert list(report_of(*arguments)["metrics"]) == ["knn/noun/depth/accuracy"]
+    assert "raw value x 1 = metres" in capsys.readouterr().err  # no file tells the unit
     line = refusal(monkeypatch, capsys, *arguments, "--modalities", "image", "--device", "cpu")
     assert "no_images.parquet: no column 'image'" in line
 

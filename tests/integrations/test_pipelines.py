@@ -1,6 +1,7 @@
 """transformers' pipelines: its own for images, ours for depth maps, and what each of them refuses."""
 
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -8,9 +9,15 @@ import torch
 from datasets import Dataset
 from PIL import Image
 from transformers import AutoImageProcessor, ViTImageProcessorPil, pipeline
+from transformers.image_utils import load_image
 from transformers.pipelines.pt_utils import KeyDataset
 
-from hf_encoders import DepthImageProcessor, DepthSemanticEncoderConfig, DepthSemanticEncoderForImageClassification
+from hf_encoders import (
+    DepthImageProcessor,
+    DepthRangeWarning,
+    DepthSemanticEncoderConfig,
+    DepthSemanticEncoderForImageClassification,
+)
 from hf_encoders.zero_shot import ZeroShotClassifier
 from tests.conftest import TINY
 from tests.helpers.multimodal_models import tiny_model
@@ -293,3 +300,39 @@ def test_models_that_do_not_fit(tiny_multimodal, tiny_encoder, tmp_path):
 def test_no_task_has_a_default_model(task):
     with pytest.raises(ValueError, match=f"{task} has no default model; give one"):
         pipeline(task)
+
+
+# Units
+
+
+def test_units_of_a_call_and_depths_that_lie_elsewhere(depth_repo, tiny_encoder, depth_files):
+    tiny_encoder.processor = DepthImageProcessor(
+        size=96, normalization="range", value_range=[0, 70], unit_scale=0.001, value_percentiles=[1.5, 30, 59]
+    )
+    tiny_encoder.save_pretrained(depth_repo)
+    pipe = pipeline(FEATURES, model=depth_repo)
+    expected = tiny_encoder.encode(depth_files)
+    metres = [np.asarray(Image.open(path)) / 1000 for path in depth_files]
+    for units in ({"unit_scale": 1}, {"preset": "nyu"}, {"image_processor_kwargs": {"unit_scale": 1}}):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", DepthRangeWarning)
+            close(np.concatenate(pipe(metres, pool=True, **units)).astype(np.float32), expected)
+            close(np.concatenate(pipe(depth_files, pool=True)).astype(np.float32), expected)
+    with pytest.warns(DepthRangeWarning, match="unit_scale") as said:
+        pipe(metres, pool=True)
+    assert len(said) == 1
+
+
+def test_depth_that_was_cut_off_at_8_bits_is_warned_of(tiny_multimodal, tmp_path):
+    """As `load_image` of transformers does it, which makes RGB of every file."""
+    raw = np.random.default_rng(0).integers(500, 4000, (40, 48))
+    raw[:2] = 0
+    Image.fromarray(raw.astype(np.uint16)).save(tmp_path / "millimetres.png")
+    Image.fromarray((raw / 1000).astype(np.float32)).save(tmp_path / "metres.tif")
+    for name in ("millimetres.png", "metres.tif"):
+        with pytest.warns(UserWarning, match="looks like a depth map"):
+            tiny_multimodal.processor(images=load_image(str(tmp_path / name)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for picture in (Image.new("RGB", (8, 8), "white"), Image.fromarray(raw.astype(np.uint8)).convert("RGB")):
+            tiny_multimodal.processor(images=picture)

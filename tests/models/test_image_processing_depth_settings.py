@@ -14,7 +14,7 @@ DEPTH = np.random.default_rng(0).uniform(1, 9, (20, 70)) * (np.random.default_rn
 ALL_CHANGED = {
     "do_resize": False, "size": {"height": 24, "width": 40}, "resample": 0, "num_channels": 3, "do_rescale": False,
     "unit_scale": 0.001, "invalid_values": [65535, -9999.5], "invalid_fill": -0.5, "do_normalize": False,
-    "normalization": "range", "value_range": [-10, 10.5],
+    "normalization": "range", "value_range": [-10, 10.5], "bit_rotation": 3, "value_percentiles": [-1.5, 0.5, 3.5],
 }  # fmt: skip
 
 
@@ -27,7 +27,8 @@ def test_every_setting_survives_saving(tmp_path):
     for loader in (DepthImageProcessor, AutoImageProcessor):
         loaded = loader.from_pretrained(tmp_path)
         assert type(loaded) is DepthImageProcessor and loaded.to_dict() == processor.to_dict()
-        assert torch.equal(loaded(DEPTH)["pixel_values"], processor(DEPTH)["pixel_values"])
+        raw = DEPTH.astype(np.uint16)
+        assert torch.equal(loaded(raw)["pixel_values"], processor(raw)["pixel_values"])
     assert DepthImageProcessor.from_pretrained(tmp_path, unit_scale=2.5).unit_scale == 2.5
 
 
@@ -46,10 +47,12 @@ def test_every_setting_can_be_given_for_one_call(name):
     base = {"unit_scale": 2.0, "normalization": "range", "value_range": [0, 20], "invalid_fill": "max", "size": 33}
     change = {name: "minmax" if name == "normalization" else ALL_CHANGED[name]}
     processor, changed = DepthImageProcessor(**base), DepthImageProcessor(**base | change)
-    usual = processor(DEPTH)["pixel_values"]
-    assert torch.equal(processor(DEPTH, **change)["pixel_values"], changed(DEPTH)["pixel_values"])
-    assert torch.equal(processor(DEPTH)["pixel_values"], usual)
-    assert not torch.equal(changed(DEPTH)["pixel_values"], usual)
+    raw = DEPTH.astype(np.uint16) if name == "bit_rotation" else DEPTH
+    usual = processor(raw)["pixel_values"]
+    assert torch.equal(processor(raw, **change)["pixel_values"], changed(raw)["pixel_values"])
+    assert torch.equal(processor(raw)["pixel_values"], usual)
+    # Percentiles are compared with, and change no value.
+    assert torch.equal(changed(raw)["pixel_values"], usual) == (name == "value_percentiles")
 
 
 @pytest.mark.parametrize(

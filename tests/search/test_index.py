@@ -94,8 +94,9 @@ def test_any_modality_finds_any_other(model, dataset, column, modality, query, s
 def test_paths_of_queries_are_told_from_texts(images, tmp_path):
     picture("red").save(tmp_path / "query.png")
     assert captions(images.search(str(tmp_path / "query.png"), k=1, modality="image")) == ["red"]
-    with pytest.raises(ValueError, match="say modality="):
-        images.search(tmp_path / "query.png")
+    for query in (tmp_path / "query.png", str(tmp_path / "query.png"), [str(tmp_path / "query.png")]):
+        found = images.search(query, k=1)
+        assert captions(found[0] if isinstance(query, list) else found) == ["red"]
 
 
 def test_a_depth_encoder_searches_depth_maps(tiny_encoder, objects_test):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ..depth_units import DepthUnitArguments
 from ..recipe import Settings, option
 
 SCHEDULES = ["step", "cosine", "plateau", "warm_restarts", "constant"]
@@ -39,7 +40,7 @@ class DepthDataArguments:
 
 
 @dataclass
-class DepthModelArguments:
+class DepthModelArguments(DepthUnitArguments):
     """The network, and where its weights come from."""
 
     model_type: ClassVar[str] = "depth_semantic_encoder"

@@ -1,6 +1,6 @@
 """Makes batches of a collection of depth maps; maps that cannot be read are skipped and named."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypedDict
 
 import numpy as np
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...data.source import Source, open_source
 from ...models.depth_map_files import array_to_tensor, image_to_tensor, read_depth_map
+from ...models.depth_units import RangeCheck
 from ...models.image_processing_depth import DepthImageProcessor
 from ...models.input_errors import InputError, one_line
 from ..multimodal.samples import BadSample
@@ -62,6 +63,15 @@ class DepthMaps(torch.utils.data.Dataset):
         self.indices, self.processor = indices, processor
         self.augmentation = augmentation if augmentation is not None and augmentation.is_augmented else None
         self.seed, self.epoch = seed, 0
+        self._range_check = RangeCheck()  # warns once
+
+    def raw_maps(self, positions: Iterable[int]) -> Iterator[Tensor]:
+        """Maps as they are stored; those that cannot be read are left out."""
+        for position in positions:
+            try:
+                yield _raw_map(self.rows[self.indices[position]][self.source.column], "map")
+            except Exception:  # the decoders raise anything; training names the map and counts it
+                continue
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the augmentation of an epoch."""
@@ -83,7 +93,9 @@ class DepthMaps(torch.utils.data.Dataset):
                 raw = _cropped(raw, self.augmentation, rng)
                 # The processor scales: it knows the raw values that mean "no measurement".
                 unit_scale *= _factor(self.augmentation, rng)
-            prepared = self.processor.preprocess([raw], return_mask=True, first_index=index, unit_scale=unit_scale)
+            prepared = self.processor.preprocess(
+                [raw], return_mask=True, first_index=index, range_check=self._range_check, unit_scale=unit_scale
+            )
         except InputError as error:
             return BadSample(index, f"{name}: {error.reason}")
         except Exception as error:  # the decoders raise anything on damaged maps

@@ -12,6 +12,7 @@ from ...conversion.families.depth_layouts import AUTOENCODER, read_depth_checkpo
 from ...models.configuration_depth_semantic_encoder import DepthSemanticEncoderConfig
 from ...models.image_processing_depth import DepthImageProcessor
 from ...models.modeling_depth_autoencoder import DepthAutoencoderModel
+from ..depth_units import with_units
 from ..recipe import as_mapping
 from .arguments import DepthModelArguments
 
@@ -33,7 +34,8 @@ def build_autoencoder(options: DepthModelArguments) -> DepthAutoencoderModel:
         model = _from_legacy(options.init_from, fields)
     else:
         model = _from_repo(options.init_from, fields)
-    model.processor = _processor(model, as_mapping("depth_processor", options.depth_processor))
+    processor = _processor(model, as_mapping("depth_processor", options.depth_processor))
+    model.processor = with_units(processor, options)
     model.config.name_or_path = ""  # a path on this machine means nothing elsewhere
     return model
 

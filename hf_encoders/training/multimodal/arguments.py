@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ..depth_units import DepthUnitArguments
 from ..recipe import Settings, as_mapping, option
 
 
@@ -32,7 +33,7 @@ class DataArguments:
 
 
 @dataclass
-class ModelArguments:
+class ModelArguments(DepthUnitArguments):
     """The model, and where its parts come from."""
 
     model_type: ClassVar[str] = "multimodal_encoder"

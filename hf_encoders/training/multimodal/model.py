@@ -11,6 +11,7 @@ from ...models.configuration_multimodal_encoder import MultimodalEncoderConfig
 from ...models.image_processing_depth import DepthImageProcessor
 from ...models.modeling_multimodal_encoder import MultimodalEncoderModel
 from ...models.processing_multimodal_encoder import MultimodalEncoderProcessor
+from ..depth_units import with_units
 from ..recipe import as_mapping
 from .arguments import LossArguments, ModelArguments
 
@@ -35,11 +36,18 @@ def build_model(options: ModelArguments, loss: LossArguments, seed: int) -> Mult
         model = _from_config(options)
     else:
         model = _from_towers(options, loss)
+    _set_units(model, options)
     if options.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     if options.freeze:
         model.freeze(options.freeze)
     return model.train()
+
+
+def _set_units(model: MultimodalEncoderModel, options: ModelArguments) -> None:
+    if options.units:
+        model.require_depth_tower()
+        model.processor.depth_image_processor = with_units(model.depth_processor, options)
 
 
 def load_multimodal(source: str) -> MultimodalEncoderModel:

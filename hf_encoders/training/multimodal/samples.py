@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
 import numpy as np
@@ -13,11 +13,13 @@ from datasets.distributed import split_dataset_by_node
 from torch import Tensor
 
 from ...losses.contrastive import stable_ids
+from ...models.depth_units import RangeCheck
 from ...models.image_files import read_image
 from ...models.input_errors import one_line
 from ...models.modeling_multimodal_encoder import MultimodalEncoderModel
 from ...models.multimodal_towers import token_limit
 from ...models.processing_multimodal_encoder import MultimodalEncoderProcessor
+from ..depth_units import LOOKED_AT, spread
 from .arguments import DataArguments
 from .masked_images import paint_boxes
 from .rows import load_rows
@@ -85,6 +87,7 @@ class ModelInputs:
     processor: MultimodalEncoderProcessor
     limit: int | None
     has_depth: bool = True
+    range_check: RangeCheck = field(default_factory=RangeCheck)  # warns once
 
     @classmethod
     def of(cls, model: MultimodalEncoderModel) -> "ModelInputs":
@@ -94,7 +97,9 @@ class ModelInputs:
 
     def depth_values(self, depth_map: DepthMap) -> Tensor:
         """Process one map to [C, H, W]; a map that cannot be used is a ValueError."""
-        return self.processor.part("depth_image_processor").preprocess([depth_map])["pixel_values"][0]
+        processor = self.processor.part("depth_image_processor")
+        prepared = processor.preprocess([depth_map], range_check=self.range_check)
+        return prepared["pixel_values"][0]
 
     def pixels(self, images: list[PIL.Image.Image]) -> Tensor:
         """Process images to [B, 3, H, W], all at once: a call of the processor costs about as much as an image."""
@@ -249,6 +254,20 @@ def make_loader(
         samples = StreamedSamples(rows, make, options.shuffle_buffer, rank, world_size)
         return torch.utils.data.DataLoader(samples, **settings)
     return torch.utils.data.DataLoader(Samples(rows, make), shuffle=True, **settings)
+
+
+def raw_maps(options: DataArguments) -> Iterator[DepthMap]:
+    """Some of the training maps as they are stored, evenly spread; of a stream the first.
+
+    Maps that cannot be read are left out: training names and counts them.
+    """
+    rows = load_rows(options, options.train_split).select_columns([options.depth_column])
+    some = rows.take(LOOKED_AT) if isinstance(rows, IterableDataset) else (rows[index] for index in spread(len(rows)))
+    for row in some:
+        try:
+            yield _decoded(row[options.depth_column])
+        except Exception:  # the decoders raise anything
+            continue
 
 
 def _decoded(item: Any) -> DepthMap:
