@@ -226,6 +226,10 @@ class MultimodalEncoderModel(
         """The text tower's input embeddings."""
         return self.text_encoder.get_input_embeddings()
 
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Give the text tower other ones, as `resize_token_embeddings` does for new tokens."""
+        self.text_encoder.set_input_embeddings(value)
+
     @can_return_tuple
     def get_text_features(
         self,
@@ -314,9 +318,10 @@ class MultimodalEncoderModel(
         Raises:
             ValueError: if no modality is given, a tower is absent, or the loss has no two batches of equal size.
         """
-        states = {"output_hidden_states": _asked(output_hidden_states, self.config.output_hidden_states)}
-        recorded = states | {"output_attentions": _asked(output_attentions, self.config.output_attentions)}
-        states, recorded = _drop_none(states), _drop_none(recorded)
+        asked = {"output_hidden_states": output_hidden_states, "output_attentions": output_attentions}
+        usual = {name: getattr(self.config, name) for name in asked}
+        recorded = {name: on for name, on in (usual | _drop_none(asked)).items() if on}
+        states = {name: on for name, on in recorded.items() if name == "output_hidden_states"}
         outputs: dict[str, BaseModelOutputWithPooling] = {}
         if input_ids is not None:
             positions = _drop_none({"position_ids": position_ids})
@@ -378,16 +383,11 @@ def _contrastive_loss(logits: dict[tuple[str, str], Tensor]) -> Tensor:
         raise ValueError("the contrastive loss compares two modalities, and one was given")
     losses = []
     for (one, other), values in logits.items():
-        if values.shape[0] != values.shape[1]:
-            raise ValueError(
-                f"the loss needs a {other} for each {one}: {values.shape[0]} {one}, {values.shape[1]} {other}"
-            )
-        losses.append(nn.functional.cross_entropy(values.float(), torch.arange(len(values), device=values.device)))
+        rows, columns = values.shape
+        if rows != columns:
+            raise ValueError(f"the loss needs a {other} for each {one}: {rows} {one}, {columns} {other}")
+        losses.append(nn.functional.cross_entropy(values.float(), torch.arange(rows, device=values.device)))
     return torch.stack(losses).mean()
-
-
-def _asked(argument: bool | None, default: bool | None) -> bool | None:
-    return (default if argument is None else argument) or None
 
 
 def _drop_none(arguments: Mapping[str, _Value | None]) -> dict[str, _Value]:

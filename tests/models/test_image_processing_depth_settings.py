@@ -122,3 +122,17 @@ def test_errors_name_the_file(tmp_path):
 def test_what_is_no_map_at_all(maps):
     with pytest.raises(DepthMapError, match="expected"):
         DepthImageProcessor()(maps)
+
+
+def test_none_turns_a_step_off_and_stays_none(tmp_path):
+    processor = DepthImageProcessor(do_resize=None, size=None)
+    assert processor.do_resize is None and processor.size["height"] == 128  # a size cannot be none
+    processor.save_pretrained(tmp_path)
+    loaded = DepthImageProcessor.from_pretrained(tmp_path)
+    assert loaded.do_resize is None and loaded.to_dict() == processor.to_dict()
+    assert loaded([np.ones((3, 4))])["pixel_values"].shape == (1, 1, 3, 4)
+
+
+def test_settings_of_other_image_processors_are_warned_about(caplog):
+    DepthImageProcessor(image_mean=[0.5])
+    assert "DepthImageProcessor has no setting image_mean" in caplog.text

@@ -275,3 +275,16 @@ def test_zero_shot_pipeline(tiny_multimodal, tmp_path):
     logits = tiny_multimodal.similarity(tiny_multimodal.encode_image(image), texts)[0] / 0.07
     expected = dict(zip(labels, logits.softmax(0).tolist(), strict=True))
     assert {one["label"]: pytest.approx(one["score"], abs=1e-5) for one in results} == expected
+
+
+def test_new_tokens_get_rows_of_the_text_towers_embeddings(tiny_multimodal, tmp_path):
+    known = tiny_multimodal.encode_text(["a red chair"])
+    tokenizer = tiny_multimodal.processor.tokenizer
+    tokenizer.add_tokens(["purple"])
+    tiny_multimodal.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    assert tiny_multimodal.get_input_embeddings().num_embeddings == len(tokenizer)
+    assert tiny_multimodal.config.text_config.vocab_size == len(tokenizer)
+    tiny_multimodal.save_pretrained(tmp_path)
+    for model in (tiny_multimodal, MultimodalEncoderModel.from_pretrained(tmp_path)):
+        torch.testing.assert_close(model.encode_text(["a red chair"]), known)
+        assert not torch.equal(model.encode_text(["purple"]), model.encode_text(["[UNK]"]))
