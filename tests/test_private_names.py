@@ -174,7 +174,7 @@ TABLE = [
     PrivateName("torch", "_BatchNorm", ("losses/batch_norm.py", "models/freezing.py"),
                 "one class stands for BatchNorm of every dimension", "2.13.0",
                 has("torch.nn.modules.batchnorm", "_BatchNorm")),
-    PrivateName("torch", "_version", ("backends/compiled.py",), "a change of weights in place is noticed", "2.13.0",
+    PrivateName("torch", "_version", ("backends/kept_tensors.py",), "a change of weights in place is noticed", "2.13.0",
                 has("torch", "Tensor", "_version")),
     PrivateName("python", "_ActionsContainer", ("commands/options.py",), "options join a parser or a group of one",
                 "3.11", lambda: hasattr(argparse, "_ActionsContainer")),

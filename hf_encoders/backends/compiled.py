@@ -1,8 +1,14 @@
-"""Towers that are compiled for the CPU: once for their weights, and again when the weights are others."""
+"""Towers that are compiled for the CPU: once for what they compute, and again when that has changed.
 
+A program is compiled by one thread at a time; programs that are there already are found, and run, without waiting. A
+forked process begins with none, because the threads that a program runs on do not survive a fork.
+"""
+
+import os
+import sys
 import threading
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
 from torch import nn
@@ -10,9 +16,11 @@ from torch.export import ExportedProgram
 
 from ..models.backend import Backend
 from ..models.tower import Tower
-from .exported_files import exported_file
+from .exported_files import exported_file, has_the_function_of
+from .function_state import FunctionState
 from .onnx_backend import OnnxBackend
-from .openvino_backend import OpenVinoBackend
+from .openvino_backend import OpenVinoBackend, after_fork_in_child, after_fork_in_parent, before_fork
+from .program_checks import leave_programs
 from .programs import export_tower
 
 
@@ -22,13 +30,19 @@ class _BackendClass(Protocol):
 
 BACKENDS: dict[str, _BackendClass] = {"onnx": OnnxBackend, "openvino": OpenVinoBackend}
 _PRECISIONS = {"onnx": ("float32", "int8"), "openvino": ("float32", "bfloat16", "int8")}
+# So many programs of a tower are kept that differ in settings, such as the active adapter. Those of other weights go.
+_MOST_SETTINGS = 4
 
-# Where each weight lies, and how often it was changed in place.
-_Weights = list[tuple[int, int]]
-# Model → tower, backend and precision → the weights that it was compiled from, and the backend. The models are held
-# weakly: a program goes when its model goes, and a copy of a model compiles its own.
-_KEPT: "WeakKeyDictionary[nn.Module, dict[tuple[str, str, str], tuple[_Weights, Backend]]]" = WeakKeyDictionary()
-_LOCK = threading.Lock()
+
+class _Kept(NamedTuple):
+    state: FunctionState
+    program: Backend
+
+
+# Model → tower, backend and precision → its programs, the newest last; a list is replaced, never changed. The models
+# are held weakly: a program goes when its model goes, and a copy of a model compiles its own.
+_KEPT: "WeakKeyDictionary[nn.Module, dict[tuple[str, str, str], list[_Kept]]]" = WeakKeyDictionary()
+_LOCK = threading.RLock()
 
 
 def compiled_backend(tower: Tower, backend: str, dtype: str | None = None) -> Backend:
@@ -50,19 +64,61 @@ def compiled_backend(tower: Tower, backend: str, dtype: str | None = None) -> Ba
     if precision not in precisions:
         raise ValueError(f"{backend} computes in {' or '.join(precisions)}, not in {precision}")
     key = tower.name, backend, precision
-    with _LOCK:  # also around the weights: while another thread exports them, they are stand-ins without memory
-        weights = [(tensor.data_ptr(), tensor._version) for tensor in tower.model.state_dict(keep_vars=True).values()]
-        kept = _KEPT.setdefault(tower.model, {})
-        made_of, program = kept.get(key, (None, None))
-        if program is None or made_of != weights:
-            program = _compile(tower, backend, precision)
-            kept[key] = weights, program
+    program = _find(tower, key)
+    if program is None:
+        with _LOCK:
+            program = _find(tower, key) or _compile_and_keep(tower, key)
+    return program
+
+
+def _find(tower: Tower, key: tuple[str, str, str]) -> Backend | None:
+    """The program of what a tower computes now."""
+    for kept in reversed(_KEPT.get(tower.model, {}).get(key, [])):
+        if kept.state.change(tower) == "none":
+            return kept.program
+    return None
+
+
+def _compile_and_keep(tower: Tower, key: tuple[str, str, str]) -> Backend:
+    _, backend, precision = key
+    state = FunctionState(tower)  # before it is compiled: a change meanwhile is noticed by the next call
+    program = _compile(tower, backend, precision)
+    programs = _KEPT.setdefault(tower.model, {})
+    good = [kept for kept in programs.get(key, []) if kept.state.change(tower) != "weights"]
+    programs[key] = [*good[1 - _MOST_SETTINGS :], _Kept(state, program)]
     return program
 
 
 def _compile(tower: Tower, backend: str, precision: str) -> Backend:
+    make, names = BACKENDS[backend], tower.input_names
     try:
-        source = exported_file(tower.model, backend, tower.name, precision) or export_tower(tower)
-        return BACKENDS[backend](source, tower.input_names, precision)
+        file = exported_file(tower.model, backend, tower.name, precision)
+        if file is not None:
+            program = make(file, names, precision)
+            if precision == "int8" or has_the_function_of(program, tower, precision):
+                return program
+        return make(export_tower(tower), names, precision)
     except ModuleNotFoundError as error:
         raise ImportError(f"backend={backend!r} needs: pip install 'hf-encoders[export]' ({error})") from error
+
+
+def _before_fork() -> None:
+    _LOCK.acquire()  # waits for a program that another thread compiles: half of it would be left in the child
+    before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    after_fork_in_parent()
+    _LOCK.release()
+
+
+def _after_fork_in_child() -> None:
+    global _LOCK
+    _LOCK = threading.RLock()
+    leave_programs()
+    _KEPT.clear()
+    after_fork_in_child()
+
+
+if sys.platform != "win32":
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

@@ -1,14 +1,28 @@
 """The compiled towers beside the weights, in a repo that `hf-encoders export` wrote."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import torch
+from torch import Tensor
 from transformers.modeling_utils import PreTrainedModel
 from transformers.utils import cached_file
 
 from ..fingerprint import fingerprint
+from ..models.backend import Backend, input_device
+from ..models.concurrency import evaluating
+from ..models.text_tower import TextTower
+from ..models.tower import Tower
 
 EXPORT_REPORT = "export_report.json"
+# A file in float32 differs by 1e-5 at most, when it is written.
+_TOLERANCE = 1e-3
+_LEAST_COSINE = 0.98
+_COMPARED = 4  # inputs
+# What a configuration says beside the function.
+_WITHOUT_EFFECT = {"_name_or_path", "name_or_path", "transformers_version", "architectures", "auto_map", "dtype"}
 _MAY_BE_ABSENT = {
     "_raise_exceptions_for_missing_entries": False,
     "_raise_exceptions_for_gated_repo": False,
@@ -31,21 +45,69 @@ def exported_file(model: PreTrainedModel, backend: str, tower: str, precision: s
 
     Raises:
         ValueError: if an int8 file is missing, which cannot be made from the weights alone, or was made of other
-            weights.
+            weights or another configuration.
     """
     name = tower_file(backend, tower, precision)
     source = model.config.name_or_path or ""
     report = _find(model, f"{backend}/{EXPORT_REPORT}") if source else None
     found = _find(model, name) if report else None
-    if found and report and json.loads(report.read_text(encoding="utf-8"))["fingerprint"] == fingerprint(model):
+    same_weights = report and json.loads(report.read_text(encoding="utf-8"))["fingerprint"] == fingerprint(model)
+    if found and same_weights and _has_saved_config(model):
         for companion in companions(name):
             _find(model, companion)
         return found
     if precision != "int8":
         return None
-    reason = "was made of other weights than the model has now" if found else f"is not in {source or 'the model'}"
+    other = "another configuration" if same_weights else "other weights"
+    reason = f"was made of {other} than the model has now" if found else f"is not in {source or 'the model'}"
     command = f"hf-encoders export {source or 'MODEL'} --to {backend} --int8 --calibration DATA"
     raise ValueError(f"{name} {reason}; make it with: {command}")
+
+
+def has_the_function_of(program: Backend, tower: Tower, precision: str) -> bool:
+    """Whether a program that was read from a file computes what the tower does now.
+
+    The fingerprint of the weights does not tell of hooks, of replaced modules and of another pooling.
+    """
+    batch = random_batch(tower, _COMPARED)
+    device = input_device(tower.model)
+    with torch.inference_mode(), evaluating(tower.model):
+        expected = tower.embed({name: tensor.to(device) for name, tensor in batch.items()}).float().cpu()
+        found = torch.cat([rows for _, rows in program.embed(iter([(range(_COMPARED), batch)]))])
+    if precision == "float32" and tower.model.dtype == torch.float32:
+        return bool((found - expected).abs().max() <= _TOLERANCE * expected.abs().max())
+    return bool(torch.cosine_similarity(found, expected).min() >= _LEAST_COSINE)
+
+
+def random_batch(tower: Tower, count: int) -> dict[str, Tensor]:
+    """Random inputs as a tower takes them, the same each time."""
+    generator = torch.Generator().manual_seed(0)
+    batch = {}
+    for name, tensor in tower.example().items():
+        shape = (count, *tensor.shape[1:])
+        if tensor.is_floating_point():
+            batch[name] = torch.rand(shape, generator=generator) * 2 - 1
+        elif name == "attention_mask":
+            batch[name] = torch.ones(shape, dtype=torch.long)
+        else:
+            assert isinstance(tower, TextTower)
+            batch[name] = torch.randint(tower.vocabulary, shape, generator=generator)
+    return batch
+
+
+def _has_saved_config(model: PreTrainedModel) -> bool:
+    config = model.config
+    revision = getattr(config, "_commit_hash", None) or "main"
+    saved = type(config).from_pretrained(config.name_or_path or "", revision=revision)
+    return _with_effect(saved.to_dict()) == _with_effect(config.to_dict())
+
+
+def _with_effect(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: _with_effect(value) if isinstance(value, Mapping) else value
+        for name, value in config.items()
+        if name not in _WITHOUT_EFFECT
+    }
 
 
 def _find(model: PreTrainedModel, name: str) -> Path | None:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from ..models.encoding_batches import Batch
+from .program_checks import Owner, check_sizes
 
 
 class OnnxBackend:
@@ -25,6 +26,7 @@ class OnnxBackend:
     def __init__(self, source: ExportedProgram | Path, names: tuple[str, ...], precision: str):
         import onnxruntime
 
+        self._owner = Owner(self)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         with tempfile.TemporaryDirectory() as folder:
@@ -32,10 +34,14 @@ class OnnxBackend:
                 source = save_onnx(source, names, Path(folder) / "tower.onnx")
             self._session = onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
         self._names = names
+        inputs = self._session.get_inputs()
+        self._sizes = {each.name: [size if isinstance(size, int) else None for size in each.shape] for each in inputs}
 
     def embed(self, batches: Iterator[Batch]) -> Iterator[tuple[list[int], Tensor]]:
         """Batches → their indices and embeddings [B, D], in order."""
+        self._owner.check()
         for indices, batch in batches:
+            check_sizes(batch, self._sizes)
             (embeddings,) = self._session.run(None, {name: batch[name].cpu().numpy() for name in self._names})
             yield list(indices), torch.from_numpy(embeddings)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..data.location import locate
 from ..data.source import open_pictures, open_source
 from ..modalities import Modality
-from ..models.evaluation_mode import evaluating
+from ..models.concurrency import evaluating
 from ..models.modeling_depth_semantic_encoder import DepthSemanticEncoderModel
 from ..models.tower import Encoder, Tower
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import AutoModel
 
 from ..backends.compiled import BACKENDS
-from ..backends.exported_files import EXPORT_REPORT, tower_file
+from ..backends.exported_files import EXPORT_REPORT, random_batch, tower_file
 from ..backends.onnx_backend import save_onnx
 from ..backends.openvino_backend import save_openvino
 from ..backends.programs import export_tower
@@ -20,7 +20,6 @@ from ..fingerprint import fingerprint
 from ..hub.push import BESIDE_THE_MODEL
 from ..modalities import Modality, encoder_of
 from ..models.backend import Backend
-from ..models.text_tower import TextTower
 from ..models.tower import Tower
 from ..outputs import new_folder
 from ..versions import library_versions
@@ -113,7 +112,9 @@ def _export_tower(
     even = with_even_channels(tower, calibration[:half]) if calibration and name == "depth" else tower
     exact = _SAVE[backend](export_tower(even), names, repo / tower_file(backend, name, "float32"))
     tower.model.eval()
-    report = {"float32": _differences(tower, BACKENDS[backend](exact, names, "float32"), [_random(tower)])}
+    report = {
+        "float32": _differences(tower, BACKENDS[backend](exact, names, "float32"), [random_batch(tower, _CHECKED)])
+    }
     if not report["float32"]["relative_difference"] <= _TOLERANCE:
         raise ExportError(f"{name}: the {backend} tower differs from PyTorch by {report['float32']}")
     if calibration:
@@ -136,19 +137,3 @@ def _differences(tower: Tower, compiled: Backend, batches: list[dict[str, Tensor
         "least_cosine": cosines.min().item(),
         "mean_cosine": cosines.mean().item(),
     }
-
-
-def _random(tower: Tower) -> dict[str, Tensor]:
-    """Random inputs, the same each time."""
-    generator = torch.Generator().manual_seed(0)
-    batch = {}
-    for name, tensor in tower.example().items():
-        shape = (_CHECKED, *tensor.shape[1:])
-        if tensor.is_floating_point():
-            batch[name] = torch.rand(shape, generator=generator) * 2 - 1
-        elif name == "attention_mask":
-            batch[name] = torch.ones(shape, dtype=torch.long)
-        else:
-            assert isinstance(tower, TextTower)
-            batch[name] = torch.randint(tower.vocabulary, shape, generator=generator)
-    return batch

@@ -1,7 +1,11 @@
 """Backends compute the embeddings of `encode`. PyTorch is here; the package registers compiled programs."""
 
+import functools
+import platform
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, get_args
 
 import torch
@@ -21,6 +25,15 @@ logger = logging.get_logger(__name__)
 # Python's share of the time counts.
 _INPUTS_PER_THREAD = 8
 _LARGE = 10_000_000
+# Names in /proc/cpuinfo: of x86, then of ARM.
+_FLAGS = {
+    torch.bfloat16: {"avx512_bf16", "amx_bf16", "bf16"},
+    torch.float16: {"avx512_fp16", "amx_fp16", "fphp", "asimdhp"},
+}
+# What PyTorch may use of an x86 processor; less than AVX-512 has neither precision.
+_WITHOUT_BOTH = {"NO AVX", "DEFAULT", "AVX2"}
+_X86 = {"x86_64", "AMD64", "i386", "i686"}
+_CPUINFO = Path("/proc/cpuinfo")
 
 
 class Backend(Protocol):
@@ -66,6 +79,7 @@ def get_backend(tower: "Tower", backend: str = "torch", dtype: str | torch.dtype
     if backend == "torch":
         model = tower.model
         autocast = _autocast(precision, str(model.dtype).removeprefix("torch."))
+        _warn_of_a_slow_precision(autocast or model.dtype, input_device(model))
         return TorchBackend(tower.embed, input_device(model), model.num_parameters(), autocast)
     if backend not in _COMPILERS:
         raise ImportError(
@@ -151,3 +165,37 @@ def _autocast(precision: str | None, own: str) -> torch.dtype | None:
     if precision not in ("bfloat16", "float16"):
         raise ValueError(f"dtype={precision}: load the model in it (from_pretrained(..., dtype={precision!r})) instead")
     return torch.float16 if precision == "float16" else torch.bfloat16
+
+
+def _warn_of_a_slow_precision(dtype: torch.dtype, device: torch.device) -> None:
+    if device.type == "cpu" and not cpu_computes(dtype):
+        name = str(dtype).removeprefix("torch.")
+        reason = f"this processor has no instructions for {name}, and PyTorch is tens of times slower in it"
+        warnings.warn(f"{reason}: compute in float32, or by backend='openvino'", stacklevel=5)
+
+
+def cpu_computes(dtype: torch.dtype) -> bool:
+    """Whether the processor has instructions for a precision; without them PyTorch is tens of times slower in it.
+
+    Where the system does not tell (any but Linux), the answer is yes.
+
+    Args:
+        dtype: any; only `torch.bfloat16` and `torch.float16` may be missing.
+    """
+    if dtype not in _FLAGS:
+        return True
+    if platform.machine() in _X86 and torch.backends.cpu.get_cpu_capability() in _WITHOUT_BOTH:
+        return False
+    flags = _cpu_flags()
+    return not flags or bool(_FLAGS[dtype] & flags)
+
+
+@functools.cache
+def _cpu_flags() -> frozenset[str]:
+    """The flags of the first processor; none where the system does not tell."""
+    try:
+        lines = _CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return frozenset()
+    flags = (line.partition(":")[2].split() for line in lines if line.lower().startswith(("flags", "features")))
+    return frozenset(next(flags, ()))

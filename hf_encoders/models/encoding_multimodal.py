@@ -1,8 +1,9 @@
 """`encode_text`, `encode_image`, `encode_depth`: any input → unit vectors in the shared space."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, cast, overload
 
+import torch
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.modeling_outputs import BaseModelOutputWithPooling as Outputs
 from transformers.modeling_utils import PreTrainedModel
@@ -11,13 +12,13 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from .configuration_multimodal_encoder import MultimodalEncoderConfig
 from .depth_units import DepthEncodeOptions, encode_depth_method
-from .encoding import Encoded, EncodeOptions, Pictures, Texts, encode_method
+from .encoding import BackendName, DtypeName, Encoded, EncodeOptions, Pictures, Texts, encode_method
 from .image_processing_depth import DepthImageProcessor
 from .pixel_towers import DepthTower, ImageTower
 from .processing_multimodal_encoder import MultimodalEncoderProcessor
 from .saved_processor import ProcessorPart, SavedProcessor
 from .text_tower import TextTower
-from .tower import MODALITIES, Modality, check_tower
+from .tower import MODALITIES, Encoder, Modality, check_tower, prepare_towers
 
 
 class MultimodalEncodingMixin:
@@ -139,6 +140,33 @@ class MultimodalEncodingMixin:
         """
         self.require_depth_tower()
         return self.tower("depth").encode(inputs, batch_size, **options)
+
+    def prepare(
+        self,
+        modalities: Modality | Sequence[Modality] | None = None,
+        *,
+        backend: BackendName = "openvino",
+        dtype: DtypeName | torch.dtype | None = None,
+    ) -> None:
+        """Load processors and compile towers now, so that the first request does not wait for it.
+
+        Threads of a server share what is compiled. A process that is forked afterwards compiles anew.
+
+        ```python
+        model.prepare(backend="openvino")                       # every tower
+        model.prepare("text", backend="onnx")                   # one
+        ```
+
+        Args:
+            modalities: "text", "image", "depth", or several of them; by default all of the model.
+            backend: "openvino" or "onnx"; with "torch" there is nothing to compile.
+            dtype: as in `encode_text`.
+
+        Raises:
+            ValueError: if the model has no such tower, or the backend no such precision.
+            ImportError: if the backend is not installed.
+        """
+        prepare_towers(cast(Encoder, self), modalities, backend, dtype)
 
     def require_depth_tower(self) -> None:
         """Raise ValueError if the model has no depth tower."""

@@ -3,6 +3,8 @@
 Sub-modules keep the names of the legacy network, so that a legacy state dict differs from ours by a prefix at most.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from transformers import initialization as init
@@ -13,12 +15,12 @@ from transformers.utils import can_return_tuple
 
 from .configuration_depth_semantic_encoder import DepthSemanticEncoderConfig
 from .depth_units import DepthEncodeOptions, encode_depth_method
-from .encoding import Encoded, Pictures
+from .encoding import BackendName, DtypeName, Encoded, Pictures
 from .freezing import FreezingMixin
 from .image_processing_depth import DepthImageProcessor
 from .pixel_towers import DepthTower
 from .saved_processor import SavedProcessorMixin
-from .tower import Modality, check_tower
+from .tower import Modality, check_tower, prepare_towers
 
 
 def conv_norm_relu(conv: nn.Conv2d | nn.ConvTranspose2d, config: DepthSemanticEncoderConfig) -> list[nn.Module]:
@@ -254,6 +256,28 @@ class DepthSemanticEncoderModel(DepthSemanticEncoderPreTrainedModel):
             ValueError: for an option out of range, or an input that cannot be used (its path or index is named).
         """
         return self.tower("depth").encode(inputs, batch_size, **options)
+
+    def prepare(
+        self,
+        modalities: Modality | Sequence[Modality] | None = None,
+        *,
+        backend: BackendName = "openvino",
+        dtype: DtypeName | torch.dtype | None = None,
+    ) -> None:
+        """Load the processor and compile the encoder now, so that the first request does not wait for it.
+
+        Threads of a server share what is compiled. A process that is forked afterwards compiles anew.
+
+        Args:
+            modalities: "depth", the only one, which is the default.
+            backend: "openvino" or "onnx"; with "torch" there is nothing to compile.
+            dtype: as in `encode`.
+
+        Raises:
+            ValueError: if the model has no such tower, or the backend no such precision.
+            ImportError: if the backend is not installed.
+        """
+        prepare_towers(self, modalities, backend, dtype)
 
 
 class DepthSemanticEncoderForImageClassification(DepthSemanticEncoderPreTrainedModel):

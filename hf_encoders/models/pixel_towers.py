@@ -24,6 +24,8 @@ from .tower import Processor, Tower
 # the network may need the others.
 _THREADS = max(1, min(8, (os.cpu_count() or 1) // 2))
 _BLANK_SIDE = 256
+# What decides the shape that a processor makes.
+_SHAPE_SETTINGS = ("size", "crop_size", "pad_size", "do_resize", "do_center_crop", "do_pad", "num_channels")
 
 
 class PixelTower(Tower[Processor]):
@@ -39,6 +41,15 @@ class PixelTower(Tower[Processor]):
     processed_names: ClassVar[tuple[str, ...]] = ("pixel_values",)
     noun: ClassVar[str]
     largest: ClassVar[float]
+
+    @property
+    def function(self) -> tuple[object, ...]:
+        """See `Tower`; a program takes pictures as large as the processor makes them."""
+        try:
+            settings = vars(self.processor)
+        except (OSError, ValueError):  # a model without a processor
+            settings = {}
+        return *super().function, {name: settings.get(name) for name in _SHAPE_SETTINGS}
 
     def processed(self, inputs: object) -> dict[str, Tensor] | None:
         """The tensor [N, C, H, W] of a processor's output, or a 4-dimensional floating-point *tensor* itself."""

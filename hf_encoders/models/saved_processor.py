@@ -13,6 +13,8 @@ from transformers.image_processing_utils import BaseImageProcessor
 from transformers.processing_utils import ProcessorMixin, Unpack
 from transformers.utils import logging
 
+from .concurrency import ProcessLock
+
 if TYPE_CHECKING:  # the mixin stands before PreTrainedModel, whose methods it extends
     from huggingface_hub import CommitInfo
     from torch import Tensor
@@ -25,6 +27,8 @@ logger = logging.get_logger(__name__)
 # The processor of a model, and one that is part of it: a tokenizer, an image processor.
 ModelProcessor = TypeVar("ModelProcessor", bound="ProcessorMixin | BaseImageProcessor")
 PartProcessor = TypeVar("PartProcessor")
+# Threads that ask at once get the same processor.
+_LOADING = ProcessLock()
 
 
 class PushOptions(TypedDict, total=False):
@@ -106,13 +110,17 @@ class SavedProcessor(Generic[ModelProcessor]):
     def get(self) -> ModelProcessor:
         """The processor; OSError if the weights came from a repo that has none."""
         if self._processor is None:
-            source = self._config.name_or_path
-            if source:
-                revision = getattr(self._config, "_commit_hash", None) or "main"
-                self._processor = cast(ModelProcessor, self._class.from_pretrained(source, revision=revision))
-            else:
-                self._processor = self._make_default()
+            with _LOADING:
+                if self._processor is None:
+                    self._processor = self._load()
         return self._processor
+
+    def _load(self) -> ModelProcessor:
+        source = self._config.name_or_path
+        if not source:
+            return self._make_default()
+        revision = getattr(self._config, "_commit_hash", None) or "main"
+        return cast(ModelProcessor, self._class.from_pretrained(source, revision=revision))
 
     def set(self, processor: ModelProcessor) -> None:
         """Use another processor."""

@@ -11,6 +11,7 @@ from transformers.modeling_utils import PreTrainedModel
 from transformers.tokenization_utils_base import LARGE_INTEGER, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from .concurrency import ProcessLock
 from .encoding_batches import Batch, Skipped, check_readable, prepared_batches
 from .input_errors import InputError, InputTypeError
 from .multimodal_towers import token_limit
@@ -22,6 +23,9 @@ logger = logging.get_logger(__name__)
 _BATCHES_PER_WINDOW = 64
 _PROCESSED = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
 _EXAMPLE_LENGTH = 16
+
+# Tokenizers are not thread-safe: each keeps its truncation and padding, and several threads may share one.
+_TOKENIZING = ProcessLock()
 
 _Tokens = dict[str, list[list[int]]]
 
@@ -61,6 +65,11 @@ class TextTower(Tower[PreTrainedTokenizerBase]):
         self.limit = token_limit(network)
 
     @property
+    def function(self) -> tuple[object, ...]:
+        """See `Tower`; the part that reads tokens counts too."""
+        return *super().function, self._network
+
+    @property
     def vocabulary(self) -> int:
         """How many tokens the model knows."""
         return cast(nn.Embedding, self._network.get_input_embeddings()).num_embeddings
@@ -82,12 +91,15 @@ class TextTower(Tower[PreTrainedTokenizerBase]):
         tokenizer = self._matching_tokenizer()
         texts = list(_checked(items, first_index, None).values())
         limit = self._most_tokens(tokenizer)
-        return dict(tokenizer(texts, truncation=limit is not None, max_length=limit, padding=True, return_tensors="pt"))
+        with _TOKENIZING:
+            return dict(
+                tokenizer(texts, truncation=limit is not None, max_length=limit, padding=True, return_tensors="pt")
+            )
 
     def batches(self, inputs: object, size: int, skipped: Skipped | None = None) -> Iterator[Batch]:
         """Strings → batches of like length; the first string that is cut at the limit gives a warning."""
         window = partial(self._window, size=size, skipped=skipped, truncation=_Truncation())
-        # One thread: tokenizers are not thread-safe.
+        # One thread: one at a time may use the tokenizer.
         return prepared_batches(inputs, size * _BATCHES_PER_WINDOW, self.is_single, window)
 
     def outputs(self, batch: Mapping[str, Tensor]) -> Outputs:
@@ -96,12 +108,28 @@ class TextTower(Tower[PreTrainedTokenizerBase]):
         Raises:
             ValueError: if there are more tokens than the model takes.
         """
+        self.check(batch)
+        return self._call(**batch, return_dict=True)
+
+    def check(self, batch: Mapping[str, Tensor]) -> None:
+        """Raise ValueError if there are more tokens than the model takes."""
         length = batch["input_ids"].shape[-1]
         if self.limit is not None and length > self.limit:
             raise ValueError(
                 f"{length} tokens, the model takes {self.limit}; tokenize with truncation=True, or pass strings"
             )
-        return self._call(**batch, return_dict=True)
+
+    def check_compiled(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See `Tower`; a program would read beside its tables in silence, and takes tokens and their mask alone."""
+        self.check(batch)
+        ids = batch["input_ids"]
+        if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < self.vocabulary:
+            raise ValueError(f"tokens from {int(ids.min())} to {int(ids.max())}, the model has {self.vocabulary}")
+        for name in batch.keys() - set(self.input_names):
+            if name == "position_ids" or bool(batch[name].any()):
+                raise ValueError(f"{name}: a compiled program takes {' and '.join(self.input_names)} alone; use torch")
+        mask = batch.get("attention_mask")
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids) if mask is None else mask}
 
     def example(self) -> dict[str, Tensor]:
         """Two texts of ones."""
@@ -117,13 +145,14 @@ class TextTower(Tower[PreTrainedTokenizerBase]):
         if not texts:
             return []
         tokenizer, indices = self._matching_tokenizer(), list(texts)
-        tokens = self._tokenize(tokenizer, texts, truncation)
-        by_length = sorted(range(len(indices)), key=lambda row: -len(tokens["input_ids"][row]))
-        batches: list[Batch] = []
-        for first in range(0, len(by_length), size):
-            rows = by_length[first : first + size]
-            batches.append(([indices[row] for row in rows], _padded(tokenizer, tokens, rows)))
-        return batches
+        with _TOKENIZING:
+            tokens = self._tokenize(tokenizer, texts, truncation)
+            by_length = sorted(range(len(indices)), key=lambda row: -len(tokens["input_ids"][row]))
+            batches: list[Batch] = []
+            for first in range(0, len(by_length), size):
+                rows = by_length[first : first + size]
+                batches.append(([indices[row] for row in rows], _padded(tokenizer, tokens, rows)))
+            return batches
 
     def _tokenize(
         self, tokenizer: PreTrainedTokenizerBase, texts: Mapping[int, str], truncation: _Truncation

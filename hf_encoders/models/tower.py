@@ -9,6 +9,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import ClassVar, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
@@ -19,6 +20,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling as Outputs
 from transformers.modeling_utils import PreTrainedModel
 
 from .backend import get_backend, input_device
+from .concurrency import evaluating, settle_forked_process
 from .encoding import (
     BackendName,
     DtypeName,
@@ -32,7 +34,6 @@ from .encoding import (
     shaped,
 )
 from .encoding_batches import Batch, Skipped, count, prepared_batches, slices, usable
-from .evaluation_mode import evaluating
 
 Modality = Literal["text", "image", "depth"]
 MODALITIES: tuple[Modality, ...] = ("text", "image", "depth")
@@ -74,6 +75,7 @@ class Tower(ABC, Generic[Processor]):
     Attributes:
         name: "text", "image" or "depth".
         input_names: the tensors that a compiled program takes, in order.
+        processors: where the processor is.
         limit: how many tokens the tower takes at most; None for pictures, and where there is no limit.
     """
 
@@ -92,7 +94,12 @@ class Tower(ABC, Generic[Processor]):
         normalize: bool = False,
     ):
         self.model, self.dimensions, self.normalize = model, dimensions, normalize
-        self._call, self._processors, self._pool = call, processors, pool
+        self._call, self.processors, self._pool = call, processors, pool
+
+    @property
+    def function(self) -> tuple[object, ...]:
+        """All that decides the embeddings beside the model: a compiled program is good while this is the same."""
+        return type(self), self._call, self._pool, self.input_names, self.limit
 
     @property
     def processor(self) -> Processor:
@@ -101,11 +108,11 @@ class Tower(ABC, Generic[Processor]):
         Raises:
             OSError, ValueError: if there is none.
         """
-        return self._processors.get()
+        return self.processors.get()
 
     @processor.setter
     def processor(self, processor: Processor) -> None:
-        self._processors.set(processor)
+        self.processors.set(processor)
 
     @encode_method
     def encode(
@@ -140,6 +147,7 @@ class Tower(ABC, Generic[Processor]):
                 named.
             ImportError: if the backend is not installed.
         """
+        settle_forked_process()
         check_options(batch_size, convert_to, on_error)
         check_truncation(truncate_dim, self.dimensions)
         if device is not None:
@@ -158,6 +166,8 @@ class Tower(ABC, Generic[Processor]):
             else:
                 total = len(next(iter(ready.values())))
                 batches = slices(ready, total, size)
+            if backend != "torch":
+                batches = ((numbers, self.check_compiled(batch)) for numbers, batch in batches)
             with torch.inference_mode(), progress_bar(total, show_progress_bar) as bar:
                 for batch_indices, embeddings in computing.embed(batches):
                     rows.append(embeddings.to(home, torch.float32))
@@ -186,6 +196,33 @@ class Tower(ABC, Generic[Processor]):
     def embed(self, batch: Mapping[str, Tensor]) -> Tensor:
         """A prepared batch on the model's device → [B, D], not normalised; with gradients, if they are on."""
         return self._pool(self.outputs(batch), batch)
+
+    def compile(self, backend: BackendName = "openvino", dtype: DtypeName | torch.dtype | None = None) -> None:
+        """Do now what the first `encode` with these options would do: load the processor, compile the tower.
+
+        A server calls it before the first request.
+
+        Args:
+            backend: "openvino" or "onnx"; with "torch" there is nothing to compile.
+            dtype: as in `encode`.
+
+        Raises:
+            ValueError: if the backend has no such precision, or needs an exported model for it.
+            ImportError: if the backend is not installed.
+        """
+        settle_forked_process()
+        with suppress(OSError, ValueError):  # a model without a processor takes what was processed elsewhere
+            _ = self.processor
+        with evaluating(self.model):
+            get_backend(self, backend, dtype)
+
+    def check_compiled(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The tensors of `input_names`, which a compiled program takes.
+
+        Raises:
+            ValueError: if it would not compute what PyTorch does.
+        """
+        return {name: batch[name] for name in self.input_names}
 
     def threads(self) -> int:
         """How many threads may prepare batches at a time."""
@@ -253,3 +290,15 @@ def check_tower(name: str, towers: Sequence[str]) -> None:
         raise ValueError(f"modality is one of {', '.join(MODALITIES)}, got {name!r}")
     if name not in towers:
         raise ValueError(f"the model embeds {' and '.join(towers)}, not {name}")
+
+
+def prepare_towers(
+    model: Encoder,
+    modalities: Modality | Sequence[Modality] | None,
+    backend: BackendName,
+    dtype: DtypeName | torch.dtype | None,
+) -> None:
+    """See `MultimodalEncodingMixin.prepare`."""
+    chosen = (modalities,) if isinstance(modalities, str) else model.towers if modalities is None else modalities
+    for tower in [model.tower(name) for name in chosen]:
+        tower.compile(backend, dtype)

@@ -26,7 +26,7 @@ from accelerate.utils import broadcast, gather_object, set_seed
 from torch.utils.data import DataLoader, Subset
 
 from ..command_line import run as run_command
-from ..models.reconstruction_loss import reconstruction_loss
+from ..models.modeling_depth_autoencoder import reconstruction_loss
 from ..progress import hide_library_bars
 from . import checkpoints
 from .accelerator import count_bad, make_accelerator, say

@@ -104,6 +104,31 @@ def test_a_backend_refuses_what_it_cannot_compute(options, message, depth, maps)
         depth.encode(maps, **options)
 
 
+@pytest.mark.parametrize("name", ["openvino", "onnx"])
+def test_what_a_program_would_compute_otherwise_is_refused(name, multimodal, depth):
+    tokens = {key: value[:2, :4] for key, value in multimodal.processor(text=TEXTS).items()}
+    ids = tokens["input_ids"]
+    expected = multimodal.encode_text({"input_ids": ids})
+    assert torch.allclose(multimodal.encode_text({"input_ids": ids}, backend=name), expected, atol=1e-5)
+    zeros = tokens | {"token_type_ids": torch.zeros_like(ids)}
+    assert torch.allclose(multimodal.encode_text(zeros, backend=name), multimodal.encode_text(tokens), atol=1e-5)
+    for more, message in [
+        ({"token_type_ids": torch.ones_like(ids)}, "token_type_ids: a compiled program takes input_ids and attention_"),
+        ({"position_ids": torch.arange(4).expand(2, 4)}, "position_ids: a compiled program takes"),
+        ({"input_ids": ids + 1000}, r"tokens from 1\d+ to 1\d+, the model has \d+"),
+        ({"input_ids": torch.ones(2, 40, dtype=torch.long)}, "40 tokens, the model takes 16"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            multimodal.encode_text(tokens | more, backend=name)
+    with pytest.raises(
+        ValueError, match=r"pixel_values \[2, 1, 64, 64\], and this program was compiled for \[N, 1, 32, 32"
+    ):
+        depth.encode(torch.zeros(2, 1, 64, 64), backend=name)
+    depth.processor.size = {"height": 64, "width": 64}
+    maps = torch.rand(2, 1, 64, 64)
+    assert torch.allclose(depth.encode(maps, backend=name), depth.encode(maps), atol=1e-4)
+
+
 def test_a_missing_library_is_named(depth, maps, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(ImportError, match=r"backend='openvino' needs: pip install 'hf-encoders\[export\]'"):

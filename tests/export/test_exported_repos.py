@@ -74,6 +74,18 @@ def test_other_weights_do_not_use_the_files(exported, objects_test):
         model.encode_image(objects_test[:2]["image"], backend="openvino", dtype="int8")
 
 
+def test_another_function_of_the_same_weights_does_not_use_the_files(exported, objects_test):
+    maps = objects_test[:2]["depth"]
+    model = AutoModel.from_pretrained(exported / "out")
+    model.text_projection.register_forward_hook(lambda module, inputs, output: output.flip(-1))
+    assert torch.allclose(model.encode_text("a chair", backend="openvino"), model.encode_text("a chair"), atol=1e-5)
+    model = AutoModel.from_pretrained(exported / "out")
+    model.config.text_pooling = "cls" if model.config.text_pooling == "mean" else "mean"
+    assert torch.allclose(model.encode_text("a chair", backend="openvino"), model.encode_text("a chair"), atol=1e-5)
+    with pytest.raises(ValueError, match="openvino/depth_int8.xml was made of another configuration"):
+        model.encode_depth(maps, backend="openvino", dtype="int8")
+
+
 def test_onnx_in_8_bits(tmp_path, tiny_encoder, calibration, objects_test):
     tiny_encoder.processor = DepthImageProcessor(size=32)
     tiny_encoder.save_pretrained(tmp_path / "depth")

@@ -1,9 +1,12 @@
 """PEFT: LoRA on the towers and on the depth encoder; adapters are saved, loaded and merged."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from peft.tuners.lora import LoraLayer
 from transformers import AutoModel, ResNetConfig
 
 from hf_encoders import (
@@ -132,3 +135,37 @@ class TestDepth:
         changed = train(lora, inputs, lambda outputs: outputs.loss)
         heads = {name for name in changed if "lora_" not in name}
         assert heads == {f"base_model.model.classifier.modules_to_save.default.{part}" for part in ("weight", "bias")}
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnx"])
+def test_compiled_backends_follow_the_adapters(backend, tiny_multimodal):
+    pytest.importorskip("openvino" if backend == "openvino" else "onnxruntime")
+    model, texts = tiny_multimodal, ["a red chair", "a table"]
+    own = model.encode_text(texts, backend=backend)
+    for name in ("first", "second"):
+        model.add_adapter(LoraConfig(r=2, target_modules=["query", "value"], init_lora_weights=False), name)
+    model.eval()
+    seen = [own]
+
+    def check():
+        found = model.encode_text(texts, backend=backend)
+        torch.testing.assert_close(found, model.encode_text(texts), atol=1e-5, rtol=0)
+        seen.append(found)
+
+    model.set_adapter("first")
+    check()
+    model.set_adapter("second")
+    check()
+    for module in model.modules():
+        if isinstance(module, LoraLayer):
+            module.scale_layer(3.0)
+    check()
+    model.disable_adapters()
+    check()
+    torch.testing.assert_close(seen[-1], own, atol=1e-5, rtol=0)
+    model.enable_adapters()
+    for module in model.modules():
+        if isinstance(module, LoraLayer):
+            module.merge()
+    check()
+    assert all((one - other).abs().max() > 1e-4 for one, other in itertools.pairwise(seen[:5]))

@@ -8,7 +8,7 @@ import torch
 
 from hf_encoders import DepthAutoencoderModel, DepthSemanticEncoderConfig
 from hf_encoders.conversion.verify_depth import TOLERANCE
-from hf_encoders.models.reconstruction_loss import reconstruction_loss
+from hf_encoders.models.modeling_depth_autoencoder import reconstruction_loss
 
 # Of a hundred roundings to 8 bits, one after the other, and a few times more: it is 0.9994 with one order of additions.
 BFLOAT16_COSINE = 0.995

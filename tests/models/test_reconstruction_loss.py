@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from hf_encoders import DepthSemanticEncoderConfig
-from hf_encoders.models.reconstruction_loss import reconstruction_loss, sobel_magnitude, structural_similarity
+from hf_encoders.models.modeling_depth_autoencoder import reconstruction_loss, sobel_magnitude, structural_similarity
 from tests.conftest import TINY
 
 pytestmark = pytest.mark.numeric
