@@ -1,6 +1,7 @@
 """Backends compute the embeddings of `encode`. PyTorch is here; the package registers compiled programs."""
 
 import functools
+import inspect
 import platform
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +27,7 @@ logger = logging.get_logger(__name__)
 _INPUTS_PER_THREAD = 8
 _LARGE = 10_000_000
 # Names in /proc/cpuinfo: of x86, then of ARM.
+_HERE = Path(__file__).parent
 _FLAGS = {
     torch.bfloat16: {"avx512_bf16", "amx_bf16", "bf16"},
     torch.float16: {"avx512_fp16", "amx_fp16", "fphp", "asimdhp"},
@@ -171,7 +173,15 @@ def _warn_of_a_slow_precision(dtype: torch.dtype, device: torch.device) -> None:
     if device.type == "cpu" and not cpu_computes(dtype):
         name = str(dtype).removeprefix("torch.")
         reason = f"this processor has no instructions for {name}, and PyTorch is tens of times slower in it"
-        warnings.warn(f"{reason}: compute in float32, or by backend='openvino'", stacklevel=5)
+        warnings.warn(f"{reason}: compute in float32, or by backend='openvino'", stacklevel=_callers_level())
+
+
+def _callers_level() -> int:
+    """The stack level of the first caller outside of models, for a warning of the function that calls this."""
+    level, frame = 0, inspect.currentframe()
+    while frame is not None and Path(frame.f_code.co_filename).parent == _HERE:
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def cpu_computes(dtype: torch.dtype) -> bool:
