@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-slow test-isa test-lowest test-newest lint format bench clean
+.PHONY: demo test test-slow test-kill test-isa test-lowest test-newest lint format bench clean
 
 .PHONY: help install
 .DEFAULT_GOAL := help
@@ -20,10 +20,15 @@ demo: $(INSTALLED)  ## convert a real checkpoint, embed 800 depth maps, draw nea
 # One process a core, one thread a process: two cores are enough, and more are used. What the tests of a file share is
 # made once.
 test: lint  ## lint, types and tests: what a change must pass
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile -m 'not slow'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile -m 'not slow and not kill'
 
 test-slow: $(INSTALLED)  ## the tests that take long and rarely break
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile -m slow
+
+# Every command that writes, killed at every change of the file system: hours. EVENTS=20 tries so many of each, evenly
+# spaced.
+test-kill: $(INSTALLED)  ## every command that writes, killed at every change of the file system; EVENTS=20 for fewer
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -s -n auto --timeout 0 -m kill tests/test_kills.py
 
 # The numeric tests as on processors with AVX2 and no more, and without AVX. PyTorch, oneDNN (OpenVINO's too), OpenBLAS
 # and FAISS can be told so, and MKL on Intel. OpenVINO takes bfloat16, int8 and some layers without AVX for what the
@@ -37,7 +42,7 @@ test-isa: $(INSTALLED)  ## the numeric tests as on processors with AVX2 only, an
 		FAISS_SIMD_LEVEL=NONE $(NUMERIC) -k 'not openvino'
 
 # All tests but whole runs of the examples, the benchmarks and against a Hub: what versions of other packages may break.
-FAST := -q -n auto --dist loadfile -m 'not slow' $(addprefix --ignore=tests/, benchmarks examples \
+FAST := -q -n auto --dist loadfile -m 'not slow and not kill' $(addprefix --ignore=tests/, benchmarks examples \
 	test_hub_round_trip.py test_readme.py test_repository.py test_wheel.py conversion/test_convert_kill.py \
 	training/test_recipes.py training/test_training_on_the_hub.py)
 

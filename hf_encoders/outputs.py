@@ -20,6 +20,13 @@ MODEL_MANIFEST, INDEX_MANIFEST = "config.json", "embedding_index.json"
 # An overwrite deletes the old output, so the output must be of the expected kind.
 _KINDS = {MODEL_MANIFEST: "a model", INDEX_MANIFEST: "an index"}
 _PARTIAL, _REPLACED = ".partial-", ".replaced-"
+# Errors of the system that the room on the disk explains.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# What serialisers say of a failed write: safetensors, and PyTorch's writer of zip files.
+_SIGNS = (
+    "i/o", "io error", "os error", "no space", "failed writing", "file write failed", "unexpected pos",
+    "pytorchstreamwriter failed",
+)  # fmt: skip
 
 
 @contextmanager
@@ -27,7 +34,8 @@ def new_folder(output: Path, overwrite: bool = False, manifest: str = MODEL_MANI
     """Give a folder beside `output` to write into; at the end it takes the name `output`.
 
     An error leaves nothing. A kill can leave a hidden folder, which the next call for the same output on the same
-    machine removes. A kill between the two renames of an overwrite leaves the old output as `.NAME.replaced-...`.
+    machine removes. A kill between the two renames of an overwrite leaves the old output as `.NAME.replaced-...`; the
+    next call gives it its name back.
 
     Args:
         output: where the folder will be.
@@ -37,6 +45,7 @@ def new_folder(output: Path, overwrite: bool = False, manifest: str = MODEL_MANI
     Raises:
         OSError: if the output exists and may not be overwritten, or cannot be written.
     """
+    remove_stale(output.parent, glob.escape(output.name))  # first: it may give an old output its name back
     check_folder(output, overwrite, manifest)
     with _writing(output, output.parent) as partial:
         partial.mkdir()
@@ -115,14 +124,35 @@ def partial_path(output: Path, parent: Path | None = None) -> Path:
 def remove_stale(parent: Path, pattern: str) -> None:
     """Remove what killed processes of this machine left: only here is it known whether a process lives.
 
+    An output that a killed process had set aside, and not replaced yet, gets its name back.
+
     Args:
         parent: where the hidden paths lie.
         pattern: for the names of the outputs, as `glob` takes it.
     """
+    for aside in parent.glob(f".{pattern}{_REPLACED}*"):
+        if _is_left_over(aside, _REPLACED):
+            output = parent / aside.name.rpartition(_REPLACED)[0].removeprefix(".")
+            if output.exists():
+                _remove(aside)
+            else:
+                aside.rename(output)
     for stale in parent.glob(f".{pattern}{_PARTIAL}*"):
-        host, _, process = stale.name.rpartition(_PARTIAL)[2].rpartition("-")[0].rpartition("-")
-        if host == platform.node() and not _is_alive(process):
+        if _is_left_over(stale, _PARTIAL):
             _remove(stale)
+
+
+def _is_left_over(path: Path, kind: str) -> bool:
+    """Whether a process of this machine that is no more made a hidden path."""
+    host, _, process = path.name.rpartition(kind)[2].rpartition("-")[0].rpartition("-")
+    return host == platform.node() and not _is_alive(process)
+
+
+def remove_whole(folder: Path) -> None:
+    """Remove a folder under a hidden name: a kill leaves no half of it, and the rest is removed as stale."""
+    hidden = partial_path(folder)
+    folder.rename(hidden)
+    _remove(hidden)
 
 
 def put_in_place(partial: Path, output: Path) -> None:
@@ -130,7 +160,7 @@ def put_in_place(partial: Path, output: Path) -> None:
     if not output.exists():
         partial.rename(output)
         return
-    # No later run clears this name away: a kill before the next line would lose the old output.
+    # A kill before the next line would lose the old output: `remove_stale` gives it its name back.
     replaced = partial.with_name(partial.name.replace(_PARTIAL, _REPLACED))
     output.rename(replaced)
     try:
@@ -142,21 +172,48 @@ def put_in_place(partial: Path, output: Path) -> None:
 
 
 @contextmanager
-def _writing(output: Path, parent: Path) -> Iterator[Path]:
-    """A hidden path in `parent` that is gone afterwards, whatever happens."""
-    partial = partial_path(output, parent)
+def explained_writes(output: Path, partial: Path) -> Iterator[None]:
+    """Say in one line what could not be written and why, whichever library wrote it; then nothing of it is left.
+
+    Args:
+        output: what is written, for the message.
+        partial: the hidden path that it is written to.
+
+    Raises:
+        OSError: in place of the errors of the operating system, of PyTorch and of safetensors about a failed write.
+    """
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        remove_stale(parent, glob.escape(output.name))
-        yield partial
+        yield
     except (OSError, SafetensorError, RuntimeError) as error:
+        _remove(partial)
         if not _is_failed_write(error):
             raise
         if isinstance(error, FileExistsError):
             raise OSError(errno.ENOTDIR, f"cannot be written ({error.filename} is no folder)", str(output)) from error
-        # The free space is looked up only where the error gives no reason: the parent itself may be missing.
-        reason = getattr(error, "strerror", None) or f"{shutil.disk_usage(parent).free / 1e6:.0f} MB are free there"
-        raise OSError(errno.EIO, f"cannot be written ({reason})", str(output)) from error
+        raise OSError(errno.EIO, f"cannot be written ({_why(error, partial.parent)})", str(output)) from error
+
+
+def _why(error: Exception, folder: Path) -> str:
+    """The system's reason, and the room on the disk where that may be the reason."""
+    reason = getattr(error, "strerror", None)
+    if reason and getattr(error, "errno", None) not in _FULL:
+        return str(reason)
+    try:
+        free = f"{shutil.disk_usage(folder).free / 1e6:.0f} MB are free there"
+    except OSError:  # the folder itself is missing
+        return str(reason or error)
+    return f"{reason}, {free}" if reason else free
+
+
+@contextmanager
+def _writing(output: Path, parent: Path) -> Iterator[Path]:
+    """A hidden path in `parent` that is gone afterwards, whatever happens."""
+    partial = partial_path(output, parent)
+    try:
+        with explained_writes(output, partial):
+            parent.mkdir(parents=True, exist_ok=True)
+            remove_stale(parent, glob.escape(output.name))
+            yield partial
     finally:
         _remove(partial)
 
@@ -166,7 +223,7 @@ def _is_failed_write(error: Exception) -> bool:
     if isinstance(error, OSError):
         return error.errno is not None
     message = str(error).lower()
-    return any(sign in message for sign in ("i/o", "io error", "os error", "no space", "failed writing"))
+    return any(sign in message for sign in _SIGNS)
 
 
 def _remove(path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
-from hf_encoders.outputs import new_file, new_files, new_folder
+from hf_encoders.outputs import new_file, new_files, new_folder, remove_stale
 
 
 def write_folder(output, overwrite=False, text="new"):
@@ -207,8 +207,23 @@ def test_the_old_output_comes_back_if_the_new_one_cannot_take_its_place(tmp_path
     assert names(tmp_path) == ["out"] and (tmp_path / "out" / "config.json").read_text() == "old"
 
 
-def test_an_old_output_set_aside_by_a_killed_process_is_never_removed(tmp_path, dead):
-    set_aside = hidden("out", dead, kind="replaced")
+def test_an_old_output_that_a_killed_process_had_set_aside_gets_its_name_back(tmp_path, dead):
+    set_aside = tmp_path / hidden("out", dead, kind="replaced")
+    write_folder(set_aside)
+    with pytest.raises(FileExistsError, match="exists already"):
+        write_folder(tmp_path / "out")
+    assert names(tmp_path) == ["out"] and (tmp_path / "out" / "config.json").is_file()
+
+
+def test_an_old_output_that_a_killed_process_had_replaced_is_removed(tmp_path, dead):
+    write_folder(tmp_path / "out")
+    (tmp_path / hidden("out", dead, kind="replaced")).mkdir()
+    remove_stale(tmp_path, "out")
+    assert names(tmp_path) == ["out"]
+
+
+def test_what_another_process_sets_aside_now_stays(tmp_path):
+    set_aside = hidden("out", os.getppid(), kind="replaced")
     (tmp_path / set_aside).mkdir()
     write_folder(tmp_path / "out")
     assert names(tmp_path) == [set_aside, "out"]

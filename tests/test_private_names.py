@@ -151,7 +151,7 @@ TABLE = [
                 lambda: "fsdp_plugin" in importlib.import_module("accelerate.state").AcceleratorState._known_attrs),
     PrivateName("accelerate", "ACCELERATE_USE_", ("training/accelerator.py",), LAUNCH, ACCELERATE,
                 launcher_sets("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")),
-    PrivateName("accelerate", "ACCELERATE_MIXED_PRECISION", ("training/accelerator.py",), LAUNCH, ACCELERATE,
+    PrivateName("accelerate", "ACCELERATE_MIXED_PRECISION", ("training/precision.py",), LAUNCH, ACCELERATE,
                 launcher_sets("ACCELERATE_MIXED_PRECISION")),
     PrivateName("datasets", "_fingerprint", ("embed/column.py",), "an embedded column is found again in the cache",
                 DATASETS,

@@ -17,31 +17,37 @@ from tqdm.auto import tqdm
 from ..launched_processes import launched_processes, on_cpus
 from .depth.arguments import DepthRunArguments
 from .multimodal.arguments import RunArguments
+from .precision import AUTO, PRECISIONS, launched_precision, resolved, warn_if_slow
 from .result import LOGS
 
 _LISTED = 10  # rows that an error names
 
 
-def make_accelerator(run: RunArguments | DepthRunArguments) -> Accelerator:
+def make_accelerator(run: RunArguments | DepthRunArguments, kept_precision: str | None = None) -> Accelerator:
     """Join the processes of a run, with its precision and its tracker.
 
     Args:
         run: the options of the run.
+        kept_precision: that of the checkpoint that the run goes on from.
 
     Raises:
         ValueError: if `accelerate launch` asks for sharding that the run does not support.
     """
+    if run.mixed_precision not in (None, AUTO, *PRECISIONS):
+        raise ValueError(f"--mixed_precision is {AUTO}, {', '.join(PRECISIONS)}, got {run.mixed_precision!r}")
     sharding = _sharding(run)
     deepspeed = _deepspeed(run)
     if sharding is not None:
         _allow_sharding_on_cpus()
     if deepspeed is not None:
         launched_processes()  # joined here: told of CPUs below, Accelerate would go on without DeepSpeed
+    # DeepSpeed would cast all weights.
+    precision, why = ("no", "for DeepSpeed") if deepspeed is not None else resolved(run.mixed_precision, kept_precision)
     has_tracker = run.report_to in map(str, get_available_trackers())
     accelerator = Accelerator(
         cpu=on_cpus() and deepspeed is None,
         deepspeed_plugin=deepspeed,
-        mixed_precision=run.mixed_precision,
+        mixed_precision=precision,
         log_with=run.report_to if has_tracker else None,
         project_dir=str(Path(run.output_dir) / LOGS),
         # The run itself moves the schedule, whatever the number of processes.
@@ -52,6 +58,10 @@ def make_accelerator(run: RunArguments | DepthRunArguments) -> Accelerator:
     )
     if sharding is not None:
         accelerator.state.fsdp_plugin = sharding  # on CPUs, Accelerate does not keep a plugin that it is given
+    if run.mixed_precision is not None:
+        say(accelerator, f"mixed precision: {precision} ({why})")
+    if accelerator.is_main_process:
+        warn_if_slow(precision)
     if not has_tracker and run.report_to != "none":
         say(accelerator, f"{run.report_to} is not installed: nothing is logged to it")
     return accelerator
@@ -87,7 +97,7 @@ def _deepspeed(run: RunArguments | DepthRunArguments) -> DeepSpeedPlugin | None:
         raise ValueError("this script does not train with DeepSpeed: launch it with accelerate launch --multi_gpu")
     if run.chunk_size or run.gradient_accumulation_steps > 1:
         raise ValueError("DeepSpeed takes a batch at once: leave out --chunk_size and --gradient_accumulation_steps")
-    if (run.mixed_precision or os.environ.get("ACCELERATE_MIXED_PRECISION", "no")) != "no":
+    if (run.mixed_precision or launched_precision()) not in ("no", AUTO):
         raise ValueError("DeepSpeed would cast all weights to that precision, and save them so: --mixed_precision no")
     plugin = DeepSpeedPlugin()
     if plugin.zero_stage > 2:

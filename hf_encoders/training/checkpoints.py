@@ -1,12 +1,10 @@
 """Checkpoints from which a run resumes exactly: written whole or not at all; old ones are removed."""
 
+import glob
 import json
-import shutil
-import signal
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import FrameType
 
 import torch
 from accelerate import Accelerator
@@ -15,10 +13,12 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ..models.input_errors import one_line
-from ..outputs import partial_path, put_in_place, remove_stale
+from ..outputs import explained_writes, partial_path, put_in_place, remove_stale, remove_whole
+from .run_lock import RunLock
 from .sharding import load_whole_state, whole_state
 
-_PROGRESS, _PROCESSES = "progress.json", "processes"
+FOLDER, LATEST = "checkpoints", "latest"
+_PROGRESS, _PROCESSES, _PRECISION = "progress.json", "processes", "mixed_precision"
 _PREFIX = "checkpoint-"
 
 
@@ -56,7 +56,7 @@ def save(
 ) -> Path:
     """Write `checkpoint-STEP`; every process calls this.
 
-    A kill leaves the checkpoints before it, and a hidden folder that the next call on the same machine removes.
+    A kill leaves the checkpoints before it, and a hidden folder that the next run on the same machine removes.
 
     Args:
         accelerator: holds the model, the optimizer and the schedule.
@@ -64,24 +64,33 @@ def save(
         progress: where the run is.
         modules: name → module that the accelerator does not hold: averaged weights, a loss with parameters.
         keep_last: how many checkpoints stay (0: all).
+
+    Raises:
+        OSError: if it cannot be written, as on a full disk; the checkpoints before it stay.
     """
     folder = output_dir / f"{_PREFIX}{progress.step}"
     partial = _made_by_the_first(accelerator, folder)
-    accelerator.save_state(str(partial))
-    states = {name: whole_state(module) for name, module in (modules or {}).items()}
-    accelerator.wait_for_everyone()  # each process writes its random states
+    with explained_writes(folder, partial):
+        accelerator.save_state(str(partial))
+        states = {name: whole_state(module) for name, module in (modules or {}).items()}
+        accelerator.wait_for_everyone()  # each process writes its random states
+        if accelerator.is_main_process:
+            for name, state in states.items():
+                save_file(_contiguous(state), partial / f"{name}.safetensors")
+            of_the_run = {_PROCESSES: accelerator.num_processes, _PRECISION: accelerator.mixed_precision}
+            content = asdict(progress) | of_the_run
+            (partial / _PROGRESS).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+            put_in_place(partial, folder)
     if accelerator.is_main_process:
-        for name, state in states.items():
-            # safetensors takes neither tensors that share memory nor those in another order.
-            tensors = {key: tensor.cpu().clone(memory_format=torch.contiguous_format) for key, tensor in state.items()}
-            save_file(tensors, partial / f"{name}.safetensors")
-        content = asdict(progress) | {_PROCESSES: accelerator.num_processes}
-        (partial / _PROGRESS).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        put_in_place(partial, folder)
         for old in _checkpoints(output_dir)[:-keep_last] if keep_last else []:
-            shutil.rmtree(old)
+            remove_whole(old)
     accelerator.wait_for_everyone()
     return folder
+
+
+def _contiguous(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Copies as safetensors takes them: it takes neither tensors that share memory nor those in another order."""
+    return {name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
 
 
 def restore(accelerator: Accelerator, folder: Path, modules: Mapping[str, nn.Module] | None = None) -> Progress:
@@ -104,20 +113,72 @@ def restore(accelerator: Accelerator, folder: Path, modules: Mapping[str, nn.Mod
     return progress
 
 
-def find(output_dir: Path, wanted: str) -> Path:
-    """Find the latest checkpoint, or the one that is named.
+def open_run(
+    accelerator: Accelerator, output_dir: Path, wanted: str | None, is_elsewhere: bool = False
+) -> tuple[RunLock | None, Path | None]:
+    """Take a run's folder for this run, and find the checkpoint that it goes on from; every process calls this.
+
+    What killed runs left there is removed.
+
+    Args:
+        accelerator: the processes of the run.
+        output_dir: of the run; its checkpoints lie in `checkpoints/`.
+        wanted: "latest", the path of a checkpoint, or None for a new run.
+        is_elsewhere: whether `wanted` is no checkpoint of ours, and the caller goes on from it.
+
+    Returns:
+        The lock, on the main process: the run keeps it. The checkpoint, or None for a run that begins: a new one, or
+        one that ended before its first checkpoint.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if another run writes there; if there is no checkpoint, or one that nobody asked for.
     """
-    if wanted != "latest":
+    folder, lock = output_dir / FOLDER, None
+    places: list[str | None] = [None]
+    if accelerator.is_main_process:
+        has_begun = folder.is_dir()
+        if not has_begun and wanted == LATEST:
+            raise _no_checkpoint(folder)
+        lock = RunLock(folder)
+        remove_stale(folder, f"{_PREFIX}*")
+        remove_stale(output_dir, glob.escape(output_dir.name))
+        if wanted is None:
+            refuse_old(folder)
+        elif not is_elsewhere:
+            found = find(folder, wanted)
+            places = [None if found is None else str(found)]
+    place = broadcast_object_list(places)[0]
+    return lock, None if place is None else Path(place)
+
+
+def find(output_dir: Path, wanted: str) -> Path | None:
+    """Find the latest checkpoint, if there is one, or the one that is named.
+
+    Raises:
+        ValueError: if that is none.
+    """
+    if wanted != LATEST:
         if not (Path(wanted) / _PROGRESS).is_file():
             raise ValueError(f"{wanted}: no checkpoint there (it has no {_PROGRESS})")
         return Path(wanted)
     found = _checkpoints(output_dir)
-    if not found:
-        raise ValueError(f"{output_dir}: no checkpoint there yet; leave --resume_from_checkpoint out")
-    return found[-1]
+    return found[-1] if found else None
+
+
+def _no_checkpoint(folder: Path) -> ValueError:
+    return ValueError(f"{folder}: no checkpoint there yet; leave --resume_from_checkpoint out")
+
+
+def kept_precision(output_dir: Path, wanted: str) -> str | None:
+    """The precision of the checkpoint that a run goes on from; None where there is none, or it does not say."""
+    if not wanted:
+        return None
+    try:
+        folder = find(output_dir / FOLDER, wanted)
+        content = json.loads((folder / _PROGRESS).read_text(encoding="utf-8")) if folder is not None else {}
+        return content.get(_PRECISION)
+    except (OSError, ValueError, AttributeError):  # `restore` says what is wrong
+        return None
 
 
 def refuse_old(output_dir: Path) -> None:
@@ -133,30 +194,12 @@ def refuse_old(output_dir: Path) -> None:
         )
 
 
-class StopRequest:
-    """Notices SIGTERM and SIGINT, so that a run ends after its step with a checkpoint; a second signal kills it."""
-
-    def __init__(self, accelerator: Accelerator):
-        self._accelerator = accelerator
-        self._noticed = False
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._notice)
-
-    def __bool__(self) -> bool:
-        """Whether any process was asked to stop; all processes call this together."""
-        noticed = torch.tensor(int(self._noticed), device=self._accelerator.device)
-        return bool(self._accelerator.reduce(noticed, reduction="sum").item())
-
-    def _notice(self, number: int, frame: FrameType | None) -> None:
-        self._noticed = True
-        signal.signal(number, signal.SIG_DFL)
-
-
 def _read_progress(folder: Path) -> tuple[Progress, int]:
     """Where the run was, and the number of its processes."""
     try:
         content = json.loads((folder / _PROGRESS).read_text(encoding="utf-8"))
         processes = content.pop(_PROCESSES)
+        content.pop(_PRECISION, None)
         return Progress(**content), processes
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise _other_checkpoint(folder, error) from error

@@ -32,7 +32,7 @@ from ..progress import hide_library_bars
 from . import checkpoints
 from .accelerator import count_bad, make_accelerator, say
 from .averaging import fit_batch_norm, make_averages, share_batch_norm
-from .checkpoints import Progress, StopRequest
+from .checkpoints import Progress
 from .depth_units import described, learn_percentiles
 from .epochs import steps_of_epoch
 from .multimodal.arguments import DataArguments, LossArguments, ModelArguments, RunArguments
@@ -47,6 +47,7 @@ from .recipe import parse
 from .result import present, publish
 from .resume_command import resume_command
 from .sharding import WholeModel, is_sharded, shard
+from .stopping import Requests
 
 KINDS = (DataArguments, ModelArguments, LossArguments, RunArguments)
 DEFAULT_RECIPE = "sample"
@@ -63,9 +64,10 @@ class Trainer:
     def __init__(self, data: DataArguments, model: ModelArguments, loss: LossArguments, run: RunArguments):
         self.data, self.run, self.options = data, run, (data, model, loss, run)
         self.output_dir = Path(run.output_dir)
-        self.checkpoints = self.output_dir / "checkpoints"
-        self.accelerator = make_accelerator(run)
-        self.stop = StopRequest(self.accelerator)
+        self.checkpoints = self.output_dir / checkpoints.FOLDER
+        kept = checkpoints.kept_precision(self.output_dir, run.resume_from_checkpoint)
+        self.accelerator = make_accelerator(run, kept)
+        self.requests = Requests(self.accelerator)
         set_seed(run.seed)
         self.plain_model = build_model(model, loss, run.seed)
         set_seed(run.seed, device_specific=True)  # dropout differs from process to process
@@ -120,10 +122,7 @@ class Trainer:
         """
         if self.run.push_to_hub and self.accelerator.is_main_process:
             reserve(Destination(self.run.push_to_hub))
-        if self.run.resume_from_checkpoint:
-            self._resume()
-        else:
-            checkpoints.refuse_old(self.checkpoints)
+        self._open()
         config = {name: str(value) for name, value in (asdict(self.run) | asdict(self.data)).items()}
         self.accelerator.init_trackers("pretrain", config=config)
         bar = tqdm(
@@ -132,9 +131,10 @@ class Trainer:
             disable=not self.accelerator.is_main_process,
             unit="step",
         )
-        while self.progress.step < self.total_steps:
-            self._train_epoch(bar)
-        bar.close()
+        with bar:  # an error closes it too, and is printed on a line of its own
+            # A run may have been killed after its last step, and before the end of the epoch was worked off.
+            while self.progress.step < self.total_steps or self.progress.batches:
+                self._train_epoch(bar)
         self.accelerator.end_training()
         if self.progress.best_metrics:
             title = f"{self.output_dir}: the weights of step {self.progress.best_step}, on {self.data.validation_split}"
@@ -180,13 +180,13 @@ class Trainer:
                 values |= {f"loss/{name}": part.item() for name, part in output.parts.items()}
                 values |= {} if norm is None else {"gradient_norm": float(norm)}
                 self.accelerator.log(values, step=progress.step)
-            if self.stop:
+            request = self.requests.read()
+            if request or (run.checkpoint_steps and progress.step % run.checkpoint_steps == 0):
                 self._save()
+            if request == "stop":
                 again = resume_command()
                 say(self.accelerator, f"stopped after step {progress.step}; go on with: {again}")
                 sys.exit(0)
-            if run.checkpoint_steps and progress.step % run.checkpoint_steps == 0:
-                self._save()
             if progress.step == self.total_steps:
                 break
         progress.epoch, progress.batches = progress.epoch + 1, 0
@@ -194,6 +194,8 @@ class Trainer:
 
     def _steps_of_epoch(self) -> Iterator[list[Batch]]:
         progress, per_step = self.progress, self.run.gradient_accumulation_steps
+        if progress.step == self.total_steps:
+            return iter(())
         return steps_of_epoch(self.loader, progress.epoch, progress.batches, per_step)
 
     def _finish_epoch(self, bar: "tqdm[NoReturn]") -> None:
@@ -236,19 +238,23 @@ class Trainer:
     def _save(self) -> None:
         checkpoints.save(self.accelerator, self.checkpoints, self.progress, self._modules, self.run.keep_last)
 
-    def _resume(self) -> None:
-        if has_legacy_state(self.run.resume_from_checkpoint):
+    def _open(self) -> None:
+        """Take the output folder, and go on from where the run was, if it began before."""
+        wanted = self.run.resume_from_checkpoint
+        is_legacy = bool(wanted) and has_legacy_state(wanted)
+        self.lock, checkpoint = checkpoints.open_run(self.accelerator, self.output_dir, wanted or None, is_legacy)
+        if is_legacy:
             if is_sharded(self.accelerator):
                 raise ValueError(
                     "only whole weights go on from a legacy run: launch it with accelerate launch --multi_gpu"
                 )
             optimizer = self.optimizer.optimizer  # without Accelerate's wrapper
-            folder = self.run.resume_from_checkpoint
-            self.progress = load_legacy_state(folder, self.plain_model, optimizer, self.schedule)
-            return
-        checkpoint = checkpoints.find(self.checkpoints, self.run.resume_from_checkpoint)
-        self.progress = checkpoints.restore(self.accelerator, checkpoint, self._modules)
-        say(self.accelerator, f"resumed from {checkpoint}: epoch {self.progress.epoch}, step {self.progress.step}")
+            self.progress = load_legacy_state(wanted, self.plain_model, optimizer, self.schedule)
+        elif checkpoint is not None:
+            self.progress = checkpoints.restore(self.accelerator, checkpoint, self._modules)
+            say(self.accelerator, f"resumed from {checkpoint}: epoch {self.progress.epoch}, step {self.progress.step}")
+        elif wanted:
+            say(self.accelerator, f"{self.output_dir}: its run ended before its first checkpoint, and begins again")
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ from ..models.modeling_depth_autoencoder import reconstruction_loss
 from ..progress import hide_library_bars
 from . import checkpoints
 from .accelerator import count_bad, make_accelerator, say
-from .checkpoints import Progress, StopRequest
+from .checkpoints import Progress
 from .depth.arguments import DepthDataArguments, DepthModelArguments, DepthRunArguments
 from .depth.maps import DepthBatch, collate, open_maps
 from .depth.model import build_autoencoder
@@ -39,6 +39,7 @@ from .depth_units import described, learn_percentiles, spread
 from .recipe import parse
 from .result import present, publish
 from .resume_command import resume_command
+from .stopping import Requests
 
 KINDS = (DepthDataArguments, DepthModelArguments, DepthRunArguments)
 DEFAULT_RECIPE = "depth_sample"
@@ -50,13 +51,15 @@ class DepthTrainer:
     def __init__(self, data: DepthDataArguments, model: DepthModelArguments, run: DepthRunArguments):
         self.data, self.run, self.options = data, run, (data, model, run)
         self.output_dir = Path(run.output_dir)
-        self.checkpoints = self.output_dir / "checkpoints"
+        self.checkpoints = self.output_dir / checkpoints.FOLDER
         if not run.resume_from_checkpoint:
             checkpoints.refuse_old(self.checkpoints)
-            if (self.output_dir / "config.json").exists():
+            # A model beside the folder of checkpoints is this run's own, which was killed before its first checkpoint.
+            if (self.output_dir / "config.json").exists() and not self.checkpoints.is_dir():
                 raise ValueError(f"{self.output_dir}: holds a model; choose another --output_dir")
-        self.accelerator = make_accelerator(run)
-        self.stop = StopRequest(self.accelerator)
+        kept = checkpoints.kept_precision(self.output_dir, run.resume_from_checkpoint)
+        self.accelerator = make_accelerator(run, kept)
+        self.requests = Requests(self.accelerator)
         set_seed(run.seed)
         self.network = build_autoencoder(model)
         self.maps, validation_maps = open_maps(data, self.network.processor, run.seed)
@@ -88,10 +91,13 @@ class DepthTrainer:
             ValueError: if a loss or gradient is not a number, or too many maps cannot be read.
         """
         progress, run = self.progress, self.run
-        if run.resume_from_checkpoint:
-            folder = checkpoints.find(self.checkpoints, run.resume_from_checkpoint)
+        wanted = run.resume_from_checkpoint or None
+        self.lock, folder = checkpoints.open_run(self.accelerator, self.output_dir, wanted)
+        if folder is not None:
             progress = self.progress = checkpoints.restore(self.accelerator, folder)
             say(self.accelerator, f"resumed from {folder}: epoch {progress.epoch}, step {progress.step}")
+        elif wanted:
+            say(self.accelerator, f"{self.output_dir}: its run ended before its first checkpoint, and begins again")
         config = {name: str(value) for name, value in (asdict(run) | asdict(self.data)).items()}
         self.accelerator.init_trackers("pretrain_depth", config=config)
         while progress.epoch < run.epochs and not is_stale(progress, run.patience):
@@ -119,11 +125,12 @@ class DepthTrainer:
             progress.batches += 1
             if loss is not None:
                 losses.append(loss)
-            if self.stop:
+            request = self.requests.read()
+            is_due = loss is not None and self.run.checkpoint_steps and progress.step % self.run.checkpoint_steps == 0
+            if request or is_due:
                 self._save()
+            if request == "stop":
                 return False
-            if loss is not None and self.run.checkpoint_steps and progress.step % self.run.checkpoint_steps == 0:
-                self._save()
 
         validation = self._validate()
         progress.epoch, progress.batches = progress.epoch + 1, 0

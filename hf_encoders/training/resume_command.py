@@ -14,12 +14,22 @@ _LAUNCHERS = ("accelerate", "accelerate.commands.launch", "torchrun", "torch.dis
 
 def resume_command() -> str:
     """The command that resumes the run of this process from its last checkpoint."""
+    return resume_words(sys.orig_argv, sys.argv[1:], _PARENT[1])
+
+
+def launcher_of_this_process() -> int | None:
+    """The process id of the launcher that started this process: None where nobody launched it."""
+    process, words = _PARENT
+    return process if _launches(words, sys.argv[1:]) else None
+
+
+def _parent() -> tuple[int, list[str]]:
+    """The process that started this one, and its command line."""
     try:
         parent = psutil.Process().parent()
-        launcher = parent.cmdline() if parent is not None else []
+        return (0, []) if parent is None else (parent.pid, parent.cmdline())
     except psutil.Error:  # the parent is gone, or another user's
-        launcher = []
-    return resume_words(sys.orig_argv, sys.argv[1:], launcher)
+        return 0, []
 
 
 def resume_words(own: Sequence[str], arguments: Sequence[str], launcher: Sequence[str] = ()) -> str:
@@ -33,6 +43,10 @@ def resume_words(own: Sequence[str], arguments: Sequence[str], launcher: Sequenc
     words = list(launcher) if _launches(launcher, arguments) else list(own)
     before, after = words[: len(words) - len(arguments)], words[len(words) - len(arguments) :]
     return shlex.join([*_as_typed(before), *_without_resume(after), _OPTIONS[0], "latest"])
+
+
+# Read once, as the launcher may end before the run does.
+_PARENT = _parent()
 
 
 def _launches(words: Sequence[str], arguments: Sequence[str]) -> bool:

@@ -66,7 +66,7 @@ def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(data, tmp_path):
     run(recipe, tmp_path / "whole")
     status, _, error = run_until("os.rename", "/checkpoint-4", recipe, tmp_path / "killed")
     assert status == -signal.SIGKILL, error
-    names = {path.name for path in (tmp_path / "killed" / "checkpoints").iterdir()}
+    names = {path.name for path in (tmp_path / "killed" / "checkpoints").iterdir()} - {"run.lock"}
     whole = {name for name in names if not name.startswith(".")}
     assert whole == {"checkpoint-1", "checkpoint-2", "checkpoint-3"}
     assert [name.partition(".partial")[0] for name in names - whole] == [".checkpoint-4"]
@@ -81,7 +81,7 @@ def test_a_run_that_is_asked_to_stop_says_how_to_go_on(tmp_path):
     assert status == 0, error
     assert "--resume_from_checkpoint latest" in printed and "stopped after step 3;" in printed
     names = {path.name for path in (tmp_path / "out" / "checkpoints").iterdir()}
-    assert names == {"checkpoint-1", "checkpoint-2", "checkpoint-3"}
+    assert names == {"checkpoint-1", "checkpoint-2", "checkpoint-3", "run.lock"}
 
 
 def assert_equal_steps(one, two):
@@ -284,7 +284,7 @@ def test_a_loss_that_is_no_number_stops_the_run(trainer_options, tmp_path, monke
     with pytest.raises(pretrain.TrainingError, match=r"step 3: the loss is nan, with rows \[.*\].*last checkpoint in"):
         trainer.train()
     checkpoints = sorted(path.name for path in (tmp_path / "out" / "checkpoints").iterdir())
-    assert checkpoints == ["checkpoint-1", "checkpoint-2"]
+    assert checkpoints == ["checkpoint-1", "checkpoint-2", "run.lock"]
     assert all(
         tensor.isfinite().all()
         for tensor in weights(tmp_path / "out", "checkpoints/checkpoint-2/model.safetensors").values()

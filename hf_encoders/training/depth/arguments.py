@@ -68,7 +68,9 @@ class DepthRunArguments:
     schedule_factor: float = option(0.1, "step, plateau: a drop multiplies the learning rate by this")
     patience: int = option(20, "stop after so many epochs without a better validation loss (0: never)")
     max_grad_norm: float = option(1.0, "gradients are scaled down to this norm (0: never)")
-    mixed_precision: str | None = option(None, "bf16 or fp16; by default as accelerate launch says")
+    mixed_precision: str | None = option(
+        None, "no, bf16, fp16, or auto: bf16 where the hardware has it; default: that of accelerate launch"
+    )
     checkpoint_steps: int = option(0, "steps between checkpoints (0: after each epoch only)")
     keep_last: int = option(2, "checkpoints to keep; the best model is kept apart from them")
     resume_from_checkpoint: str = option("", "latest, or the folder of a checkpoint")

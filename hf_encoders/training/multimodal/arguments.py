@@ -88,7 +88,9 @@ class RunArguments:
     warmup_steps: int = option(0, "steps in which the learning rate rises")
     max_grad_norm: float = option(1.0, "gradients are scaled down to this norm (0: never)")
     ema_decay: float = option(0.0, "decay of the averaged weights, which are then what is saved (0: none)")
-    mixed_precision: str | None = option(None, "bf16 or fp16; by default as accelerate launch says")
+    mixed_precision: str | None = option(
+        None, "no, bf16, fp16, or auto: bf16 where the hardware has it; default: that of accelerate launch"
+    )
     compile: bool = option(False, "compile the towers")
     validation_metric: str = option("retrieval/text_to_image_recall@1", "metric that selects the best checkpoint")
     checkpoint_steps: int = option(0, "steps between checkpoints (0: after each epoch only)")
