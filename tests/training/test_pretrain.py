@@ -48,7 +48,7 @@ def weights(output, file="model.safetensors"):
 
 
 def assert_equal_runs(one, other):
-    names = {path.name for path in (one / "checkpoints").iterdir()}
+    names = {path.name for path in (one / "checkpoints").glob("checkpoint-*")}
     last = max(names, key=lambda name: int(name.rpartition("-")[2]))
     for file in (
         "model.safetensors",
