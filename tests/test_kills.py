@@ -6,7 +6,9 @@
 
 import os
 import random
+import shutil
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -90,6 +92,13 @@ TRIALS = [
         ("-m", "hf_encoders.commands.main", "embed", str(SAMPLES / "multimodal-rooms"),
          str(SAMPLES / "rooms" / "validation.parquet"), "--output", "embedded", "--shard-rows", "40"),
     ),
+    Trial(
+        "export",
+        ("-m", "hf_encoders.commands.main", "export", str(SAMPLES / "multimodal-rooms"), "--to", "onnx", "--tower",
+         "text", "--output", "repo"),
+        ("--overwrite",),
+        "repo",
+    ),
 ]  # fmt: skip
 
 
@@ -102,6 +111,32 @@ def test_a_command_that_is_killed_goes_on_to_the_same_files(trial, tmp_path):
     whole = Undisturbed(trial, tmp_path)
     number = random.Random(f"{SEED} {trial.name}").randint(1, len(whole.changes))
     assert not (wrong := whole.differs_after(number)), f"{wrong} (KILL_SEED={SEED})"
+
+
+def test_a_push_that_is_killed_is_made_whole_by_the_next(hub, hub_client, tmp_path):
+    """The repo on the Hub has all files of the next push; of the one that was killed all, or none."""
+
+    def prepare(folder):
+        shutil.copytree(SAMPLES / "multimodal-rooms", folder / "model")
+        (folder / "temporary").mkdir()
+
+    def files(name):
+        paths = {file: Path(hub_client.hf_hub_download(name, file)) for file in hub_client.list_repo_files(name)}
+        return {file: path.read_bytes().replace(name.encode(), b"NAME") for file, path in paths.items()}
+
+    def trial(name):
+        words = ("-m", "hf_encoders.commands.main", "push", "model", name)
+        environment = {**hub.environment(tmp_path / "home"), "HF_HUB_OFFLINE": "0", "TMPDIR": "temporary"}
+        return Trial("push", words, prepare=prepare, environment=environment)
+
+    whole = Undisturbed(trial("org/whole"), tmp_path)
+    number = random.Random(f"{SEED} push").randint(1, len(whole.changes))
+    folder = tmp_path / "killed" / "place"
+    folder.mkdir(parents=True)
+    prepare(folder)
+    assert trial("org/killed").run(folder, number).returncode != 0
+    assert trial("org/killed").run(folder).returncode == 0
+    assert files("org/killed") == files("org/whole"), f"KILL_SEED={SEED}"
 
 
 @pytest.mark.kill

@@ -13,7 +13,7 @@ from transformers.processing_utils import Unpack
 from ..arrays import Mask, Vectors
 from ..data.columns import is_picture
 from ..modalities import Encoder, Modality, encoder
-from ..models.encoding import EncodeOptions
+from ..models.depth_units import DepthEncodeOptions
 
 # Raw inputs: texts, paths or decoded pictures, one per row.
 Items: TypeAlias = Column | list[object]
@@ -36,7 +36,7 @@ class ArrowEmbedder:
             says. Bytes are taken for pictures.
         name: the name of the new column.
         batch_size: how many rows the model sees at a time.
-        options: see `EncodeOptions`; the result does not depend on `convert_to`. With `on_error="skip"`, rows that
+        options: see `DepthEncodeOptions`; the result does not depend on `convert_to`. With `on_error="skip"`, rows that
             cannot be embedded are left out.
 
     Attributes:
@@ -55,7 +55,7 @@ class ArrowEmbedder:
         features: Features | None = None,
         name: str = "embedding",
         batch_size: int = 32,
-        **options: Unpack[EncodeOptions],
+        **options: Unpack[DepthEncodeOptions],
     ):
         self.column, self.modality, self.name = column, modality, name
         self._features = None if features is None else self._decoded(features)

@@ -13,7 +13,7 @@ from transformers.processing_utils import Unpack
 from ..arrays import Mask, Vectors
 from ..fingerprint import identity
 from ..modalities import Encoder, Modality, column_modality
-from ..models.encoding import EncodeOptions
+from ..models.depth_units import DepthEncodeOptions
 from ..progress import no_progress_bars
 from .arrow import ArrowEmbedder, Items, fixed_size_lists
 
@@ -33,7 +33,7 @@ def with_embeddings(
     *,
     name: str = "embedding",
     batch_size: int = 32,
-    **options: Unpack[EncodeOptions],
+    **options: Unpack[DepthEncodeOptions],
 ) -> _AnyDataset:
     """Add a column of embeddings, computed batch by batch.
 
@@ -55,8 +55,8 @@ def with_embeddings(
         modality: "text", "image" or "depth"; by default as for `EmbeddingIndex.from_dataset`.
         name: the new column: lists of D float32 numbers, where the data set knows its columns' types.
         batch_size: how many rows the model sees at a time.
-        options: see `EncodeOptions`; the column does not depend on `convert_to`. With `on_error="skip"`, rows that
-            cannot be embedded are left out.
+        options: see `EncodeOptions`, and for depth maps `DepthUnits`; the column does not depend on `convert_to`. With
+            `on_error="skip"`, rows that cannot be embedded are left out.
 
     Returns:
         A data set of the same kind. A streamed one has no format.

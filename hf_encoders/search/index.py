@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, overload
 
@@ -15,28 +14,23 @@ from ..arrays import AnyArray, Mask, Numbers, Vectors, unit_rows
 from ..embed.folder import map_vectors, read_manifest
 from ..fingerprint import identity, sha256
 from ..modalities import Encoder, Modality, column_modality, encoder
+from ..models.depth_units import DepthUnits
 from ..models.input_errors import one_line
 from ..outputs import INDEX_MANIFEST, new_folder
 from ..progress import no_progress_bars
 from .quantized_vectors import QuantizedVectors, searchable
-from .queries import IndexOptions, Query, QueryBatch, QueryModality, SingleQuery, guess_modality, is_single
+from .queries import (
+    IndexOptions,
+    Query,
+    QueryBatch,
+    QueryModality,
+    SearchResult,
+    SingleQuery,
+    guess_modality,
+    is_single,
+)
 from .saved_index import FORMAT, ROWS, Maker, Manifest, check_maker, read_index_manifest, read_vectors
 from .vectors import FloatVectors, IndexType, Precision
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """One hit.
-
-    Args:
-        index: the row's position in the data set that was indexed.
-        score: cosine of query and row, in [-1, 1]; approximate with a `precision` below float32.
-        row: the row itself; empty in an index without rows.
-    """
-
-    index: int
-    score: float
-    row: dict[str, Any] = field(repr=False)
 
 
 class EmbeddingIndex:
@@ -248,17 +242,19 @@ class EmbeddingIndex:
         return self._vectors.nbytes
 
     @overload
-    def search(self, query: SingleQuery, k: int = 10, modality: QueryModality | None = None) -> list[SearchResult]: ...
+    def search(
+        self, query: SingleQuery, k: int = 10, modality: QueryModality | None = None, **units: Unpack[DepthUnits]
+    ) -> list[SearchResult]: ...
     @overload
     def search(
-        self, query: QueryBatch, k: int = 10, modality: QueryModality | None = None
+        self, query: QueryBatch, k: int = 10, modality: QueryModality | None = None, **units: Unpack[DepthUnits]
     ) -> list[list[SearchResult]]: ...
     @overload
     def search(
-        self, query: Query, k: int = 10, modality: QueryModality | None = None
+        self, query: Query, k: int = 10, modality: QueryModality | None = None, **units: Unpack[DepthUnits]
     ) -> list[SearchResult] | list[list[SearchResult]]: ...
     def search(
-        self, query: Query, k: int = 10, modality: QueryModality | None = None
+        self, query: Query, k: int = 10, modality: QueryModality | None = None, **units: Unpack[DepthUnits]
     ) -> list[SearchResult] | list[list[SearchResult]]:
         """Find the k nearest rows of a query, or of each query in a batch.
 
@@ -269,24 +265,27 @@ class EmbeddingIndex:
             modality: "text", "image", "depth" or "embedding". By default strings are texts, colour PIL images are
                 images and 16-bit, 32-bit and float ones are depth maps; anything else must be said, unless the model
                 has one modality only.
+            units: what the raw values of depth maps mean, see `DepthUnits`; by default what they meant in training,
+                whatever the units of the rows.
 
         Returns:
             A list of `SearchResult`, best first; for a batch, a list of such lists.
 
         Raises:
-            ValueError: if `k` is less than 1, the modality is unclear or not the model's, or a query cannot be read.
+            ValueError: if `k` is less than 1, the modality is unclear or not the model's, or a query cannot be read;
+                for units of queries that are not depth maps.
         """
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}")
         modality = modality or guess_modality(query, self.model)
         if is_single(query, modality):
-            return self._search([query], modality, k)[0]
-        return self._search(query, modality, k)
+            return self._search([query], modality, k, units)[0]
+        return self._search(query, modality, k, units)
 
-    def _search(self, queries: Any, modality: QueryModality, k: int) -> list[list[SearchResult]]:
+    def _search(self, queries: Any, modality: QueryModality, k: int, units: DepthUnits) -> list[list[SearchResult]]:
         if not len(queries):
             return []
-        embeddings = self._embed(queries, modality)
+        embeddings = self._embed(queries, modality, units)
         if embeddings.shape[1] != self._vectors.shape[1]:
             raise ValueError(f"queries of {embeddings.shape[1]} dimensions, the index has {self._vectors.shape[1]}")
         if not len(self):
@@ -307,12 +306,14 @@ class EmbeddingIndex:
             return range(len(self))
         return np.delete(np.arange(len(self) + len(self.skipped)), self.skipped)
 
-    def _embed(self, queries: Any, modality: QueryModality) -> Vectors:
+    def _embed(self, queries: Any, modality: QueryModality, units: DepthUnits) -> Vectors:
+        if units and modality != "depth":
+            raise ValueError(f"{', '.join(units)}: for depth maps alone, and the query's modality is {modality}")
         if modality == "embedding":
             return self._truncated(unit_rows(queries))
         if self.model is None:
             raise ValueError('this index has no model: search it with embeddings (modality="embedding")')
-        embeddings = encoder(self.model, modality)(queries, convert_to="numpy", show_progress_bar=False)
+        embeddings = encoder(self.model, modality, units)(queries, convert_to="numpy", show_progress_bar=False)
         return self._truncated(unit_rows(embeddings))
 
     def _truncated(self, queries: Vectors) -> Vectors:

@@ -1,7 +1,8 @@
-"""What a query is: one or many, and of which modality."""
+"""What a query is, one or many, and of which modality; and what is found."""
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
@@ -34,6 +35,21 @@ def is_single(query: Query, modality: QueryModality) -> bool:
         first = _first(query)
         return first is not None and np.ndim(first) == 0
     return isinstance(query, (str, bytes, os.PathLike, PIL.Image.Image, Mapping))
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """One hit.
+
+    Args:
+        index: the row's position in the data set that was indexed.
+        score: cosine of query and row, in [-1, 1]; approximate with a `precision` below float32.
+        row: the row itself; empty in an index without rows.
+    """
+
+    index: int
+    score: float
+    row: dict[str, Any] = field(repr=False)
 
 
 class IndexOptions(DepthEncodeOptions, total=False):

@@ -12,7 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,6 +36,7 @@ class Trial:
         prepare: writes the inputs into the folder.
         ranks: how many processes there are.
         ignored: further names of files that may differ.
+        environment: variables of the command.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Trial:
     prepare: Callable[[Path], None] = lambda folder: None
     ranks: int = 1
     ignored: Sequence[str] = field(default_factory=tuple)
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, folder: Path, number: int = 0, again: bool = False) -> subprocess.CompletedProcess[str]:
         """Run the command in a folder; end it at a change."""
@@ -53,7 +55,7 @@ class Trial:
         launcher = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", str(self.ranks)]
         launcher += ["--mixed_precision", "no", "--main_process_port", "0"]
         command = [sys.executable, *(launcher if self.ranks > 1 else []), *runner]
-        environment = os.environ | {"PYTHONPATH": str(ROOT)} | _ENVIRONMENT
+        environment = os.environ | {"PYTHONPATH": str(ROOT)} | _ENVIRONMENT | dict(self.environment)
         with open(folder.with_suffix(".out"), "w+") as out:  # a worker process may hold a pipe open for a while
             done = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, env=environment, cwd=folder, text=True)
             out.seek(0)

@@ -7,9 +7,11 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from datasets import Column, Dataset, Features, Image, Value
+from datasets import Array2D, Column, Dataset, Features, Image, Value
+from transformers import AutoModel
 
 from hf_encoders.search.index import EmbeddingIndex
+from tests.conftest import SAMPLES
 from tests.helpers.colour_model import COLOURS, ColourModel
 
 pytestmark = pytest.mark.numeric
@@ -105,6 +107,20 @@ def test_a_depth_encoder_searches_depth_maps(tiny_encoder, objects_test):
     assert (best.index, best.row["noun"]) == (7, objects_test[7]["noun"])
     with pytest.raises(ValueError, match="the model embeds depth, not text"):
         index.search("a lamp", modality="text")
+
+
+def test_rows_and_queries_in_other_units_are_read_as_they_are_told(objects_test):
+    """A processor of millimetres, rows in metres: they are found by a map in millimetres, and by one in metres."""
+    model = AutoModel.from_pretrained(SAMPLES / "multimodal-rooms")
+    maps = [np.asarray(depth, dtype=np.float32) for depth in objects_test.select(range(8))["depth"]]
+    features = Features({"depth": Array2D(maps[0].shape, "float32")})
+    rows = Dataset.from_dict({"depth": [depth / 1000 for depth in maps]}, features=features).with_format("numpy")
+    index = EmbeddingIndex.from_dataset(model, rows, "depth", "depth", unit_scale=1)
+    for query, units in ((maps[3], {}), (maps[3] / 1000, {"unit_scale": 1}), (maps[3] * 5, {"preset": "tum"})):
+        best = index.search(query, k=1, modality="depth", **units)[0]
+        assert best.index == 3 and best.score > 0.999
+    with pytest.raises(ValueError, match="unit_scale: for depth maps alone, and the query's modality is text"):
+        index.search("a chair", unit_scale=1)
 
 
 def test_all_rows_are_found_where_k_is_larger(images):
