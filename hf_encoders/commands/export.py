@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from ..progress import hide_library_bars
-from .options import DATA_HELP, add_format, add_model, add_overwrite
+from .options import DATA_HELP, add_depth_units, add_format, add_model, add_overwrite, depth_units
 from .runner import Result
 
 
@@ -18,6 +18,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tower", action="append", choices=("text", "image", "depth"), help="default: all of them")
     parser.add_argument("--int8", action="store_true", help="write 8-bit towers too; needs --calibration")
     parser.add_argument("--calibration", metavar="DATA", help=f"real inputs for --int8: {DATA_HELP}")
+    add_depth_units(parser)
     add_overwrite(parser)
     add_format(parser, "one document: output, and the report beside the towers")
 
@@ -41,6 +42,7 @@ def run(args: argparse.Namespace) -> Result:
         args.to,
         towers=args.tower or (),
         calibration=args.calibration,
+        depth_units=depth_units(args, *(["depth"] if args.calibration else [])),
         overwrite=args.overwrite,
         revision=args.revision,
     )

@@ -12,7 +12,9 @@ from ..data.location import locate
 from ..data.source import open_pictures, open_source
 from ..modalities import Modality
 from ..models.concurrency import evaluating
+from ..models.depth_units import DepthUnits
 from ..models.modeling_depth_semantic_encoder import DepthSemanticEncoderModel
+from ..models.pixel_towers import DepthTower
 from ..models.tower import Encoder, Tower
 
 _ROWS = 300  # half of them give the ranges
@@ -21,9 +23,15 @@ _DEPTH_STEM = 1
 
 
 def calibration_inputs(
-    model: Encoder, towers: Sequence[Modality], source: str
+    model: Encoder, towers: Sequence[Modality], source: str, units: DepthUnits | None = None
 ) -> dict[Modality, list[dict[str, Tensor]]]:
     """Collect the first inputs of a data set for each tower that it has inputs for.
+
+    Args:
+        model: the towers' model.
+        towers: names of towers.
+        source: the name of a data set.
+        units: what the raw values of depth maps mean.
 
     Raises:
         ValueError: if it has no inputs for any of the towers.
@@ -38,7 +46,10 @@ def calibration_inputs(
             refusals.append(str(error))
             continue
         rows = opened.dataset.select(range(min(_ROWS, len(opened.dataset))))
-        inputs[tower] = [_prepare(model.tower(tower), item) for item in rows[opened.column]]
+        preparing = model.tower(tower)
+        if units and isinstance(preparing, DepthTower):
+            preparing = preparing.with_units(units)
+        inputs[tower] = [_prepare(preparing, item) for item in rows[opened.column]]
     if not inputs:
         raise ValueError("; ".join(refusals))
     return inputs

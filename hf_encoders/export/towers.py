@@ -20,6 +20,7 @@ from ..fingerprint import fingerprint
 from ..hub.push import BESIDE_THE_MODEL
 from ..modalities import Modality, encoder_of
 from ..models.backend import Backend
+from ..models.depth_units import DepthUnits
 from ..models.tower import Tower
 from ..outputs import new_folder
 from ..versions import library_versions
@@ -57,6 +58,7 @@ def export(
     *,
     towers: Sequence[Modality] = (),
     calibration: str | None = None,
+    depth_units: DepthUnits | None = None,
     overwrite: bool = False,
     revision: str = "main",
 ) -> ExportReport:
@@ -73,6 +75,7 @@ def export(
         towers: "text", "image", "depth"; by default all of the model.
         calibration: the name of a data set, see `data.location.locate`. The towers that it has inputs for are also
             written in int8.
+        depth_units: what the raw values of the calibration's depth maps mean.
         overwrite: replace an existing output.
         revision: branch, tag or commit of a model on the Hub.
 
@@ -89,7 +92,7 @@ def export(
     for tower in towers:
         encoding.tower(tower)  # ValueError
     towers = towers or encoding.towers
-    batches = calibration_inputs(encoding, towers, calibration) if calibration else {}
+    batches = calibration_inputs(encoding, towers, calibration, depth_units) if calibration else {}
     folder = Path(model) if Path(model).is_dir() else Path(snapshot_download(model, revision=revision))
     with new_folder(output, overwrite) as repo:
         shutil.copytree(folder, repo, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*BESIDE_THE_MODEL))

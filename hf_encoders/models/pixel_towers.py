@@ -140,11 +140,16 @@ class DepthTower(PixelTower[DepthImageProcessor]):
         given: Mapping[str, object] = options
         units = {name: given[name] for name in DepthUnits.__annotations__ if given.get(name) is not None}
         others = {name: value for name, value in given.items() if name not in DepthUnits.__annotations__}
-        tower = copy.copy(self)  # the units are those of this call alone: others may use this tower at the same time
-        tower._units = cast(DepthUnits, units)
+        tower = self.with_units(cast(DepthUnits, units))
         encoded = super(DepthTower, tower).encode(inputs, batch_size, **cast(EncodeOptions, others))
         self._check.finish()
         return encoded
+
+    def with_units(self, units: DepthUnits) -> "DepthTower":
+        """This tower for maps in other units; others may use it as it is at the same time."""
+        tower = copy.copy(self)
+        tower._units = units
+        return tower
 
     def processed(self, inputs: object) -> dict[str, Tensor] | None:
         """As every tower of pictures; with units, a tensor is raw."""

@@ -2,12 +2,13 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 
-from hf_encoders import create_semantic_encoder
+from hf_encoders import DepthImageProcessor, create_semantic_encoder
 from hf_encoders.export import towers as module
-from hf_encoders.export.int8 import with_even_channels
+from hf_encoders.export.int8 import calibration_inputs, with_even_channels
 from tests.conftest import SAMPLES, SMALL_CHECKPOINT
 
 
@@ -38,6 +39,20 @@ def test_even_channels_compute_the_same(uneven):
     with torch.no_grad():
         expected, found = uneven(pixels).pooler_output, even(pixels).pooler_output
     torch.testing.assert_close(found, expected, atol=1e-5 * float(expected.abs().max()), rtol=0)
+
+
+def test_calibration_reads_maps_in_the_unit_that_it_is_told(tiny_encoder, tmp_path):
+    tiny_encoder.processor = DepthImageProcessor(size=32, normalization="range", value_range=[0, 4])
+    rng = np.random.default_rng(0)
+    for folder, unit in (("metres", 1), ("millimetres", 1000)):
+        (tmp_path / folder).mkdir()
+        np.save(tmp_path / folder / "0.npy", rng.uniform(1, 3, (32, 32)) * unit)
+        rng = np.random.default_rng(0)
+    found = [
+        calibration_inputs(tiny_encoder, ["depth"], str(tmp_path / folder), units)["depth"][0]["pixel_values"]
+        for folder, units in (("metres", None), ("millimetres", {"unit_scale": 0.001}))
+    ]
+    torch.testing.assert_close(*found)
 
 
 @pytest.mark.slow
