@@ -29,6 +29,8 @@ _PIL_MODALITIES: Mapping[str, Modality] = {
     "I;16N": "depth",
     "F": "depth",
 }
+# As many items tell the modality of a column.
+_LOOKED_AT = 64
 # What a person says where files do not tell.
 _SAY = "--modality"
 
@@ -120,12 +122,58 @@ def is_file(text: object) -> bool:
 
 
 def column_modality(model: object, dataset: "Dataset | IterableDataset", column: str) -> Modality:
-    """The modality of the first item of a data set's column if that is a picture, else the model's default."""
-    try:
-        first = next(iter(dataset.select_columns([column]).with_format(None)))[column]
-    except (StopIteration, OSError, SyntaxError, ValueError):  # no rows, or what decoders raise; encoding says more
+    """The modality of a data set's column: by its type where that tells, else by items from all over it.
+
+    Args:
+        model: what it does not embed is not asked for.
+        dataset: of which the first items are looked at where it is streamed.
+        column: pictures, or paths of them.
+
+    Raises:
+        ValueError: if some are images and some depth maps.
+    """
+    if not {"image", "depth"} <= set(modalities(model)):
         return default_modality(model)
-    return picture_modality(first) or default_modality(model)
+    feature = (dataset.features or {}).get(column)
+    if type(feature).__name__.startswith("Array"):  # Array2D, Array3D: numbers
+        return "depth"
+    if mode := getattr(feature, "mode", None):
+        return _PIL_MODALITIES.get(mode, default_modality(model))
+    return items_modality(model, _some_cells(dataset, column), f"column {column!r}")
+
+
+def items_modality(model: object, items: Sequence[object], title: str) -> Modality:
+    """The modality of pictures, by those of them that tell; the model's default where none does.
+
+    Args:
+        model: embeds images and depth maps.
+        items: pictures, paths, or cells of a data set.
+        title: where they are from, for the message.
+
+    Raises:
+        ValueError: if some are images and some depth maps.
+    """
+    first: dict[Modality, int] = {}
+    for index, item in enumerate(items):
+        if kind := picture_modality(item):
+            first.setdefault(kind, index)
+    if len(first) > 1:
+        rows = " and ".join(f"an {kind}" if kind == "image" else "a depth map" for kind in sorted(first, key=first.get))  # type: ignore[arg-type]
+        raise ValueError(f"{title} holds {rows} among its first rows: say {_SAY} image or {_SAY} depth")
+    return next(iter(first), default_modality(model))
+
+
+def _some_cells(dataset: "Dataset | IterableDataset", column: str) -> list[object]:
+    """Undecoded cells of a column, from its beginning to its end; of a stream, the first ones."""
+    from datasets import Dataset, Image
+
+    cells = dataset.select_columns([column]).with_format(None)
+    if isinstance((dataset.features or {}).get(column), Image):
+        cells = cells.cast_column(column, Image(decode=False))
+    if isinstance(cells, Dataset):
+        step = max(1, len(cells) // _LOOKED_AT)
+        return [cells[index][column] for index in range(0, len(cells), step)]
+    return [row[column] for row in cells.take(_LOOKED_AT)]
 
 
 def encoder(model: object, modality: str, units: DepthUnits | None = None) -> Encode[object]:

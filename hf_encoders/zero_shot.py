@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers.processing_utils import Unpack
 
+from .arrays import Numbers, unit_rows
 from .modalities import PICTURES, inputs_modality
 from .models.depth_units import DepthUnits
 from .models.encoding import Pictures
@@ -96,24 +97,29 @@ class ZeroShotClassifier:
         return self.classify_embeddings(embeds, top_k=top_k)
 
     @torch.no_grad()
-    def classify_embeddings(self, embeds: Tensor, *, top_k: int = 5) -> list[list[Score]]:
+    def classify_embeddings(self, embeds: Numbers, *, top_k: int = 5) -> list[list[Score]]:
         """The best labels of inputs that are embedded already.
 
         Args:
-            embeds: [N, D] unit vectors of the same model.
+            embeds: [N, D] embeddings of the same model, of any length and precision: tensor, array or lists.
             top_k: how many labels an input gets; all of them, if there are fewer.
 
         Returns:
             As `classify`.
 
         Raises:
-            ValueError: if `top_k` is less than 1.
+            ValueError: if `top_k` is less than 1; for another shape, or an embedding that is zero, NaN or infinite.
         """
         _check_top_k(top_k)
-        label_embeds = self.label_embeds.to(embeds.device)  # the model may have moved since they were made
-        temperature = self.model.clamped_temperature.to(embeds)
+        label_embeds = self.label_embeds
+        rows_of_all = torch.from_numpy(unit_rows(embeds)).to(label_embeds.device)
+        if rows_of_all.shape[1] != label_embeds.shape[1]:
+            raise ValueError(
+                f"embeddings of {rows_of_all.shape[1]} dimensions, the labels have {label_embeds.shape[1]}"
+            )
+        temperature = self.model.clamped_temperature.to(label_embeds)
         results: list[list[Score]] = []
-        for rows in embeds.split(_ROWS_AT_ONCE):
+        for rows in rows_of_all.split(_ROWS_AT_ONCE):
             scores, order = (rows @ label_embeds.T / temperature).softmax(dim=-1).sort(descending=True, stable=True)
             for row_scores, row_order in zip(scores[:, :top_k].tolist(), order[:, :top_k].tolist(), strict=True):
                 pairs = zip(row_order, row_scores, strict=True)

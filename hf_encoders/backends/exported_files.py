@@ -1,18 +1,17 @@
 """The compiled towers beside the weights, in a repo that `hf-encoders export` wrote."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from transformers.modeling_utils import PreTrainedModel
-from transformers.utils import cached_file
 
-from ..fingerprint import fingerprint
+from ..fingerprint import fingerprint, settings_with_effect
 from ..models.backend import Backend, input_device
 from ..models.concurrency import evaluating
+from ..models.saved_processor import RepoSource, SavedProcessorMixin
 from ..models.text_tower import TextTower
 from ..models.tower import Tower
 
@@ -21,8 +20,6 @@ EXPORT_REPORT = "export_report.json"
 _TOLERANCE = 1e-3
 _LEAST_COSINE = 0.98
 _COMPARED = 4  # inputs
-# What a configuration says beside the function.
-_WITHOUT_EFFECT = {"_name_or_path", "name_or_path", "transformers_version", "architectures", "auto_map", "dtype"}
 _MAY_BE_ABSENT = {
     "_raise_exceptions_for_missing_entries": False,
     "_raise_exceptions_for_gated_repo": False,
@@ -96,23 +93,17 @@ def random_batch(tower: Tower, count: int) -> dict[str, Tensor]:
 
 
 def _has_saved_config(model: PreTrainedModel) -> bool:
-    config = model.config
-    revision = getattr(config, "_commit_hash", None) or "main"
-    saved = type(config).from_pretrained(config.name_or_path or "", revision=revision)
-    return _with_effect(saved.to_dict()) == _with_effect(config.to_dict())
-
-
-def _with_effect(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: _with_effect(value) if isinstance(value, Mapping) else value
-        for name, value in config.items()
-        if name not in _WITHOUT_EFFECT
-    }
+    source = _source(model)
+    saved = type(model.config).from_pretrained(source.name, **source.arguments)
+    return settings_with_effect(saved.to_dict()) == settings_with_effect(model.config.to_dict())
 
 
 def _find(model: PreTrainedModel, name: str) -> Path | None:
-    config = model.config
-    revision = getattr(config, "_commit_hash", None)
-    folder, _, file = name.rpartition("/")
-    path = cached_file(config.name_or_path or "", file, subfolder=folder, revision=revision or "main", **_MAY_BE_ABSENT)
-    return Path(path) if path else None
+    return _source(model).find(name, **_MAY_BE_ABSENT)
+
+
+def _source(model: PreTrainedModel) -> RepoSource:
+    """Where a model was read from; a model of transformers knows no more than its name."""
+    if isinstance(model, SavedProcessorMixin):
+        return cast("SavedProcessorMixin[Any]", model.base_model).source
+    return RepoSource.named(model.config.name_or_path or "", getattr(model.config, "_commit_hash", None))

@@ -40,7 +40,7 @@ from .options import (
 from .runner import Result, perform_alone
 
 if TYPE_CHECKING:
-    from ..embed.folder import FolderManifest
+    from ..embed.run import EmbeddedFolder
 
 
 def main() -> None:
@@ -80,7 +80,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--truncate-dim", type=int, metavar="D", help="keep the first D dimensions")
     parser.add_argument("--shard-rows", type=int, default=10_000, help="input rows per shard (default: %(default)s)")
     parser.add_argument("--max-bad-rows", type=int, metavar="N", help="stop if more rows than this cannot be embedded")
-    add_format(parser, "one document: output, rows, shards, dimensions, dtype, bad_rows, seconds")
+    add_format(parser, "one document: output, rows, shards, dimensions, dtype, bad_rows, changed_rows, seconds")
 
 
 def run(args: argparse.Namespace) -> Result | None:
@@ -117,17 +117,18 @@ def run(args: argparse.Namespace) -> Result | None:
     plan = make_plan(model, collection, modality, embedder, shard_rows=args.shard_rows, options=options)
     start = time.perf_counter()
     try:
-        manifest = embed_collection(
+        done = embed_collection(
             embedder, collection, args.output, plan, max_bad_rows=args.max_bad_rows, processes=processes
         )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"the same command goes on in {args.output}") from None
-    if manifest and modality == "depth":
+    if done and modality == "depth":
         say_units(model, units)
-    return _result(args.output, manifest, time.perf_counter() - start) if manifest else None
+    return _result(args.output, done, time.perf_counter() - start) if done else None
 
 
-def _result(output: Path, manifest: "FolderManifest", seconds: float) -> Result:
+def _result(output: Path, done: "EmbeddedFolder", seconds: float) -> Result:
+    manifest = done.manifest
     figures = {
         "output": str(output),
         "rows": manifest["rows"],
@@ -135,10 +136,12 @@ def _result(output: Path, manifest: "FolderManifest", seconds: float) -> Result:
         "dimensions": manifest["dimensions"],
         "dtype": manifest["dtype"],
         "bad_rows": manifest["bad_rows"]["count"],
+        "changed_rows": done.changed_rows,
         "seconds": round(seconds, 1),
     }
     line = (
         "{rows} rows → {output}: {shards} shards, embeddings [{rows}, {dimensions}] {dtype}; bad rows: {bad_rows};"
-        " {seconds} s"
+        + (" rows in shards whose files had changed, embedded again: {changed_rows};" if done.changed_rows else "")
+        + " {seconds} s"
     )
     return Result([line.format(**figures)], figures)

@@ -1,9 +1,8 @@
 """Collections of any size, read part by part: `open_collection`."""
 
-import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -12,11 +11,13 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from datasets import DatasetBuilder, Features, IterableDataset, Value, load_dataset_builder
 
-from ..modalities import Modality, default_modality, files_modality, modalities, picture_modality
+from ..modalities import Modality, default_modality, files_modality, items_modality, modalities
 from ..models.input_errors import one_line
+from .agreement import check_agree
 from .columns import KEY, choose_column
+from .file_states import digest, file_state, named_files, parquet_state
 from .location import Location, list_pictures, locate, picture_files
-from .parquet import read_footers
+from .parquet import may_name_files, read_footers
 
 # A stream of fewer files is divided further, where its format allows it.
 _PARTS = 64
@@ -68,6 +69,16 @@ class Collection(ABC):
     def tables(self, part: Part, skip: int, columns: Sequence[str]) -> Iterator[pa.Table]:
         """Yield the rows of a part, undecoded, without its first `skip`."""
 
+    @abstractmethod
+    def state(self, part: Part, start: int, count: int) -> str:
+        """A digest of the files that rows are read from as they are now; it changes when one of them does.
+
+        Args:
+            part: the rows' part.
+            start: the first of them in it.
+            count: at most so many.
+        """
+
     def ids(self, part: Part, start: int, count: int) -> pa.Array:
         """Name rows that have no name: by their numbers in the collection, int64."""
         return pa.array(range(part.start + start, part.start + start + count), pa.int64())
@@ -87,7 +98,7 @@ class FolderFiles(Collection):
         self.name = location.name
         self._folder = Path(self.name) if location.is_folder else Path(os.path.commonpath([f.parent for f in files]))
         self._files = [file.relative_to(self._folder).as_posix() for file in files]
-        self.identity = {"kind": "files", "digest": _digest(self._files)}
+        self.identity = {"kind": "files", "digest": digest(self._files)}
 
     def parts(self, shard_rows: int) -> list[Part]:
         """Divide the files into ranges."""
@@ -98,6 +109,11 @@ class FolderFiles(Collection):
         files = self._files[part.start + skip : part.start + (part.count or 0)]
         for start in range(0, len(files), _ROWS_PER_READ):
             yield pa.table({"file": [str(self._folder / name) for name in files[start : start + _ROWS_PER_READ]]})
+
+    def state(self, part: Part, start: int, count: int) -> str:
+        """Digest the sizes and times of the files."""
+        files = self._files[part.start + start : part.start + min(start + count, part.count or 0)]
+        return digest(file_state(self._folder / name) for name in files)
 
     def ids(self, part: Part, start: int, count: int) -> pa.Array:
         """Name files by their paths below the folder."""
@@ -113,20 +129,28 @@ class ParquetFiles(Collection):
         # The first rows of each file's row groups, and the row after the last one.
         self._groups: list[list[int]] = []
         self._schemas: list[pa.Schema] = []
+        footers = list(read_footers(location.files))
         first_row = 0
         content: list[str] = []
-        for file, metadata in zip(self._files, read_footers(location.files), strict=True):
+        for file, metadata in zip(self._files, footers, strict=True):
             starts = [first_row]
             for group in range(metadata.num_row_groups):
                 starts.append(starts[-1] + metadata.row_group(group).num_rows)
             first_row = starts[-1]
             self._groups.append(starts)
             self._schemas.append(metadata.schema.to_arrow_schema())
-            content += [file.name, str(file.stat().st_size), str(first_row)]
+            content += [file.name, str(first_row)]
         self._rows = first_row
         self.features = Features.from_arrow_schema(self._schemas[0])
         self.column = choose_column(self.name, self.features, modality, column)
-        self.identity = {"kind": "parquet", "digest": _digest(content)}
+        is_pictures = modality != "text"
+        self._may_name_files = is_pictures and any(may_name_files(footer, self.column) for footer in footers)
+        for file, schema in zip(self._files, self._schemas, strict=True):
+            if not schema.equals(self._schemas[0], check_metadata=True):
+                there = Features.from_arrow_schema(schema)
+                shared = [name for name in self.features if name in there]
+                check_agree(str(self._files[0]), self.features, str(file), there, shared)
+        self.identity = {"kind": "parquet", "digest": digest(content)}
 
     def parts(self, shard_rows: int) -> list[Part]:
         """Divide the rows into ranges."""
@@ -153,6 +177,22 @@ class ParquetFiles(Collection):
             except (pa.ArrowException, OSError) as error:
                 raise ValueError(f"{file}: damaged ({one_line(error)})") from error
 
+    def state(self, part: Part, start: int, count: int) -> str:
+        """Digest the sizes, times and footers of the files that hold the rows, and the states of files that they name.
+
+        Strings and pictures without bytes name files.
+        """
+        first, last = part.start + start, part.start + min(start + count, part.count or 0)
+        holding = [
+            parquet_state(file)
+            for file, starts in zip(self._files, self._groups, strict=True)
+            if starts[0] < last and starts[-1] > first
+        ]
+        rows = Part(part.index, first, last - first)
+        tables = self.tables(rows, 0, [self.column]) if self._may_name_files else ()
+        named = (name for table in tables for name in named_files(table[self.column].to_pylist()))
+        return digest([*holding, *(file_state(name) for name in named)])
+
 
 class Stream(Collection):
     """A data set that is read while it arrives: WebDataset shards, URLs, or a data set on the Hub.
@@ -163,8 +203,16 @@ class Stream(Collection):
 
     id_type = "string"
 
-    def __init__(self, name: str, dataset: IterableDataset, identity: Identity, modality: Modality, column: str | None):
-        self.name = name
+    def __init__(
+        self,
+        name: str,
+        dataset: IterableDataset,
+        identity: Identity,
+        modality: Modality,
+        column: str | None,
+        files: Sequence[str] = (),
+    ):
+        self.name, self._files = name, files
         dataset = _with_features(name, dataset)
         if dataset.num_shards < _PARTS and hasattr(dataset, "reshard"):  # not in datasets 4.0
             dataset = dataset.reshard()
@@ -192,6 +240,14 @@ class Stream(Collection):
             reason = f"{type(error).__name__}: {one_line(error)}"
             raise ValueError(f"{self.name}: its part {part.index} cannot be read ({reason})") from error
 
+    def state(self, part: Part, start: int, count: int) -> str:
+        """Digest the size and time of the part's local file; of all local files where a part is not one of them.
+
+        What is far away has a revision in the identity instead.
+        """
+        one_each = len(self._files) == self._dataset.num_shards
+        return digest(map(file_state, self._files[part.index : part.index + 1] if one_each else self._files))
+
     def ids(self, part: Part, start: int, count: int) -> pa.Array:
         """Name rows PART-ROW: a stream has no global row numbers."""
         return pa.array([f"{part.index}-{row}" for row in range(start, start + count)], pa.string())
@@ -213,20 +269,23 @@ def open_collection(name: str, modality: Modality, column: str | None = None, sp
     if location.kind == "pictures":
         return FolderFiles(location, picture_files(location, modality, column, split))
     if location.kind == "hub":
-        dataset, identity = _open_on_hub(name, split)
-        return Stream(name, dataset, identity, modality, column)
+        dataset, of_hub = _open_on_hub(name, split)
+        return Stream(name, dataset, of_hub, modality, column)
     location = location.in_split(split)
     if location.kind == "parquet" and not location.is_remote:
         return ParquetFiles(location, modality, column)
     builder = _builder(name, **location.files_loader)
-    identity = {"kind": location.kind, "digest": _digest(_names_and_sizes(location))}
-    return Stream(name, _streaming(name, builder)["train"], identity, modality, column)
+    if location.is_remote:
+        identity: Identity = {"kind": location.kind, "digest": digest(location.files), "revision": builder.hash}
+        return Stream(name, _streaming(name, builder)["train"], identity, modality, column)
+    identity = {"kind": location.kind, "digest": digest(Path(file).name for file in location.files)}
+    return Stream(name, _streaming(name, builder)["train"], identity, modality, column, location.files)
 
 
 def open_pictures(
     model: object, name: str, modality: Modality | None, column: str | None = None, split: str | None = None
 ) -> tuple[Collection, Modality]:
-    """As `open_collection`; without a modality, that of the files, or of the first row.
+    """As `open_collection`; without a modality, that of the files, or of the first rows.
 
     Args:
         model: what embeds them.
@@ -234,7 +293,7 @@ def open_pictures(
         modality: the one that a person said, if any.
 
     Raises:
-        ValueError: also if some files are images and some depth maps.
+        ValueError: also if some files or rows are images and some depth maps.
     """
     location = locate(name)
     if modality is None and location.kind == "pictures":
@@ -245,18 +304,11 @@ def open_pictures(
     modality = default_modality(model)
     collection = open_collection(name, modality, column, split)
     if {"image", "depth"} <= set(modalities(model)):
-        table = next(collection.tables(collection.parts(1)[0], 0, [collection.column]), None)
-        first = table[collection.column][0].as_py() if table is not None and len(table) else None
-        modality = picture_modality({"bytes": first} if isinstance(first, bytes) else first) or modality
+        table = next(collection.tables(collection.parts(1000)[0], 0, [collection.column]), None)
+        cells = [] if table is None else table[collection.column].to_pylist()
+        items = [{"bytes": cell} if isinstance(cell, bytes) else cell for cell in cells]
+        modality = items_modality(model, items, f"{name}: column {collection.column!r}")
     return collection, modality
-
-
-def _names_and_sizes(location: Location) -> Iterator[str]:
-    for file in location.files:
-        if location.is_remote:
-            yield file
-        else:
-            yield from (Path(file).name, str(Path(file).stat().st_size))
 
 
 def _open_on_hub(name: str, split: str | None) -> tuple[IterableDataset, Identity]:
@@ -298,10 +350,3 @@ def _with_features(name: str, dataset: IterableDataset) -> IterableDataset:
 def _ranges(rows: int, size: int) -> list[Part]:
     starts = range(0, rows, size) or range(1)
     return [Part(index, start, min(size, rows - start)) for index, start in enumerate(starts)]
-
-
-def _digest(texts: Iterable[str]) -> str:
-    digest = hashlib.sha256()
-    for text in texts:
-        digest.update(text.encode() + b"\0")
-    return digest.hexdigest()[:32]

@@ -11,6 +11,7 @@ from datasets import load_dataset_builder
 
 from ..modalities import Modality
 from ..models.input_errors import one_line, printable
+from .listing import list_folder
 
 # fmt: off
 SUFFIXES: Mapping[Modality, tuple[str, ...]] = {
@@ -102,8 +103,7 @@ def locate(name: str) -> Location:
         kind = _FORMATS.get(path.suffix)
         return Location(name, "hub") if kind is None else Location(name, kind, (name,))
     if path.is_dir():
-        found = (file for file in path.rglob("*") if not file.name.startswith("."))
-        kind, files = _files_of_rows(name, found, path)
+        kind, files = _files_of_rows(name, list_folder(path, _FORMATS).files, path)
         return Location(name, kind or "pictures", files, is_folder=True)
     if path.is_file():
         return Location(name, _FORMATS.get(path.suffix, "pictures"), (name,))
@@ -164,11 +164,12 @@ def list_files(paths: Sequence[Path], modality: Modality) -> list[Path]:
         if not path.is_dir():
             files.append(path)
             continue
-        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES[modality])
-        if not found:
+        listing = list_folder(path, SUFFIXES[modality])
+        if not listing.files:
             looked_for = ", ".join(SUFFIXES[modality])
             raise ValueError(f"{path}: no {NOUNS[modality]} in this folder (looked for {looked_for})")
-        files += found
+        listing.say_left_out(path)
+        files += listing.files
     return files
 
 

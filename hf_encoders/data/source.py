@@ -10,9 +10,9 @@ from datasets import Dataset, DatasetDict, Image, load_dataset
 
 from ..modalities import Modality, column_modality, default_modality, files_modality
 from ..models.input_errors import printable
+from .agreement import check_files_agree
 from .columns import KEY, URL, choose_column, is_picture
 from .location import Location, list_pictures, locate, picture_files
-from .parquet import read_footers
 
 _FILE_COLUMN = "file"
 _LABEL_LENGTH = 80
@@ -121,7 +121,7 @@ def open_pictures(
 
 def _load_files(location: Location) -> Dataset:
     if location.kind == "parquet" and not location.is_remote:
-        list(read_footers(location.files))  # names the file that is damaged
+        check_files_agree(location.files)  # also names a file that is damaged
     try:
         return load_dataset(**location.files_loader, split="train")
     except Exception as error:  # datasets wraps what Arrow and the archives say

@@ -19,6 +19,8 @@ from datasets import (
 
 from ..fingerprint import sha256
 from ..models.input_errors import one_line
+from .agreement import check_agree, check_files_agree
+from .listing import list_folder
 from .location import SUFFIXES, Location, locate, picture_files
 
 # The rows of a split: at hand, or read while iterating.
@@ -47,6 +49,8 @@ def load_splits(name: str, split_of_files: str, streaming: bool = False) -> dict
     if maps := _map_files(location):
         rows = _rows_of_maps(maps)
         return {split_of_files: rows.to_iterable_dataset() if streaming else rows}
+    if location.kind == "parquet" and not location.is_remote:
+        check_files_agree(_files_of_all_splits(location))
     try:
         loaded = load_dataset(**location.loader, streaming=streaming)
     except Exception as error:  # the Hub, the network, the files: datasets raises what it likes
@@ -69,14 +73,22 @@ def load_joined(
     Raises:
         ValueError: if a data set cannot be loaded, lacks a column, or none has the split.
     """
-    parts = []
+    found: list[str] = []
+    parts: list[Rows] = []
     for name in names:
         rows = load_splits(name, split_of_files, streaming).get(split)
         if rows is not None:
+            found.append(name)
             parts.append(_undecoded(name, rows, columns))
+            check_agree(found[0], parts[0].features, name, parts[-1].features, columns)
     if not parts:
         raise ValueError(f"{', '.join(names)}: no split {split!r}")
-    return parts[0] if len(parts) == 1 else concatenate_datasets(parts)
+    if len(parts) == 1:
+        return parts[0]
+    try:
+        return concatenate_datasets(parts)
+    except ValueError as error:
+        raise ValueError(f"{', '.join(found)}: cannot be joined ({one_line(error)})") from error
 
 
 def data_revision(name: str, split: str) -> dict[str, str]:
@@ -94,6 +106,17 @@ def data_revision(name: str, split: str) -> dict[str, str]:
     if not files or any("://" in file for file in files):
         return {"dataset_revision": builder.hash}
     return {"dataset_sha256": _hash_of_files(map(Path, files))}
+
+
+def _files_of_all_splits(location: Location) -> list[str]:
+    """The files that `datasets` reads: of a folder with names of splits, the others are none of them."""
+    if not location.is_folder:
+        return list(location.files)
+    try:
+        files = load_dataset_builder(**location.loader).config.data_files or {}
+    except Exception as error:  # datasets raises what it likes
+        raise ValueError(f"{location.name}: cannot be loaded ({one_line(error)})") from error
+    return [str(file) for split in files.values() for file in split]
 
 
 def _is_one_split(location: Location) -> bool:
@@ -116,8 +139,10 @@ def _map_files(location: Location) -> list[Path]:
     if location.kind != "pictures":
         return []
     known_to_datasets = {".csv", ".jsonl", ".json", ".txt", ".parquet", ".arrow", ".zip", *SUFFIXES["image"]}
-    files = Path(location.name).rglob("*") if location.is_folder else map(Path, location.files)
-    suffixes = {file.suffix.lower() for file in files}
+    if location.is_folder:
+        suffixes = set(list_folder(Path(location.name), ()).other_kinds)
+    else:
+        suffixes = {Path(file).suffix.lower() for file in location.files}
     if suffixes & known_to_datasets or not suffixes & set(SUFFIXES["depth"]):
         return []
     return picture_files(location, "depth")

@@ -1,17 +1,19 @@
 """Embeddings as a column of a data set: `with_embeddings`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import TypeVar
 
 import pyarrow as pa  # type: ignore[import-untyped]
-from datasets import Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict, List, Value
+import pyarrow.compute  # type: ignore[import-untyped]  # as pa.compute
+from datasets import Dataset, DatasetDict, Features, Image, IterableDataset, IterableDatasetDict, List, Value
 from datasets.fingerprint import Hasher
 from transformers.processing_utils import Unpack
 
 from ..arrays import Mask, Vectors
-from ..fingerprint import identity
+from ..data.file_states import digest, file_state, named_files
+from ..maker import maker
 from ..modalities import Encoder, Modality, column_modality
 from ..models.depth_units import DepthEncodeOptions
 from ..progress import no_progress_bars
@@ -20,6 +22,7 @@ from .arrow import ArrowEmbedder, Items, fixed_size_lists
 # Options that do not change the embeddings, and so leave the cache valid.
 _WITHOUT_EFFECT = ("convert_to", "device", "show_progress_bar")
 
+_ROWS_PER_READ = 10_000
 _AnyDataset = TypeVar("_AnyDataset", Dataset, IterableDataset, DatasetDict, IterableDatasetDict)
 # Rows as plain Python: column → values.
 _Batch = dict[str, list[object]]
@@ -99,13 +102,29 @@ def _check_columns(dataset: Dataset | IterableDataset, column: str, name: str) -
 def _cache_key(dataset: Dataset, model: Encoder, embedder: ArrowEmbedder, options: Mapping[str, object]) -> str:
     """A key that changes whenever the column would; in milliseconds, where pickling the model takes seconds."""
     effective = sorted((key, str(value)) for key, value in options.items() if key not in _WITHOUT_EFFECT)
-    made_by = [
-        identity(model)["fingerprint"],
-        Hasher.hash(model.config.to_dict()),
-        Hasher.hash(model.tower(embedder.modality).processor),
-    ]
+    made_by = sorted(maker(model, [embedder.modality]).items())
     names = [embedder.column, embedder.modality, embedder.name]
-    return Hasher.hash([dataset._fingerprint, *made_by, *names, effective])
+    return Hasher.hash([dataset._fingerprint, made_by, names, effective, _named_states(dataset, embedder)])
+
+
+def _named_states(dataset: Dataset, embedder: ArrowEmbedder) -> str:
+    """The states of the files that the column names: their content is no part of the data set."""
+    if embedder.modality == "text":
+        return ""
+    cells: Dataset = dataset.select_columns([embedder.column]).with_format("arrow")
+    if isinstance(dataset.features[embedder.column], Image):
+        cells = cells.cast_column(embedder.column, Image(decode=False))
+    paths = (path for table in cells.iter(_ROWS_PER_READ) for path in _paths(table[embedder.column]))
+    return digest(f"{path} {file_state(path)}" for path in paths)
+
+
+def _paths(cells: pa.ChunkedArray) -> Iterator[str]:
+    """The paths in a column; the bytes of pictures are not read."""
+    if pa.types.is_struct(cells.type) and {"bytes", "path"} <= {field.name for field in cells.type}:
+        without = pa.compute.is_null(pa.compute.struct_field(cells, "bytes"))
+        cells = pa.compute.struct_field(cells, "path").filter(without)
+    if pa.types.is_string(cells.type) or pa.types.is_large_string(cells.type):
+        yield from named_files(cells.to_pylist())
 
 
 def _embed_dataset(dataset: Dataset, embedder: ArrowEmbedder, batch_size: int, key: str) -> Dataset:

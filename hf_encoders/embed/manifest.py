@@ -1,14 +1,12 @@
 """What made a folder of embeddings: a plan before the work, which a later run must share, and a manifest after it."""
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from .._version import __version__
 from ..data.collection import Collection
-from ..fingerprint import identity
+from ..maker import maker
 from ..modalities import Encoder, Modality
 from ..outputs import new_file
 from ..versions import library_versions
@@ -17,11 +15,9 @@ from .rows import RowEmbedder
 from .shards import ShardRecord
 
 _PLAN = "plan.json"
-_FORMAT = 1
+_FORMAT = 2
 # The number of bad rows that the manifest lists; it counts all.
 _LISTED = 1000
-# Entries of a configuration that do not change the embeddings.
-_WITHOUT_EFFECT = ("_name_or_path", "name_or_path", "transformers_version", "architectures", "auto_map")
 _LIBRARIES = ("torch", "transformers", "datasets", "pyarrow", "pillow", "numpy")
 # Entries of a plan that may differ: fingerprints and digests decide. Messages name them beside a digest that differs.
 _NAMES = {"model.name_or_path": "the model", "model.revision": "its revision", "dataset.source": "the data set"}
@@ -53,7 +49,7 @@ def make_plan(
         raise ValueError(f"a shard has at least 1 row, got {shard_rows}")
     return {
         "format": _FORMAT,
-        "model": {**identity(model), "settings": _settings(model, modality)},
+        "model": maker(model, [modality]),
         "dataset": {"source": collection.name, **collection.identity},
         "modality": modality,
         "column": collection.column,
@@ -134,6 +130,11 @@ def _check_same_plan(path: Path, plan: Plan) -> None:
         before = dict(_flat(json.loads(path.read_text(encoding="utf-8"))))
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{path}: damaged ({error}); choose another --output") from error
+    if before.get("format") != _FORMAT:
+        raise ValueError(
+            f"{path.parent}: was started by an older hf_encoders, which did not write down all that it depends on;"
+            " choose another --output"
+        )
     now = dict(_flat(json.loads(_to_json(plan))))
     differing = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     differences = [f"{name} was {before.get(name)!r}, is {now.get(name)!r}" for name in differing if name not in _NAMES]
@@ -146,17 +147,6 @@ def _check_same_plan(path: Path, plan: Plan) -> None:
     raise ValueError(
         f"{path.parent}: was started with other settings ({'; '.join(differences)}); choose another --output"
     )
-
-
-def _settings(model: Any, modality: str) -> str:
-    """A digest of the configuration, and of how inputs are prepared."""
-    config = {key: value for key, value in model.config.to_dict().items() if key not in _WITHOUT_EFFECT}
-    processor = model.tower(modality).processor
-    if modality == "text":
-        preparing: Any = [sorted(processor.get_vocab().items()), processor.model_max_length]
-    else:
-        preparing = processor.to_dict()
-    return hashlib.sha256(json.dumps([config, preparing], sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
 def _flat(content: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:

@@ -4,6 +4,7 @@ import collections
 import itertools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -15,7 +16,7 @@ from ..data.collection import Collection, Part
 from .folder import FolderManifest, Plan
 from .manifest import check_bad_rows, check_plan, write_manifest
 from .rows import EmbeddedRows, RowEmbedder
-from .shards import ShardRecord, is_whole, read_records, write_shard
+from .shards import ShardRecord, is_whole, read_records, remove_shard, write_shard
 
 _TABLES_AHEAD = 2
 _UNITS = {"text": " texts", "image": " images", "depth": " maps"}
@@ -31,12 +32,13 @@ def embed_collection(
     *,
     processes: PartialState,
     max_bad_rows: int | None = None,
-) -> FolderManifest | None:
+) -> "EmbeddedFolder | None":
     """Embed all rows that are not embedded yet. Every process calls this, and embeds its share of the shards.
 
     The rows of a shard (`shard_rows` in the plan) do not depend on the number of processes: a run goes on with another
-    number, and with the same batch size its result is the same, bit for bit. Finished shards are read once, to check
-    that they are whole. Their input rows are not read again, except in a part of a stream that was not finished.
+    number, and with the same batch size its result is the same, bit for bit. Input rows of a finished shard are not
+    read again, except in a part of a stream that was not finished. A shard whose input files have changed since, by
+    size or time, is embedded again.
 
     Args:
         embedder: makes rows of the result.
@@ -47,7 +49,7 @@ def embed_collection(
         max_bad_rows: stop when more rows cannot be embedded: at once in one process, at the end in all of them.
 
     Returns:
-        The manifest in the main process, see `write_manifest`; None in the others.
+        What was done, in the main process; None in the others.
 
     Raises:
         ValueError: if a run with another plan was started there, or there are too many bad rows.
@@ -56,11 +58,9 @@ def embed_collection(
     shard_rows = plan["shard_rows"]
     with processes.main_process_first():
         check_plan(output, plan, is_main=processes.is_main_process)
-    records: _Records = collections.defaultdict(dict)
-    for record in read_records(output):
-        records[record.part][record.number] = record
-    processes.wait_for_everyone()  # before any of them writes more records
     parts = collection.parts(shard_rows)
+    records, changed = _read_records(output, collection, parts, shard_rows)
+    processes.wait_for_everyone()  # before any of them writes more records
     # Unfinished parts come first, so that each process has the same share of the work. `split_dataset_by_node` would
     # divide rows, and make other shards with another number of processes.
     ordered = sorted(parts, key=lambda part: _is_finished(records[part.index]))
@@ -72,13 +72,40 @@ def embed_collection(
         unit=_UNITS[plan["modality"]],
         disable=not processes.is_main_process,
     ) as bar:
-        share = _Share(embedder, collection, output, shard_rows, max_bad_rows, records, bar)
+        share = _Share(embedder, collection, output, shard_rows, max_bad_rows, records, changed, bar)
         for part in own:
             share.embed(part)
     processes.wait_for_everyone()
     manifest = write_manifest(output, plan, read_records(output), max_bad_rows) if processes.is_main_process else None
     processes.wait_for_everyone()
-    return manifest
+    return manifest and EmbeddedFolder(manifest, sum(record.rows + record.bad_count for record in changed))
+
+
+def _read_records(
+    output: Path, collection: Collection, parts: Sequence[Part], shard_rows: int
+) -> tuple[_Records, list[ShardRecord]]:
+    """The records of shards that are good still, and those whose input files have changed since."""
+    good: _Records = collections.defaultdict(dict)
+    changed = []
+    for record in read_records(output):
+        if record.inputs == collection.state(parts[record.part], record.number * shard_rows, shard_rows):
+            good[record.part][record.number] = record
+        else:
+            changed.append(record)
+    return good, changed
+
+
+@dataclass(frozen=True)
+class EmbeddedFolder:
+    """What became of a collection.
+
+    Args:
+        manifest: see `write_manifest`.
+        changed_rows: input rows that were embedded before, and again now, because their files had changed.
+    """
+
+    manifest: FolderManifest
+    changed_rows: int
 
 
 class _Share:
@@ -92,6 +119,7 @@ class _Share:
         shard_rows: int,
         max_bad_rows: int | None,
         records: _Records,
+        changed: Sequence[ShardRecord],
         bar: tqdm,
     ):
         self._embedder = embedder
@@ -99,7 +127,7 @@ class _Share:
         self._output = output
         self._shard_rows = shard_rows
         self._max_bad_rows = max_bad_rows
-        self._records = records
+        self._records, self._changed = records, changed
         self._bar = bar
         self._bad_count = sum(record.bad_count for own in records.values() for record in own.values())
 
@@ -112,16 +140,24 @@ class _Share:
             return
         rows = _RowReader(_ahead(self._collection.tables(part, first * self._shard_rows, self._embedder.columns)))
         for number in itertools.count(first):
+            # Before the rows are embedded: a file that changes meanwhile is embedded again by the next run.
+            state = self._collection.state(part, number * self._shard_rows, self._shard_rows)
             blocks = rows.blocks(self._shard_rows, self._embedder.rows_per_block)
             if number in whole:
                 collections.deque(blocks, maxlen=0)
             else:
                 content = self._embedded(part, number * self._shard_rows, blocks)
-                write_shard(
-                    self._output, self._embedder.features.arrow_schema, part.index, number, content, rows.are_read
-                )
+                schema = self._embedder.features.arrow_schema
+                write_shard(self._output, schema, part.index, number, content, rows.are_read, state)
             if rows.are_read():
+                self._remove_after(part, number)
                 return
+
+    def _remove_after(self, part: Part, number: int) -> None:
+        """Remove shards of rows that a changed file has no longer."""
+        for record in self._changed:
+            if record.part == part.index and record.number > number:
+                remove_shard(self._output, record)
 
     def _embedded(self, part: Part, start: int, blocks: Iterator[pa.Table]) -> Iterator[EmbeddedRows]:
         for block in blocks:

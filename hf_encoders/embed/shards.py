@@ -31,7 +31,9 @@ class ShardRecord:
         bad_count: the number of rows that could not be embedded.
         bad: ids and reasons of the first of these.
         size: the size of the file, in bytes.
+        time_ns: when it was written last, in nanoseconds.
         sha256: the hash of the file.
+        inputs: the state of what its rows were read from, see `Collection.state`.
     """
 
     part: int
@@ -41,7 +43,9 @@ class ShardRecord:
     bad_count: int
     bad: list[tuple[str, str]]
     size: int
+    time_ns: int
     sha256: str
+    inputs: str
 
     @property
     def file(self) -> str:
@@ -56,6 +60,7 @@ def write_shard(
     number: int,
     content: Iterable[EmbeddedRows],
     is_last: Callable[[], bool],
+    inputs: str,
 ) -> ShardRecord:
     """Write a shard, whole or not at all, then its record. After a kill between the two it is written again.
 
@@ -68,6 +73,7 @@ def write_shard(
         number: see `ShardRecord`.
         content: the rows, block by block as they are made.
         is_last: called after the last block.
+        inputs: see `ShardRecord`.
     """
     path = output / _file(part, number)
     rows, bad_count = 0, 0
@@ -81,8 +87,9 @@ def write_shard(
                 rows += len(block.table)
                 bad_count += block.bad_count
                 bad = [*bad, *block.bad][:LISTED]
-        size, digest = partial.stat().st_size, sha256(partial)
-    record = ShardRecord(part, number, is_last(), rows, bad_count, bad, size, digest)
+        status, digest = partial.stat(), sha256(partial)
+    size, time_ns = status.st_size, status.st_mtime_ns
+    record = ShardRecord(part, number, is_last(), rows, bad_count, bad, size, time_ns, digest, inputs)
     with new_file(_record_file(output, part, number), overwrite=True) as partial:
         partial.write_text(json.dumps(asdict(record), ensure_ascii=False), encoding="utf-8")
     return record
@@ -101,16 +108,24 @@ def read_records(output: Path) -> list[ShardRecord]:
 
 
 def is_whole(output: Path, record: ShardRecord) -> bool:
-    """Whether a shard is the file that was written. This reads it once."""
+    """Whether a shard is the file that was written: by its size and time, or else by its hash."""
     path = output / record.file
     if not path.is_file():
         found = "missing"
-    elif path.stat().st_size != record.size or sha256(path) != record.sha256:
+    elif (status := path.stat()).st_size != record.size:
         found = "not the file that was written"
-    else:
+    elif status.st_mtime_ns == record.time_ns or sha256(path) == record.sha256:
         return True
+    else:
+        found = "not the file that was written"
     logger.warning("%s: %s; it is written again", path, found)
     return False
+
+
+def remove_shard(output: Path, record: ShardRecord) -> None:
+    """Remove a shard that the collection has no rows for any more; its record first."""
+    _record_file(output, record.part, record.number).unlink(missing_ok=True)
+    (output / record.file).unlink(missing_ok=True)
 
 
 def _file(part: int, number: int) -> str:

@@ -1,7 +1,6 @@
 """Writes a repo with compiled towers, which `encode(backend="onnx" | "openvino")` then reads instead of compiling."""
 
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
@@ -17,7 +16,7 @@ from ..backends.onnx_backend import save_onnx
 from ..backends.openvino_backend import save_openvino
 from ..backends.programs import export_tower
 from ..fingerprint import fingerprint
-from ..hub.push import BESIDE_THE_MODEL
+from ..hub.contents import copy_contents
 from ..modalities import Modality, encoder_of
 from ..models.backend import Backend
 from ..models.depth_units import DepthUnits
@@ -95,7 +94,7 @@ def export(
     batches = calibration_inputs(encoding, towers, calibration, depth_units) if calibration else {}
     folder = Path(model) if Path(model).is_dir() else Path(snapshot_download(model, revision=revision))
     with new_folder(output, overwrite) as repo:
-        shutil.copytree(folder, repo, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*BESIDE_THE_MODEL))
+        copy_contents(folder, repo)
         (repo / backend).mkdir(exist_ok=True)
         report: ExportReport = {
             "fingerprint": fingerprint(loaded),

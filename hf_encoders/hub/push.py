@@ -1,8 +1,6 @@
 """Pushes a folder with a repo to the Hub: in one commit or not at all, and errors say what to do."""
 
-import os
 import shlex
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -16,13 +14,12 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, Repositor
 from ..models.input_errors import InputError, one_line
 from .card_edits import complete_version
 from .complete import complete_repo
+from .contents import copy_contents, repo_contents
 from .errors import LOG_IN
 from .model_card import CARD_NAME
 
 Result = TypeVar("Result")
 
-# Files that a training run leaves beside its model; they belong in no repo.
-BESIDE_THE_MODEL = ("checkpoints", "logs", ".*")
 # Files that describe the weights they were pushed with: a push of other weights deletes those it does not replace.
 _OF_THE_WEIGHTS = (
     "model*.safetensors", "model*.safetensors.index.json", "training_state.*", "conversion_report.json",
@@ -76,10 +73,16 @@ def fetch_card(folder: Path, destination: Destination) -> None:
     _or_push_error(folder, destination, lambda: _fetch_card(folder, destination))
 
 
-def push_model(folder: Path, destination: Destination, *, remote_code: bool = True) -> str:
+def push_model(folder: Path, destination: Destination, *, remote_code: bool = True, include: Sequence[str] = ()) -> str:
     """Push a model's folder with all parts of a repo of ours; the folder itself stays as it is.
 
-    See `complete_repo`, `fetch_card` and `push`.
+    See `repo_contents`, `complete_repo`, `fetch_card` and `push`.
+
+    Args:
+        folder: of a model that was converted, trained or saved here.
+        destination: the repo.
+        remote_code: whether to write the model's code into it, for those without this package.
+        include: patterns of more files to push.
 
     Raises:
         PushError: if the Hub refuses or cannot be reached.
@@ -87,20 +90,31 @@ def push_model(folder: Path, destination: Destination, *, remote_code: bool = Tr
     """
     with TemporaryDirectory() as temporary:
         repo = Path(temporary) / "repo"
-        shutil.copytree(folder, repo, copy_function=_copy_or_link, ignore=shutil.ignore_patterns(*BESIDE_THE_MODEL))
+        repo.mkdir()
+        copy_contents(folder, repo, include, link_weights=True)
         _or_push_error(folder, destination, lambda: _fetch_card(repo, destination))
-        try:
-            complete_repo(repo, name=destination.repo_id, remote_code=remote_code)
-        except InputError as error:
-            if error.path is None:
-                raise
-            path = folder / Path(error.path).relative_to(repo)  # the caller knows nothing of the copy
-            raise InputError(path=path, reason=error.reason, hint=error.hint) from error
-        return _or_push_error(folder, destination, lambda: _push(repo, destination))
+        _complete(folder, repo, destination, remote_code)
+        return _or_push_error(folder, destination, lambda: _push(repo, destination, include))
+
+
+def list_push(
+    folder: Path, destination: Destination, *, remote_code: bool = True, include: Sequence[str] = ()
+) -> dict[str, int]:
+    """What `push_model` would push, without a word to the Hub: path → bytes.
+
+    Raises:
+        InputError: if the folder holds no model of ours, or its card cannot be written.
+    """
+    with TemporaryDirectory() as temporary:
+        repo = Path(temporary) / "repo"
+        repo.mkdir()
+        copy_contents(folder, repo, include, link_weights=True)
+        _complete(folder, repo, destination, remote_code)
+        return {name: (repo / name).stat().st_size for name in repo_contents(repo, include).files}
 
 
 def push(folder: Path, destination: Destination) -> str:
-    """Upload a model's folder as it is, in one commit.
+    """Upload a model's folder as it is, in one commit: the files of `repo_contents`, and nothing else that lies there.
 
     Files that the Hub has already are not sent again, and nothing is committed if it has all of them. Weights on the
     Hub that the folder lacks are deleted, because transformers would load them. Files that describe them are too.
@@ -124,8 +138,9 @@ def commit(
     message: str | None = None,
     description: str | None = None,
     token: str | bool | None = None,
+    include: Sequence[str] = (),
 ) -> CommitInfo:
-    """Upload a model's folder in one commit to a repo that exists; see `push`.
+    """Upload a model's folder in one commit to a repo that exists; see `push` and `repo_contents`.
 
     Raises:
         HfHubHTTPError: if the Hub refuses.
@@ -133,8 +148,7 @@ def commit(
     api = HfApi(token=token)
     if revision and not create_pr and not revision.startswith("refs/"):
         api.create_branch(name, branch=revision, exist_ok=True)
-    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    files = [file for file in files if not _matches(file.split("/")[0], BESIDE_THE_MODEL)]
+    files = repo_contents(folder, include).files
     there = api.list_repo_files(name, revision=revision)
     stale = [file for file in there if file not in files and _matches(file, _OF_THE_WEIGHTS)]
     operations: list[CommitOperationAdd | CommitOperationDelete] = [CommitOperationDelete(file) for file in stale]
@@ -161,17 +175,20 @@ def _fetch_card(folder: Path, destination: Destination) -> None:
     card.write_text(complete_version(here, there.read_text(encoding="utf-8")), encoding="utf-8")
 
 
-def _copy_or_link(source: str, target: str) -> None:
-    """Link to weights, which are large and only read; copy the rest."""
-    if source.endswith(".safetensors"):
-        os.symlink(os.path.abspath(source), target)
-    else:
-        shutil.copyfile(source, target)
+def _complete(folder: Path, repo: Path, destination: Destination, remote_code: bool) -> None:
+    """Complete a copy of the folder; errors name the folder."""
+    try:
+        complete_repo(repo, name=destination.repo_id, remote_code=remote_code)
+    except InputError as error:
+        if error.path is None:
+            raise
+        path = folder / Path(error.path).relative_to(repo)  # the caller knows nothing of the copy
+        raise InputError(path=path, reason=error.reason, hint=error.hint) from error
 
 
-def _push(folder: Path, destination: Destination) -> str:
+def _push(folder: Path, destination: Destination, include: Sequence[str] = ()) -> str:
     name = _make_repo(destination)
-    done = commit(folder, name, revision=destination.revision, create_pr=destination.create_pr)
+    done = commit(folder, name, revision=destination.revision, create_pr=destination.create_pr, include=include)
     return str(done.pr_url or done.commit_url)
 
 

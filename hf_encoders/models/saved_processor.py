@@ -1,8 +1,9 @@
-"""The processor that belongs to a model's weights is found and saved beside them."""
+"""What belongs to a model's weights: its processor is read and saved beside them, from the very repo of the weights."""
 
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,8 +13,10 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.processing_utils import ProcessorMixin, Unpack
 from transformers.utils import logging
+from transformers.utils.hub import cached_file, extract_commit_hash
 
 from .concurrency import ProcessLock
+from .input_errors import one_line
 
 if TYPE_CHECKING:  # the mixin stands before PreTrainedModel, whose methods it extends
     from huggingface_hub import CommitInfo
@@ -29,6 +32,67 @@ ModelProcessor = TypeVar("ModelProcessor", bound="ProcessorMixin | BaseImageProc
 PartProcessor = TypeVar("PartProcessor")
 # Threads that ask at once get the same processor.
 _LOADING = ProcessLock()
+# Options of `from_pretrained` that say where files are; the later ones of a repo are read with the same.
+_HUB_OPTIONS = ("cache_dir", "local_files_only", "proxies", "subfolder", "token")
+
+
+@dataclass(frozen=True)
+class RepoSource:
+    """Where a model was read from, so that what belongs to it is read from there too, whatever happens to the name.
+
+    Args:
+        name: the absolute path of a folder, or a repo's id on the Hub; empty for a model from no repo.
+        revision: the commit of the Hub that the weights are from, where it is known.
+        options: the options of `from_pretrained` that say where files are, such as `cache_dir` and `subfolder`.
+    """
+
+    name: str = ""
+    revision: str | None = None
+    options: Mapping[str, object] = field(default_factory=dict)
+
+    @classmethod
+    def named(cls, name: str, revision: str | None = None) -> "RepoSource":
+        """What a configuration tells; nothing is looked up, so no revision of the Hub is pinned."""
+        return cls(os.path.abspath(name) if name and os.path.isdir(name) else name, revision)
+
+    @classmethod
+    def of(cls, name: str | os.PathLike[str] | None, options: Mapping[str, object]) -> "RepoSource":
+        """Pin what a model is about to be read from: to an absolute path, or to a commit on the Hub.
+
+        Args:
+            name: the argument of `from_pretrained`.
+            options: its other arguments.
+        """
+        text = "" if name is None else str(name)
+        kept = {key: value for key, value in options.items() if key in _HUB_OPTIONS and value is not None}
+        if not text or os.path.isdir(text):
+            return cls(cls.named(text).name, None, kept)
+        revision = cast("str | None", options.get("revision"))
+        try:
+            found = cached_file(text, "config.json", **{**kept, "revision": revision})
+        except OSError:  # the weights cannot be read either, and transformers says why; or an adapter's repo
+            return cls(text, revision, kept)
+        return cls(text, extract_commit_hash(found, None) or revision, kept)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Arguments of any `from_pretrained`, and of `cached_file`, beside the name."""
+        return {**self.options, "revision": self.revision or "main"}
+
+    def find(self, name: str, **options: bool) -> Path | None:
+        """A file of the repo, on this machine; None if it is absent and the options allow that.
+
+        Args:
+            name: its path beside the weights, such as "openvino/depth.xml".
+            options: of `cached_file`.
+
+        Raises:
+            OSError: if it cannot be had.
+        """
+        inner = Path(str(self.options.get("subfolder") or "")) / Path(name).parent
+        arguments = {**self.arguments, "subfolder": "" if inner == Path() else inner.as_posix()}
+        path = cached_file(self.name, Path(name).name, **arguments, **options)
+        return Path(path) if path else None
 
 
 class PushOptions(TypedDict, total=False):
@@ -90,22 +154,23 @@ class Push(Protocol):
 
 
 class SavedProcessor(Generic[ModelProcessor]):
-    """A processor that is loaded when it is first used; it depends on a configuration, not on a model.
+    """The processor of a model: read with the weights, given, or a default one where there is no repo.
 
     Args:
         processor_class: its class.
-        config: the model's configuration, which knows the repo of the weights.
+        source: where the model comes from, as far as its configuration tells.
         make_default: makes the processor of a model that came from no repo.
     """
 
     def __init__(
         self,
         processor_class: type[ModelProcessor],
-        config: PreTrainedConfig,
+        source: RepoSource,
         make_default: Callable[[], ModelProcessor],
     ):
-        self._class, self._config, self._make_default = processor_class, config, make_default
+        self._class, self._source, self._make_default = processor_class, source, make_default
         self._processor: ModelProcessor | None = None
+        self._failure = ""
 
     def get(self) -> ModelProcessor:
         """The processor; OSError if the weights came from a repo that has none."""
@@ -115,19 +180,33 @@ class SavedProcessor(Generic[ModelProcessor]):
                     self._processor = self._load()
         return self._processor
 
+    def read(self, source: RepoSource) -> None:
+        """Read it now, beside the weights; what goes wrong is kept until it is needed: weights alone have uses too."""
+        self._source = source
+        try:
+            self._processor = self._load()
+        except Exception as error:  # the libraries of tokenizers raise what they like
+            self._failure = one_line(error)
+            logger.warning(
+                "%s: has no processor that can be read, so the model takes processed inputs alone, and cannot be saved"
+                " until `model.processor` is set (%s)",
+                source.name,
+                self._failure,
+            )
+
     def _load(self) -> ModelProcessor:
-        source = self._config.name_or_path
-        if not source:
+        if self._failure:
+            raise OSError(self._failure)
+        if not self._source.name:
             return self._make_default()
-        revision = getattr(self._config, "_commit_hash", None) or "main"
-        return cast(ModelProcessor, self._class.from_pretrained(source, revision=revision))
+        return cast(ModelProcessor, self._class.from_pretrained(self._source.name, **self._source.arguments))
 
     def set(self, processor: ModelProcessor) -> None:
         """Use another processor."""
         self._processor = processor
 
     def __getstate__(self) -> dict[str, object]:
-        """Load the processor before pickling, because `datasets` compares functions by their pickles."""
+        """Make the processor before pickling, because `datasets` compares functions by their pickles."""
         with suppress(OSError, ValueError):  # a model without a processor
             self.get()
         return self.__dict__
@@ -184,11 +263,36 @@ class SavedProcessorMixin(Generic[ModelProcessor], _Base):
 
     def __init__(self, config: PreTrainedConfig, *args: object, **kwargs: object):
         super().__init__(config, *args, **kwargs)
-        self.saved_processor = SavedProcessor(self.processor_class, config, partial(self._default_processor, config))
+        self.source = RepoSource.named(config.name_or_path or "", getattr(config, "_commit_hash", None))
+        make_default = partial(self._default_processor, config)
+        self.saved_processor = SavedProcessor(self.processor_class, self.source, make_default)
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, *args: Any, **options: Any
+    ) -> Any:
+        """Load the weights as transformers does, and the processor from the same commit, with the same options."""
+        source = RepoSource.of(pretrained_model_name_or_path, options)
+        if source.revision:
+            options["revision"] = source.revision
+        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **options)
+        model: SavedProcessorMixin[ModelProcessor] = loaded[0] if isinstance(loaded, tuple) else loaded
+        model._owner._belongs_to(source, str(pretrained_model_name_or_path), options)
+        return loaded
+
+    def _belongs_to(self, source: RepoSource, name: str, options: Mapping[str, object]) -> None:
+        actual = self.config.name_or_path
+        if actual and actual != name:  # the repo of an adapter names that of its base model
+            source = RepoSource.of(actual, {**options, "revision": None})
+        self.source = source
+        if source.revision:
+            self.config._commit_hash = source.revision
+        if isinstance(self.saved_processor, SavedProcessor):
+            self.saved_processor.read(source)
 
     @property
     def processor(self) -> ModelProcessor:
-        """The processor that was saved beside the weights; a model that came from no repo gets the default one.
+        """The processor that was read beside the weights; a model that came from no repo gets the default one.
 
         Raises:
             OSError: if the weights came from a repo that has no processor.
@@ -217,7 +321,11 @@ class SavedProcessorMixin(Generic[ModelProcessor], _Base):
         push_to_hub: bool = False,
         **options: Unpack[SaveOptions],
     ) -> None:
-        """Save the weights as transformers does, and the processor beside them where the model has one."""
+        """Save the weights as transformers does, and the processor beside them.
+
+        Raises:
+            OSError: before anything is written, if the model has no processor: without it nobody could use the weights.
+        """
         if push_to_hub and self._push is not None:
             folder = Path(save_directory)
             repo_id, tags = options.pop("repo_id", folder.name), options.pop("tags", None)
@@ -235,11 +343,10 @@ class SavedProcessorMixin(Generic[ModelProcessor], _Base):
             return
         try:
             processor = self.processor
-        except (OSError, ValueError) as error:  # loaded from a repo that has none, or that is out of reach now
-            logger.warning("no processor is saved beside the weights: %s", error)
-        else:
-            self._settle_remote_code(processor)
-            processor.save_pretrained(save_directory)
+        except (OSError, ValueError) as error:
+            raise OSError(f"not saved, because the model has no processor: set `model.processor` ({error})") from error
+        self._settle_remote_code(processor)
+        processor.save_pretrained(save_directory)
         super().save_pretrained(save_directory, is_main_process, state_dict, push_to_hub, **options)
 
     def push_to_hub(  # type: ignore[override]  # the options of transformers that a model has a use for

@@ -34,6 +34,7 @@ from .encoding import (
     shaped,
 )
 from .encoding_batches import Batch, Skipped, count, prepared_batches, slices, usable
+from .input_errors import InputError
 
 Modality = Literal["text", "image", "depth"]
 MODALITIES: tuple[Modality, ...] = ("text", "image", "depth")
@@ -144,7 +145,7 @@ class Tower(ABC, Generic[Processor]):
 
         Raises:
             ValueError, TypeError: for an option out of range, or an input that cannot be used: its path or index is
-                named.
+                named; for weights or an embedding that holds NaN or infinity.
             ImportError: if the backend is not installed.
         """
         settle_forked_process()
@@ -170,6 +171,12 @@ class Tower(ABC, Generic[Processor]):
                 batches = ((numbers, self.check_compiled(batch)) for numbers, batch in batches)
             with torch.inference_mode(), progress_bar(total, show_progress_bar) as bar:
                 for batch_indices, embeddings in computing.embed(batches):
+                    if bad := not_finite(self.model, batch_indices, embeddings):
+                        if on_error == "raise":
+                            raise next(iter(bad.values()))
+                        skipped.update(bad)
+                        kept_rows = [row for row, index in enumerate(batch_indices) if index not in bad]
+                        embeddings, batch_indices = embeddings[kept_rows], [batch_indices[row] for row in kept_rows]
                     rows.append(embeddings.to(home, torch.float32))
                     indices += batch_indices
                     bar.update(len(batch_indices))
@@ -259,6 +266,33 @@ class Tower(ABC, Generic[Processor]):
     @abstractmethod
     def example(self) -> dict[str, Tensor]:
         """Two inputs as `prepare` makes them, which a program is compiled with: the tensors of `input_names`."""
+
+
+def not_finite(model: nn.Module, indices: Sequence[int], embeddings: Tensor) -> dict[int, InputError]:
+    """The inputs whose embeddings [N, D] are no numbers, and what to say of each.
+
+    Raises:
+        ValueError: if the weights are none either.
+    """
+    finite = embeddings.isfinite().all(dim=1)
+    if finite.all():
+        return {}
+    check_weights(model)
+    dtype = str(embeddings.dtype).removeprefix("torch.")
+    reason = f"its embedding holds NaN or infinity, computed in {dtype}"
+    hint = "bfloat16 and float32 hold larger numbers than float16"
+    rows = finite.logical_not().nonzero().flatten().tolist()
+    return {indices[row]: InputError(index=indices[row], reason=reason, hint=hint) for row in rows}
+
+
+def check_weights(model: nn.Module) -> None:
+    """Raise ValueError, with the name of a tensor, if some weights are NaN or infinite."""
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not tensor.is_meta and not tensor.isfinite().all():
+            raise ValueError(
+                f"the model's weights hold NaN or infinity ({name}), so it embeds nothing; choose a checkpoint from"
+                " before training diverged"
+            )
 
 
 @runtime_checkable

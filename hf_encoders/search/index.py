@@ -1,6 +1,5 @@
 """Searches a collection by text, image or depth map: `EmbeddingIndex`."""
 
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,14 +9,15 @@ import numpy as np
 from datasets import Dataset, load_from_disk
 from transformers.processing_utils import Unpack
 
-from ..arrays import AnyArray, Mask, Numbers, Vectors, unit_rows
+from ..arrays import Mask, Numbers, Vectors, unit_rows
 from ..embed.folder import map_vectors, read_manifest
-from ..fingerprint import identity, sha256
+from ..maker import Maker, maker
 from ..modalities import Encoder, Modality, column_modality, encoder
 from ..models.depth_units import DepthUnits
 from ..models.input_errors import one_line
 from ..outputs import INDEX_MANIFEST, new_folder
 from ..progress import no_progress_bars
+from .found_rows import positions_of, row_at
 from .quantized_vectors import QuantizedVectors, searchable
 from .queries import (
     IndexOptions,
@@ -26,10 +26,20 @@ from .queries import (
     QueryModality,
     SearchResult,
     SingleQuery,
+    check_k,
     guess_modality,
     is_single,
 )
-from .saved_index import FORMAT, ROWS, Maker, Manifest, check_maker, read_index_manifest, read_vectors
+from .saved_index import (
+    ROWS,
+    WITHOUT_EFFECT,
+    About,
+    Manifest,
+    check_maker,
+    read_index_manifest,
+    read_vectors,
+    write_index,
+)
 from .vectors import FloatVectors, IndexType, Precision
 
 
@@ -98,7 +108,7 @@ class EmbeddingIndex:
         if rows is not None and len(rows) != len(vectors):
             raise ValueError(f"{len(vectors)} embeddings and {len(rows)} rows")
         rows = rows if rows is None or isinstance(rows, Dataset) else Dataset.from_list(list(rows))
-        made_by = None if model is None else identity(model)
+        made_by = None if model is None else maker(model)
         self._set(vectors, rows, model, made_by, np.shape(embeddings)[1])
 
     def _set(
@@ -116,6 +126,7 @@ class EmbeddingIndex:
         self._vectors, self.rows, self.model, self._made_by = vectors, rows, model, made_by
         self._dimensions = dimensions  # before truncation
         self.modality, self.column, self.skipped = modality, column, list(skipped)
+        self._options: dict[str, str] = {}  # of `encode`, by which the rows were embedded
 
     @classmethod
     def from_dataset(
@@ -170,6 +181,7 @@ class EmbeddingIndex:
             rescore_multiplier=rescore_multiplier,
         )
         index.modality, index.column, index.skipped = modality, column, skipped
+        index._options = {name: str(value) for name, value in options.items() if name not in WITHOUT_EFFECT}
         return index
 
     @classmethod
@@ -204,7 +216,7 @@ class EmbeddingIndex:
         folder = Path(folder)
         manifest = read_manifest(folder)
         if model is not None:
-            check_maker(folder, manifest["model"], identity(model))
+            check_maker(folder, manifest["model"], maker(model))
         embeddings = map_vectors(folder, manifest)
         vectors = searchable(embeddings, index_type, precision, rescore_multiplier, in_place=True)
         files = [str(folder / shard["file"]) for shard in manifest["shards"]]
@@ -272,11 +284,11 @@ class EmbeddingIndex:
             A list of `SearchResult`, best first; for a batch, a list of such lists.
 
         Raises:
-            ValueError: if `k` is less than 1, the modality is unclear or not the model's, or a query cannot be read;
+            TypeError: if `k` is no whole number.
+            ValueError: if it is less than 1, the modality is unclear or not the model's, or a query cannot be read;
                 for units of queries that are not depth maps.
         """
-        if k < 1:
-            raise ValueError(f"k must be at least 1, got {k}")
+        check_k(k)
         modality = modality or guess_modality(query, self.model)
         if is_single(query, modality):
             return self._search([query], modality, k, units)[0]
@@ -290,21 +302,15 @@ class EmbeddingIndex:
             raise ValueError(f"queries of {embeddings.shape[1]} dimensions, the index has {self._vectors.shape[1]}")
         if not len(self):
             return [[] for _ in queries]
-        positions = self._positions()
+        positions = positions_of(len(self), self.skipped)
         return [
             [
-                SearchResult(int(positions[number]), float(score), {} if self.rows is None else self.rows[int(number)])
+                SearchResult(int(positions[number]), float(score), row_at(self.rows, int(number)))
                 for score, number in zip(scores, numbers, strict=True)
                 if number >= 0
             ]
             for scores, numbers in zip(*self._vectors.search(embeddings, k), strict=True)
         ]
-
-    def _positions(self) -> Sequence[int] | AnyArray:
-        """The positions of the indexed rows in the data set."""
-        if not self.skipped:
-            return range(len(self))
-        return np.delete(np.arange(len(self) + len(self.skipped)), self.skipped)
 
     def _embed(self, queries: Any, modality: QueryModality, units: DepthUnits) -> Vectors:
         if units and modality != "depth":
@@ -335,26 +341,15 @@ class EmbeddingIndex:
         if folder.exists() and not overwrite:
             raise FileExistsError(f"{folder}: exists already; choose another folder, or pass overwrite=True")
         with new_folder(folder, overwrite, INDEX_MANIFEST) as partial:
-            file = self._vectors.save(partial)
-            if self.rows is not None:
-                with no_progress_bars():
-                    self.rows.save_to_disk(partial / ROWS)
-            manifest: Manifest = {
-                "format": FORMAT,
+            about: About = {
                 "model": self._made_by,
-                "index_type": self.index_type,
-                "precision": self.precision,
-                "shape": list(self._vectors.shape),
+                "options": self._options,
                 "dimensions": self._dimensions,
                 "modality": self.modality,
                 "column": self.column,
                 "skipped": self.skipped,
-                "has_rows": self.rows is not None,
-                "vectors": {"file": file, "sha256": sha256(partial / file)},
             }
-            if isinstance(self._vectors, QuantizedVectors):
-                manifest["rescore_multiplier"] = self._vectors.rescore_multiplier
-            (partial / INDEX_MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False), encoding="utf-8")
+            write_index(partial, self._vectors, self.rows, about)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], model: Encoder | None = None) -> "EmbeddingIndex":
@@ -371,7 +366,7 @@ class EmbeddingIndex:
         folder = Path(folder)
         manifest = read_index_manifest(folder)
         if model is not None:
-            check_maker(folder, manifest["model"], identity(model))
+            check_maker(folder, manifest["model"], maker(model))
         index = cls.__new__(cls)
         try:
             index._read(folder, manifest, model)
@@ -397,3 +392,4 @@ class EmbeddingIndex:
             column=manifest["column"],
             skipped=manifest["skipped"],
         )
+        self._options = manifest.get("options", {})

@@ -27,6 +27,19 @@ Query: TypeAlias = SingleQuery | QueryBatch | AnyArray | Tensor | Sequence[Any]
 _SINGLE_DIMENSIONS: Mapping[QueryModality, int] = {"embedding": 1, "text": 0, "depth": 2, "image": 3}
 
 
+def check_k(k: object) -> None:
+    """Refuse a number of rows that is none.
+
+    Raises:
+        TypeError: for something else than a whole number.
+        ValueError: for less than 1.
+    """
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)):
+        raise TypeError(f"k is a whole number, got {k!r}")
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+
+
 def is_single(query: Query, modality: QueryModality) -> bool:
     """Whether something is one query, and not a batch."""
     if isinstance(query, (np.ndarray, np.generic, Tensor)):

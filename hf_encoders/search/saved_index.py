@@ -1,21 +1,26 @@
 """The manifest of a saved index: which model made it, and what its files hold."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TypedDict
 
+from datasets import Dataset
+
 from ..fingerprint import sha256
+from ..maker import Maker, differences
 from ..modalities import Modality
 from ..outputs import INDEX_MANIFEST
+from ..progress import no_progress_bars
 from .quantized_vectors import QuantizedVectors
 from .vectors import FloatVectors, IndexType, Precision
 
 FORMAT = 1
 ROWS = "rows"
 
-# Name, revision and fingerprint, see `identity`.
-Maker = dict[str, str | None]
+# Options of `from_dataset` that do not change the rows' embeddings.
+WITHOUT_EFFECT = ("batch_size", "convert_to", "device", "on_error", "show_progress_bar")
+# All that older versions wrote of a model.
+_FIRST_KEYS = {"name_or_path", "revision", "fingerprint", "settings"}
 
 
 class VectorsFile(TypedDict):
@@ -25,24 +30,46 @@ class VectorsFile(TypedDict):
     sha256: str
 
 
-class _Manifest(TypedDict):
-    format: int
+class About(TypedDict):
+    """What an index knows beside its vectors and rows."""
+
     model: Maker | None
-    index_type: IndexType
-    shape: list[int]
+    options: dict[str, str]
+    dimensions: int
     modality: Modality | None
     column: str | None
     skipped: list[int]
+
+
+class Manifest(About):
+    """What is written beside vectors and rows; the first releases wrote neither precision, dimensions nor options."""
+
+    format: int
+    index_type: IndexType
+    precision: Precision
+    rescore_multiplier: int | None
+    shape: list[int]
     has_rows: bool
     vectors: VectorsFile
 
 
-class Manifest(_Manifest, total=False):
-    """What is written beside vectors and rows; the first releases wrote neither precision nor dimensions."""
-
-    precision: Precision
-    dimensions: int
-    rescore_multiplier: int
+def write_index(folder: Path, vectors: FloatVectors | QuantizedVectors, rows: Dataset | None, about: About) -> None:
+    """Write vectors, rows and manifest into a folder."""
+    file = vectors.save(folder)
+    if rows is not None:
+        with no_progress_bars():
+            rows.save_to_disk(folder / ROWS)
+    manifest: Manifest = {
+        "format": FORMAT,
+        **about,
+        "index_type": vectors.index_type,
+        "precision": vectors.precision,
+        "rescore_multiplier": vectors.rescore_multiplier if isinstance(vectors, QuantizedVectors) else None,
+        "shape": list(vectors.shape),
+        "has_rows": rows is not None,
+        "vectors": {"file": file, "sha256": sha256(folder / file)},
+    }
+    (folder / INDEX_MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False), encoding="utf-8")
 
 
 def read_index_manifest(folder: Path) -> Manifest:
@@ -78,25 +105,29 @@ def read_vectors(folder: Path, manifest: Manifest) -> FloatVectors | QuantizedVe
     precision = manifest.get("precision", "float32")
     if precision == "float32":
         return FloatVectors.load(path, manifest["index_type"])
-    return QuantizedVectors.load(path, precision, manifest["rescore_multiplier"])
+    return QuantizedVectors.load(path, precision, manifest["rescore_multiplier"] or 1)
 
 
-def check_maker(folder: Path, maker: object, given: Mapping[str, str | None]) -> None:
+def check_maker(folder: Path, before: object, now: Maker) -> None:
     """Refuse a model that did not make what is in a folder.
 
     Args:
         folder: what messages begin with.
-        maker: the identity of the model that made it.
-        given: the identity of the model that is to embed the queries.
+        before: the model that made it, see `maker`.
+        now: the model that is to embed the queries.
 
     Raises:
-        ValueError: if none made it, or one with other weights or of another revision.
+        ValueError: if none made it, or one that differs in anything; the message says in what.
     """
-    if not isinstance(maker, dict):
+    if not isinstance(before, dict):
         raise ValueError(f"{folder}: made from embeddings without a model; load it without one")
-    name, revision = maker.get("name_or_path") or "a model from no repo", maker.get("revision")
+    name, revision = before.get("name_or_path") or "a model from no repo", before.get("revision")
     title = f"{name} at revision {revision}" if revision else str(name)
-    if maker.get("fingerprint") != given["fingerprint"]:
-        raise ValueError(f"{folder}: made by {title}; the model given has other weights (or loaded in another dtype)")
-    if revision and given["revision"] and revision != given["revision"]:
-        raise ValueError(f"{folder}: made by {title}; the model given is at revision {given['revision']}")
+    if before.keys() & now.keys() <= _FIRST_KEYS:
+        raise ValueError(
+            f"{folder}: made by {title} with an older hf_encoders, which did not write down all that made it; make it"
+            " again, or load it without a model"
+        )
+    shared = {name: value for name, value in now.items() if name in before}  # of a folder: one modality's processor
+    if differing := differences(before, shared):
+        raise ValueError(f"{folder}: made by {title}; the model given has other {', other '.join(differing)}")

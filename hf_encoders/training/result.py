@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from ..hub.card_curves import read_curves
 from ..hub.complete import complete_repo
+from ..hub.contents import repo_contents
 from ..hub.push import Destination, fetch_card, push
 from ..outputs import new_files
 from .recipe import as_recipe
@@ -59,4 +60,6 @@ def present(output_dir: Path, options: "Sequence[DataclassInstance]", curves: Se
     except ValueError as error:
         tqdm.write(f"no card was written: {error}")
     if destination:
+        if left_out := repo_contents(output_dir).left_out_line():
+            tqdm.write(f"left out of the push: {left_out}")
         tqdm.write(f"pushed to {push(output_dir, destination)}")

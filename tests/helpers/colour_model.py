@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 from torch import nn
+from transformers import PreTrainedConfig
 
 from hf_encoders.models.depth_map_files import read_depth_map
 from hf_encoders.models.image_files import read_image
@@ -19,7 +20,8 @@ class ColourModel(nn.Module):
     def __init__(self, name="colours", revision=None):
         super().__init__()
         self.scale = nn.Parameter(torch.ones(3))
-        self.config = SimpleNamespace(name_or_path=name, _commit_hash=revision, depth_config={})
+        self.config = PreTrainedConfig()
+        self.config.name_or_path, self.config._commit_hash, self.config.depth_config = name, revision, {}
         self.batch_sizes = []
 
     @property
@@ -32,7 +34,8 @@ class ColourModel(nn.Module):
 
     def tower(self, name):
         check_tower(name, self.towers)
-        return SimpleNamespace(name=name, model=self, encode=getattr(self, f"encode_{name}"))
+        processor = SimpleNamespace(to_dict=dict)
+        return SimpleNamespace(name=name, model=self, encode=getattr(self, f"encode_{name}"), processor=processor)
 
     def encode_text(self, texts, **options):
         return self._encode(texts, lambda text: np.sum([COLOURS[word] for word in text.split()], axis=0), **options)

@@ -151,7 +151,10 @@ def test_the_command_of_the_message_pushes_it(hub_client, saved, hub, monkeypatc
     assert program == "hf-encoders" and words[-1] == "--private"
     command(words)
     info = hub_client.model_info("org/again")
-    assert info.private and capsys.readouterr().out == f"pushed to {hub.endpoint}/org/again/commit/{info.sha}\n"
+    assert info.private and capsys.readouterr().out.splitlines() == [
+        "left out: logs/ (1 file); --include PATTERN pushes more",
+        f"pushed to {hub.endpoint}/org/again/commit/{info.sha}",
+    ]
     files = files_of(hub_client, "org/again")
     assert files > {path.name for path in saved.iterdir() if path.is_file()} and "logs/events" not in files
     assert {"README.md", "modeling_depth_semantic_encoder.py", "modules.json"} <= files

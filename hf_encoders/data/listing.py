@@ -1,0 +1,126 @@
+"""The files below a folder, as people have them: links, hidden files, files that come and go."""
+
+import os
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from transformers.utils import logging
+
+from ..models.input_errors import printable
+
+logger = logging.get_logger(__name__)
+
+# The number of kinds of other files that a message names.
+_KINDS_NAMED = 4
+
+
+@dataclass
+class Listing:
+    """What a folder holds.
+
+    Args:
+        files: the files of the wanted kinds, in alphabetical order.
+        left_out: why others were left out → how many; "other kinds" also by their suffix.
+    """
+
+    files: list[Path] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+    other_kinds: Counter[str] = field(default_factory=Counter)
+
+    def say_left_out(self, folder: Path) -> None:
+        """Log once what was left out, if anything."""
+        parts = [f"{count} {reason}" for reason, count in self.left_out.most_common()]
+        if self.other_kinds:
+            named = self.other_kinds.most_common(_KINDS_NAMED)
+            kinds = [f"{printable(suffix) or 'no suffix'} {count}" for suffix, count in named]
+            more = ["..."] if len(self.other_kinds) > _KINDS_NAMED else []
+            parts.append(f"{self.other_kinds.total()} of other kinds ({', '.join(kinds + more)})")
+        if parts:
+            logger.warning_once(f"{folder}: left out: {', '.join(parts)}")
+
+
+def list_folder(folder: Path, suffixes: Collection[str]) -> Listing:
+    """List the files below a folder.
+
+    Hidden files and folders (`.x`, `__MACOSX`) are left out, as `datasets` leaves them out. Links are followed; a
+    folder that several links lead to is read once, so a link to a parent ends. A folder is a folder, whatever its
+    suffix. What goes while it is read is left out.
+
+    Args:
+        folder: where to begin.
+        suffixes: small letters, with the dot.
+
+    Raises:
+        ValueError: if the folder itself cannot be read.
+    """
+    listing = Listing()
+    try:
+        os.scandir(folder).close()
+        waiting, seen = [folder], {_number(folder.stat())}
+    except OSError as error:
+        raise ValueError(f"{folder}: cannot be read ({error.strerror or error})") from error
+    links: list[Path] = []
+    while waiting or links:
+        if not waiting:  # links come after all real folders, in order: so a file has the same path each time
+            link = links.pop(links.index(min(links)))
+            if _is_new(link, seen):
+                waiting.append(link)
+            else:
+                listing.left_out["links to a folder that is read already"] += 1
+            continue
+        for entry in _entries(waiting.pop(), listing):
+            try:
+                kind = _kind(entry)
+            except OSError:  # a link to nothing, or gone since
+                listing.left_out["links to nothing" if entry.is_symlink() else "gone"] += 1
+                continue
+            if kind == "folder" and entry.is_symlink():
+                links.append(Path(entry.path))
+            elif kind == "folder":
+                seen.add(_number(entry.stat()))
+                waiting.append(Path(entry.path))
+            elif kind != "file":
+                listing.left_out[kind] += 1
+            elif (suffix := os.path.splitext(entry.name)[1].lower()) in suffixes:
+                listing.files.append(Path(entry.path))
+            else:
+                listing.other_kinds[suffix] += 1
+    listing.files.sort()
+    return listing
+
+
+def _kind(entry: "os.DirEntry[str]") -> str:
+    """Tell "folder" from "file", as which links count too, or say why it is left out; OSError for a link to nothing."""
+    if entry.name.startswith((".", "__")):
+        return "hidden"
+    if entry.is_symlink():
+        entry.stat()
+    if entry.is_dir():
+        return "folder"
+    return "file" if entry.is_file() else "neither files nor folders"
+
+
+def _is_new(folder: Path, seen: set[tuple[int, int]]) -> bool:
+    """Whether the folder that a link leads to is not read yet; then it counts as read."""
+    try:
+        number = _number(folder.stat())
+    except OSError:
+        return False
+    is_new = number not in seen
+    seen.add(number)
+    return is_new
+
+
+def _entries(folder: Path, listing: Listing) -> Iterator["os.DirEntry[str]"]:
+    try:
+        with os.scandir(folder) as entries:
+            yield from entries
+    except OSError as error:
+        gone = isinstance(error, FileNotFoundError)
+        listing.left_out["gone" if gone else f"folders that cannot be read ({error.strerror or error})"] += 1
+
+
+def _number(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino

@@ -1,0 +1,79 @@
+"""Folders as people have them."""
+
+import os
+
+import pytest
+
+from hf_encoders.data.listing import list_folder
+
+SUFFIXES = (".png", ".jpg")
+
+
+def names(folder):
+    return [path.relative_to(folder).as_posix() for path in list_folder(folder, SUFFIXES).files]
+
+
+def fill(folder, *paths):
+    for path in paths:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).touch()
+
+
+def test_hidden_files_and_other_kinds_are_left_out_and_counted(tmp_path, caplog):
+    fill(tmp_path, "b.PNG", "a/c.jpg", "._a.png", ".thumbs/b.png", "__MACOSX/b.png", "notes.txt", "x.heic", "y.heic")
+    listing = list_folder(tmp_path, SUFFIXES)
+    assert names(tmp_path) == ["a/c.jpg", "b.PNG"]
+    assert listing.left_out == {"hidden": 3} and listing.other_kinds == {".heic": 2, ".txt": 1}
+    listing.say_left_out(tmp_path)
+    listing.say_left_out(tmp_path)
+    assert caplog.text.count(f"{tmp_path}: left out: 3 hidden, 3 of other kinds (.heic 2, .txt 1)") == 1
+
+
+def test_links_are_followed_once(tmp_path):
+    photos, elsewhere = tmp_path / "photos", tmp_path / "elsewhere"
+    fill(photos, "a/1.png")
+    fill(elsewhere, "2.png")
+    links = {
+        "loop": photos,
+        "a/parent": photos / "a",
+        "here": elsewhere,
+        "there": elsewhere,
+        "file.png": photos / "a/1.png",
+    }
+    for name, target in links.items():
+        (photos / name).symlink_to(target)
+    (photos / "gone.png").symlink_to(photos / "nothing.png")
+    assert names(photos) == ["a/1.png", "file.png", "here/2.png"]
+    expected = {"links to a folder that is read already": 3, "links to nothing": 1}
+    assert list_folder(photos, SUFFIXES).left_out == expected
+    (tmp_path / "way in").symlink_to(photos)
+    assert names(tmp_path / "way in") == ["a/1.png", "file.png", "here/2.png"]
+
+
+def test_a_folder_may_have_the_name_of_a_picture(tmp_path):
+    fill(tmp_path, "trip.png/1.png")
+    assert names(tmp_path) == ["trip.png/1.png"]
+
+
+def test_what_goes_while_it_is_read_is_left_out(tmp_path, monkeypatch):
+    fill(tmp_path, "a/1.png", "b/2.png")
+    scandir = os.scandir
+
+    def scan(path):
+        if str(path).endswith("/b"):
+            raise FileNotFoundError(2, "No such file or directory", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    listing = list_folder(tmp_path, SUFFIXES)
+    assert [path.name for path in listing.files] == ["1.png"] and listing.left_out == {"gone": 1}
+
+
+def test_pipes_are_left_out(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    assert list_folder(tmp_path, SUFFIXES).left_out == {"neither files nor folders": 1}
+
+
+def test_a_folder_that_is_not_there_is_said(tmp_path):
+    with pytest.raises(ValueError, match="none: cannot be read"):
+        list_folder(tmp_path / "none", SUFFIXES)
