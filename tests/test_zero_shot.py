@@ -73,6 +73,38 @@ def test_scores_are_the_softmax_over_all_labels(modality, batch_size):
         assert [answer["score"] for answer in result] == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        lambda rows: rows * 7.5,
+        lambda rows: (rows * 3).numpy(),
+        lambda rows: rows.half(),
+        lambda rows: rows.bfloat16(),
+        lambda rows: rows.double().tolist(),
+    ],
+)
+def test_embeddings_of_any_length_precision_and_kind(changed):
+    classifier, rows = ZeroShotClassifier(StandIn(), LABELS), StandIn()._rows([0, 1, 2], "image")
+    expected = classifier.classify_embeddings(rows)
+    for answer, other in zip(classifier.classify_embeddings(changed(rows)), expected, strict=True):
+        assert [each["label"] for each in answer] == [each["label"] for each in other]
+        assert [each["score"] for each in answer] == pytest.approx([each["score"] for each in other], rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("embeds", "says"),
+    [
+        ([[0.0] * 5], "embedding 0 has no direction"),
+        ([[1.0] * 5, [math.nan] * 5], "embedding 1 has no direction"),
+        ([[1.0] * 4], "embeddings of 4 dimensions, the labels have 5"),
+        ([1.0] * 5, "expected \\[N, D\\]"),
+    ],
+)
+def test_embeddings_that_are_none(embeds, says):
+    with pytest.raises(ValueError, match=says):
+        ZeroShotClassifier(StandIn(), LABELS).classify_embeddings(embeds)
+
+
 def test_labels_are_embedded_once():
     model = StandIn()
     classifier = ZeroShotClassifier(model, LABELS, "{}")

@@ -15,7 +15,7 @@ from ..arrays import Indices, Mask, Vectors
 from ..modalities import MODALITIES, Encoder, encoder
 from ..models.depth_units import DepthUnits
 from ..models.encoding import EncodeOptions
-from ..models.input_errors import InputError
+from ..models.input_errors import InputError, printable
 
 # Raw inputs of a column, decoded while they are read.
 _Items: TypeAlias = Column | list[object]
@@ -90,7 +90,8 @@ def embed_columns(
             encode = encoder(model, modality, depth_units)
             shares[modality] = _embed(encode, items, owners, options)
         except (ValueError, TypeError) as error:
-            raise ValueError(f"column {columns[modality]!r}: {_with_row(error, owners)}") from error
+            column = columns[modality]
+            raise ValueError(f"column {column!r}: {_with_row(error, owners, rows, column)}") from error
     return _joined(gather_object([shares]), captions, len(rows), model.device)
 
 
@@ -138,8 +139,13 @@ def _pictures(rows: Dataset, own: Indices, column: str) -> Column:
     return rows.select(own)[column]
 
 
-def _with_row(error: Exception, owners: Indices) -> str:
-    """The message, with the row in the data set in the place of the position in the share."""
+def _with_row(error: Exception, owners: Indices, rows: Dataset, column: str) -> str:
+    """The message, with the row in the data set in the place of the position in the share, and its file."""
     if not isinstance(error, InputError) or error.index is None or error.path is not None:
         return str(error)
-    return f"row {owners[error.index]}: {error.without_position()}"
+    row = int(owners[error.index])
+    path = None
+    if isinstance(rows.features[column], Image):
+        path = rows.select([row]).cast_column(column, Image(decode=False))[0][column].get("path")
+    place = f"row {row} ({printable(path)})" if path else f"row {row}"
+    return f"{place}: {error.without_position()}"

@@ -26,9 +26,9 @@ from .queries import (
     QueryModality,
     SearchResult,
     SingleQuery,
-    check_k,
     guess_modality,
     is_single,
+    whole_number,
 )
 from .saved_index import (
     ROWS,
@@ -288,7 +288,7 @@ class EmbeddingIndex:
             ValueError: if it is less than 1, the modality is unclear or not the model's, or a query cannot be read;
                 for units of queries that are not depth maps.
         """
-        check_k(k)
+        k = whole_number(k)
         modality = modality or guess_modality(query, self.model)
         if is_single(query, modality):
             return self._search([query], modality, k, units)[0]

@@ -27,8 +27,8 @@ Query: TypeAlias = SingleQuery | QueryBatch | AnyArray | Tensor | Sequence[Any]
 _SINGLE_DIMENSIONS: Mapping[QueryModality, int] = {"embedding": 1, "text": 0, "depth": 2, "image": 3}
 
 
-def check_k(k: object) -> None:
-    """Refuse a number of rows that is none.
+def whole_number(k: object) -> int:
+    """A number of rows, of Python or NumPy.
 
     Raises:
         TypeError: for something else than a whole number.
@@ -38,6 +38,7 @@ def check_k(k: object) -> None:
         raise TypeError(f"k is a whole number, got {k!r}")
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
+    return int(k)
 
 
 def is_single(query: Query, modality: QueryModality) -> bool:

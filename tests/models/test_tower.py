@@ -70,3 +70,21 @@ def test_a_model_without_towers_is_refused():
     assert modalities(torch.nn.Linear(1, 1)) == ()
     with pytest.raises(ValueError, match="a Linear, expected a multimodal or a depth encoder"):
         encoder_of(torch.nn.Linear(1, 1))
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_weights_that_are_no_numbers_embed_nothing(tiny_multimodal, on_error):
+    tiny_multimodal.text_projection.weight.data[3, 2] = torch.nan
+    with pytest.raises(ValueError, match=r"the model's weights hold NaN or infinity \(text_projection.weight\)"):
+        tiny_multimodal.encode_text(["a red chair"], on_error=on_error)
+
+
+def test_an_embedding_that_is_no_number_is_named_or_left_out(tiny_encoder):
+    pixel_values = torch.rand(3, 1, 64, 64)
+    expected = tiny_encoder.encode(pixel_values)
+    pixel_values[1, 0, 5, 5] = torch.inf
+    with pytest.raises(ValueError, match="item 1: its embedding holds NaN or infinity, computed in float32"):
+        tiny_encoder.encode(pixel_values, batch_size=2)
+    found, kept = tiny_encoder.encode(pixel_values, batch_size=2, on_error="skip")
+    assert kept.tolist() == [True, False, True]
+    torch.testing.assert_close(found, expected[[0, 2]])

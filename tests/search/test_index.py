@@ -335,3 +335,45 @@ def test_a_float32_index_is_saved_and_read_as_before(images, model, tmp_path):
     manifest = json.loads(path.read_text())
     path.write_text(json.dumps({key: manifest[key] for key in manifest if key not in ("precision", "dimensions")}))
     assert EmbeddingIndex.load(tmp_path / "index", model).search("green") == images.search("green")
+
+
+def test_a_hit_with_a_broken_picture_is_found_undecoded(model, dataset, tmp_path):
+    pictures = [{"bytes": b"no picture", "path": None}] * len(dataset)
+    captions_of = dataset["caption"][:]
+    features = Features({"caption": Value("string"), "photo": Image()})
+    rows = Dataset.from_dict({"caption": captions_of, "photo": pictures}, features=features)
+    hits = EmbeddingIndex.from_dataset(model, rows, "caption", "text").search(captions_of[0], k=2)
+    assert hits[0].row == {"caption": captions_of[0], "photo": pictures[0]}
+
+
+@pytest.mark.parametrize("k", [3.0, "3", None, True])
+def test_k_is_a_whole_number(images, k):
+    with pytest.raises(TypeError, match="k is a whole number, got"):
+        images.search("red", k=k)
+    assert len(images.search("red", k=np.int64(2))) == 2
+
+
+@pytest.mark.parametrize("change", ["weights", "tokenizer"])
+def test_an_index_of_texts_is_of_its_tokens(change, tiny_multimodal, tmp_path):
+    rows = Dataset.from_dict({"caption": ["a red chair", "the lamp"]})
+    EmbeddingIndex.from_dataset(tiny_multimodal, rows, "caption", "text", dtype="bfloat16").save(tmp_path / "index")
+    manifest = json.loads((tmp_path / "index" / "embedding_index.json").read_text())
+    assert manifest["options"] == {"dtype": "bfloat16"}
+    EmbeddingIndex.load(tmp_path / "index", tiny_multimodal)
+    if change == "weights":
+        tiny_multimodal.text_encoder.get_input_embeddings().weight.data[7, 3] += 1
+    else:
+        tiny_multimodal.text_tokenizer.model_max_length = 5
+    says = "weights" if change == "weights" else "text processor"
+    with pytest.raises(ValueError, match=f"the model given has other {says}"):
+        EmbeddingIndex.load(tmp_path / "index", tiny_multimodal)
+
+
+def test_an_index_of_an_older_version_is_refused_with_a_model_alone(images, model, tmp_path):
+    images.save(tmp_path / "index")
+    manifest = json.loads((tmp_path / "index" / "embedding_index.json").read_text())
+    kept = ("name_or_path", "revision", "fingerprint")
+    change_manifest(model={name: manifest["model"][name] for name in kept})(tmp_path / "index")
+    with pytest.raises(ValueError, match="with an older hf_encoders.*make it again, or load it without a model"):
+        EmbeddingIndex.load(tmp_path / "index", model)
+    assert len(EmbeddingIndex.load(tmp_path / "index").search(np.eye(3)[0])) == 3
