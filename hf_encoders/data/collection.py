@@ -16,7 +16,7 @@ from ..models.input_errors import one_line
 from .agreement import check_agree
 from .columns import KEY, choose_column
 from .file_states import digest, file_state, named_files, parquet_state
-from .location import Location, list_pictures, locate, picture_files
+from .location import Location, locate, picture_files, pictures_of
 from .parquet import may_name_files, read_footers
 
 # A stream of fewer files is divided further, where its format allows it.
@@ -94,10 +94,14 @@ class FolderFiles(Collection):
     features = Features({"file": Value("string")})
     id_type = "string"
 
-    def __init__(self, location: Location, files: Sequence[Path]):
+    def __init__(self, location: Location, files: Sequence[str]):
         self.name = location.name
-        self._folder = Path(self.name) if location.is_folder else Path(os.path.commonpath([f.parent for f in files]))
-        self._files = [file.relative_to(self._folder).as_posix() for file in files]
+        folder = (
+            self.name if location.is_folder else os.path.commonpath([os.path.dirname(file) or "." for file in files])
+        )
+        start = len(os.path.join(folder, ""))
+        self._folder = folder
+        self._files = [file[start:] if location.is_folder else os.path.relpath(file, folder) for file in files]
         self.identity = {"kind": "files", "digest": digest(self._files)}
 
     def parts(self, shard_rows: int) -> list[Part]:
@@ -108,12 +112,14 @@ class FolderFiles(Collection):
         """Yield paths. The files are read where they are embedded."""
         files = self._files[part.start + skip : part.start + (part.count or 0)]
         for start in range(0, len(files), _ROWS_PER_READ):
-            yield pa.table({"file": [str(self._folder / name) for name in files[start : start + _ROWS_PER_READ]]})
+            yield pa.table(
+                {"file": [os.path.join(self._folder, name) for name in files[start : start + _ROWS_PER_READ]]}
+            )
 
     def state(self, part: Part, start: int, count: int) -> str:
         """Digest the sizes and times of the files."""
         files = self._files[part.start + start : part.start + min(start + count, part.count or 0)]
-        return digest(file_state(self._folder / name) for name in files)
+        return digest(file_state(os.path.join(self._folder, name)) for name in files)
 
     def ids(self, part: Part, start: int, count: int) -> pa.Array:
         """Name files by their paths below the folder."""
@@ -297,8 +303,7 @@ def open_pictures(
     """
     location = locate(name)
     if modality is None and location.kind == "pictures":
-        files = list_pictures([Path(name)] if location.is_folder else [Path(file) for file in location.files])
-        modality = files_modality(model, files)
+        modality = files_modality(model, pictures_of(location))
     if modality is not None:
         return open_collection(name, modality, column, split), modality
     modality = default_modality(model)

@@ -40,7 +40,4 @@ def named_files(values: Iterable[object]) -> Iterator[str]:
 
 def digest(texts: Iterable[str]) -> str:
     """Digest strings, in order: 32 hexadecimal digits."""
-    result = xxhash.xxh3_128()
-    for text in texts:
-        result.update(text.encode(errors="surrogateescape") + b"\0")
-    return result.hexdigest()
+    return xxhash.xxh3_128_hexdigest("\0".join(texts).encode(errors="surrogateescape"))

@@ -4,7 +4,6 @@ import os
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from transformers.utils import logging
 
@@ -21,36 +20,40 @@ class Listing:
     """What a folder holds.
 
     Args:
-        files: the files of the wanted kinds, in alphabetical order.
-        left_out: why others were left out → how many; "other kinds" also by their suffix.
+        files: the paths of all files that are not left out, in alphabetical order, folder by folder.
+        left_out: why others were left out → how many.
     """
 
-    files: list[Path] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
-    other_kinds: Counter[str] = field(default_factory=Counter)
 
-    def say_left_out(self, folder: Path) -> None:
-        """Log once what was left out, if anything."""
+    def of_kinds(self, suffixes: Collection[str]) -> list[str]:
+        """The files with one of the suffixes (small letters, with the dot), in order."""
+        return [file for file in self.files if _suffix(file) in suffixes]
+
+    def suffixes(self) -> Counter[str]:
+        """Suffix → how many files have it."""
+        return Counter(map(_suffix, self.files))
+
+    def say_left_out(self, folder: str | os.PathLike[str], suffixes: Collection[str]) -> None:
+        """Log once what was left out, and how many files are of other kinds than those."""
         parts = [f"{count} {reason}" for reason, count in self.left_out.most_common()]
-        if self.other_kinds:
-            named = self.other_kinds.most_common(_KINDS_NAMED)
+        others = Counter({suffix: count for suffix, count in self.suffixes().items() if suffix not in suffixes})
+        if others:
+            named = others.most_common(_KINDS_NAMED)
             kinds = [f"{printable(suffix) or 'no suffix'} {count}" for suffix, count in named]
-            more = ["..."] if len(self.other_kinds) > _KINDS_NAMED else []
-            parts.append(f"{self.other_kinds.total()} of other kinds ({', '.join(kinds + more)})")
+            more = ["..."] if len(others) > _KINDS_NAMED else []
+            parts.append(f"{others.total()} of other kinds ({', '.join(kinds + more)})")
         if parts:
             logger.warning_once(f"{folder}: left out: {', '.join(parts)}")
 
 
-def list_folder(folder: Path, suffixes: Collection[str]) -> Listing:
+def list_folder(folder: str | os.PathLike[str]) -> Listing:
     """List the files below a folder.
 
     Hidden files and folders (`.x`, `__MACOSX`) are left out, as `datasets` leaves them out. Links are followed; a
     folder that several links lead to is read once, so a link to a parent ends. A folder is a folder, whatever its
     suffix. What goes while it is read is left out.
-
-    Args:
-        folder: where to begin.
-        suffixes: small letters, with the dot.
 
     Raises:
         ValueError: if the folder itself cannot be read.
@@ -58,10 +61,10 @@ def list_folder(folder: Path, suffixes: Collection[str]) -> Listing:
     listing = Listing()
     try:
         os.scandir(folder).close()
-        waiting, seen = [folder], {_number(folder.stat())}
+        waiting, seen = [os.fspath(folder)], {_number(os.stat(folder))}
     except OSError as error:
         raise ValueError(f"{folder}: cannot be read ({error.strerror or error})") from error
-    links: list[Path] = []
+    links: list[str] = []
     while waiting or links:
         if not waiting:  # links come after all real folders, in order: so a file has the same path each time
             link = links.pop(links.index(min(links)))
@@ -76,18 +79,17 @@ def list_folder(folder: Path, suffixes: Collection[str]) -> Listing:
             except OSError:  # a link to nothing, or gone since
                 listing.left_out["links to nothing" if entry.is_symlink() else "gone"] += 1
                 continue
-            if kind == "folder" and entry.is_symlink():
-                links.append(Path(entry.path))
+            if kind == "file":
+                listing.files.append(entry.path)
+            elif kind == "folder" and entry.is_symlink():
+                links.append(entry.path)
             elif kind == "folder":
                 seen.add(_number(entry.stat()))
-                waiting.append(Path(entry.path))
-            elif kind != "file":
-                listing.left_out[kind] += 1
-            elif (suffix := os.path.splitext(entry.name)[1].lower()) in suffixes:
-                listing.files.append(Path(entry.path))
+                waiting.append(entry.path)
             else:
-                listing.other_kinds[suffix] += 1
-    listing.files.sort()
+                listing.left_out[kind] += 1
+    # Folder by folder: "a/b" before "a-b", as paths are ordered.
+    listing.files.sort(key=lambda file: file.replace(os.sep, "\0"))
     return listing
 
 
@@ -102,10 +104,10 @@ def _kind(entry: "os.DirEntry[str]") -> str:
     return "file" if entry.is_file() else "neither files nor folders"
 
 
-def _is_new(folder: Path, seen: set[tuple[int, int]]) -> bool:
+def _is_new(folder: str, seen: set[tuple[int, int]]) -> bool:
     """Whether the folder that a link leads to is not read yet; then it counts as read."""
     try:
-        number = _number(folder.stat())
+        number = _number(os.stat(folder))
     except OSError:
         return False
     is_new = number not in seen
@@ -113,13 +115,17 @@ def _is_new(folder: Path, seen: set[tuple[int, int]]) -> bool:
     return is_new
 
 
-def _entries(folder: Path, listing: Listing) -> Iterator["os.DirEntry[str]"]:
+def _entries(folder: str, listing: Listing) -> Iterator["os.DirEntry[str]"]:
     try:
         with os.scandir(folder) as entries:
             yield from entries
     except OSError as error:
         gone = isinstance(error, FileNotFoundError)
         listing.left_out["gone" if gone else f"folders that cannot be read ({error.strerror or error})"] += 1
+
+
+def _suffix(file: str) -> str:
+    return os.path.splitext(file)[1].lower()
 
 
 def _number(status: os.stat_result) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 import glob
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypedDict
 
@@ -11,7 +11,7 @@ from datasets import load_dataset_builder
 
 from ..modalities import Modality
 from ..models.input_errors import one_line, printable
-from .listing import list_folder
+from .listing import Listing, list_folder
 
 # fmt: off
 SUFFIXES: Mapping[Modality, tuple[str, ...]] = {
@@ -45,12 +45,14 @@ class Location:
             rows; "hub" for a data set on the Hub.
         files: local paths or URLs in alphabetical order; empty on the Hub and for a folder of pictures.
         is_folder: whether the name is that of a folder.
+        listing: what a folder holds, read once.
     """
 
     name: str
     kind: Kind
     files: tuple[str, ...] = ()
     is_folder: bool = False
+    listing: Listing | None = field(default=None, compare=False, repr=False)
 
     @property
     def is_remote(self) -> bool:
@@ -103,8 +105,9 @@ def locate(name: str) -> Location:
         kind = _FORMATS.get(path.suffix)
         return Location(name, "hub") if kind is None else Location(name, kind, (name,))
     if path.is_dir():
-        kind, files = _files_of_rows(name, list_folder(path, _FORMATS).files, path)
-        return Location(name, kind or "pictures", files, is_folder=True)
+        listing = list_folder(name)
+        kind, files = _files_of_rows(name, map(Path, listing.of_kinds(_FORMATS)), path)
+        return Location(name, kind or "pictures", files, is_folder=True, listing=listing)
     if path.is_file():
         return Location(name, _FORMATS.get(path.suffix, "pictures"), (name,))
     if any(sign in name for sign in "*?["):
@@ -127,7 +130,7 @@ def picture_files(
     column: str | None = None,
     split: str | None = None,
     column_option: str = "--column",
-) -> list[Path]:
+) -> list[str]:
     """The images or depth maps of a location of the kind "pictures".
 
     Raises:
@@ -137,39 +140,41 @@ def picture_files(
         raise ValueError(f"{location.name}: texts are read from parquet files, WebDataset shards or the Hub")
     if column or split:
         raise ValueError(f"{location.name}: a folder or file of pictures has no {column_option} or --split")
-    if location.is_folder:
-        files = list_files([Path(location.name)], modality)
+    if location.listing is not None:
+        files = _of_modality(location.name, location.listing, modality)
     elif location.files == (location.name,):
-        files = [Path(location.name)]  # whatever its suffix, as it was named
+        files = [location.name]  # whatever its suffix, as it was named
     else:
-        files = [Path(file) for file in location.files if Path(file).suffix.lower() in SUFFIXES[modality]]
+        files = [file for file in location.files if Path(file).suffix.lower() in SUFFIXES[modality]]
         if not files:
             raise ValueError(f"{location.name}: no {NOUNS[modality]} (looked for {', '.join(SUFFIXES[modality])})")
     for file in files:
         try:
-            str(file).encode()
+            file.encode()
         except UnicodeEncodeError as error:
             raise ValueError(f"{printable(str(error.object))}: its name is no UTF-8; rename it") from error
     return files
 
 
-def list_files(paths: Sequence[Path], modality: Modality) -> list[Path]:
+def list_files(paths: Sequence[Path], modality: Modality) -> list[str]:
     """The files among the paths, and below each folder the images or depth maps in alphabetical order.
 
     Raises:
         ValueError: if a folder holds none.
     """
-    files: list[Path] = []
+    files: list[str] = []
     for path in paths:
-        if not path.is_dir():
-            files.append(path)
-            continue
-        listing = list_folder(path, SUFFIXES[modality])
-        if not listing.files:
-            looked_for = ", ".join(SUFFIXES[modality])
-            raise ValueError(f"{path}: no {NOUNS[modality]} in this folder (looked for {looked_for})")
-        listing.say_left_out(path)
-        files += listing.files
+        files += _of_modality(str(path), list_folder(path), modality) if path.is_dir() else [str(path)]
+    return files
+
+
+def _of_modality(folder: str, listing: Listing, modality: Modality) -> list[str]:
+    """The images or depth maps of a folder; what is left out is said. ValueError if it holds none."""
+    files = listing.of_kinds(SUFFIXES[modality])
+    if not files:
+        looked_for = ", ".join(SUFFIXES[modality])
+        raise ValueError(f"{folder}: no {NOUNS[modality]} in this folder (looked for {looked_for})")
+    listing.say_left_out(folder, SUFFIXES[modality])
     return files
 
 
@@ -186,7 +191,7 @@ def _files_of_rows(name: str, files: Iterable[Path], folder: Path) -> tuple[Kind
     return None, ()
 
 
-def list_pictures(paths: Sequence[Path]) -> list[Path]:
+def list_pictures(paths: Sequence[Path]) -> list[str]:
     """The files among the paths, and below each folder the images; where there is none, the depth maps.
 
     A folder of photos may hold .npy or .npz files of another kind, such as embeddings.
@@ -194,10 +199,17 @@ def list_pictures(paths: Sequence[Path]) -> list[Path]:
     Raises:
         ValueError: if a folder holds none.
     """
-    files: list[Path] = []
+    files: list[str] = []
     for path in paths:
-        try:
-            files += list_files([path], "image")
-        except ValueError:
-            files += list_files([path], "depth")
+        files += _pictures(str(path), list_folder(path)) if path.is_dir() else [str(path)]
     return files
+
+
+def pictures_of(location: Location) -> list[str]:
+    """The images of a location of the kind "pictures"; where there is none, the depth maps. See `list_pictures`."""
+    return list(location.files) if location.listing is None else _pictures(location.name, location.listing)
+
+
+def _pictures(folder: str, listing: Listing) -> list[str]:
+    has_images = bool(listing.of_kinds(SUFFIXES["image"]))
+    return _of_modality(folder, listing, "image" if has_images else "depth")

@@ -12,7 +12,7 @@ from ..modalities import Modality, column_modality, default_modality, files_moda
 from ..models.input_errors import printable
 from .agreement import check_files_agree
 from .columns import KEY, URL, choose_column, is_picture
-from .location import Location, list_pictures, locate, picture_files
+from .location import Location, locate, picture_files, pictures_of
 
 _FILE_COLUMN = "file"
 _LABEL_LENGTH = 80
@@ -89,7 +89,7 @@ def open_source(
     """
     location = locate(name)
     if location.kind == "pictures":
-        files = [str(file) for file in picture_files(location, modality, column, split, column_option)]
+        files = picture_files(location, modality, column, split, column_option)
         return Source(name, Dataset.from_dict({_FILE_COLUMN: files}), _FILE_COLUMN, modality)
     dataset = _load_from_hub(name, split) if location.kind == "hub" else _load_files(location.in_split(split))
     column = choose_column(name, dataset.features, modality, column, column_option)
@@ -113,8 +113,7 @@ def open_pictures(
         return open_source(name, modality, column, split)
     location = locate(name)
     if location.kind == "pictures":
-        files = list_pictures([Path(name)] if location.is_folder else [Path(file) for file in location.files])
-        return open_source(name, files_modality(model, files), column, split)
+        return open_source(name, files_modality(model, pictures_of(location)), column, split)
     source = open_source(name, default_modality(model), column, split)
     return replace(source, modality=column_modality(model, source.dataset, source.column))
 

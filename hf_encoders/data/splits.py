@@ -20,7 +20,6 @@ from datasets import (
 from ..fingerprint import sha256
 from ..models.input_errors import one_line
 from .agreement import check_agree, check_files_agree
-from .listing import list_folder
 from .location import SUFFIXES, Location, locate, picture_files
 
 # The rows of a split: at hand, or read while iterating.
@@ -139,13 +138,13 @@ def _map_files(location: Location) -> list[Path]:
     if location.kind != "pictures":
         return []
     known_to_datasets = {".csv", ".jsonl", ".json", ".txt", ".parquet", ".arrow", ".zip", *SUFFIXES["image"]}
-    if location.is_folder:
-        suffixes = set(list_folder(Path(location.name), ()).other_kinds)
+    if location.listing is not None:
+        suffixes = set(location.listing.suffixes())
     else:
         suffixes = {Path(file).suffix.lower() for file in location.files}
     if suffixes & known_to_datasets or not suffixes & set(SUFFIXES["depth"]):
         return []
-    return picture_files(location, "depth")
+    return [Path(file) for file in picture_files(location, "depth")]
 
 
 def _rows_of_maps(files: Sequence[Path]) -> Dataset:

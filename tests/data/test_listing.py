@@ -10,7 +10,7 @@ SUFFIXES = (".png", ".jpg")
 
 
 def names(folder):
-    return [path.relative_to(folder).as_posix() for path in list_folder(folder, SUFFIXES).files]
+    return [file.removeprefix(f"{folder}/") for file in list_folder(folder).of_kinds(SUFFIXES)]
 
 
 def fill(folder, *paths):
@@ -21,11 +21,11 @@ def fill(folder, *paths):
 
 def test_hidden_files_and_other_kinds_are_left_out_and_counted(tmp_path, caplog):
     fill(tmp_path, "b.PNG", "a/c.jpg", "._a.png", ".thumbs/b.png", "__MACOSX/b.png", "notes.txt", "x.heic", "y.heic")
-    listing = list_folder(tmp_path, SUFFIXES)
+    listing = list_folder(tmp_path)
     assert names(tmp_path) == ["a/c.jpg", "b.PNG"]
-    assert listing.left_out == {"hidden": 3} and listing.other_kinds == {".heic": 2, ".txt": 1}
-    listing.say_left_out(tmp_path)
-    listing.say_left_out(tmp_path)
+    assert listing.left_out == {"hidden": 3} and listing.suffixes()[".heic"] == 2
+    for _ in range(2):
+        listing.say_left_out(tmp_path, SUFFIXES)
     assert caplog.text.count(f"{tmp_path}: left out: 3 hidden, 3 of other kinds (.heic 2, .txt 1)") == 1
 
 
@@ -45,7 +45,7 @@ def test_links_are_followed_once(tmp_path):
     (photos / "gone.png").symlink_to(photos / "nothing.png")
     assert names(photos) == ["a/1.png", "file.png", "here/2.png"]
     expected = {"links to a folder that is read already": 3, "links to nothing": 1}
-    assert list_folder(photos, SUFFIXES).left_out == expected
+    assert list_folder(photos).left_out == expected
     (tmp_path / "way in").symlink_to(photos)
     assert names(tmp_path / "way in") == ["a/1.png", "file.png", "here/2.png"]
 
@@ -65,15 +65,15 @@ def test_what_goes_while_it_is_read_is_left_out(tmp_path, monkeypatch):
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", scan)
-    listing = list_folder(tmp_path, SUFFIXES)
-    assert [path.name for path in listing.files] == ["1.png"] and listing.left_out == {"gone": 1}
+    listing = list_folder(tmp_path)
+    assert listing.files == [str(tmp_path / "a" / "1.png")] and listing.left_out == {"gone": 1}
 
 
 def test_pipes_are_left_out(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
-    assert list_folder(tmp_path, SUFFIXES).left_out == {"neither files nor folders": 1}
+    assert list_folder(tmp_path).left_out == {"neither files nor folders": 1}
 
 
 def test_a_folder_that_is_not_there_is_said(tmp_path):
     with pytest.raises(ValueError, match="none: cannot be read"):
-        list_folder(tmp_path / "none", SUFFIXES)
+        list_folder(tmp_path / "none")
