@@ -35,6 +35,7 @@ from .options import (
     add_model,
     depth_units,
     load_model,
+    say_modality,
     say_units,
 )
 from .runner import Result, perform_alone
@@ -101,6 +102,8 @@ def run(args: argparse.Namespace) -> Result | None:
     processes = launched_processes(args.device, timeout=timedelta(days=365))
     model = load_model(args, processes.device)
     collection, modality = open_pictures(model, args.dataset, args.modality, args.column, args.split)
+    if processes.is_main_process:
+        say_modality(model, args.dataset, modality, args.modality)
     units = depth_units(args, modality)
     options = {"dtype": args.dtype, "backend": args.backend, "truncate_dim": args.truncate_dim, **units}
     if args.normalize:

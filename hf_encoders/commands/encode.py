@@ -12,6 +12,7 @@ from .options import (
     add_overwrite,
     depth_units,
     load_model,
+    say_modality,
     say_units,
 )
 from .runner import Result
@@ -48,6 +49,7 @@ def run(args: argparse.Namespace) -> Result:
     model = load_model(args)
     modality = args.modality or files_modality(model, list_pictures(args.paths))
     paths = list_files(args.paths, modality)
+    say_modality(model, ", ".join(map(str, args.paths)), modality, args.modality)
     units = depth_units(args, modality)
     encode = encoder(model, modality, units)
     # The file is opened first, so that a place that cannot be written is known before the work.

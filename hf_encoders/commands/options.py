@@ -129,6 +129,13 @@ def say_units(model: "Encoder", units: "DepthUnits") -> "DepthUnits":
     }
 
 
+def say_modality(model: "Encoder", name: str, modality: str, stated: str | None) -> None:
+    """Print on stderr what pictures are read as, where nobody said it and the model embeds images and depth maps."""
+    if stated is None and {"image", "depth"} <= set(model.towers):
+        noun, other = ("images", "depth") if modality == "image" else ("depth maps", "image")
+        sys.stderr.write(f"{name}: read as {noun}; --modality {other} says otherwise\n")
+
+
 def numbers(text: str) -> list[float]:
     """Numbers with commas between them; none for "none"."""
     try:

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
-from .options import MODALITY_HELP, add_collection, add_format, count, depth_units, load_model, say_units
+from .options import MODALITY_HELP, add_collection, add_format, count, depth_units, load_model, say_modality, say_units
 from .runner import Result
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def run(args: argparse.Namespace) -> Result:
     model = load_model(args)
     source = open_pictures(model, args.source, args.modality, args.column, args.split)
     modality = source.modality
+    say_modality(model, args.source, modality, args.modality)
     by = args.by or _kind_of_queries(model, args.queries, modality)
     units = depth_units(args, modality, by)
     options = encoding_options(args)
