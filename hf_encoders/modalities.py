@@ -125,14 +125,14 @@ def column_modality(model: object, dataset: "Dataset | IterableDataset", column:
     """The modality of a data set's column: by its type where that tells, else by items from all over it.
 
     Args:
-        model: what it does not embed is not asked for.
+        model: one that embeds depth alone is not asked.
         dataset: of which the first items are looked at where it is streamed.
         column: pictures, or paths of them.
 
     Raises:
         ValueError: if some are images and some depth maps.
     """
-    if not {"image", "depth"} <= set(modalities(model)):
+    if "image" not in modalities(model):
         return default_modality(model)
     feature = (dataset.features or {}).get(column)
     if type(feature).__name__.startswith("Array"):  # Array2D, Array3D: numbers

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, cast
 
-from .options import MODALITY_HELP, add_collection, add_format, count, depth_units, load_model, say_modality, say_units
+from .options import MODALITY_HELP, add_collection, add_format, count, depth_units, load_model, say_source, say_units
 from .runner import Result
 
 if TYPE_CHECKING:
@@ -60,10 +60,10 @@ def run(args: argparse.Namespace) -> Result:
     templates = {"templates": args.template} if args.template else {}
     classifier = ZeroShotClassifier(cast("MultimodalEncoderModel", model), labels, **templates)
     source = open_pictures(model, args.source, args.modality, args.column, args.split)
-    say_modality(model, args.source, source.modality, args.modality)
     units = depth_units(args, source.modality)
     check_sheet(args, source.modality, len(source.dataset))
     embeddings, kept = _embed(model, source, args, units)
+    say_source(model, args.source, source.modality, args.modality, source.left_out)
     if source.modality == "depth":
         say_units(model, units)
     rows = source.rows.select(kept)

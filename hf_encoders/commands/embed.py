@@ -35,7 +35,7 @@ from .options import (
     add_model,
     depth_units,
     load_model,
-    say_modality,
+    say_source,
     say_units,
 )
 from .runner import Result, perform_alone
@@ -102,8 +102,6 @@ def run(args: argparse.Namespace) -> Result | None:
     processes = launched_processes(args.device, timeout=timedelta(days=365))
     model = load_model(args, processes.device)
     collection, modality = open_pictures(model, args.dataset, args.modality, args.column, args.split)
-    if processes.is_main_process:
-        say_modality(model, args.dataset, modality, args.modality)
     units = depth_units(args, modality)
     options = {"dtype": args.dtype, "backend": args.backend, "truncate_dim": args.truncate_dim, **units}
     if args.normalize:
@@ -125,8 +123,10 @@ def run(args: argparse.Namespace) -> Result | None:
         )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"the same command goes on in {args.output}") from None
-    if done and modality == "depth":
-        say_units(model, units)
+    if done:
+        say_source(model, args.dataset, modality, args.modality, collection.left_out)
+        if modality == "depth":
+            say_units(model, units)
     return _result(args.output, done, time.perf_counter() - start) if done else None
 
 

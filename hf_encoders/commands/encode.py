@@ -12,7 +12,7 @@ from .options import (
     add_overwrite,
     depth_units,
     load_model,
-    say_modality,
+    say_source,
     say_units,
 )
 from .runner import Result
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> Result:
     """
     import numpy as np
 
-    from ..data.location import list_files, list_pictures
+    from ..data.location import left_out, list_files, list_pictures, locate
     from ..modalities import encoder, files_modality
     from ..outputs import new_file
 
@@ -49,7 +49,6 @@ def run(args: argparse.Namespace) -> Result:
     model = load_model(args)
     modality = args.modality or files_modality(model, list_pictures(args.paths))
     paths = list_files(args.paths, modality)
-    say_modality(model, ", ".join(map(str, args.paths)), modality, args.modality)
     units = depth_units(args, modality)
     encode = encoder(model, modality, units)
     # The file is opened first, so that a place that cannot be written is known before the work.
@@ -63,6 +62,9 @@ def run(args: argparse.Namespace) -> Result:
             convert_to="numpy",
         )
         np.savez(file, embeddings=embeddings, paths=np.array([str(path) for path in paths]))
+    folders = [locate(str(path)) for path in args.paths if path.is_dir()]
+    lines = [line for folder in folders if (line := left_out(folder, modality))]
+    say_source(model, ", ".join(map(str, args.paths)), modality, args.modality, "\n".join(lines))
     shown = say_units(model, units) if modality == "depth" else {}
     noun = "maps" if modality == "depth" else "images"
     rows, dimensions = embeddings.shape

@@ -129,8 +129,20 @@ def say_units(model: "Encoder", units: "DepthUnits") -> "DepthUnits":
     }
 
 
-def say_modality(model: "Encoder", name: str, modality: str, stated: str | None) -> None:
-    """Print on stderr what pictures are read as, where nobody said it and the model embeds images and depth maps."""
+def say_source(model: "Encoder", name: str, modality: str, stated: str | None, left_out: str = "") -> None:
+    """Print on stderr what was left out, and what pictures were read as where nobody said it.
+
+    Commands call it when their work is done: an error is one line.
+
+    Args:
+        model: embeds them.
+        name: of the pictures.
+        modality: what they were read as.
+        stated: what a person said, if anything.
+        left_out: see `Source` and `Collection`.
+    """
+    if left_out:
+        sys.stderr.write(f"{left_out}\n")
     if stated is None and {"image", "depth"} <= set(model.towers):
         noun, other = ("images", "depth") if modality == "image" else ("depth maps", "image")
         sys.stderr.write(f"{name}: read as {noun}; --modality {other} says otherwise\n")

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
-from .options import MODALITY_HELP, add_collection, add_format, count, depth_units, load_model, say_modality, say_units
+from .options import MODALITY_HELP, add_collection, add_format, count, depth_units, load_model, say_source, say_units
 from .runner import Result
 
 if TYPE_CHECKING:
@@ -49,7 +49,6 @@ def run(args: argparse.Namespace) -> Result:
     model = load_model(args)
     source = open_pictures(model, args.source, args.modality, args.column, args.split)
     modality = source.modality
-    say_modality(model, args.source, modality, args.modality)
     by = args.by or _kind_of_queries(model, args.queries, modality)
     units = depth_units(args, modality, by)
     options = encoding_options(args)
@@ -62,6 +61,7 @@ def run(args: argparse.Namespace) -> Result:
     check_sheet(args, modality, len(args.queries) * (min(args.k, len(source.dataset)) + (by != "text")))
     with source.named():
         index = EmbeddingIndex.from_dataset(model, source.dataset, source.column, modality, **index_options)
+    say_source(model, args.source, modality, args.modality, source.left_out)
     if "depth" in (modality, by):
         say_units(model, units)
     hits_of_all = cast("list[list[SearchResult]]", index.search(queries, args.k, modality="embedding"))

@@ -16,7 +16,7 @@ from ..models.input_errors import one_line
 from .agreement import check_agree
 from .columns import KEY, choose_column
 from .file_states import digest, file_state, named_files, parquet_state
-from .location import Location, locate, picture_files, pictures_of
+from .location import Location, left_out, locate, picture_files, pictures_of
 from .parquet import may_name_files, read_footers
 
 # A stream of fewer files is divided further, where its format allows it.
@@ -49,6 +49,7 @@ class Collection(ABC):
         name: the name by which it was opened.
         features: the columns.
         column: the column that is embedded.
+        left_out: what of a folder is left out, on one line.
         default_id: the column that names the rows, if there is one.
         id_type: the type of the names that `ids` gives to rows otherwise.
         identity: what distinguishes it from other data, as plain JSON.
@@ -57,6 +58,7 @@ class Collection(ABC):
     name: str
     features: Features
     column: str
+    left_out: str = ""
     default_id: str | None = None
     id_type: str = "int64"
     identity: Identity
@@ -94,8 +96,8 @@ class FolderFiles(Collection):
     features = Features({"file": Value("string")})
     id_type = "string"
 
-    def __init__(self, location: Location, files: Sequence[str]):
-        self.name = location.name
+    def __init__(self, location: Location, files: Sequence[str], left_out: str = ""):
+        self.name, self.left_out = location.name, left_out
         folder = (
             self.name if location.is_folder else os.path.commonpath([os.path.dirname(file) or "." for file in files])
         )
@@ -273,7 +275,8 @@ def open_collection(name: str, modality: Modality, column: str | None = None, sp
     """
     location = locate(name)
     if location.kind == "pictures":
-        return FolderFiles(location, picture_files(location, modality, column, split))
+        files = picture_files(location, modality, column, split)
+        return FolderFiles(location, files, left_out(location, modality))
     if location.kind == "hub":
         dataset, of_hub = _open_on_hub(name, split)
         return Stream(name, dataset, of_hub, modality, column)
@@ -308,7 +311,7 @@ def open_pictures(
         return open_collection(name, modality, column, split), modality
     modality = default_modality(model)
     collection = open_collection(name, modality, column, split)
-    if {"image", "depth"} <= set(modalities(model)):
+    if "image" in modalities(model):
         table = next(collection.tables(collection.parts(1000)[0], 0, [collection.column]), None)
         cells = [] if table is None else table[collection.column].to_pylist()
         items = [{"bytes": cell} if isinstance(cell, bytes) else cell for cell in cells]

@@ -5,11 +5,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
-from transformers.utils import logging
-
 from ..models.input_errors import printable
-
-logger = logging.get_logger(__name__)
 
 # The number of kinds of other files that a message names.
 _KINDS_NAMED = 4
@@ -35,8 +31,8 @@ class Listing:
         """Suffix → how many files have it."""
         return Counter(map(_suffix, self.files))
 
-    def say_left_out(self, folder: str | os.PathLike[str], suffixes: Collection[str]) -> None:
-        """Log once what was left out, and how many files are of other kinds than those."""
+    def left_out_line(self, suffixes: Collection[str]) -> str:
+        """What was left out, and how many files have other suffixes than these; empty if nothing was."""
         parts = [f"{count} {reason}" for reason, count in self.left_out.most_common()]
         others = Counter({suffix: count for suffix, count in self.suffixes().items() if suffix not in suffixes})
         if others:
@@ -44,8 +40,7 @@ class Listing:
             kinds = [f"{printable(suffix) or 'no suffix'} {count}" for suffix, count in named]
             more = ["..."] if len(others) > _KINDS_NAMED else []
             parts.append(f"{others.total()} of other kinds ({', '.join(kinds + more)})")
-        if parts:
-            logger.warning_once(f"{folder}: left out: {', '.join(parts)}")
+        return ", ".join(parts)
 
 
 def list_folder(folder: str | os.PathLike[str]) -> Listing:

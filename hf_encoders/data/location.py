@@ -174,8 +174,14 @@ def _of_modality(folder: str, listing: Listing, modality: Modality) -> list[str]
     if not files:
         looked_for = ", ".join(SUFFIXES[modality])
         raise ValueError(f"{folder}: no {NOUNS[modality]} in this folder (looked for {looked_for})")
-    listing.say_left_out(folder, SUFFIXES[modality])
     return files
+
+
+def left_out(location: Location, modality: Modality) -> str:
+    """What of a folder of pictures is left out, and how much, on one line; empty if nothing is."""
+    listing = location.listing
+    found = "" if listing is None else listing.left_out_line(SUFFIXES[modality])
+    return f"{location.name}: left out: {found}" if found else ""
 
 
 def _files_of_rows(name: str, files: Iterable[Path], folder: Path) -> tuple[Kind | None, tuple[str, ...]]:

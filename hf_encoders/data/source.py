@@ -12,7 +12,7 @@ from ..modalities import Modality, column_modality, default_modality, files_moda
 from ..models.input_errors import printable
 from .agreement import check_files_agree
 from .columns import KEY, URL, choose_column, is_picture
-from .location import Location, locate, picture_files, pictures_of
+from .location import Location, left_out, locate, picture_files, pictures_of
 
 _FILE_COLUMN = "file"
 _LABEL_LENGTH = 80
@@ -30,12 +30,14 @@ class Source:
         dataset: its rows. Those of files have the column `file`. Pictures of other columns stay undecoded.
         column: the column that is embedded.
         modality: "text", "image" or "depth".
+        left_out: what of a folder is left out, on one line.
     """
 
     name: str
     dataset: Dataset
     column: str
     modality: Modality
+    left_out: str = ""
 
     @property
     def rows(self) -> Dataset:
@@ -90,7 +92,8 @@ def open_source(
     location = locate(name)
     if location.kind == "pictures":
         files = picture_files(location, modality, column, split, column_option)
-        return Source(name, Dataset.from_dict({_FILE_COLUMN: files}), _FILE_COLUMN, modality)
+        rows = Dataset.from_dict({_FILE_COLUMN: files})
+        return Source(name, rows, _FILE_COLUMN, modality, left_out(location, modality))
     dataset = _load_from_hub(name, split) if location.kind == "hub" else _load_files(location.in_split(split))
     column = choose_column(name, dataset.features, modality, column, column_option)
     return Source(name, _decoding_only(dataset, column, modality), column, modality)

@@ -19,14 +19,12 @@ def fill(folder, *paths):
         (folder / path).touch()
 
 
-def test_hidden_files_and_other_kinds_are_left_out_and_counted(tmp_path, caplog):
+def test_hidden_files_and_other_kinds_are_left_out_and_counted(tmp_path):
     fill(tmp_path, "b.PNG", "a/c.jpg", "._a.png", ".thumbs/b.png", "__MACOSX/b.png", "notes.txt", "x.heic", "y.heic")
     listing = list_folder(tmp_path)
     assert names(tmp_path) == ["a/c.jpg", "b.PNG"]
     assert listing.left_out == {"hidden": 3} and listing.suffixes()[".heic"] == 2
-    for _ in range(2):
-        listing.say_left_out(tmp_path, SUFFIXES)
-    assert caplog.text.count(f"{tmp_path}: left out: 3 hidden, 3 of other kinds (.heic 2, .txt 1)") == 1
+    assert listing.left_out_line(SUFFIXES) == "3 hidden, 3 of other kinds (.heic 2, .txt 1)"
 
 
 def test_links_are_followed_once(tmp_path):
