@@ -97,7 +97,9 @@ class RunArguments:
     keep_last: int = option(2, "checkpoints to keep beside the best")
     resume_from_checkpoint: str = option("", "latest, or the folder of a checkpoint")
     logging_steps: int = option(10, "steps between log entries")
-    report_to: str = option("tensorboard", "tracker: tensorboard, trackio, wandb or none")
+    report_to: str = option(
+        "auto", "tracker: tensorboard, trackio, wandb or none; auto: tensorboard where it is installed"
+    )
     push_to_hub: str = option("", "Hub id to push the model to")
 
 

@@ -11,9 +11,11 @@ from ...models.configuration_multimodal_encoder import MultimodalEncoderConfig
 from ...models.image_processing_depth import DepthImageProcessor
 from ...models.modeling_multimodal_encoder import MultimodalEncoderModel
 from ...models.processing_multimodal_encoder import MultimodalEncoderProcessor
+from ..checks import check_finite
 from ..depth_units import with_units
 from ..recipe import as_mapping
 from .arguments import LossArguments, ModelArguments
+from .text_checks import check_tokenizer, warn_of_other_tokens
 
 
 def build_model(options: ModelArguments, loss: LossArguments, seed: int) -> MultimodalEncoderModel:
@@ -37,6 +39,9 @@ def build_model(options: ModelArguments, loss: LossArguments, seed: int) -> Mult
     else:
         model = _from_towers(options, loss)
     _set_units(model, options)
+    source = options.tokenizer or options.init_from or options.text_model
+    check_tokenizer(model, f"--tokenizer {source}" if options.tokenizer else source)
+    check_finite(model, options.init_from or "the towers", "give weights from before they diverged")
     if options.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     if options.freeze:
@@ -87,8 +92,7 @@ def compile_towers(model: MultimodalEncoderModel) -> None:
 
 def _from_repo(options: ModelArguments) -> MultimodalEncoderModel:
     model = load_multimodal(options.init_from)
-    if options.tokenizer:
-        model.processor.tokenizer = _tokenizer(options.tokenizer, model.config.tower_config("text"))
+    _replace_tokenizer(model, options.tokenizer)
     if options.depth_model:
         model.add_depth_tower(options.depth_model, _depth_processor(options))
     return model
@@ -106,8 +110,7 @@ def _from_towers(options: ModelArguments, loss: LossArguments) -> MultimodalEnco
         temperature_init_value=loss.temperature,
         learn_temperature=loss.learn_temperature,
     )
-    if options.tokenizer:
-        model.processor.tokenizer = _tokenizer(options.tokenizer, model.config.tower_config("text"))
+    _replace_tokenizer(model, options.tokenizer)
     return model
 
 
@@ -131,6 +134,15 @@ def _depth_processor(options: ModelArguments) -> DepthImageProcessor | None:
     if options.depth_processor is None:
         return None
     return DepthImageProcessor(**as_mapping("depth_processor", options.depth_processor))
+
+
+def _replace_tokenizer(model: MultimodalEncoderModel, source: str) -> None:
+    """Give a model the tokenizer that is asked for, if one is; one whose tokens are others is warned about."""
+    if not source:
+        return
+    own = model.processor.tokenizer
+    model.processor.tokenizer = _tokenizer(source, model.config.tower_config("text"))
+    warn_of_other_tokens(model.processor.tokenizer, own, f"--tokenizer {source}")
 
 
 def _tokenizer(source: str, text_config: PreTrainedConfig) -> PreTrainedTokenizerBase:
