@@ -1,5 +1,6 @@
 """Builds the multimodal encoder to train: from a repo, from towers, or from a configuration."""
 
+import tempfile
 from collections.abc import Collection
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer, BertTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 from transformers import ViTImageProcessorPil as ViTImageProcessor
 
+from ...data.text_files import in_utf8, read_text
 from ...models.configuration_multimodal_encoder import MultimodalEncoderConfig
 from ...models.image_processing_depth import DepthImageProcessor
 from ...models.modeling_multimodal_encoder import MultimodalEncoderModel
@@ -148,7 +150,20 @@ def _replace_tokenizer(model: MultimodalEncoderModel, source: str) -> None:
 def _tokenizer(source: str, text_config: PreTrainedConfig) -> PreTrainedTokenizerBase:
     limit = getattr(text_config, "max_position_embeddings", None)
     if Path(source).suffix == ".txt":
-        words = Path(source).read_text(encoding="utf-8").split("\n")
+        words = read_text(source).split("\n")
         vocabulary = {word: index for index, word in enumerate(words) if word}
         return BertTokenizer(vocab=vocabulary, model_max_length=limit)
+    vocabulary_file = Path(source) / "vocab.txt"
+    if vocabulary_file.is_file() and in_utf8(str(vocabulary_file)) != str(vocabulary_file):
+        return _from_folder_in_utf8(Path(source))
     return AutoTokenizer.from_pretrained(source)
+
+
+def _from_folder_in_utf8(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder whose vocabulary has a byte order mark, which transformers takes for text."""
+    with tempfile.TemporaryDirectory() as copy:
+        for file in [*folder.glob("*.json"), *folder.glob("*.txt")]:
+            Path(copy, file.name).write_text(read_text(file), encoding="utf-8", newline="\n")
+        tokenizer = AutoTokenizer.from_pretrained(copy)
+    tokenizer.name_or_path = ""
+    return tokenizer
