@@ -5,7 +5,8 @@
     accelerate launch -m hf_encoders.training.pretrain my_recipe.yaml --resume_from_checkpoint latest
     accelerate launch training/pretrain.py                                # in a clone: the sample recipe, its own data
 
-A run that was killed and resumed ends with the same weights as one that was not. `--output_dir` becomes a repo that
+A run that was killed and resumed ends with the same weights as one that was not. One that is resumed with other options
+says of each what becomes of it: it is obeyed, refused, or kept from the checkpoint. `--output_dir` becomes a repo that
 AutoModel loads; checkpoints and logs lie there too.
 """
 

@@ -6,9 +6,10 @@
     accelerate launch -m hf_encoders.training.pretrain_depth my_recipe.yaml --resume_from_checkpoint latest
     accelerate launch training/pretrain_depth.py                          # in a clone: the sample recipe, its own maps
 
-A run that was killed and resumed ends with the same weights as one that was not. `--output_dir` becomes a repo with the
-best model so far: AutoModel loads the encoder, DepthAutoencoderModel the whole. Checkpoints and logs lie there too. The
-weights of the loss are fields of `--model_config`.
+A run that was killed and resumed ends with the same weights as one that was not. One that is resumed with other options
+says of each what becomes of it: it is obeyed, refused, or kept from the checkpoint. `--output_dir` becomes a repo with
+the best model so far: AutoModel loads the encoder, DepthAutoencoderModel the whole. Checkpoints and logs lie there too.
+The weights of the loss are fields of `--model_config`.
 """
 
 import math
@@ -21,7 +22,6 @@ from typing import NoReturn
 
 import numpy as np
 import torch
-from accelerate import skip_first_batches
 from accelerate.utils import broadcast, broadcast_object_list, gather_object, set_seed
 from torch.utils.data import DataLoader, Subset
 
@@ -38,6 +38,7 @@ from .depth.maps import DepthBatch, collate, open_maps
 from .depth.model import build_autoencoder
 from .depth.schedule import epoch_schedule, is_stale, reset_rates
 from .depth_units import described, learn_percentiles, spread
+from .epochs import steps_of_epoch
 from .recipe import parse
 from .result import present, publish
 from .resume_command import resume_command
@@ -149,10 +150,8 @@ class DepthTrainer:
     def _train_epoch(self) -> bool:
         """Train to the end of an epoch; returns False if the run was asked to stop before."""
         progress, started, losses = self.progress, time.perf_counter(), []
-        self.maps.set_epoch(progress.epoch)
-        self.loader.set_epoch(progress.epoch)
         self.model.train()
-        for batch in skip_first_batches(self.loader, progress.batches):
+        for (batch,) in steps_of_epoch(self.loader, progress.epoch, progress.batches, per_step=1):
             loss = self._step(batch)
             progress.batches += 1
             if loss is not None:

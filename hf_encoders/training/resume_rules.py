@@ -203,8 +203,8 @@ def as_kept(options: "Sequence[DataclassInstance]") -> dict[str, object]:
 
 
 def as_json(value: object) -> object:
-    """A value as a JSON file gives it back."""
-    return json.loads(json.dumps(value))
+    """A value as a JSON file gives it back; YAML has values that JSON lacks, such as dates, which become text."""
+    return json.loads(json.dumps(value, default=str))
 
 
 def _default(one: "Field[Any]") -> object:

@@ -157,6 +157,14 @@ def test_weights_that_are_no_numbers_are_named(refused, tmp_path):
     assert f"{tmp_path / 'model'}: text_projection.weight holds NaN or infinity; " in line
 
 
+def test_a_teacher_whose_weights_are_no_numbers_is_named(refused, tmp_path):
+    model = tiny_model()
+    with torch.no_grad():
+        model.visual_projection.weight[0, 0] = torch.nan
+    model.save_pretrained(tmp_path / "teacher")
+    assert "teacher: visual_projection.weight holds NaN" in refused(teacher=str(tmp_path / "teacher"))
+
+
 def test_a_tokenizer_with_more_tokens_than_the_text_tower_is_refused(refused, tmp_path):
     words = (SAMPLES / "tokenizer" / "vocab.txt").read_text()
     (tmp_path / "vocab.txt").write_text(f"{words.rstrip()}\none\ntwo\n")
