@@ -41,6 +41,12 @@ def read_text(path: str | os.PathLike[str]) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
+def has_mark(path: str | os.PathLike[str]) -> bool:
+    """Whether a file begins with a byte order mark."""
+    with open(path, "rb") as file:
+        return _encoding(file.read(len(codecs.BOM_UTF8))) != "utf-8"
+
+
 def check_encoding(paths: Iterable[str | os.PathLike[str]], utf8_only: bool = False) -> None:
     """Read text files through, part by part.
 

@@ -29,7 +29,7 @@ class Resumption:
     def __init__(self, kept: Kept | None, options: "Sequence[DataclassInstance]", keeps_rates: bool = False):
         self.kept = kept
         self.changes = Changes(options, None if kept is None else kept.options, keeps_rates)
-        self._has_other_data = False
+        self._has_other_data, self._precision = False, ""
 
     @property
     def progress(self) -> Progress:
@@ -47,6 +47,7 @@ class Resumption:
         Raises:
             ValueError: if one of the two is float16, whose gradients are scaled by what a checkpoint keeps.
         """
+        self._precision = precision
         before = None if self.kept is None else self.kept.precision
         if before not in (None, precision) and _HALVES in (before, precision):
             raise ValueError(
@@ -86,6 +87,8 @@ class Resumption:
             return []
         progress = self.kept.progress
         said = [UNKNOWN] if self.is_of_older_version else self.changes.lines()
+        if self.kept.precision not in (None, self._precision):
+            said.append(f"mixed precision from here on: {self._precision} (was {self.kept.precision})")
         if (causes := self._restarting()) and progress.batches:
             said.append(
                 f"epoch {progress.epoch + 1} starts again, after {progress.batches} of its batches: other"

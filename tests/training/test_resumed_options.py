@@ -201,6 +201,13 @@ def test_what_the_state_would_not_fit_is_refused_in_one_line(changes, message, f
     assert message in line and "give what it was made with, or start a new run" in line
 
 
+def test_another_precision_is_said(first, train):
+    middle(first)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    printed = train("again", step=2, max_steps=3, mixed_precision="bf16")
+    assert "mixed precision from here on: bf16 (was no)" in printed
+
+
 def test_another_batch_size_starts_the_epoch_again(first, train, tmp_path):
     middle(first)
     printed = train("again", step=2, batch_size=10)

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer, BertTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 from transformers import ViTImageProcessorPil as ViTImageProcessor
 
-from ...data.text_files import in_utf8, read_text
+from ...data.text_files import has_mark, read_text
 from ...models.configuration_multimodal_encoder import MultimodalEncoderConfig
 from ...models.image_processing_depth import DepthImageProcessor
 from ...models.modeling_multimodal_encoder import MultimodalEncoderModel
@@ -154,7 +154,7 @@ def _tokenizer(source: str, text_config: PreTrainedConfig) -> PreTrainedTokenize
         vocabulary = {word: index for index, word in enumerate(words) if word}
         return BertTokenizer(vocab=vocabulary, model_max_length=limit)
     vocabulary_file = Path(source) / "vocab.txt"
-    if vocabulary_file.is_file() and in_utf8(str(vocabulary_file)) != str(vocabulary_file):
+    if vocabulary_file.is_file() and has_mark(vocabulary_file):
         return _from_folder_in_utf8(Path(source))
     return AutoTokenizer.from_pretrained(source)
 
