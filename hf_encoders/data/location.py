@@ -23,7 +23,7 @@ SUFFIXES: Mapping[Modality, tuple[str, ...]] = {
 # fmt: on
 NOUNS: Mapping[Modality, str] = {"image": "image", "depth": "depth map", "text": "text"}
 
-Kind = Literal["pictures", "parquet", "webdataset", "hub"] | TextKind
+Kind = Literal["pictures", "parquet", "webdataset", "hub", TextKind]
 _FORMATS: Mapping[str, Kind] = {".parquet": "parquet", ".tar": "webdataset"}
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 

@@ -6,6 +6,7 @@ import json
 import pytest
 from PIL import Image
 
+from hf_encoders.data.collection import open_collection
 from hf_encoders.data.location import locate
 from hf_encoders.data.source import open_source
 from hf_encoders.data.splits import load_joined, load_splits
@@ -54,6 +55,9 @@ def test_a_file_of_captions_is_a_data_set(name, encoding, streaming, tmp_path):
     assert sorted(row[column] for row in rows) == sorted(CAPTIONS)
     source = open_source(str(path), "text", column)
     assert source.dataset[column][:] == CAPTIONS
+    collection = open_collection(str(path), "text", column)
+    (table,) = (table for part in collection.parts(100) for table in collection.tables(part, 0, [column]))
+    assert table[column].to_pylist() == CAPTIONS
 
 
 @pytest.mark.parametrize("name", FORMATS)

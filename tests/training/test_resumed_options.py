@@ -249,9 +249,7 @@ def test_data_that_changed_start_the_epoch_again_and_data_that_moved_do_not(rows
 def test_another_vocabulary_in_a_file_of_the_same_name_is_refused(first, train, tmp_path):
     (tmp_path / "vocab.txt").write_text("\n".join(SPECIAL + WORDS))
     middle(first)
-    with pytest.raises(
-        ValueError, match="the tokenizer has other tokens than the one that the checkpoint was made wit"
-    ):
+    with pytest.raises(ValueError, match="the tokenizer has other tokens than the one that the checkpoint was made"):
         train("again", step=2, tokenizer=str(tmp_path / "vocab.txt"))
 
 

@@ -11,7 +11,9 @@ from ..recipe import Settings, as_mapping, option
 class DataArguments:
     """The data, and how samples are made of it."""
 
-    dataset: list[str] = option([], "Hub ids, folders, parquet files or WebDataset shards; several are joined")
+    dataset: list[str] = option(
+        [], "Hub ids, folders, parquet, JSON or CSV files, or WebDataset shards; several are joined"
+    )
     train_split: str = option("train", "split to train on")
     validation_split: str = option("validation", "split for the metrics of each epoch; empty for none")
     streaming: bool = option(False, "read while training, without a copy on disk")
