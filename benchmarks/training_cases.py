@@ -289,7 +289,7 @@ def sentence_transformers(settings: Settings) -> Clock:
         train_dataset=_decoded_rows(data, settings),
         loss=loss,
         callbacks=[StepDone()],
-        optimizers=(optimizer, step_schedule(optimizer, run, settings.total_steps)),  # type: ignore[arg-type]  # any schedule works
+        optimizers=(optimizer, step_schedule(optimizer, run, settings.total_steps)),
     )
     clock = Clock(settings, loss)
     trainer.train()

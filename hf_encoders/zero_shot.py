@@ -1,5 +1,6 @@
 """Classification by words: images or depth maps get the labels whose prompts are most similar."""
 
+import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -12,11 +13,13 @@ from .arrays import Numbers, unit_rows
 from .modalities import PICTURES, inputs_modality
 from .models.depth_units import DepthUnits
 from .models.encoding import Pictures
+from .models.text_tower import TextTower, unknown_texts
 
 if TYPE_CHECKING:
     from .models.modeling_multimodal_encoder import MultimodalEncoderModel
 
 _ROWS_AT_ONCE = 1024
+_NAMED = 5  # labels in a message
 
 
 class Score(TypedDict):
@@ -56,9 +59,18 @@ class ZeroShotClassifier:
 
     @cached_property
     def label_embeds(self) -> Tensor:
-        """[L, D] unit vectors, in float32, one per label."""
+        """[L, D] unit vectors, in float32, one per label.
+
+        Labels of which the tokenizer knows no token are warned about, as they embed alike.
+
+        Raises:
+            ValueError: if it knows none of the labels.
+        """
         prompts = [template.replace("{}", label) for label in self.labels for template in self.templates]
-        embeds = self.model.tower("text").encode(prompts).unflatten(0, (len(self.labels), len(self.templates)))
+        tower = self.model.tower("text")
+        if isinstance(tower, TextTower):
+            _check_known(self.labels, unknown_texts(tower.processor, self.labels))
+        embeds = tower.encode(prompts).unflatten(0, (len(self.labels), len(self.templates)))
         return nn.functional.normalize(embeds.mean(dim=1), dim=-1)
 
     @torch.no_grad()
@@ -146,6 +158,19 @@ def _checked_labels(labels: Sequence[str]) -> list[str]:
             raise ValueError(f"labels[{index}]: {label!r} is there already, as labels[{first[label]}]")
         first[label] = index
     return labels
+
+
+def _check_known(labels: Sequence[str], unknown: Sequence[str]) -> None:
+    """Warn of labels that the tokenizer does not know, or refuse them where it knows none."""
+    named = ", ".join(repr(label) for label in unknown[:_NAMED]) + (", ..." if len(unknown) > _NAMED else "")
+    if len(unknown) == len(labels):
+        raise ValueError(f"the model's tokenizer knows no token of the labels {named}; give words that it learned")
+    if unknown:
+        warnings.warn(
+            f"the model's tokenizer knows no token of the labels {named}, which embed as any unknown word does: give"
+            " words that it learned",
+            stacklevel=2,
+        )
 
 
 def _checked_templates(templates: Sequence[str]) -> list[str]:

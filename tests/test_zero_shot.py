@@ -2,6 +2,7 @@
 
 import math
 import re
+import warnings
 from collections import Counter
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from torch import nn
 from transformers import pipeline
 
 from hf_encoders.zero_shot import ZeroShotClassifier
+from tests.helpers.multimodal_models import tiny_model
 
 pytestmark = pytest.mark.numeric
 
@@ -181,3 +183,14 @@ def test_depth_maps_and_single_inputs(tiny_multimodal):
     tiny_multimodal.to(torch.bfloat16)
     (rounded,) = classifier.classify(depth[0], "depth")
     assert rounded[0]["label"] == best["label"] and rounded[0]["score"] == pytest.approx(best["score"], abs=0.05)
+
+
+def test_labels_that_the_tokenizer_does_not_know_are_named():
+    model = tiny_model()
+    with pytest.warns(UserWarning, match="knows no token of the labels 'ж', 'ш', which embed as any unknown word"):
+        ZeroShotClassifier(model, ["chair", "ж", "ш", "lamp ж"]).label_embeds  # noqa: B018
+    with pytest.raises(ValueError, match="knows no token of the labels 'ж', 'ш'; give words that it learned"):
+        ZeroShotClassifier(model, ["ж", "ш"]).label_embeds  # noqa: B018
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ZeroShotClassifier(model, ["chair", "lamp"]).label_embeds  # noqa: B018

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 TABLE, JSON = "table", "json"
 # What every argument that names a data set takes; see `data.location.locate`.
 DATA_HELP = (
-    "a folder of images, depth maps, parquet files or WebDataset shards (.tar); such a file; a quoted pattern such as"
-    " 'maps/*.parquet'; the URL of a parquet file or shard; or the Hub id of a data set"
+    "a folder of images, depth maps, parquet files or WebDataset shards (.tar); such a file, or one of rows as text"
+    " (.jsonl, .json, .csv, .txt); a quoted pattern such as 'maps/*.parquet'; the URL of a parquet file or shard; or"
+    " the Hub id of a data set"
 )
 SPLIT_HELP = "of a Hub data set (default: its only split), or of a folder that has splits (default: all rows)"
 MODALITY_HELP = "default: depth for 16-bit and floating-point files, image for others, where the model embeds both"

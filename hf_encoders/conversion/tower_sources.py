@@ -25,11 +25,13 @@ from transformers import (
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.utils import has_file
 
+from ..data.text_files import TextFileError, has_mark, read_text
 from ..models.input_errors import InputError, one_line
 
 _Part = TypeVar("_Part")
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
+_SETTINGS = ("tokenizer_config.json", "added_tokens.json", "special_tokens_map.json")
 _IMAGE_PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
 
@@ -79,7 +81,11 @@ def read_tokenizer(option: str, source: str, config: BertConfig) -> PreTrainedTo
     if path.is_file():
         tokenizer = _from_vocabulary_file(option, path)
     elif (path / "vocab.txt").is_file() and not (path / "tokenizer.json").is_file():
-        tokenizer = _from_vocabulary(option, path / "vocab.txt", path)
+        vocabulary_file = path / "vocab.txt"
+        if has_mark(vocabulary_file):  # which transformers would take for a part of the first token
+            tokenizer = _from_vocabulary_file(option, vocabulary_file, _SETTINGS)
+        else:
+            tokenizer = _from_vocabulary(option, vocabulary_file, path)
     elif path.is_dir() and not has_tokenizer(source):
         raise SourceError(f"{option} {source}: has no tokenizer ({', '.join(_TOKENIZER_FILES)})")
     else:
@@ -132,12 +138,7 @@ def read_image_processor(option: str, source: str | None, config: ViTConfig) -> 
 
 def _from_vocabulary(option: str, file: Path, folder: Path) -> PreTrainedTokenizerBase:
     """BERT's tokenizer from a vocabulary and the settings beside it in the folder."""
-    try:
-        tokens = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(
-            f"{option} {file}: no BERT vocabulary, a text file with one token per line ({error})"
-        ) from None
+    tokens = _lines(option, file)
     try:
         if (folder / "tokenizer_config.json").is_file():
             tokenizer = BertTokenizer.from_pretrained(folder)
@@ -158,14 +159,26 @@ def _has_capitals(tokens: Sequence[str]) -> bool:
     return any(token != token.lower() for token in tokens if not (token.startswith("[") and token.endswith("]")))
 
 
-def _from_vocabulary_file(option: str, file: Path) -> PreTrainedTokenizerBase:
+def _from_vocabulary_file(option: str, file: Path, beside: Sequence[str] = _SETTINGS[:1]) -> PreTrainedTokenizerBase:
     """BERT's tokenizer from one file: transformers reads folders only, and prefers other files in them."""
     with tempfile.TemporaryDirectory() as folder:
-        shutil.copy(file, Path(folder) / "vocab.txt")
-        settings = file.with_name("tokenizer_config.json")
-        if settings.is_file():
-            shutil.copy(settings, folder)
+        tokens = "".join(f"{token}\n" for token in _lines(option, file))
+        (Path(folder) / "vocab.txt").write_text(tokens, encoding="utf-8", newline="\n")
+        for settings in map(file.with_name, beside):
+            if settings.is_file():
+                shutil.copy(settings, folder)
         return _from_vocabulary(option, file, Path(folder))
+
+
+def _lines(option: str, file: Path) -> list[str]:
+    try:
+        text = read_text(file)
+    except (OSError, TextFileError) as error:
+        reason = error.reason if isinstance(error, TextFileError) else error
+        raise SourceError(
+            f"{option} {file}: no BERT vocabulary, a text file with one token per line ({reason})"
+        ) from None
+    return text.removesuffix("\n").split("\n") if text else []
 
 
 def _read(option: str, source: str, from_pretrained: Callable[..., _Part]) -> _Part:

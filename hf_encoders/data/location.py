@@ -12,6 +12,7 @@ from datasets import load_dataset_builder
 from ..modalities import Modality
 from ..models.input_errors import one_line, printable
 from .listing import Listing, list_folder
+from .text_files import TEXT_FORMATS, TextKind, in_utf8
 
 # fmt: off
 SUFFIXES: Mapping[Modality, tuple[str, ...]] = {
@@ -23,7 +24,7 @@ SUFFIXES: Mapping[Modality, tuple[str, ...]] = {
 # fmt: on
 NOUNS: Mapping[Modality, str] = {"image": "image", "depth": "depth map", "text": "text"}
 
-Kind = Literal["pictures", "parquet", "webdataset", "hub"]
+Kind = Literal["pictures", "parquet", "webdataset", "hub", TextKind]
 _FORMATS: Mapping[str, Kind] = {".parquet": "parquet", ".tar": "webdataset"}
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
@@ -42,7 +43,7 @@ class Location:
     Args:
         name: the name as it was given, which messages begin with.
         kind: "pictures" for images or depth maps that are files of their own; "parquet" or "webdataset" for files of
-            rows; "hub" for a data set on the Hub.
+            rows, "json", "csv" or "text" for those that are text; "hub" for a data set on the Hub.
         files: local paths or URLs in alphabetical order; empty on the Hub and for a folder of pictures.
         is_folder: whether the name is that of a folder.
         listing: what a folder holds, read once.
@@ -60,6 +61,11 @@ class Location:
         return any("://" in file for file in self.files)
 
     @property
+    def is_text(self) -> bool:
+        """Whether the rows are in text files on this machine."""
+        return self.kind in TEXT_FORMATS.values() and not self.is_remote
+
+    @property
     def loader(self) -> Loader:
         """What `datasets.load_dataset` takes. It finds the splits of a folder by the names in it."""
         if self.is_folder or self.kind == "hub":
@@ -69,7 +75,8 @@ class Location:
     @property
     def files_loader(self) -> Loader:
         """What `datasets.load_dataset` takes for all the files as one split, which it calls "train"."""
-        return {"path": "imagefolder" if self.kind == "pictures" else self.kind, "data_files": list(self.files)}
+        files = [in_utf8(file) for file in self.files] if self.is_text else list(self.files)
+        return {"path": "imagefolder" if self.kind == "pictures" else self.kind, "data_files": files}
 
     def in_split(self, split: str | None) -> "Location":
         """The files of one split of a folder; all files where no split is given.
@@ -94,8 +101,9 @@ def locate(name: str) -> Location:
     """Find out what a name means.
 
     Args:
-        name: a folder of parquet files, of WebDataset shards (.tar), or of images or depth maps; such a file; a
-            pattern such as `maps/*.parquet`; a URL of a parquet file or shard; or the id of a data set on the Hub.
+        name: a folder of parquet files, of WebDataset shards (.tar), or of images or depth maps; such a file, or one of
+            rows as text (.jsonl, .json, .csv, .txt); a pattern such as `maps/*.parquet`; a URL of a parquet file or
+            shard; or the id of a data set on the Hub.
 
     Raises:
         ValueError: if no file has the name and it cannot be an id, or a folder has parquet files and shards.
@@ -109,14 +117,16 @@ def locate(name: str) -> Location:
         kind, files = _files_of_rows(name, map(Path, listing.of_kinds(_FORMATS)), path)
         return Location(name, kind or "pictures", files, is_folder=True, listing=listing)
     if path.is_file():
-        return Location(name, _FORMATS.get(path.suffix, "pictures"), (name,))
+        return Location(name, _FORMATS.get(path.suffix) or _text_kind([path]) or "pictures", (name,))
     if any(sign in name for sign in "*?["):
         matches = sorted(file for file in map(Path, glob.glob(name, recursive=True)) if file.is_file())
         if not matches:
             raise ValueError(f"{name}: no such file")
         kind, files = _files_of_rows(name, matches, path.parent)
-        return Location(name, kind or "pictures", files or tuple(map(str, matches)))
-    if path.suffix in _FORMATS or any(path.suffix.lower() in suffixes for suffixes in SUFFIXES.values()):
+        return Location(name, kind or _text_kind(matches) or "pictures", files or tuple(map(str, matches)))
+    if path.suffix in (*_FORMATS, *TEXT_FORMATS) or any(
+        path.suffix.lower() in suffixes for suffixes in SUFFIXES.values()
+    ):
         raise ValueError(f"{name}: no such file")
     # "samples/nothing" is a missing folder where there is a folder "samples", and a Hub id otherwise.
     if not _HUB_ID.fullmatch(name) or (path.parent.name and path.parent.exists()):
@@ -195,6 +205,12 @@ def _files_of_rows(name: str, files: Iterable[Path], folder: Path) -> tuple[Kind
     for kind, of_kind in found.items():
         return kind, tuple(str(file) for file in sorted(of_kind))
     return None, ()
+
+
+def _text_kind(files: Sequence[Path]) -> TextKind | None:
+    """The kind of text files that all are of; None where there is none, or another file among them."""
+    kinds = {TEXT_FORMATS.get(file.suffix.lower()) for file in files}
+    return kinds.pop() if len(kinds) == 1 else None
 
 
 def list_pictures(paths: Sequence[Path]) -> list[str]:

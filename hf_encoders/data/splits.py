@@ -21,7 +21,9 @@ from ..fingerprint import sha256
 from ..models.input_errors import one_line
 from .agreement import check_agree, check_files_agree
 from .location import SUFFIXES, Location, locate, picture_files
+from .text_files import TEXT_FORMATS, check_encoding, with_paths
 
+_SHARDS = 64  # of a stream of rows at hand, for the processes that read it
 # The rows of a split: at hand, or read while iterating.
 Rows: TypeAlias = Dataset | IterableDataset
 
@@ -50,10 +52,18 @@ def load_splits(name: str, split_of_files: str, streaming: bool = False) -> dict
         return {split_of_files: rows.to_iterable_dataset() if streaming else rows}
     if location.kind == "parquet" and not location.is_remote:
         check_files_agree(_files_of_all_splits(location))
+    if location.is_text:  # `datasets` takes lines of JSON undecoded, and they fail where they are read
+        check_encoding(location.files)
     try:
-        loaded = load_dataset(**location.loader, streaming=streaming)
+        # A copy of text is small, and what is wrong with it is found here, not while it is trained on.
+        loaded = load_dataset(**location.loader, streaming=streaming and not location.is_text)
     except Exception as error:  # the Hub, the network, the files: datasets raises what it likes
-        raise ValueError(f"{name}: cannot be loaded ({one_line(error)})") from error
+        check_encoding(_text_files(location), utf8_only=not location.is_text)  # names the file that is the cause
+        raise ValueError(f"{name}: cannot be loaded ({one_line(error.__cause__ or error)})") from error
+    if location.is_text:
+        suffixes = {suffix for modality in SUFFIXES.values() for suffix in modality}
+        rows = with_paths(loaded["train"], Path(location.files[0]).parent, suffixes)
+        return {split_of_files: rows.to_iterable_dataset(min(len(rows), _SHARDS) or 1) if streaming else rows}
     return {split_of_files: loaded["train"]} if _is_one_split(location) else dict(loaded)
 
 
@@ -116,6 +126,13 @@ def _files_of_all_splits(location: Location) -> list[str]:
     except Exception as error:  # datasets raises what it likes
         raise ValueError(f"{location.name}: cannot be loaded ({one_line(error)})") from error
     return [str(file) for split in files.values() for file in split]
+
+
+def _text_files(location: Location) -> list[Path]:
+    """The text files of a location: rows, or the metadata of pictures."""
+    if location.listing is not None:
+        return [Path(file) for file in location.listing.of_kinds(TEXT_FORMATS)]
+    return [file for file in map(Path, location.files) if file.suffix.lower() in TEXT_FORMATS and file.is_file()]
 
 
 def _is_one_split(location: Location) -> bool:

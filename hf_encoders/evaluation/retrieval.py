@@ -17,6 +17,8 @@ from torch import Tensor
 from ..arrays import Indices, Numbers
 from .checks import TIE, Items, check_dimensions, check_positive, listed, normalized_rows
 
+RECALLS = (1, 5, 10)
+MEDIAN_RANK = "median_rank"
 # The ids of both sides.
 _Ids: TypeAlias = tuple[list[Hashable], list[Hashable]]
 
@@ -29,7 +31,7 @@ def retrieval_metrics(
     first_ids: Items | None = None,
     second_ids: Items | None = None,
     captions: Sequence[str] | None = None,
-    ks: Sequence[int] = (1, 5, 10),
+    ks: Sequence[int] = RECALLS,
     names: tuple[str, str] = ("text", "image"),
     chunk_size: int = 2048,
 ) -> dict[str, float]:
@@ -73,12 +75,14 @@ def retrieval_metrics(
 
     first_order, second_order, partners = _partners(ids, texts, names, first.device)
     ranks = _ranks(first[first_order], second[second_order], partners, chunk_size)
-    metrics: dict[str, float] = {}
-    for direction, rank in zip((names, names[::-1]), ranks, strict=True):
-        prefix = "_to_".join(direction)
-        metrics |= {f"{prefix}_recall@{k}": float((rank <= k).mean()) for k in ks}
-        metrics[f"{prefix}_median_rank"] = float(np.median(rank))
-    return metrics
+    values = [value for rank in ranks for value in (*(float((rank <= k).mean()) for k in ks), float(np.median(rank)))]
+    return dict(zip(metric_names(names, ks), values, strict=True))
+
+
+def metric_names(names: tuple[str, str] = ("text", "image"), ks: Sequence[int] = RECALLS) -> list[str]:
+    """The names of what `retrieval_metrics` gives, in its order."""
+    measures = [*(f"recall@{k}" for k in ks), MEDIAN_RANK]
+    return [f"{'_to_'.join(direction)}_{measure}" for direction in (names, names[::-1]) for measure in measures]
 
 
 def _ids(ids: Items | None, count: int, name: str) -> list[Hashable]:

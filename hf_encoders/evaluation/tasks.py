@@ -4,7 +4,7 @@ The names of the metrics are flat: TASK/[LABEL COLUMN/[MODALITY/]]MEASURE.
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, cast
 
@@ -16,7 +16,7 @@ from ..modalities import MODALITIES, PICTURES, Encoder
 from ..zero_shot import ZeroShotClassifier
 from .embedded_columns import EmbeddedColumns
 from .probes import knn_metrics, linear_probe_metrics
-from .retrieval import retrieval_metrics
+from .retrieval import MEDIAN_RANK, metric_names, retrieval_metrics
 from .zero_shot import zero_shot_metrics
 
 if TYPE_CHECKING:
@@ -77,6 +77,17 @@ def retrieval(embedded: EmbeddedColumns) -> dict[str, float]:
             names=(first, second),
         )
     return {f"retrieval/{name}": value for name, value in metrics.items()}
+
+
+def retrieval_names(columns: Collection[str]) -> list[str]:
+    """The names of what `retrieval` gives for embedded columns of these modalities, in its order."""
+    pairs = itertools.combinations(sorted(columns, key=MODALITIES.index), 2)
+    return [f"retrieval/{name}" for pair in pairs for name in metric_names(pair)]
+
+
+def is_better(name: str, value: float, best: float | None) -> bool:
+    """Whether the value of a metric is better than the best so far: a rank is better if it is lower."""
+    return best is None or (value < best if name.endswith(MEDIAN_RANK) else value > best)
 
 
 def recall_line(metrics: Mapping[str, float]) -> str:

@@ -222,3 +222,11 @@ def _is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def unknown_texts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[str]:
+    """The texts of which the tokenizer knows no token: they all embed alike, as its token for the unknown."""
+    special = set(tokenizer.all_special_ids)
+    with _TOKENIZING:
+        tokens: list[list[int]] = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    return [text for text, ids in zip(texts, tokens, strict=True) if special.issuperset(ids)]

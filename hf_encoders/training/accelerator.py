@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from accelerate import Accelerator, DataLoaderConfiguration, DistributedType
-from accelerate.tracking import get_available_trackers
 from accelerate.utils import (
     DeepSpeedPlugin,
     DistributedDataParallelKwargs,
@@ -15,6 +14,8 @@ from accelerate.utils import (
 from tqdm.auto import tqdm
 
 from ..launched_processes import launched_processes, on_cpus
+from .checks import AUTO as DEFAULT_TRACKER
+from .checks import TENSORBOARD, chosen_tracker
 from .depth.arguments import DepthRunArguments
 from .multimodal.arguments import RunArguments
 from .precision import AUTO, PRECISIONS, launched_precision, resolved, warn_if_slow
@@ -31,7 +32,8 @@ def make_accelerator(run: RunArguments | DepthRunArguments, kept_precision: str 
         kept_precision: that of the checkpoint that the run goes on from.
 
     Raises:
-        ValueError: if `accelerate launch` asks for sharding that the run does not support.
+        ValueError: if `accelerate launch` asks for sharding that the run does not support, or the tracker is not
+            installed.
     """
     if run.mixed_precision not in (None, AUTO, *PRECISIONS):
         raise ValueError(f"--mixed_precision is {AUTO}, {', '.join(PRECISIONS)}, got {run.mixed_precision!r}")
@@ -43,12 +45,12 @@ def make_accelerator(run: RunArguments | DepthRunArguments, kept_precision: str 
         launched_processes()  # joined here: told of CPUs below, Accelerate would go on without DeepSpeed
     # DeepSpeed would cast all weights.
     precision, why = ("no", "for DeepSpeed") if deepspeed is not None else resolved(run.mixed_precision, kept_precision)
-    has_tracker = run.report_to in map(str, get_available_trackers())
+    tracker = chosen_tracker(run.report_to)
     accelerator = Accelerator(
         cpu=on_cpus() and deepspeed is None,
         deepspeed_plugin=deepspeed,
         mixed_precision=precision,
-        log_with=run.report_to if has_tracker else None,
+        log_with=tracker,
         project_dir=str(Path(run.output_dir) / LOGS),
         # The run itself moves the schedule, whatever the number of processes.
         step_scheduler_with_optimizer=False,
@@ -62,8 +64,8 @@ def make_accelerator(run: RunArguments | DepthRunArguments, kept_precision: str 
         say(accelerator, f"mixed precision: {precision} ({why})")
     if accelerator.is_main_process:
         warn_if_slow(precision)
-    if not has_tracker and run.report_to != "none":
-        say(accelerator, f"{run.report_to} is not installed: nothing is logged to it")
+    if tracker is None and run.report_to == DEFAULT_TRACKER:
+        say(accelerator, f"{TENSORBOARD} is not installed: nothing is logged to it")
     return accelerator
 
 
@@ -107,6 +109,11 @@ def _deepspeed(run: RunArguments | DepthRunArguments) -> DeepSpeedPlugin | None:
         "gradient_clipping": run.max_grad_norm,
     }
     return plugin
+
+
+def asks_for_sharding() -> bool:
+    """Whether `accelerate launch` asks for FSDP or DeepSpeed, before the processes are joined."""
+    return _asked_for("FSDP") or _asked_for("DEEPSPEED")
 
 
 def _asked_for(name: str) -> bool:

@@ -19,6 +19,7 @@ from .sharding import load_whole_state, whole_state
 
 FOLDER, LATEST = "checkpoints", "latest"
 _PROGRESS, _PROCESSES, _PRECISION = "progress.json", "processes", "mixed_precision"
+_OPTIONS, _IDENTITY = "options", "identity"
 _PREFIX = "checkpoint-"
 
 
@@ -47,12 +48,33 @@ class Progress:
     bad_samples: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What a checkpoint keeps of the run that it is of.
+
+    Args:
+        progress: where the run was.
+        processes: how many processes it had.
+        precision: that of its computations; None where the checkpoint does not say.
+        options: its options by their names; None in a checkpoint of an older version.
+        identity: what tells its data and its tokenizer from others; empty in a checkpoint of an older version.
+    """
+
+    progress: Progress
+    processes: int
+    precision: str | None = None
+    options: dict[str, object] | None = None
+    identity: dict[str, str] = field(default_factory=dict)
+
+
 def save(
     accelerator: Accelerator,
     output_dir: Path,
     progress: Progress,
     modules: Mapping[str, nn.Module] | None = None,
     keep_last: int = 2,
+    options: Mapping[str, object] | None = None,
+    identity: Mapping[str, str] | None = None,
 ) -> Path:
     """Write `checkpoint-STEP`; every process calls this.
 
@@ -64,6 +86,8 @@ def save(
         progress: where the run is.
         modules: name → module that the accelerator does not hold: averaged weights, a loss with parameters.
         keep_last: how many checkpoints stay (0: all).
+        options: those of the run, see `resume_rules`.
+        identity: see `Kept`.
 
     Raises:
         OSError: if it cannot be written, as on a full disk; the checkpoints before it stay.
@@ -77,7 +101,12 @@ def save(
         if accelerator.is_main_process:
             for name, state in states.items():
                 save_file(_contiguous(state), partial / f"{name}.safetensors")
-            of_the_run = {_PROCESSES: accelerator.num_processes, _PRECISION: accelerator.mixed_precision}
+            of_the_run = {
+                _PROCESSES: accelerator.num_processes,
+                _PRECISION: accelerator.mixed_precision,
+                _OPTIONS: None if options is None else dict(options),
+                _IDENTITY: dict(identity or {}),
+            }
             content = asdict(progress) | of_the_run
             (partial / _PROGRESS).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
             put_in_place(partial, folder)
@@ -99,7 +128,8 @@ def restore(accelerator: Accelerator, folder: Path, modules: Mapping[str, nn.Mod
     Raises:
         ValueError: if the checkpoint is damaged, or of another model or number of processes.
     """
-    progress, processes = _read_progress(folder)
+    kept = _read_kept(folder)
+    progress, processes = kept.progress, kept.processes
     if processes != accelerator.num_processes:  # Accelerate would go on without the random states
         raise ValueError(
             f"{folder}: written by {processes} processes, this run has {accelerator.num_processes}; start as many"
@@ -169,15 +199,14 @@ def _no_checkpoint(folder: Path) -> ValueError:
     return ValueError(f"{folder}: no checkpoint there yet; leave --resume_from_checkpoint out")
 
 
-def kept_precision(output_dir: Path, wanted: str) -> str | None:
-    """The precision of the checkpoint that a run goes on from; None where there is none, or it does not say."""
+def find_kept(output_dir: Path, wanted: str) -> Kept | None:
+    """What is kept in the checkpoint that a run goes on from; None where there is none, or it cannot be read."""
     if not wanted:
         return None
     try:
         folder = find(output_dir / FOLDER, wanted)
-        content = json.loads((folder / _PROGRESS).read_text(encoding="utf-8")) if folder is not None else {}
-        return content.get(_PRECISION)
-    except (OSError, ValueError, AttributeError):  # `restore` says what is wrong
+        return None if folder is None else _read_kept(folder)
+    except ValueError:  # opening the run and `restore` say what is wrong
         return None
 
 
@@ -194,13 +223,13 @@ def refuse_old(output_dir: Path) -> None:
         )
 
 
-def _read_progress(folder: Path) -> tuple[Progress, int]:
-    """Where the run was, and the number of its processes."""
+def _read_kept(folder: Path) -> Kept:
     try:
         content = json.loads((folder / _PROGRESS).read_text(encoding="utf-8"))
         processes = content.pop(_PROCESSES)
-        content.pop(_PRECISION, None)
-        return Progress(**content), processes
+        precision, options = content.pop(_PRECISION, None), content.pop(_OPTIONS, None)
+        identity = content.pop(_IDENTITY, {})
+        return Kept(Progress(**content), processes, precision, options, identity)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise _other_checkpoint(folder, error) from error
 

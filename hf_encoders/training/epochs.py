@@ -7,6 +7,8 @@ import torch
 from accelerate import skip_first_batches
 from torch.utils.data import DataLoader
 
+from .checkpoints import Progress
+
 Batch = TypeVar("Batch")
 
 
@@ -33,6 +35,22 @@ def steps_of_epoch(loader: DataLoader[Any], epoch: int, skipped: int, per_step: 
         if len(micro_batches) == per_step:
             yield micro_batches
             micro_batches = []
+
+
+def steps_in_all(progress: Progress, batches: int, per_step: int, epochs: int) -> int:
+    """The step at which a run ends: those that it has taken, and those of what is left of its epochs.
+
+    Args:
+        progress: where the run is.
+        batches: of an epoch, per process.
+        per_step: micro-batches per step.
+        epochs: of the run.
+    """
+    left = epochs - progress.epoch
+    if left <= 0:
+        return progress.step
+    of_this_epoch = max(batches - progress.batches, 0) // per_step
+    return progress.step + of_this_epoch + (left - 1) * (batches // per_step)
 
 
 def _next(batches: Iterator[Batch]) -> Batch | None:

@@ -5,7 +5,8 @@
     accelerate launch -m hf_encoders.training.pretrain my_recipe.yaml --resume_from_checkpoint latest
     accelerate launch training/pretrain.py                                # in a clone: the sample recipe, its own data
 
-A run that was killed and resumed ends with the same weights as one that was not. `--output_dir` becomes a repo that
+A run that was killed and resumed ends with the same weights as one that was not. One that is resumed with other options
+says of each what becomes of it: it is obeyed, refused, or kept from the checkpoint. `--output_dir` becomes a repo that
 AutoModel loads; checkpoints and logs lie there too.
 """
 
@@ -18,34 +19,39 @@ from pathlib import Path
 from typing import NoReturn, cast
 
 import torch
-from accelerate.utils import set_seed
+from accelerate.utils import broadcast_object_list, set_seed
 from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from ..command_line import run as run_command
 from ..evaluation.embedded_columns import embed_columns
-from ..evaluation.tasks import metric_lines, recall_line, retrieval
+from ..evaluation.tasks import is_better, metric_lines, recall_line, retrieval, retrieval_names
 from ..hub.push import Destination, reserve
 from ..models.modeling_multimodal_encoder import MultimodalEncoderModel
 from ..progress import hide_library_bars
 from . import checkpoints
-from .accelerator import count_bad, make_accelerator, say
+from .accelerator import asks_for_sharding, count_bad, make_accelerator, say
 from .averaging import fit_batch_norm, make_averages, share_batch_norm
 from .checkpoints import Progress
+from .checks import check_finite, check_metric, check_room, checkpoint_size
+from .data_identity import data_identity
 from .depth_units import described, learn_percentiles
-from .epochs import steps_of_epoch
+from .epochs import steps_in_all, steps_of_epoch
 from .multimodal.arguments import DataArguments, LossArguments, ModelArguments, RunArguments
 from .multimodal.legacy_state import has_legacy_state, load_legacy_state
 from .multimodal.model import build_model, compile_towers, use_modalities
-from .multimodal.optimizer import make_optimizer, step_schedule
+from .multimodal.optimizer import make_optimizer, parameter_groups, reset_rates, step_schedule
 from .multimodal.rows import load_rows
-from .multimodal.samples import Batch, ModelInputs, SampleMaker, make_loader, raw_maps
+from .multimodal.samples import Batch, ModelInputs, SampleMaker, Samples, make_loader, raw_maps
 from .multimodal.step import Step, make_loss
 from .multimodal.teacher import Teacher
+from .multimodal.text_checks import check_captions, tokenizer_identity
 from .recipe import parse
 from .result import present, publish
 from .resume_command import resume_command
+from .resume_rules import as_kept
+from .resumption import DATA, TOKENIZER, Resumption
 from .sharding import WholeModel, is_sharded, shard
 from .stopping import Requests
 
@@ -62,11 +68,18 @@ class Trainer:
     """The parts of a run, and its loop."""
 
     def __init__(self, data: DataArguments, model: ModelArguments, loss: LossArguments, run: RunArguments):
-        self.data, self.run, self.options = data, run, (data, model, loss, run)
         self.output_dir = Path(run.output_dir)
         self.checkpoints = self.output_dir / checkpoints.FOLDER
-        kept = checkpoints.kept_precision(self.output_dir, run.resume_from_checkpoint)
-        self.accelerator = make_accelerator(run, kept)
+        kept = checkpoints.find_kept(self.output_dir, run.resume_from_checkpoint)
+        self.resumption = Resumption(kept, (data, model, loss, run), keeps_rates=asks_for_sharding())
+        changes = self.resumption.changes
+        data, model = changes.settled(data), changes.settled(model)
+        loss, run = changes.settled(loss), changes.settled(run)
+        self.data, self.run, self.options = data, run, (data, model, loss, run)
+        if data.validation_split:
+            check_metric(run.validation_metric, retrieval_names(data.columns))
+        self.accelerator = make_accelerator(run, None if kept is None else kept.precision)
+        self.resumption.check_precision(self.accelerator.mixed_precision)
         self.requests = Requests(self.accelerator)
         set_seed(run.seed)
         self.plain_model = build_model(model, loss, run.seed)
@@ -84,16 +97,21 @@ class Trainer:
         if data.validation_split:
             self.validation_rows = load_rows(replace(data, streaming=False), data.validation_split)
         loader = self._make_loader()
+        check_captions(data, self.plain_model.processor.part("tokenizer"))
+        self.identity = self._identify(loader)
+        self.resumption.compare(self.identity)
         batches = 0 if data.streaming else len(loader) // self.accelerator.num_processes
-        self.total_steps = run.max_steps or batches // run.gradient_accumulation_steps * run.epochs
-        if not self.total_steps:
-            raise ValueError("no steps: fewer rows than a batch of all processes; with --streaming, give --max_steps")
-        optimizer = make_optimizer(self.plain_model, self.loss.parameters(), run)
-        schedule = step_schedule(optimizer, run, self.total_steps)
+        self.total_steps = self._steps_in_all(batches)
+        # Groups as in the checkpoint, which is loaded into them.
+        before = self.resumption.before(run)
+        optimizer = make_optimizer(self.plain_model, self.loss.parameters(), before)
+        schedule = step_schedule(optimizer, before, self.total_steps)
         if run.compile:
             compile_towers(self.plain_model)
         self.plain_model.to(self.accelerator.device)
         self.averages = make_averages(self.plain_model, run.ema_decay) if run.ema_decay else None
+        size = checkpoint_size(self.plain_model, self.loss, self.averages)
+        check_room(self.output_dir, self.checkpoints, size, self.plain_model, self._checkpoints_at_a_time())
         self.whole = WholeModel(self.accelerator, self.plain_model)
         trained = shard(self.accelerator, self.plain_model, self.loss, self.averages)
         self.model, self.optimizer, self.schedule = self.accelerator.prepare(trained, optimizer, schedule)
@@ -106,6 +124,26 @@ class Trainer:
         make = SampleMaker(self.data, ModelInputs.of(self.plain_model), self.run.seed, teacher)
         place = (self.accelerator.process_index, self.accelerator.num_processes)
         return make_loader(self.data, self.run.batch_size, make, *place)
+
+    def _identify(self, loader: DataLoader) -> dict[str, str]:
+        """What tells the data and the tokenizer from others; the main process looks at the files."""
+        rows = len(loader.dataset) if isinstance(loader.dataset, Samples) else None
+        places = [data_identity(self.data.dataset, rows) if self.accelerator.is_main_process else ""]
+        tokenizer = tokenizer_identity(self.plain_model.processor.part("tokenizer"))
+        return {DATA: broadcast_object_list(places)[0], TOKENIZER: tokenizer}
+
+    def _steps_in_all(self, batches: int) -> int:
+        run, progress = self.run, self.resumption.progress
+        per_epoch = batches // run.gradient_accumulation_steps
+        if not (run.max_steps or per_epoch * run.epochs):
+            raise ValueError("no steps: fewer rows than a batch of all processes; with --streaming, give --max_steps")
+        in_all = run.max_steps or steps_in_all(progress, batches, run.gradient_accumulation_steps, run.epochs)
+        return max(in_all, progress.step)
+
+    def _checkpoints_at_a_time(self) -> int:
+        run = self.run
+        planned = run.epochs + (self.total_steps // run.checkpoint_steps if run.checkpoint_steps else 0)
+        return min(run.keep_last + 1, planned) if run.keep_last else planned
 
     @property
     def _modules(self) -> dict[str, torch.nn.Module]:
@@ -154,9 +192,11 @@ class Trainer:
             output = self.step(micro_batches)
             if not torch.isfinite(output.loss):
                 places = [row for batch in micro_batches for row in batch["rows"]]
+                # Where weights are spread over processes, a resumed run keeps its learning rate.
+                lower = "start again" if is_sharded(self.accelerator) else "resume it"
                 raise TrainingError(
                     f"step {progress.step + 1}: the loss is {output.loss.item()}, with rows {places} on this process;"
-                    f" the last checkpoint in {self.output_dir} is kept: resume it with a lower learning rate"
+                    f" the last checkpoint in {self.output_dir} is kept: {lower} with a lower --learning_rate"
                 )
             norm = None
             if run.max_grad_norm:
@@ -210,11 +250,10 @@ class Trainer:
             else:
                 metrics = self._validate(model)
                 self.accelerator.log(metrics, step=progress.step)
-                if self.run.validation_metric not in metrics:
-                    raise ValueError(f"no metric {self.run.validation_metric!r}; there are {', '.join(metrics)}")
-                value = metrics[self.run.validation_metric]
+                metric = self.run.validation_metric
+                value = metrics[metric]
                 bar.write(f"epoch {progress.epoch}, step {progress.step}: {recall_line(metrics)}")
-                if progress.best is None or value > progress.best:
+                if is_better(metric, value, progress.best):
                     progress.best, progress.best_step, progress.best_metrics = value, progress.step, metrics
                     self._publish(model)
         self._save()
@@ -236,7 +275,15 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def _save(self) -> None:
-        checkpoints.save(self.accelerator, self.checkpoints, self.progress, self._modules, self.run.keep_last)
+        checkpoints.save(
+            self.accelerator,
+            self.checkpoints,
+            self.progress,
+            self._modules,
+            self.run.keep_last,
+            as_kept(self.options),
+            self.identity,
+        )
 
     def _open(self) -> None:
         """Take the output folder, and go on from where the run was, if it began before."""
@@ -251,10 +298,25 @@ class Trainer:
             optimizer = self.optimizer.optimizer  # without Accelerate's wrapper
             self.progress = load_legacy_state(wanted, self.plain_model, optimizer, self.schedule)
         elif checkpoint is not None:
-            self.progress = checkpoints.restore(self.accelerator, checkpoint, self._modules)
+            self.progress = self.resumption.applied(checkpoints.restore(self.accelerator, checkpoint, self._modules))
             say(self.accelerator, f"resumed from {checkpoint}: epoch {self.progress.epoch}, step {self.progress.step}")
+            for line in self.resumption.lines():
+                say(self.accelerator, line)
+            if not is_sharded(self.accelerator):
+                check_finite(self.plain_model, checkpoint, "resume an earlier checkpoint, with a lower --learning_rate")
+                self._reset_rates()
         elif wanted:
             say(self.accelerator, f"{self.output_dir}: its run ended before its first checkpoint, and begins again")
+
+    def _reset_rates(self) -> None:
+        """Give the restored optimizer the learning rates and the decay of the options, where they are others."""
+        optimizer = self.optimizer.optimizer  # without Accelerate's wrapper
+        groups = parameter_groups(self.plain_model, self.loss.parameters(), self.run)
+        schedule = reset_rates(optimizer, groups, self.run, self.total_steps, self.progress.step)
+        if schedule is not None:
+            self.schedule.scheduler = schedule
+            rates = ", ".join(f"{rate:.4g}" for rate in dict.fromkeys(schedule.get_last_lr()))
+            say(self.accelerator, f"learning rate of the next step: {rates}")
 
 
 def main() -> None:

@@ -6,9 +6,10 @@
     accelerate launch -m hf_encoders.training.pretrain_depth my_recipe.yaml --resume_from_checkpoint latest
     accelerate launch training/pretrain_depth.py                          # in a clone: the sample recipe, its own maps
 
-A run that was killed and resumed ends with the same weights as one that was not. `--output_dir` becomes a repo with the
-best model so far: AutoModel loads the encoder, DepthAutoencoderModel the whole. Checkpoints and logs lie there too. The
-weights of the loss are fields of `--model_config`.
+A run that was killed and resumed ends with the same weights as one that was not. One that is resumed with other options
+says of each what becomes of it: it is obeyed, refused, or kept from the checkpoint. `--output_dir` becomes a repo with
+the best model so far: AutoModel loads the encoder, DepthAutoencoderModel the whole. Checkpoints and logs lie there too.
+The weights of the loss are fields of `--model_config`.
 """
 
 import math
@@ -21,8 +22,7 @@ from typing import NoReturn
 
 import numpy as np
 import torch
-from accelerate import skip_first_batches
-from accelerate.utils import broadcast, gather_object, set_seed
+from accelerate.utils import broadcast, broadcast_object_list, gather_object, set_seed
 from torch.utils.data import DataLoader, Subset
 
 from ..command_line import run as run_command
@@ -31,14 +31,19 @@ from ..progress import hide_library_bars
 from . import checkpoints
 from .accelerator import count_bad, make_accelerator, say
 from .checkpoints import Progress
+from .checks import check_finite, check_room, checkpoint_size
+from .data_identity import data_identity
 from .depth.arguments import DepthDataArguments, DepthModelArguments, DepthRunArguments
 from .depth.maps import DepthBatch, collate, open_maps
 from .depth.model import build_autoencoder
-from .depth.schedule import epoch_schedule, is_stale
+from .depth.schedule import epoch_schedule, is_stale, reset_rates
 from .depth_units import described, learn_percentiles, spread
+from .epochs import steps_of_epoch
 from .recipe import parse
 from .result import present, publish
 from .resume_command import resume_command
+from .resume_rules import as_kept
+from .resumption import DATA, Resumption
 from .stopping import Requests
 
 KINDS = (DepthDataArguments, DepthModelArguments, DepthRunArguments)
@@ -49,7 +54,6 @@ class DepthTrainer:
     """The parts of a run, and its loop."""
 
     def __init__(self, data: DepthDataArguments, model: DepthModelArguments, run: DepthRunArguments):
-        self.data, self.run, self.options = data, run, (data, model, run)
         self.output_dir = Path(run.output_dir)
         self.checkpoints = self.output_dir / checkpoints.FOLDER
         if not run.resume_from_checkpoint:
@@ -57,11 +61,17 @@ class DepthTrainer:
             # A model beside the folder of checkpoints is this run's own, which was killed before its first checkpoint.
             if (self.output_dir / "config.json").exists() and not self.checkpoints.is_dir():
                 raise ValueError(f"{self.output_dir}: holds a model; choose another --output_dir")
-        kept = checkpoints.kept_precision(self.output_dir, run.resume_from_checkpoint)
-        self.accelerator = make_accelerator(run, kept)
+        kept = checkpoints.find_kept(self.output_dir, run.resume_from_checkpoint)
+        self.resumption = Resumption(kept, (data, model, run))
+        changes = self.resumption.changes
+        data, model, run = changes.settled(data), changes.settled(model), changes.settled(run)
+        self.data, self.run, self.options = data, run, (data, model, run)
+        self.accelerator = make_accelerator(run, None if kept is None else kept.precision)
+        self.resumption.check_precision(self.accelerator.mixed_precision)
         self.requests = Requests(self.accelerator)
         set_seed(run.seed)
         self.network = build_autoencoder(model)
+        check_finite(self.network, model.init_from or "the network", "give weights from before they diverged")
         self.maps, validation_maps = open_maps(data, self.network.processor, run.seed)
         learn_percentiles(self.network.processor, self.maps.raw_maps(spread(len(self.maps))))
         say(self.accelerator, described(self.network.processor))
@@ -73,6 +83,9 @@ class DepthTrainer:
         self.validation_loader = DataLoader(
             Subset(validation_maps, own), run.batch_size, collate_fn=collate, num_workers=data.num_workers
         )
+        places = [data_identity([data.dataset], len(self.maps)) if self.accelerator.is_main_process else ""]
+        self.identity = {DATA: broadcast_object_list(places)[0]}
+        self.resumption.compare(self.identity)
         optimizer = torch.optim.AdamW(self.network.parameters(), run.learning_rate, weight_decay=run.weight_decay)
         self.model, self.optimizer, self.schedule, self.loader = self.accelerator.prepare(
             self.network, optimizer, epoch_schedule(optimizer, run), loader
@@ -82,7 +95,12 @@ class DepthTrainer:
                 f"{len(self.maps)} maps to train on are fewer than a batch of all processes"
                 f" ({run.batch_size * self.accelerator.num_processes}): lower --batch_size"
             )
+        self._check_room()
         self.progress = Progress()
+
+    def _check_room(self) -> None:
+        run, size = self.run, checkpoint_size(self.network)
+        check_room(self.output_dir, self.checkpoints, size, self.network, run.keep_last + 1)
 
     def train(self) -> None:
         """Run to the end, or until asked to stop.
@@ -94,8 +112,12 @@ class DepthTrainer:
         wanted = run.resume_from_checkpoint or None
         self.lock, folder = checkpoints.open_run(self.accelerator, self.output_dir, wanted)
         if folder is not None:
-            progress = self.progress = checkpoints.restore(self.accelerator, folder)
+            progress = self.progress = self.resumption.applied(checkpoints.restore(self.accelerator, folder))
             say(self.accelerator, f"resumed from {folder}: epoch {progress.epoch}, step {progress.step}")
+            for line in self.resumption.lines():
+                say(self.accelerator, line)
+            check_finite(self.network, folder, "resume an earlier checkpoint, with a lower --learning_rate")
+            self._reset_rates()
         elif wanted:
             say(self.accelerator, f"{self.output_dir}: its run ended before its first checkpoint, and begins again")
         config = {name: str(value) for name, value in (asdict(run) | asdict(self.data)).items()}
@@ -114,13 +136,22 @@ class DepthTrainer:
         if self.accelerator.is_main_process:
             present(self.output_dir, self.options, ["loss", "validation_loss"])
 
+    def _reset_rates(self) -> None:
+        """Give the restored optimizer the learning rate and the decay of the options, where they are others."""
+        resumption, run = self.resumption, self.run
+        has_other_end = run.lr_schedule == "cosine" and "epochs" in resumption.changes.names()
+        if not (resumption.changes.of("rate") or has_other_end or resumption.is_of_older_version):
+            return
+        kept = None if resumption.is_of_older_version else resumption.before(run)
+        optimizer = self.optimizer.optimizer  # without Accelerate's wrapper
+        self.schedule.scheduler = reset_rates(optimizer, self.schedule.scheduler, run, kept, self.progress.epoch)
+        say(self.accelerator, f"learning rate of the next step: {optimizer.param_groups[0]['lr']:.4g}")
+
     def _train_epoch(self) -> bool:
         """Train to the end of an epoch; returns False if the run was asked to stop before."""
         progress, started, losses = self.progress, time.perf_counter(), []
-        self.maps.set_epoch(progress.epoch)
-        self.loader.set_epoch(progress.epoch)
         self.model.train()
-        for batch in skip_first_batches(self.loader, progress.batches):
+        for (batch,) in steps_of_epoch(self.loader, progress.epoch, progress.batches, per_step=1):
             loss = self._step(batch)
             progress.batches += 1
             if loss is not None:
@@ -221,7 +252,14 @@ class DepthTrainer:
         )
 
     def _save(self) -> None:
-        checkpoints.save(self.accelerator, self.checkpoints, self.progress, keep_last=self.run.keep_last)
+        checkpoints.save(
+            self.accelerator,
+            self.checkpoints,
+            self.progress,
+            keep_last=self.run.keep_last,
+            options=as_kept(self.options),
+            identity=self.identity,
+        )
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from transformers import HfArgumentParser
 
 from ..command_line import OneLineArgumentParser
 from ..data.location import locate
+from ..data.text_files import TextFileError, read_text
 from ..models.input_errors import one_line
 
 if TYPE_CHECKING:
@@ -155,9 +156,11 @@ def as_mapping(option: str, settings: Settings) -> dict[str, Any]:
 
 def _read_yaml(path: Path) -> dict[str, object]:
     try:
-        recipe = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        recipe = yaml.safe_load(read_text(path)) or {}
     except FileNotFoundError:
         raise ValueError(f"{path}: no such recipe") from None
+    except TextFileError:
+        raise
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ValueError(f"{path}: not a YAML recipe ({one_line(error)})") from None
     if not isinstance(recipe, dict):

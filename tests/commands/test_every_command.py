@@ -82,6 +82,7 @@ def test_what_names_data_says_all_forms_of_it_in_the_same_words(command, argumen
     assert DATA_HELP in action.help
     # A kind that is new in `locate` is missing here, until the help tells it.
     words = {"pictures": "images, depth maps", "parquet": "parquet files", "webdataset": "(.tar)", "hub": "Hub id"}
+    words |= {"json": ".jsonl, .json", "csv": ".csv", "text": ".txt"}
     assert all(words[kind] in DATA_HELP for kind in get_args(Kind))
     assert "pattern" in DATA_HELP and "URL" in DATA_HELP
 

@@ -164,6 +164,17 @@ def test_a_vocabulary_is_read_as_that_of_bert_base_uncased(source, vocabulary, t
     assert len(tokenizer("a " * 99, truncation=True).input_ids) == 64
 
 
+@pytest.mark.parametrize("source", ["bert/vocab.txt", "bert"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_vocabulary_with_a_byte_order_mark_is_the_same(encoding, source, vocabulary, tmp_path):
+    vocabulary.with_name("tokenizer_config.json").write_text('{"model_max_length": 20}')
+    convert(write_multimodal(tmp_path / "best.pt"), "--tokenizer", tmp_path / source, "--no-verify")
+    expected = (tmp_path / "best-hf" / "tokenizer.json").read_bytes()
+    vocabulary.write_bytes(vocabulary.read_text().replace("\n", "\r\n").encode(encoding))
+    convert(tmp_path / "best.pt", "--tokenizer", tmp_path / source, "--no-verify", "--overwrite")
+    assert (tmp_path / "best-hf" / "tokenizer.json").read_bytes() == expected
+
+
 def test_a_tokenizer_config_beside_the_vocabulary_counts(vocabulary, tmp_path):
     vocabulary.with_name("tokenizer_config.json").write_text('{"do_lower_case": false, "model_max_length": 20}')
     convert(write_multimodal(tmp_path / "best.pt"), "--tokenizer", vocabulary, "--no-verify")

@@ -171,7 +171,7 @@ def test_two_processes(recipe, tmp_path):
 
 
 def test_a_loss_that_is_no_number_stops_the_run(recipe, tmp_path):
-    train(recipe, "--epochs", 1)
+    train(recipe, "--epochs", 1, "--lr_schedule", "constant")
     with pytest.raises(ValueError, match=r"step \d+: the (loss|gradient) is (nan|inf), with .*\d\d\.npy.*lower"):
         train(recipe, "--output_dir", tmp_path / "high", "--learning_rate", 1e30)
     first = tmp_path / "out" / "checkpoints" / "checkpoint-5"
@@ -253,7 +253,7 @@ def test_a_new_run_leaves_an_old_one_alone(recipe, tmp_path):
         train(recipe, "--epochs", 1)
 
 
-def test_the_losses_are_logged(recipe, tmp_path, capsys):
+def test_the_losses_are_logged(recipe, tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -261,8 +261,6 @@ def test_the_losses_are_logged(recipe, tmp_path, capsys):
     events = EventAccumulator(str(next((tmp_path / "out" / "logs").rglob("events.*")).parent)).Reload()
     for name in ("loss", "learning_rate", "gradient_norm", "validation_loss"):
         assert [event.step for event in events.Scalars(name)] == [5, 10]
-    train(recipe, "--epochs", 1, "--report_to", "trackio", "--output_dir", tmp_path / "other")
-    assert "trackio is not installed" in capsys.readouterr().out
 
 
 def test_each_epoch_has_its_own_order_and_half_precision_works(recipe):

@@ -75,7 +75,9 @@ class DepthRunArguments:
     keep_last: int = option(2, "checkpoints to keep; the best model is kept apart from them")
     resume_from_checkpoint: str = option("", "latest, or the folder of a checkpoint")
     logging_steps: int = option(10, "steps between log entries")
-    report_to: str = option("tensorboard", "tracker: tensorboard, trackio, wandb or none")
+    report_to: str = option(
+        "auto", "tracker: tensorboard, trackio, wandb or none; auto: tensorboard where it is installed"
+    )
 
     def __post_init__(self) -> None:
         _check("batch_size", self.batch_size, self.batch_size >= 2, "at least 2, for BatchNorm")

@@ -11,7 +11,9 @@ from ..recipe import Settings, as_mapping, option
 class DataArguments:
     """The data, and how samples are made of it."""
 
-    dataset: list[str] = option([], "Hub ids, folders, parquet files or WebDataset shards; several are joined")
+    dataset: list[str] = option(
+        [], "Hub ids, folders, parquet, JSON or CSV files, or WebDataset shards; several are joined"
+    )
     train_split: str = option("train", "split to train on")
     validation_split: str = option("validation", "split for the metrics of each epoch; empty for none")
     streaming: bool = option(False, "read while training, without a copy on disk")
@@ -97,7 +99,9 @@ class RunArguments:
     keep_last: int = option(2, "checkpoints to keep beside the best")
     resume_from_checkpoint: str = option("", "latest, or the folder of a checkpoint")
     logging_steps: int = option(10, "steps between log entries")
-    report_to: str = option("tensorboard", "tracker: tensorboard, trackio, wandb or none")
+    report_to: str = option(
+        "auto", "tracker: tensorboard, trackio, wandb or none; auto: tensorboard where it is installed"
+    )
     push_to_hub: str = option("", "Hub id to push the model to")
 
 

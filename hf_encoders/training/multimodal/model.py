@@ -1,5 +1,6 @@
 """Builds the multimodal encoder to train: from a repo, from towers, or from a configuration."""
 
+import tempfile
 from collections.abc import Collection
 from pathlib import Path
 
@@ -7,13 +8,16 @@ import torch
 from transformers import AutoModel, AutoTokenizer, BertTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 from transformers import ViTImageProcessorPil as ViTImageProcessor
 
+from ...data.text_files import has_mark, read_text
 from ...models.configuration_multimodal_encoder import MultimodalEncoderConfig
 from ...models.image_processing_depth import DepthImageProcessor
 from ...models.modeling_multimodal_encoder import MultimodalEncoderModel
 from ...models.processing_multimodal_encoder import MultimodalEncoderProcessor
+from ..checks import check_finite
 from ..depth_units import with_units
 from ..recipe import as_mapping
 from .arguments import LossArguments, ModelArguments
+from .text_checks import check_tokenizer, warn_of_other_tokens
 
 
 def build_model(options: ModelArguments, loss: LossArguments, seed: int) -> MultimodalEncoderModel:
@@ -37,6 +41,9 @@ def build_model(options: ModelArguments, loss: LossArguments, seed: int) -> Mult
     else:
         model = _from_towers(options, loss)
     _set_units(model, options)
+    source = options.tokenizer or options.init_from or options.text_model
+    check_tokenizer(model, f"--tokenizer {source}" if options.tokenizer else source)
+    check_finite(model, options.init_from or "the towers", "give weights from before they diverged")
     if options.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     if options.freeze:
@@ -87,8 +94,7 @@ def compile_towers(model: MultimodalEncoderModel) -> None:
 
 def _from_repo(options: ModelArguments) -> MultimodalEncoderModel:
     model = load_multimodal(options.init_from)
-    if options.tokenizer:
-        model.processor.tokenizer = _tokenizer(options.tokenizer, model.config.tower_config("text"))
+    _replace_tokenizer(model, options.tokenizer)
     if options.depth_model:
         model.add_depth_tower(options.depth_model, _depth_processor(options))
     return model
@@ -106,8 +112,7 @@ def _from_towers(options: ModelArguments, loss: LossArguments) -> MultimodalEnco
         temperature_init_value=loss.temperature,
         learn_temperature=loss.learn_temperature,
     )
-    if options.tokenizer:
-        model.processor.tokenizer = _tokenizer(options.tokenizer, model.config.tower_config("text"))
+    _replace_tokenizer(model, options.tokenizer)
     return model
 
 
@@ -133,10 +138,32 @@ def _depth_processor(options: ModelArguments) -> DepthImageProcessor | None:
     return DepthImageProcessor(**as_mapping("depth_processor", options.depth_processor))
 
 
+def _replace_tokenizer(model: MultimodalEncoderModel, source: str) -> None:
+    """Give a model the tokenizer that is asked for, if one is; one whose tokens are others is warned about."""
+    if not source:
+        return
+    own = model.processor.tokenizer
+    model.processor.tokenizer = _tokenizer(source, model.config.tower_config("text"))
+    warn_of_other_tokens(model.processor.tokenizer, own, f"--tokenizer {source}")
+
+
 def _tokenizer(source: str, text_config: PreTrainedConfig) -> PreTrainedTokenizerBase:
     limit = getattr(text_config, "max_position_embeddings", None)
     if Path(source).suffix == ".txt":
-        words = Path(source).read_text(encoding="utf-8").split("\n")
+        words = read_text(source).split("\n")
         vocabulary = {word: index for index, word in enumerate(words) if word}
         return BertTokenizer(vocab=vocabulary, model_max_length=limit)
+    vocabulary_file = Path(source) / "vocab.txt"
+    if vocabulary_file.is_file() and has_mark(vocabulary_file):
+        return _from_folder_in_utf8(Path(source))
     return AutoTokenizer.from_pretrained(source)
+
+
+def _from_folder_in_utf8(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder whose vocabulary has a byte order mark, which transformers takes for text."""
+    with tempfile.TemporaryDirectory() as copy:
+        for file in [*folder.glob("*.json"), *folder.glob("*.txt")]:
+            Path(copy, file.name).write_text(read_text(file), encoding="utf-8", newline="\n")
+        tokenizer = AutoTokenizer.from_pretrained(copy)
+    tokenizer.name_or_path = ""
+    return tokenizer

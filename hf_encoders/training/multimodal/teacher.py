@@ -8,9 +8,11 @@ from torch import Tensor, nn
 
 from ...losses.contrastive import LossOutput
 from ...losses.distillation import DistillationLoss
+from ..checks import check_finite
 from .arguments import LossArguments, pair_weights
 from .model import load_multimodal
 from .samples import Chunk, ModelInputs
+from .text_checks import check_tokenizer
 
 # Embeds with a model: the inputs and the number of rows that count → modality → [rows, D].
 Embeds = Callable[[nn.Module, Mapping[str, Tensor], int], dict[str, Tensor]]
@@ -22,11 +24,16 @@ class Teacher:
     Args:
         options: the teacher's repo, its weight, and the pairs that are compared.
         accelerator: gives the teacher's device and precision.
+
+    Raises:
+        ValueError: if the teacher's weights are no numbers, or its tokenizer does not fit them.
     """
 
     def __init__(self, options: LossArguments, accelerator: Accelerator):
         model = load_multimodal(options.teacher).eval().requires_grad_(False)
         self.inputs = ModelInputs.of(model)
+        check_tokenizer(model, options.teacher)
+        check_finite(model, options.teacher, "give weights from before they diverged")
         self.weight = options.distillation_weight
         self.loss = DistillationLoss(float(model.clamped_temperature), pair_weights(options))
         self.model, self.accelerator = model.to(accelerator.device), accelerator
