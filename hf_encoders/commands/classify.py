@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, cast
 
 from .options import MODALITY_HELP, add_collection, add_format, count, depth_units, load_model, say_source, say_units
@@ -87,7 +86,9 @@ def read_labels(labels: str) -> list[str]:
         ValueError: if there is no label.
     """
     if labels.startswith("@"):
-        parts = Path(labels[1:]).read_text(encoding="utf-8").splitlines()
+        from ..data.text_files import read_text
+
+        parts = read_text(labels[1:]).splitlines()
     else:
         parts = labels.split(",")
     found = [part.strip() for part in parts if part.strip()]

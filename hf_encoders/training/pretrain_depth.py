@@ -74,6 +74,8 @@ class DepthTrainer:
         check_finite(self.network, model.init_from or "the network", "give weights from before they diverged")
         self.maps, validation_maps = open_maps(data, self.network.processor, run.seed)
         learn_percentiles(self.network.processor, self.maps.raw_maps(spread(len(self.maps))))
+        if self.maps.source.left_out:
+            say(self.accelerator, self.maps.source.left_out)
         say(self.accelerator, described(self.network.processor))
         loader = DataLoader(
             self.maps, run.batch_size, shuffle=True, drop_last=True, collate_fn=collate, num_workers=data.num_workers

@@ -8,6 +8,7 @@ import pytest
 
 from hf_encoders.command_line import run
 from hf_encoders.commands import main as cli
+from hf_encoders.commands.classify import read_labels
 from hf_encoders.zero_shot import ZeroShotClassifier
 
 
@@ -207,3 +208,19 @@ def test_an_existing_output_is_replaced_on_request_only(repo, photos, tmp_path):
     assert output.read_text() == "mine"
     cli.command([*arguments, "--overwrite"])
     assert len(records(output)) == 5
+
+
+@pytest.mark.parametrize(
+    ("encoding", "ends"), [("utf-8", "\n"), ("utf-8-sig", "\r\n"), ("utf-16", "\n"), ("utf-8", "\r")]
+)
+def test_files_of_labels_as_people_save_them(encoding, ends, tmp_path):
+    path = tmp_path / "labels.txt"
+    path.write_bytes(ends.join(["chair", "Käse", "", "lamp "]).encode(encoding))
+    assert read_labels(f"@{path}") == ["chair", "Käse", "lamp"]
+
+
+def test_a_file_of_labels_that_is_none_is_named(tmp_path):
+    path = tmp_path / "labels.txt"
+    path.write_bytes("chair\nKäse".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"labels.txt: line 2 is no UTF-8 \(byte 0xe4\); save it as UTF-8"):
+        read_labels(f"@{path}")
