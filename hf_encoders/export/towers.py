@@ -20,7 +20,7 @@ from ..hub.contents import copy_contents
 from ..modalities import Modality, encoder_of
 from ..models.backend import Backend
 from ..models.depth_units import DepthUnits
-from ..models.tower import Tower
+from ..models.tower import Tower, check_weights
 from ..outputs import new_folder
 from ..versions import library_versions
 from .int8 import calibration_inputs, save_int8, with_even_channels
@@ -87,6 +87,7 @@ def export(
         OSError: if the model is not there, or the output is there already or cannot be written.
     """
     loaded = AutoModel.from_pretrained(model, revision=revision, dtype=torch.float32)
+    check_weights(loaded)
     encoding = encoder_of(loaded)
     for tower in towers:
         encoding.tower(tower)  # ValueError

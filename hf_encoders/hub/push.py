@@ -10,6 +10,8 @@ from typing import TypeVar
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from ..models.input_errors import InputError, one_line
 from .card_edits import complete_version
@@ -86,8 +88,9 @@ def push_model(folder: Path, destination: Destination, *, remote_code: bool = Tr
 
     Raises:
         PushError: if the Hub refuses or cannot be reached.
-        InputError: if the folder holds no model of ours, or its card cannot be written.
+        InputError: if the folder holds no model of ours, its weights are NaN, or its card cannot be written.
     """
+    _check_weights(folder)
     with TemporaryDirectory() as temporary:
         repo = Path(temporary) / "repo"
         repo.mkdir()
@@ -173,6 +176,24 @@ def _fetch_card(folder: Path, destination: Destination) -> None:
     card = folder / CARD_NAME
     here = card.read_text(encoding="utf-8") if card.is_file() else ""
     card.write_text(complete_version(here, there.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def _check_weights(folder: Path) -> None:
+    """Refuse weights that are NaN or infinite, which nobody could use, and files that are none."""
+    for file in sorted(folder.glob("model*.safetensors")):
+        try:
+            with safe_open(file, "pt") as tensors:
+                wrong = next((name for name in tensors.keys() if not _is_finite(tensors.get_tensor(name))), None)  # noqa: SIM118  # it is no dictionary
+        except SafetensorError as error:
+            raise InputError(
+                path=file, reason=f"no safetensors file ({one_line(error)})", hint="save it again"
+            ) from error
+        if wrong is not None:
+            raise InputError(path=file, reason=f"{wrong} holds NaN or infinity", hint="push another checkpoint")
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    return not tensor.is_floating_point() or bool(tensor.isfinite().all())
 
 
 def _complete(folder: Path, repo: Path, destination: Destination, remote_code: bool) -> None:

@@ -287,12 +287,19 @@ def not_finite(model: nn.Module, indices: Sequence[int], embeddings: Tensor) -> 
 
 def check_weights(model: nn.Module) -> None:
     """Raise ValueError, with the name of a tensor, if some weights are NaN or infinite."""
+    if name := not_finite_weight(model):
+        raise ValueError(
+            f"the model's weights hold NaN or infinity ({name}), so it embeds nothing; choose a checkpoint from before"
+            " training diverged"
+        )
+
+
+def not_finite_weight(model: nn.Module) -> str | None:
+    """The name of the first tensor that holds NaN or infinity, if there is one."""
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point() and not tensor.is_meta and not tensor.isfinite().all():
-            raise ValueError(
-                f"the model's weights hold NaN or infinity ({name}), so it embeds nothing; choose a checkpoint from"
-                " before training diverged"
-            )
+            return name
+    return None
 
 
 @runtime_checkable

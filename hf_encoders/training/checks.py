@@ -10,6 +10,8 @@ import torch
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from torch import nn
 
+from ..models.tower import not_finite_weight
+
 TENSORBOARD, AUTO, NONE = "tensorboard", "auto", "none"
 _MOMENTS = 2  # AdamW keeps the means of gradients and of their squares, in float32
 _FLOAT32 = 4
@@ -26,9 +28,8 @@ def check_finite(model: nn.Module, source: object, hint: str) -> None:
     Raises:
         ValueError: naming the first tensor that holds NaN or infinity.
     """
-    for name, tensor in model.state_dict().items():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise ValueError(f"{source}: {name} holds NaN or infinity; {hint}")
+    if name := not_finite_weight(model):
+        raise ValueError(f"{source}: {name} holds NaN or infinity; {hint}")
 
 
 def chosen_tracker(report_to: str) -> str | None:

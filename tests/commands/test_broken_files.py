@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import yaml
+from datasets import Dataset
+from datasets import Image as Pictures
 from PIL import Image
 
 from hf_encoders import command_line
@@ -124,3 +126,39 @@ def test_a_broken_map_is_named(command, maps, repo, suffix, tmp_path, capsys):
     }[command]
     status, _, error = ends(words, capsys)
     assert status == 2 and f"broken{suffix}" in error, error
+
+
+@pytest.fixture(scope="module")
+def diverged(tmp_path_factory):
+    """A model one of whose weights is no number."""
+    model, folder = tiny_model(), tmp_path_factory.mktemp("diverged")
+    for projection in (model.text_projection, model.visual_projection, model.depth_projection):
+        projection.weight.data[0, 0] = np.nan
+    model.save_pretrained(folder / "model")
+    rng = np.random.default_rng(0)
+    (folder / "photos").mkdir()
+    Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8)).save(folder / "photos" / "0.png")
+    rows = Dataset.from_dict({"caption": ["a red chair", "the lamp"], "image": [str(folder / "photos" / "0.png")] * 2})
+    rows.cast_column("image", Pictures()).to_parquet(folder / "rows.parquet")
+    return folder
+
+
+WITH_NANS = {
+    "encode": ["encode", "MODEL", "DATA", "--modality", "image", "--output", "OUT.npz"],
+    "embed": ["embed", "MODEL", "DATA", "--modality", "image", "--output", "OUT.npz"],
+    "search": ["search", "MODEL", "DATA", "a red chair", "--modality", "image"],
+    "classify": ["classify", "MODEL", "DATA", "--labels", "chair,lamp", "--modality", "image"],
+    "evaluate": ["evaluate", "MODEL", "ROWS", "--split", "test", "--modalities", "text", "image"],
+    "export": ["export", "MODEL", "--to", "onnx", "--tower", "text", "--output", "OUT.npz"],
+    "push": ["push", "MODEL", "org/never"],
+}
+
+
+@pytest.mark.parametrize("command", WITH_NANS)
+def test_weights_that_are_no_numbers_are_named(command, diverged, tmp_path, capsys):
+    places = {"MODEL": diverged / "model", "DATA": diverged / "photos", "ROWS": diverged / "rows.parquet"}
+    words = [{**places, "OUT.npz": tmp_path / "out.npz"}.get(word, word) for word in WITH_NANS[command]]
+    status, out, error = ends(words, capsys)
+    last = error.strip().splitlines()[-1]
+    assert status == 2 and "NaN or infinity" in last and "_projection.weight" in last
+    assert not out and not (tmp_path / "out.npz").is_file()
