@@ -12,7 +12,7 @@ from typing import IO
 
 import torch
 
-from ..models.input_errors import InputError
+from .errors import CheckpointError
 from .numpy_values import NotPlainError, PickledArray, PickledDtype, empty_bytes, reconstruct, scalar, with_arrays
 
 _ZIP, _PICKLE, _HDF5 = b"PK\x03\x04", b"\x80", b"\x89HDF"
@@ -32,10 +32,6 @@ _PLAIN_GLOBALS = re.compile(
     r"torch\.\w+$|torch\.(_utils|_tensor|nn\.parameter|storage)\.|collections\.OrderedDict$|_codecs\.encode$"
     r"|numpy\.(_?core\.|ndarray$|dtype$)|(builtins|__builtin__)\.bytes$"
 )
-
-
-class CheckpointError(InputError):
-    """A checkpoint that cannot be used. The message is one line: which file, what is wrong, what to do."""
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Mapping[str, object]:

@@ -1,0 +1,7 @@
+"""What is raised for a file that cannot be used."""
+
+from ..models.input_errors import InputError
+
+
+class CheckpointError(InputError):
+    """A checkpoint that cannot be used. The message is one line: which file, what is wrong, what to do."""
