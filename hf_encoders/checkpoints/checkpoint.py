@@ -10,7 +10,7 @@ import torch
 
 from .errors import CheckpointError
 
-TensorKind = Literal["dense", "sparse", "quantized", "meta"]
+TensorKind = Literal["dense", "sparse", "quantized", "nested", "meta"]
 
 # A tensor may repeat what its storage holds (a stride of 0), up to this size. A larger one must be in the file.
 _MOST_REPEATED_BYTES = 64 << 20
@@ -23,13 +23,13 @@ class Storage(Protocol):
     def nbytes(self) -> int:
         """The number of bytes that the storage has."""
 
-    def read(self, start: int, count: int, itemsize: int) -> torch.Tensor:
+    def read(self, start: int, count: int, dtype: torch.dtype) -> torch.Tensor:
         """Read bytes of the storage, memory-mapped where that is possible.
 
         Args:
             start: the first byte.
             count: how many; the caller has checked that they are within the storage.
-            itemsize: the bytes of one number: the result is aligned to it, and in this machine's byte order.
+            dtype: of the numbers: the result is aligned for them, and in this machine's byte order.
 
         Returns:
             A one-dimensional tensor of uint8 that may be written to; the file stays as it is.
@@ -100,14 +100,14 @@ class TensorHandle:
             return torch.empty(self.shape, dtype=self.dtype)
         size = self.dtype.itemsize
         last = sum((length - 1) * step for length, step in zip(self.shape, self.stride, strict=True))
-        values = self.storage.read(self.offset * size, (last + 1) * size, size)
+        values = self.storage.read(self.offset * size, (last + 1) * size, self.dtype)
         tensor = torch.empty(0, dtype=self.dtype)
         tensor.set_(values.untyped_storage(), values.storage_offset() // size, self.shape, self.stride)
         tensor = tensor.conj().resolve_conj() if self.conjugated else tensor
         return tensor.neg() if self.negated else tensor
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False, repr=False, slots=True)
 class Stub:
     """An inert object in place of one whose class was not imported, or in place of a class or function itself.
 
