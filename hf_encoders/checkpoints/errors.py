@@ -5,3 +5,7 @@ from ..models.input_errors import InputError
 
 class CheckpointError(InputError):
     """A checkpoint that cannot be used. The message is one line: which file, what is wrong, what to do."""
+
+
+class LayoutError(CheckpointError):
+    """A checkpoint that is none of the legacy layouts, or not a whole one."""

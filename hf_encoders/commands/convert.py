@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from .. import command_line
+from ..models.input_errors import printable
 from ..progress import quiet_libraries
 from . import verify
+from .converted_weights import several_weights, weights_lines
 from .options import add_destination, add_format, add_overwrite
 from .runner import Result, perform_alone
 
@@ -51,6 +53,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, help="folder to write (default: CHECKPOINT's name with -hf, beside it)")
     parser.add_argument(
         "--layout", choices=_LAYOUTS, default="auto", help="refuse a file of another layout (default: any)"
+    )
+    parser.add_argument("--weights", metavar="PATH", help="the weights to take, of a file with several: a dotted path")
+    parser.add_argument(
+        "--ignore", action="append", default=[], metavar="PATTERN", help="leave out keys such as 'head.*' (repeatable)"
     )
     parser.add_argument("--dtype", choices=_DTYPES, help="precision to write (default: the file's own)")
     parser.add_argument("--no-verify", action="store_true", help="do not compare the result with the legacy network")
@@ -91,6 +97,7 @@ def run(args: argparse.Namespace) -> Result:
     if args.verify is not None:
         # --revision is an option of the push here: it names the branch.
         return verify.run(argparse.Namespace(model=args.verify, against=args.against, revision="main"))
+    from ..checkpoints.finding.choice import WeightsWanted
     from ..conversion.assumptions import from_report, warnings
     from ..conversion.convert import convert
     from ..conversion.depth import DepthOptions
@@ -103,6 +110,7 @@ def run(args: argparse.Namespace) -> Result:
         args.checkpoint,
         args.output,
         layout=args.layout,
+        weights=WeightsWanted(args.weights, tuple(args.ignore)),
         dtype=args.dtype,
         verified=not args.no_verify,
         overwrite=args.overwrite,
@@ -113,9 +121,11 @@ def run(args: argparse.Namespace) -> Result:
     report = read_report(output)
     notes = _notes(report)
     assumed = from_report(report)
+    on_top = [*warnings(assumed), *several_weights(report["source"], args.weights)]
     lines = [
-        *warnings(assumed),
-        f"{args.checkpoint}: {report['source']['wrapping']}, {report['source']['layout']}",
+        *on_top,
+        printable(f"{args.checkpoint}: {report['source']['wrapping']}, {report['source']['layout']}"),
+        *weights_lines(report),
         f"{report['parameters']['total']:,} parameters in {report['dtype']} → {output}",
         *verify.verification_lines(report["verification"], assumed),
         *notes,
@@ -126,7 +136,7 @@ def run(args: argparse.Namespace) -> Result:
         destination = Destination(args.push_to_hub, args.private, args.revision, args.create_pr)
         pushed_to = push_model(output, destination, remote_code=args.with_remote_code is not False)
         lines.append(f"pushed to {pushed_to}")
-    notes = [*warnings(assumed), *notes]
+    notes = [*on_top, *weights_lines(report), *notes]
     return Result(lines, {"output": str(output), "report": report, "notes": notes, "pushed_to": pushed_to})
 
 
@@ -169,8 +179,6 @@ def _notes(report: "ConversionReport") -> list[str]:
 
 def _multimodal_notes(report: "ConversionReport") -> list[str]:
     notes = []
-    if dropped := report.get("dropped"):
-        notes.append(f"dropped: {', '.join(dropped)} (nothing uses them)")
     if state := report.get("training_state"):
         notes.append(f"training state: epoch {state['epoch']}, step {state['global_step']}, AdamW's moments")
     for name in report["untrained"]:

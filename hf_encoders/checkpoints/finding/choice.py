@@ -1,0 +1,291 @@
+"""Chooses the weights of a file that holds several, and tells what else is there."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from ..checkpoint import Checkpoint
+from ..errors import LayoutError
+from .averages import is_average
+from .left_overs import explain_parts, is_left_over
+from .metadata import metadata_without, top_module
+from .networks import FamilyNames, Member, Network, find_networks, path_text, whole
+from .survey import Keys, Survey, survey
+
+# Keys of state dicts, the most telling ones first.
+_NAMES = ("model_state_dict", "state_dict", "model", "net", "network", "module", "weights", "encoder_state_dict")
+_OPTIMIZER = "optimizer_state_dict"
+_WRAPPINGS = {"model_state_dict": "training checkpoint", "encoder_state_dict": "extracted encoder"}
+BARE = "bare state dict"
+# Key at the top of a file → what wrote it.
+_WRITERS = {
+    "pytorch-lightning_version": "PyTorch Lightning checkpoint",
+    "ds_version": "DeepSpeed checkpoint",
+    "mmengine_version": "MMEngine checkpoint",
+}
+_MOST_LISTED = 8
+
+
+@dataclass(frozen=True)
+class WeightsWanted:
+    """What a person says about the weights to take.
+
+    Args:
+        path: the dotted path of the weights, as the output of a conversion and `hf-encoders inspect` print it.
+        ignore: patterns of keys to leave out, as `fnmatch` reads them.
+    """
+
+    path: str | None = None
+    ignore: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ChosenWeights:
+    """The weights of a file that were taken, and what else is in the file.
+
+    Args:
+        path: the file.
+        container: what kind of file it is.
+        classes: the classes in it, none of which was imported.
+        network: the tensors, under the names of their family.
+        wrapping: how the file holds them: "training checkpoint", "bare state dict", "pickled AutoEncoder", ...
+        dropped: keys that are no part of the network.
+        ignored: the patterns by which keys were left out.
+        others: the other networks in the file.
+        metadata: what the file says beside its weights, without the states of its training.
+        optimizer: the optimizer's state dict, if the file holds one.
+        notes: what a person should know of the choice, one line each.
+    """
+
+    path: Path
+    container: str
+    classes: tuple[str, ...]
+    network: Network
+    wrapping: str
+    dropped: list[str] = field(default_factory=list)
+    ignored: tuple[str, ...] = ()
+    others: list[Network] = field(default_factory=list)
+    metadata: dict[str, object] = field(default_factory=dict)
+    optimizer: object = None
+    notes: list[str] = field(default_factory=list)
+
+
+def choose(
+    checkpoint: Checkpoint,
+    families: Sequence[FamilyNames],
+    wanted: WeightsWanted | None = None,
+    preferred: Sequence[str] = (),
+) -> ChosenWeights:
+    """Choose the weights to take.
+
+    Of several networks, the weights come before their averages, telling names before others, and the first before the
+    next. The others are told.
+
+    Args:
+        checkpoint: the file.
+        families: the families that are known, by their names.
+        wanted: what a person says.
+        preferred: the families that are asked for; without any of those, the others.
+
+    Raises:
+        LayoutError: if there are no weights, or not those that are wanted; or they are stored in a form of their own.
+    """
+    wanted = wanted or WeightsWanted()
+    found = survey(checkpoint.path, checkpoint.content)
+    networks = find_networks(found.tensors, families)
+    if wanted.path is not None:
+        network = _at(checkpoint, found, networks, wanted.path)
+    elif networks:
+        largest = max(len(network.members) for network in networks)
+        network = min(networks, key=lambda one: _rank(one, largest, preferred))
+    else:
+        network = _nearest(checkpoint, found, families)
+    if any(circle[: len(network.container)] == network.container for circle in _holding(found, network)):
+        raise LayoutError(f"{checkpoint.path}: the weights at {network.path} contain themselves, so they have no end")
+    members, dropped = _sifted(found, networks, network, wanted.ignore)
+    network = replace(network, members=members)
+    _check_whole(checkpoint, network)
+    others = [other for other in networks if other.numbers != network.numbers]
+    return ChosenWeights(
+        path=checkpoint.path,
+        container=checkpoint.container,
+        classes=checkpoint.classes,
+        network=network,
+        wrapping=_wrapping(checkpoint, network),
+        dropped=dropped,
+        ignored=wanted.ignore,
+        others=others,
+        metadata=metadata_without(checkpoint.content, _excluded(found, [network, *others])),
+        optimizer=_optimizer(found),
+        notes=_tied(members),
+    )
+
+
+def unknown_sets(found: Survey, networks: Sequence[Network]) -> list[Network]:
+    """The tensors of no known network: those of each dictionary or pickled object together."""
+    taken = {number for network in networks for number in network.numbers}
+    roots: dict[Keys, list[int]] = {}
+    for number, tensor in enumerate(found.tensors):
+        if number not in taken:
+            roots.setdefault(tensor.root, []).append(number)
+    return [whole(found.tensors, numbers) for numbers in roots.values()]
+
+
+def _rank(network: Network, largest: int, preferred: Sequence[str]) -> tuple[object, ...]:
+    keys = network.path.split(".")
+    names = [_NAMES.index(key) for key in keys if key in _NAMES]
+    return (
+        bool(preferred) and network.family not in preferred,
+        2 * len(network.members) < largest,  # a part of a network, such as its pretrained beginning
+        is_average(network.path),
+        min(names, default=len(_NAMES)),
+        network.numbers[0],
+    )
+
+
+def _at(checkpoint: Checkpoint, found: Survey, networks: Sequence[Network], path: str) -> Network:
+    """The weights at a path that a person gave."""
+    everything = [*networks, *unknown_sets(found, networks)]
+    for same in (
+        lambda network: network.path == path,
+        lambda network: network.path.replace('"', "") == path.replace('"', ""),
+        lambda network: path_text(network.container) == path or network.path.startswith(f"{path}."),
+    ):
+        matching = [network for network in everything if same(network)]
+        if len(matching) == 1:
+            return matching[0]
+        if matching:
+            break
+    paths = [network.path for network in matching or everything]
+    more = f" and {len(paths) - _MOST_LISTED} more" if len(paths) > _MOST_LISTED else ""
+    listed = f"{', '.join(paths[:_MOST_LISTED])}{more}" if paths else "none"
+    what = "leads to several sets of weights" if matching else "is no set of weights in the file"
+    raise LayoutError(f"{checkpoint.path}: --weights {path} {what}; there are: {listed}")
+
+
+def _nearest(checkpoint: Checkpoint, found: Survey, families: Sequence[FamilyNames]) -> Network:
+    """What comes closest to a network of a known family, to say what it lacks."""
+    path = checkpoint.path
+    if not found.tensors:
+        _refuse_without_tensors(checkpoint, found)
+    if [tensor.keys for tensor in found.tensors] == [("",)]:
+        raise LayoutError(f"{path}: holds a single tensor, expected a dictionary with a state dict")
+    if foreign := explain_parts([".".join(tensor.keys) for tensor in found.tensors]):
+        raise LayoutError(f"{path}: {foreign}")
+    if all(tensor.keys[-1].isdigit() for tensor in found.tensors):
+        raise LayoutError(f"{path}: holds {len(found.tensors)} tensors without names, expected a state dict")
+    # The marks tell a family from others; without them, names in common are enough.
+    close = find_networks(found.tensors, [replace(family, marks=()) for family in families])
+    return max(close or unknown_sets(found, []), key=lambda network: len(network.members))
+
+
+def _refuse_without_tensors(checkpoint: Checkpoint, found: Survey) -> None:
+    optimizers = [state for state in found.states if state.is_optimizer and state.tensors]
+    if optimizers:
+        raise LayoutError(
+            f"{checkpoint.path}: holds an optimizer's state alone ({optimizers[0].tensors} tensors) and no weights;"
+            " choose the file that holds the model"
+        )
+    content = checkpoint.content
+    if not isinstance(content, dict):
+        what = f"an object of class {content.name}" if hasattr(content, "name") else f"a {type(content).__name__}"
+        raise LayoutError(f"{checkpoint.path}: holds {what} without tensors, expected a dictionary with a state dict")
+    keys = ", ".join(f"{key!r:.60}" for key in list(map(str, content))[:5]) or "nothing"
+    named = f"; it names {', '.join(checkpoint.classes[:3])}, which was not imported" if checkpoint.classes else ""
+    raise LayoutError(
+        f"{checkpoint.path}: holds no state dict; at its top are {keys} (expected tensors by name){named}"
+    )
+
+
+def _holding(found: Survey, network: Network) -> list[Keys]:
+    """Containers that contain themselves, among those that hold a network's tensors."""
+    ways = {
+        found.tensors[number].keys[:length]
+        for number in network.numbers
+        for length in range(len(network.container), len(found.tensors[number].keys))
+    }
+    return [circle for circle in found.circles if circle in ways]
+
+
+def _sifted(
+    found: Survey, networks: Sequence[Network], network: Network, ignore: Sequence[str]
+) -> tuple[list[Member], list[str]]:
+    """A network's tensors without what is no part of it, and the keys of that."""
+    members: list[Member] = []
+    dropped: list[str] = []
+    for member in network.members:
+        names = (member.name, member.key, f"{network.path}.{member.name}")
+        ignored = any(fnmatchcase(name, pattern) for name in names for pattern in ignore)
+        if ignored or (is_left_over(member.name) and not member.matches) or _is_profiled(member.name):
+            dropped.append(member.key)
+        else:
+            members.append(member)
+    length = len(network.container)
+    taken = {number for one in [*networks, network] for number in one.numbers}
+    beside = [
+        tensor.raw_key or ".".join(tensor.keys[length:])
+        for number, tensor in enumerate(found.tensors)
+        if number not in taken and tensor.keys[:length] == network.container and (length or "." in tensor.keys[0])
+    ]
+    plain = [
+        ".".join(keys[length:])
+        for keys in found.plain
+        if keys[:length] == network.container and (length or "." in keys[0])
+    ]
+    return members, dropped + beside + plain
+
+
+def _is_profiled(name: str) -> bool:
+    return name.rpartition(".")[2] in ("total_ops", "total_params", "_extra_state")
+
+
+def _check_whole(checkpoint: Checkpoint, network: Network) -> None:
+    """Refuse weights that are not in this file."""
+    if network.members and all(0 in member.weight.shape for member in network.members):
+        raise LayoutError(
+            f"{checkpoint.path}: its tensors are empty, as DeepSpeed stage 3 leaves them: the weights are in the other"
+            " files of its folder; run `python zero_to_fp32.py . pytorch_model.bin` there, and convert that file"
+        )
+
+
+def _excluded(found: Survey, networks: Sequence[Network]) -> set[Keys]:
+    """The keys of what is no metadata: networks, and the states of training."""
+    keys = {state.keys for state in found.states}
+    for network in networks:
+        if network.container and network.family:
+            keys.add(network.container)
+        else:
+            length = len(network.container) + 1
+            keys |= {found.tensors[number].keys[:length] for number in network.numbers}
+    return keys
+
+
+def _optimizer(found: Survey) -> object:
+    states = [state for state in found.states if state.keys[-1:] == (_OPTIMIZER,)]
+    states += [state for state in found.states if state.is_optimizer]
+    return states[0].value if states else None
+
+
+def _wrapping(checkpoint: Checkpoint, network: Network) -> str:
+    content, container = checkpoint.content, network.container
+    if (module := top_module(content, container)) is not None:
+        return f"pickled {module.name.rpartition('.')[2]}"
+    top = content if isinstance(content, dict) else {}
+    written_by = next((what for key, what in _WRITERS.items() if key in top), "")
+    if written_by or not container:
+        return written_by or BARE
+    return _WRAPPINGS.get(container[-1]) or f"state dict under {network.path}"
+
+
+def _tied(members: Sequence[Member]) -> list[str]:
+    """A line about tensors that the file holds under several names."""
+    names: dict[object, list[str]] = {}
+    for member in members:
+        if math.prod(member.weight.shape):
+            names.setdefault(member.weight.identity, []).append(member.key)
+    tied = [same for same in names.values() if len(same) > 1]
+    shown = "; ".join(" = ".join(same[:4]) for same in tied[:3])
+    more = f" and {len(tied) - 3} more" if len(tied) > 3 else ""
+    return [f"tied: {shown}{more} (one tensor in the file, written under each name)"] if tied else []

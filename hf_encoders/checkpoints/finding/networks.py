@@ -1,0 +1,213 @@
+"""Finds networks among the tensors of a file, at any depth and below any prefix, by the names of their parts."""
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from .averages import with_dots
+from .survey import FoundTensor, Keys
+from .weights import Weight
+
+# nn.DataParallel, DDP, torch.compile, FSDP, activation checkpoints and DeepSpeed put these in front of whatever they
+# wrap, a sub-module included.
+WRAPPERS = {
+    "module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module", "_fpw_module",
+}  # fmt: skip
+_MOST_PARTS = 64  # of a name; a longer one is no network's
+# Keys of a part's own state dict, such as "encoder_state_dict".
+_PART_KEY = re.compile(
+    r"((?:text_|visual_)?encoder|decoder|(?:text|visual)_projection)_(?:state_dict|state|weights|params|model)"
+)
+
+
+@dataclass(frozen=True)
+class FamilyNames:
+    """How the tensors of a family are named.
+
+    Args:
+        name: of the family, for people.
+        pattern: matches the names of its tensors, whatever the last part is.
+        marks: patterns of which each must match some name: what other networks do not have.
+    """
+
+    name: str
+    pattern: re.Pattern[str]
+    marks: tuple[re.Pattern[str], ...]
+
+
+@dataclass(frozen=True)
+class Member:
+    """A tensor of a network.
+
+    Args:
+        name: its name below the network's prefix, without wrappers.
+        key: its name in the file, below the network's container.
+        weight: the tensor.
+        matches: whether the family has such names.
+    """
+
+    name: str
+    key: str
+    weight: Weight
+    matches: bool
+
+
+@dataclass(frozen=True)
+class Network:
+    """Tensors that are named as those of a family.
+
+    Args:
+        family: its name; empty if the tensors are of none that is known.
+        path: the dotted path to it, as `--weights` takes it. Keys with dots are quoted; "." is the top of the file.
+        container: the keys of the dictionary or module that holds it.
+        prefix: what its names in that container begin with, such as "module.".
+        members: its tensors in the order of the file, and others below its prefix.
+        numbers: their positions among the tensors of the file.
+    """
+
+    family: str
+    path: str
+    container: Keys
+    prefix: str
+    members: list[Member]
+    numbers: list[int]
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """A tensor's keys, cut at their dots.
+
+    Args:
+        names: the parts.
+        key_ends: for each part, the number of keys that end with it or before it.
+        keys: the keys.
+    """
+
+    names: tuple[str, ...]
+    key_ends: tuple[int, ...]
+    keys: Keys
+
+    def path(self, count: int) -> str:
+        """The dotted path of the first parts; whole keys with dots are quoted."""
+        whole = self.key_ends[count - 1] if count else 0
+        first = [_quoted(key) for key in self.keys[:whole]]
+        return ".".join([*first, *self.names[_length(self.keys[:whole]) : count]])
+
+    def name(self, start: int) -> str:
+        """The name that the parts from one on make, without wrappers."""
+        return ".".join(_PART_KEY.sub(r"\1", part) for part in self.names[start:] if part not in WRAPPERS)
+
+
+def find_networks(found: Sequence[FoundTensor], families: Sequence[FamilyNames]) -> list[Network]:
+    """Find the networks of some families, in the order of the file.
+
+    A tensor belongs to one network at most. A network takes everything below its prefix, so that a name that its family
+    does not have is noticed.
+
+    Args:
+        found: the tensors of the file.
+        families: the families, by their names.
+    """
+    tensors = with_dots(found)
+    parts = [_parts(tensor.keys) for tensor in tensors]
+    votes: dict[tuple[int, str], list[tuple[int, int]]] = defaultdict(list)
+    for number, part in enumerate(parts):
+        for start in range(len(part.names)) if len(part.names) <= _MOST_PARTS else ():
+            name = part.name(start)
+            for family, its_names in enumerate(families):
+                if its_names.pattern.fullmatch(name):
+                    votes[family, part.path(start)].append((number, start))
+    networks: list[Network] = []
+    free = set(range(len(tensors)))
+    ranked = sorted(votes.items(), key=lambda vote: (-len(vote[1]), len(vote[0][1]), vote[0][0]))
+    for (family, _), supporters in ranked:
+        left = [(number, start) for number, start in supporters if number in free]
+        names = [parts[number].name(start) for number, start in left]
+        if not left or not all(any(mark.match(name) for name in names) for mark in families[family].marks):
+            continue
+        start = _behind_wrappers([(parts[number], start) for number, start in left])
+        network = _network(families[family], tensors, parts, free, left[0][0], start)
+        free -= set(network.numbers)
+        networks.append(network)
+    return sorted(networks, key=lambda network: network.numbers[0])
+
+
+def whole(found: Sequence[FoundTensor], numbers: Sequence[int]) -> Network:
+    """Tensors of no known family, as a network: named from the first key in which they differ."""
+    tensors = [found[number] for number in numbers]
+    container = _common([tensor.keys[:-1] for tensor in tensors])
+    members = [_member(tensor, _parts(tensor.keys), len(container), container, None) for tensor in tensors]
+    return Network("", path_text(container), container, "", members, list(numbers))
+
+
+def path_text(keys: Keys) -> str:
+    """A dotted path; keys with dots are quoted, and "." is the top of the file."""
+    return ".".join(map(_quoted, keys)) or "."
+
+
+def _network(
+    family: FamilyNames, tensors: Sequence[FoundTensor], parts: Sequence[_Parts], free: set[int], one: int, start: int
+) -> Network:
+    """The network below the prefix that the first parts of one tensor make."""
+    path = parts[one].path(start)
+    numbers = [
+        number
+        for number, part in enumerate(parts)
+        if number in free and len(part.names) > start and part.path(start) == path
+    ]
+    fitting = [number for number in numbers if family.pattern.fullmatch(parts[number].name(start))]
+    container = _common([tensors[number].keys[:-1] for number in fitting])
+    below = _length(container)
+    members = [_member(tensors[number], parts[number], start, container, family.pattern) for number in numbers]
+    prefix = ".".join(parts[one].names[below:start])
+    text = path_text(container) if below >= start else path
+    return Network(family.name, text or ".", container, f"{prefix}." if prefix else "", members, numbers)
+
+
+def _member(tensor: FoundTensor, part: _Parts, start: int, container: Keys, pattern: re.Pattern[str] | None) -> Member:
+    name = part.name(start)
+    keys = tensor.keys[len(container) :] if tensor.keys[: len(container)] == container else tensor.keys
+    key = tensor.raw_key or ".".join(keys)
+    return Member(name, key, tensor.weight, pattern is None or bool(pattern.fullmatch(name)))
+
+
+def _behind_wrappers(supporters: Sequence[tuple[_Parts, int]]) -> int:
+    """The start of the names, behind the wrappers that are in front of all of them."""
+    starts = {start for _, start in supporters}
+    start = min(starts)
+    while all(len(part.names) > start + 1 for part, _ in supporters):
+        following = {part.names[start] for part, _ in supporters}
+        if len(following) > 1 or not following <= WRAPPERS:
+            break
+        start += 1
+    return start
+
+
+def _common(keys: Sequence[Keys]) -> Keys:
+    """The keys that all of some paths begin with."""
+    first, last = min(keys), max(keys)
+    length = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    return first[:length]
+
+
+def _parts(keys: Keys) -> _Parts:
+    names = tuple(part for key in keys for part in key.split("."))
+    return _Parts(names, tuple(_key_ends(keys)), keys)
+
+
+def _length(keys: Keys) -> int:
+    """The number of parts that keys have."""
+    return sum(key.count(".") + 1 for key in keys)
+
+
+def _key_ends(keys: Keys) -> Iterator[int]:
+    for number, key in enumerate(keys):
+        for _ in range(key.count(".")):
+            yield number
+        yield number + 1
+
+
+def _quoted(key: str) -> str:
+    return json.dumps(key, ensure_ascii=False) if not key or "." in key or '"' in key else key
