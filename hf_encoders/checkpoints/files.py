@@ -4,11 +4,10 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, TensorHandle
 from .errors import CheckpointError
 from .kinds import HEAD, OLD_PICKLE, PICKLE, ZIP, name_kind
 from .mapped_file import FileBytes, MappedFile
-from .plain import plain
 from .structure import check_depth
 from .torch_files import Content, read_pickles, read_zip
 from .zip_records import ZipRecords
@@ -51,7 +50,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Mapping[str, object]:
     Raises:
         CheckpointError: if it is missing, damaged, no checkpoint, or holds no dictionary.
     """
-    content = plain(open_checkpoint(path).content)
+    content = _with_tensors(open_checkpoint(path).content)
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, expected a dictionary with a state dict")
     return content
@@ -85,3 +84,27 @@ def _read_zip(file: FileBytes) -> Content:
     if len(pickles) == 1:
         return read_zip(file, records, pickles[0])
     raise CheckpointError(f"{file.path}: a zip archive but not a PyTorch checkpoint (it has no data.pkl)")
+
+
+def _with_tensors(content: object) -> object:
+    """The content with tensors in place of their handles, each read once. Containers are changed in place."""
+    done: dict[int, object] = {}
+
+    def read(value: object) -> object:
+        if id(value) in done:
+            return done[id(value)]
+        if isinstance(value, TensorHandle):
+            done[id(value)] = value.read()
+        elif isinstance(value, dict):
+            done[id(value)] = value
+            value.update({key: read(item) for key, item in value.items()})
+        elif isinstance(value, list):
+            done[id(value)] = value
+            value[:] = [read(item) for item in value]
+        elif type(value) is tuple:
+            done[id(value)] = tuple(read(item) for item in value)
+        else:
+            return value
+        return done[id(value)]
+
+    return read(content)

@@ -8,9 +8,9 @@ import re
 import numpy as np
 import torch
 
-from .checkpoint import Stub, TensorHandle, TensorKind
+from ..checkpoint import Stub, TensorHandle, TensorKind
+from ..storages import MemoryStorage
 from .machine import Arguments, Build, Constructor, Keywords, Pending, PickleMachine
-from .storages import MemoryStorage
 
 _MOST_DIMENSIONS = 64
 _LARGEST = (1 << 63) - 1
