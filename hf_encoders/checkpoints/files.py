@@ -6,8 +6,11 @@ from pathlib import Path
 
 from .checkpoint import Checkpoint, TensorHandle
 from .errors import CheckpointError
-from .kinds import HEAD, OLD_PICKLE, PICKLE, ZIP, name_kind
+from .folders import read_folder, refuse_shard
+from .kinds import HEAD, OLD_PICKLE, ZIP, is_pickle, name_kind, name_parts, name_zip
 from .mapped_file import FileBytes, MappedFile
+from .numpy_archives import is_npz, read_npz
+from .safetensors_files import is_safetensors, read_safetensors
 from .structure import check_depth
 from .torch_files import Content, read_pickles, read_zip
 from .zip_records import ZipRecords
@@ -58,8 +61,15 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Mapping[str, object]:
 
 def _read(path: Path) -> Content:
     if path.is_dir():
-        raise CheckpointError(f"{path}: a directory, expected a checkpoint file such as {path / 'best_model.pth'}")
-    return _read_file(MappedFile(path))
+        return read_folder(path, lambda part: _read_file(MappedFile(part)))
+    file = MappedFile(path)
+    refuse_shard(path)
+    try:
+        return _read_file(file)
+    except CheckpointError:
+        if parts := name_parts(path):
+            raise CheckpointError(f"{path}: {parts}") from None
+        raise
 
 
 def _read_file(file: FileBytes) -> Content:
@@ -68,14 +78,16 @@ def _read_file(file: FileBytes) -> Content:
         raise CheckpointError(f"{file.path}: the file is empty; copy or download it again")
     if head.startswith(ZIP):
         return _read_zip(file)
-    if head.startswith(PICKLE):
+    if is_pickle(head):
         return read_pickles(file)
+    if is_safetensors(head, file.size):
+        return read_safetensors(file)
     if OLD_PICKLE.match(head):
         try:
             return read_pickles(file)
         except CheckpointError:  # text begins so, too
             pass
-    raise CheckpointError(f"{file.path}: {name_kind(file, file.path)}")
+    raise CheckpointError(f"{file.path}: {name_kind(file)}")
 
 
 def _read_zip(file: FileBytes) -> Content:
@@ -83,7 +95,9 @@ def _read_zip(file: FileBytes) -> Content:
     pickles = [name for name in records.records if name.rpartition("/")[2] == "data.pkl"]
     if len(pickles) == 1:
         return read_zip(file, records, pickles[0])
-    raise CheckpointError(f"{file.path}: a zip archive but not a PyTorch checkpoint (it has no data.pkl)")
+    if is_npz(records):
+        return read_npz(file, records)
+    raise CheckpointError(f"{file.path}: {name_zip(list(records.records), file.path)}")
 
 
 def _with_tensors(content: object) -> object:
