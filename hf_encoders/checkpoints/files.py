@@ -4,11 +4,13 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, TensorHandle
 from .errors import CheckpointError
-from .kinds import HEAD, OLD_PICKLE, PICKLE, ZIP, name_kind
+from .folders import read_folder, refuse_shard
+from .kinds import HEAD, OLD_PICKLE, ZIP, is_pickle, name_kind, name_parts, name_zip
 from .mapped_file import FileBytes, MappedFile
-from .plain import plain
+from .numpy_archives import is_npz, read_npz
+from .safetensors_files import is_safetensors, read_safetensors
 from .structure import check_depth
 from .torch_files import Content, read_pickles, read_zip
 from .zip_records import ZipRecords
@@ -51,7 +53,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Mapping[str, object]:
     Raises:
         CheckpointError: if it is missing, damaged, no checkpoint, or holds no dictionary.
     """
-    content = plain(open_checkpoint(path).content)
+    content = _with_tensors(open_checkpoint(path).content)
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, expected a dictionary with a state dict")
     return content
@@ -59,8 +61,15 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Mapping[str, object]:
 
 def _read(path: Path) -> Content:
     if path.is_dir():
-        raise CheckpointError(f"{path}: a directory, expected a checkpoint file such as {path / 'best_model.pth'}")
-    return _read_file(MappedFile(path))
+        return read_folder(path, lambda part: _read_file(MappedFile(part)))
+    file = MappedFile(path)
+    refuse_shard(path)
+    try:
+        return _read_file(file)
+    except CheckpointError:
+        if parts := name_parts(path):
+            raise CheckpointError(f"{path}: {parts}") from None
+        raise
 
 
 def _read_file(file: FileBytes) -> Content:
@@ -69,14 +78,16 @@ def _read_file(file: FileBytes) -> Content:
         raise CheckpointError(f"{file.path}: the file is empty; copy or download it again")
     if head.startswith(ZIP):
         return _read_zip(file)
-    if head.startswith(PICKLE):
+    if is_pickle(head):
         return read_pickles(file)
+    if is_safetensors(head, file.size):
+        return read_safetensors(file)
     if OLD_PICKLE.match(head):
         try:
             return read_pickles(file)
         except CheckpointError:  # text begins so, too
             pass
-    raise CheckpointError(f"{file.path}: {name_kind(file, file.path)}")
+    raise CheckpointError(f"{file.path}: {name_kind(file)}")
 
 
 def _read_zip(file: FileBytes) -> Content:
@@ -84,4 +95,30 @@ def _read_zip(file: FileBytes) -> Content:
     pickles = [name for name in records.records if name.rpartition("/")[2] == "data.pkl"]
     if len(pickles) == 1:
         return read_zip(file, records, pickles[0])
-    raise CheckpointError(f"{file.path}: a zip archive but not a PyTorch checkpoint (it has no data.pkl)")
+    if is_npz(records):
+        return read_npz(file, records)
+    raise CheckpointError(f"{file.path}: {name_zip(list(records.records), file.path)}")
+
+
+def _with_tensors(content: object) -> object:
+    """The content with tensors in place of their handles, each read once. Containers are changed in place."""
+    done: dict[int, object] = {}
+
+    def read(value: object) -> object:
+        if id(value) in done:
+            return done[id(value)]
+        if isinstance(value, TensorHandle):
+            done[id(value)] = value.read()
+        elif isinstance(value, dict):
+            done[id(value)] = value
+            value.update({key: read(item) for key, item in value.items()})
+        elif isinstance(value, list):
+            done[id(value)] = value
+            value[:] = [read(item) for item in value]
+        elif type(value) is tuple:
+            done[id(value)] = tuple(read(item) for item in value)
+        else:
+            return value
+        return done[id(value)]
+
+    return read(content)

@@ -4,13 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .checkpoint import Storage, Stub, TensorHandle
-from .constructors import find
 from .errors import CheckpointError
-from .machine import Arguments, Constructor, Keywords, PickleMachine
 from .mapped_file import FileBytes, MemoryFile
-from .pickle_bytes import PickleBytes
+from .pickles.constructors import find
+from .pickles.machine import Arguments, Constructor, Keywords, PickleMachine
+from .pickles.pickle_bytes import PickleBytes
+from .pickles.tensors import StorageClass
 from .storages import FileStorage, RecordStorage
-from .tensors import StorageClass
 from .zip_records import ZipRecords
 
 MAGIC = 0x1950A86A20F9469CFC6C

@@ -50,21 +50,39 @@ class ZipRecords:
             self._last = name, torch.frombuffer(self._inflate(record, place), dtype=torch.uint8)
         return self._last[1][start : start + count]
 
+    def head(self, name: str, count: int) -> bytes:
+        """The first bytes of a record, before its CRC-32 is checked."""
+        record = self.records[name]
+        start = self._place(record)
+        self.bytes_read += min(count, record.compressed)
+        if record.method == STORED:
+            return self.file.read(start, min(count, record.size))
+        try:
+            return zlib.decompressobj(-15).decompress(self.file.read(start, min(record.compressed, 2 * count)), count)
+        except zlib.error:
+            raise self._damaged(record, "it cannot be inflated") from None
+
     def _start(self, record: Record) -> int:
-        """Where the bytes of a record begin, after its header and CRC-32 were checked once."""
-        if record.name in self._checked:
-            return self._checked[record.name]
+        """Where the bytes of a record begin, after its CRC-32 was checked once; that of a deflated one comes later."""
+        if record.name not in self._checked:
+            start = self._place(record)
+            if record.method == STORED and record.crc and crc32(self.file, start, record.size) != record.crc:
+                raise self._wrong_crc(record)
+            self._checked[record.name] = start
+        return self._checked[record.name]
+
+    def _place(self, record: Record) -> int:
+        """Where the bytes of a record begin, after its local header was checked."""
         header = self.file.read(record.header, LOCAL_HEADER.size)
         if len(header) < LOCAL_HEADER.size or record.flags & ENCRYPTED:
             raise self._damaged(record, "it is encrypted" if record.flags & ENCRYPTED else "no header")
         magic, _, flags, method, _, _, crc, compressed, size, name_size, extra_size = LOCAL_HEADER.unpack(header)
         name = self.file.read(record.header + LOCAL_HEADER.size, name_size)
-        start = record.header + LOCAL_HEADER.size + name_size + extra_size
-        told = (crc, compressed, size)
+        start: int = record.header + LOCAL_HEADER.size + name_size + extra_size
         wide = 0xFFFFFFFF  # stands for a size of 64 bits
         agrees = all(
             mine in (wide, theirs) or (mine == 0 and flags & DESCRIPTOR_FOLLOWS)
-            for mine, theirs in zip(told, (record.crc, record.compressed, record.size), strict=True)
+            for mine, theirs in ((crc, record.crc), (compressed, record.compressed), (size, record.size))
         )
         if magic != LOCAL or name != record.raw_name or method != record.method or not agrees:
             raise self._damaged(record, "its header and the directory differ")
@@ -75,12 +93,8 @@ class ZipRecords:
                 f"{self.file.path}: {record.name} is compressed in a way that PyTorch does not write (method {method});"
                 " unpack the archive, and pack it again with zip -0 -r"
             )
-        if method == STORED:
-            if record.size != record.compressed:
-                raise self._damaged(record, "its two sizes differ")
-            if record.crc and crc32(self.file, start, record.size) != record.crc:
-                raise self._wrong_crc(record)
-        self._checked[record.name] = start
+        if method == STORED and record.size != record.compressed:
+            raise self._damaged(record, "its two sizes differ")
         return start
 
     def _inflate(self, record: Record, start: int) -> bytearray:

@@ -11,7 +11,7 @@ import re
 
 import numpy as np
 
-from .checkpoint import Stub
+from ..checkpoint import Stub
 from .machine import Arguments, Build, Constructor, Keywords, Pending, PickleMachine
 
 # A kind and its bytes: booleans, integers, floats, complex numbers, dates, strings of a fixed length, objects.

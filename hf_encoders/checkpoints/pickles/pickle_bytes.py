@@ -5,8 +5,8 @@ import re
 import struct
 from pathlib import Path
 
-from .checkpoint import Stub
-from .errors import CheckpointError
+from ..checkpoint import Stub
+from ..errors import CheckpointError
 
 # Python writes an integer of more than 4,300 digits only where its limit is lifted.
 _LARGEST_INTEGER = 1024

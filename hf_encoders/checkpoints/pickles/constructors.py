@@ -3,7 +3,7 @@
 Plain containers of Python are here; those of PyTorch and NumPy are in `tensors` and `numpy_values`.
 """
 
-from .checkpoint import Stub
+from ..checkpoint import Stub
 from .machine import Arguments, Build, Constructor, Keywords, PickleMachine
 from .numpy_values import find_numpy
 from .tensors import find_torch
@@ -19,7 +19,7 @@ def find(module: str, name: str) -> Stub | str | None:
     Returns:
         A constructor, the name of a dtype, or None for what stays a stub.
     """
-    build = _BUILDS.get(f"{module}.{name}")
+    build = _BUILDS.get(f"{module}.{name}".removeprefix("_"))  # `_codecs` has what `codecs` has
     return Constructor(f"{module}.{name}", build) if build else find_torch(module, name) or find_numpy(module, name)
 
 
@@ -178,7 +178,7 @@ _BUILDS: dict[str, Build] = {
     "builtins.float": _number,
     "builtins.bool": _number,
     "builtins.getattr": _attribute,
-    "_codecs.encode": _encode,
+    "codecs.encode": _encode,
     "copyreg.__newobj__": _new_object,
     "copyreg.__newobj_ex__": _new_object_ex,
     "copyreg._reconstructor": _reconstructor,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .checkpoint import Stub, TensorHandle
+from ..checkpoint import Stub, TensorHandle
 
 # Comparing nested tuples recurses, and takes the time that comparing all of their parts takes.
 _MOST_PARTS, _MOST_COMPOUND = 200, 20_000

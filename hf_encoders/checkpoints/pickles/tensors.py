@@ -8,9 +8,9 @@ import re
 import numpy as np
 import torch
 
-from .checkpoint import Stub, TensorHandle, TensorKind
+from ..checkpoint import Stub, TensorHandle, TensorKind
+from ..storages import MemoryStorage
 from .machine import Arguments, Build, Constructor, Keywords, Pending, PickleMachine
-from .storages import MemoryStorage
 
 _MOST_DIMENSIONS = 64
 _LARGEST = (1 << 63) - 1
@@ -123,6 +123,17 @@ def _view(machine: PickleMachine, parts: Arguments, dtype: torch.dtype | None, m
 
 
 _QUANTIZED = (torch.qint8, torch.quint8, torch.qint32, torch.quint4x2, torch.quint2x4)
+
+
+def contiguous(shape: tuple[int, ...], fortran: bool = False) -> tuple[int, ...] | None:
+    """The strides of a tensor without gaps, the last dimension fastest, or the first; None for an impossible shape."""
+    if _sizes(shape) is None:
+        return None
+    steps, step = [], 1
+    for size in shape if fortran else reversed(shape):
+        steps.append(step)
+        step *= max(size, 1)
+    return tuple(steps if fortran else reversed(steps))
 
 
 def _sizes(value: object) -> tuple[int, ...] | None:

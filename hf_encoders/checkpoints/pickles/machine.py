@@ -7,9 +7,9 @@ Classes and functions that the pickle names are `Stub`s, whose calls and states 
 from collections.abc import Callable
 from typing import ClassVar
 
-from ..models.input_errors import printable
-from .checkpoint import Stub, TensorHandle
-from .errors import CheckpointError
+from ...models.input_errors import printable
+from ..checkpoint import Stub, TensorHandle
+from ..errors import CheckpointError
 from .keys import Keys
 from .pickle_bytes import PickleBytes
 
