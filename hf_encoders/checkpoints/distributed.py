@@ -61,6 +61,20 @@ class Chunk:
     sizes: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where the metadata says that a chunk is: its first value in the tensor, and its bytes in a file."""
+
+    offsets: tuple[int, ...]
+    file: str
+    start: int
+    size: int
+
+    def part(self, reader: "_Reader") -> FilePart:
+        """The bytes."""
+        return reader.part(self.file, self.start, self.size)
+
+
 class ChunkedStorage:
     """A contiguous tensor that lies in chunks.
 
@@ -84,9 +98,8 @@ class ChunkedStorage:
             values = torch.zeros(self.shape, dtype=self.dtype)
             filled = torch.zeros(self.shape, dtype=torch.bool)
             for chunk in self.chunks:
-                place = tuple(
-                    slice(first, first + size) for first, size in zip(chunk.offsets, chunk.sizes, strict=True)
-                )
+                corners = zip(chunk.offsets, chunk.sizes, strict=True)
+                place = tuple(slice(first, first + size) for first, size in corners)
                 values[place] = self._read(chunk)
                 filled[place] = True
             if not filled.all():
@@ -110,27 +123,25 @@ def read_distributed(folder: Path) -> Content:
     if not metadata.size:
         raise _damaged(metadata.path, "it is empty")
     content = read_pickles(metadata)
-    state = content.value.state if isinstance(content.value, Stub) else None
-    entries, places = (
-        (state.get("state_dict_metadata"), state.get("storage_data")) if isinstance(state, dict) else ({}, {})
-    )
-    if not isinstance(state, dict) or not isinstance(entries, dict) or not isinstance(places, dict):
-        raise _damaged(metadata.path, "it is not the metadata of torch.distributed.checkpoint")
+    match content.value:
+        case Stub(state={"state_dict_metadata": dict() as entries, "storage_data": dict() as places, **others}):
+            pass
+        case _:
+            raise _damaged(metadata.path, "it is not the metadata of torch.distributed.checkpoint")
     reader = _Reader(folder, _places(metadata.path, places))
     flat = {str(name): reader.value(str(name), entry) for name, entry in entries.items()}
     classes = content.classes.difference(
         name for name in content.classes if name.startswith(("torch.distributed.", "pathlib."))
     )
-    value = _nested(flat, state.get("planner_data"))
-    return Content(
-        "distributed checkpoint folder", value, classes | reader.classes, content.bytes_read + reader.bytes_read
-    )
+    value = _nested(flat, others.get("planner_data"))
+    bytes_read = content.bytes_read + reader.bytes_read
+    return Content("distributed checkpoint folder", value, classes | reader.classes, bytes_read)
 
 
 class _Reader:
     """Makes values of their metadata."""
 
-    def __init__(self, folder: Path, places: dict[str, list[tuple[tuple[int, ...], str, int, int]]]):
+    def __init__(self, folder: Path, places: dict[str, list[Place]]):
         self.folder, self.places = folder, places
         self.classes: set[str] = set()
         self.bytes_read = 0
@@ -143,11 +154,11 @@ class _Reader:
         if not isinstance(state, dict) or "chunks" not in state:
             if len(places) != 1:
                 raise _damaged(self.folder, f"{name!r} is not where the metadata says")
-            content = _read_part(self._part(*places[0][1:]))
+            content = _read_part(places[0].part(self))
             self.classes |= content.classes
             self.bytes_read += content.bytes_read
             return content.value
-        return self._tensor(name, state, {offsets: self._part(*where) for offsets, *where in places})
+        return self._tensor(name, state, {place.offsets: place.part(self) for place in places})
 
     def _tensor(self, name: str, state: dict[object, object], parts: dict[tuple[int, ...], FilePart]) -> TensorHandle:
         properties, shape, listed = state.get("properties"), _ints(state.get("size")), state["chunks"]
@@ -167,11 +178,12 @@ class _Reader:
             chunks.append(Chunk(parts[offsets], offsets, sizes))
         _check_whole(self.folder, name, shape, chunks)
         storage = ChunkedStorage(chunks, shape, dtype.dtype)
-        if storage.nbytes > sum(chunk.part.size for chunk in chunks):
+        if storage.nbytes > sum({(chunk.part.path, chunk.part.start): chunk.part.size for chunk in chunks}.values()):
             raise _damaged(self.folder, f"{name!r} is larger than its parts")
         return TensorHandle(dtype.dtype, shape, "dense", storage, 0, stride, name=str(self.folder))
 
-    def _part(self, relative: str, start: int, size: int) -> FilePart:
+    def part(self, relative: str, start: int, size: int) -> FilePart:
+        """A part of a file of the folder."""
         if relative not in self._files:
             if PurePosixPath(relative).is_absolute() or ".." in PurePosixPath(relative).parts or "\\" in relative:
                 raise CheckpointError(f"{self.folder}: its metadata names a file outside of the folder; it is refused")
@@ -207,9 +219,9 @@ def _check_whole(folder: Path, name: str, shape: tuple[int, ...], chunks: list[C
         raise _damaged(folder, f"the parts of {name!r} do not fill it")
 
 
-def _places(path: Path, data: dict[object, object]) -> dict[str, list[tuple[tuple[int, ...], str, int, int]]]:
+def _places(path: Path, data: dict[object, object]) -> dict[str, list[Place]]:
     """Name → the parts in files: offsets in the tensor, file, first byte, length."""
-    found: dict[str, list[tuple[tuple[int, ...], str, int, int]]] = {}
+    found: dict[str, list[Place]] = {}
     for index, info in data.items():
         match index, info:
             case (
@@ -218,7 +230,7 @@ def _places(path: Path, data: dict[object, object]) -> dict[str, list[tuple[tupl
             ):
                 if more.get("transform_descriptors"):
                     raise CheckpointError(f"{path}: its parts are compressed by an extension, which is not read")
-                found.setdefault(name, []).append((_ints(about.get("offset")) or (), file, start, size))
+                found.setdefault(name, []).append(Place(_ints(about.get("offset")) or (), file, start, size))
             case _:
                 raise _damaged(path, "an entry is strange")
     return found

@@ -95,6 +95,9 @@ def _read_zip(file: FileBytes) -> Content:
     pickles = [name for name in records.records if name.rpartition("/")[2] == "data.pkl"]
     if len(pickles) == 1:
         return read_zip(file, records, pickles[0])
+    if pickles:
+        names = ", ".join(pickles[:3])
+        raise CheckpointError(f"{file.path}: a zip archive with several checkpoints ({names}); unpack it, and pack one")
     if is_npz(records):
         return read_npz(file, records)
     raise CheckpointError(f"{file.path}: {name_zip(list(records.records), file.path)}")

@@ -48,16 +48,16 @@ def read_folder(folder: Path, read_file: ReadFile) -> Content:
         return _read_deepspeed(folder, names, read_file)
     if "data.pkl" in names:
         whole = folder.resolve()
-        command = f"(cd {shlex.quote(str(whole.parent))} && zip -0 -r {shlex.quote(f'{whole.name}.pth')} {shlex.quote(whole.name)})"
+        parent, target, name = map(shlex.quote, (str(whole.parent), f"{whole.name}.pth", whole.name))
+        command = f"(cd {parent} && zip -0 -r {target} {name})"
         raise CheckpointError(
             f"{folder}: an unpacked checkpoint (a folder with data.pkl); pack it again without compression: `{command}`"
         )
     files = [name for name in names if name.endswith(SUFFIXES)]
     if files:
         listed = ", ".join(files[:5]) + (f" and {len(files) - 5} more" if len(files) > 5 else "")
-        raise CheckpointError(
-            f"{folder}: a directory, expected a checkpoint file such as {folder / files[0]} (it has {listed})"
-        )
+        first = folder / files[0]
+        raise CheckpointError(f"{folder}: a directory, expected a checkpoint file such as {first} (it has {listed})")
     raise CheckpointError(f"{folder}: a directory, expected a checkpoint file such as {folder / 'best_model.pth'}")
 
 
@@ -126,9 +126,7 @@ def _read_deepspeed(folder: Path, names: list[str], read_file: ReadFile) -> Cont
         tag = MappedFile(folder / "latest").read(0, 256).decode("utf-8", "replace").strip()
         inner = folder / tag
         if not tag or Path(tag).name != tag or not inner.is_dir():
-            raise CheckpointError(
-                f"{folder}: its file `latest` names {tag!r}, which is not there; give the folder itself"
-            )
+            raise CheckpointError(f"{folder}: its file `latest` names {tag!r}, which is not there; copy it again")
         folder, names = inner, sorted(path.name for path in inner.iterdir())
     if any(re.fullmatch(r"zero_pp_rank_\d+_mp_rank_\d+_model_states\.pt", name) for name in names):
         raise CheckpointError(f"{folder}: DeepSpeed's ZeRO stage 3, whose weights lie in parts; {_ZERO_TO_FP32}")

@@ -90,10 +90,9 @@ def name_parts(path: Path) -> str:
     if len(parts) < 2:
         return ""
     listed = " ".join(map(shlex.quote, parts[:20])) + (" ..." if len(parts) > 20 else "")
-    target = stem if Path(stem).suffix else f"{stem}.pth"
-    return (
-        f"one of {len(parts)} parts; put them together with `cat {listed} > {shlex.quote(target)}`, and give that file"
-    )
+    target = shlex.quote(stem if Path(stem).suffix else f"{stem}.pth")
+    command = f"(cd {_quoted(path.parent)} && cat {listed} > {target})"
+    return f"one of {len(parts)} parts; put them together with `{command}`, and give that file"
 
 
 def name_zip(names: list[str], path: Path) -> str:

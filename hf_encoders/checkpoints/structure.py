@@ -8,6 +8,7 @@ from .errors import CheckpointError
 
 # Whoever prints, copies or writes what is nested recurses. Python's own pickle ends at about 500 objects in objects.
 _MOST_LEVELS = 300
+_CONTAINERS = (dict, list, tuple, set, frozenset, Stub)
 
 
 def children(value: object) -> Iterator[object]:
@@ -21,6 +22,19 @@ def children(value: object) -> Iterator[object]:
         yield from (value.arguments, value.keywords, value.state, value.items, value.entries)
 
 
+def walk(content: object) -> Iterator[object]:
+    """Everything that a content holds, each container and stub once."""
+    seen, waiting = set[int](), [content]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, _CONTAINERS):
+            if id(value) in seen:
+                continue
+            seen.add(id(value))
+            waiting.extend(children(value))
+        yield value
+
+
 def check_depth(path: Path, content: object) -> None:
     """Refuse what is nested so deeply that other code would not get to its end.
 
@@ -30,7 +44,7 @@ def check_depth(path: Path, content: object) -> None:
     seen, open_containers = set[int](), [iter((content,))]
     while open_containers:
         for value in open_containers[-1]:
-            if isinstance(value, (dict, list, tuple, set, frozenset, Stub)) and id(value) not in seen:
+            if isinstance(value, _CONTAINERS) and id(value) not in seen:
                 seen.add(id(value))
                 open_containers.append(children(value))
                 break

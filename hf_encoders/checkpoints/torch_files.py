@@ -11,12 +11,14 @@ from .pickles.machine import Arguments, Constructor, Keywords, PickleMachine
 from .pickles.pickle_bytes import PickleBytes
 from .pickles.tensors import StorageClass
 from .storages import FileStorage, RecordStorage
+from .structure import walk
 from .zip_records import ZipRecords
 
 MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
 # A tensor that was pickled without torch.save holds the bytes of its storage, saved. Nothing nests deeper.
 _MOST_DEPTH = 2
+_MODULE_STATE = ("_parameters", "_buffers", "_modules")
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,16 @@ def read_zip(file: FileBytes, records: ZipRecords, pickle_name: str, depth: int 
     folder = pickle_name.removesuffix("data.pkl")
     script = f"{folder}constants.pkl" in records.records
     order = _byte_order(file, records, folder)
-    machine = _machine(PickleBytes(records.read(pickle_name), file.path), _RecordLoader(records, folder, order), depth)
+    loader = _RecordLoader(records, folder, order)
+    machine = _machine(PickleBytes(records.read(pickle_name), file.path), loader, depth)
     value = machine.run()
+    if script:
+        if not loader.storages and any(name.startswith(f"{folder}constants/") for name in records.records):
+            raise CheckpointError(
+                f"{file.path}: a frozen TorchScript archive, which no longer tells the names of its tensors; save the"
+                " original model's state_dict() instead"
+            )
+        _show_modules(value)
     name = "TorchScript archive" if script else "PyTorch zip"
     return Content(name, value, frozenset(machine.classes), records.bytes_read)
 
@@ -116,6 +126,21 @@ def _load_from_bytes(machine: PickleMachine, arguments: Arguments, keywords: Key
         raise machine.source.error("a zip archive without data.pkl")
     machine.classes |= content.classes
     return content.value
+
+
+def _show_modules(content: object) -> None:
+    """Give the modules of TorchScript the state that modules of Python have: tensors and modules under their kinds."""
+    for value in walk(content):
+        if isinstance(value, Stub) and value.name.startswith("__torch__.") and isinstance(value.state, dict):
+            attributes = value.state
+            tensors = {key: item for key, item in attributes.items() if isinstance(item, TensorHandle)}
+            modules = {
+                key: item
+                for key, item in attributes.items()
+                if isinstance(item, Stub) and item.name.startswith("__torch__.")
+            }
+            others = {key: item for key, item in attributes.items() if key not in tensors and key not in modules}
+            value.state = {**others, **dict(zip(_MODULE_STATE, (tensors, {}, modules), strict=True))}
 
 
 def _byte_order(file: FileBytes, records: ZipRecords, folder: str) -> str:
