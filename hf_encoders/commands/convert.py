@@ -172,7 +172,7 @@ def _notes(report: "ConversionReport") -> list[str]:
     if isinstance(stated, dict) and "height_range" in stated:
         notes.append(
             "note: the processor stretches each map from its minimum to its maximum, as legacy inference did; the file"
-            f" names a height range of ±{stated['height_range']} (README.md there says how to use it)"
+            f" names a height range of ±{printable(str(stated['height_range']))} (README.md there says how to use it)"
         )
     return notes
 

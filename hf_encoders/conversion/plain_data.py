@@ -41,6 +41,15 @@ def plain_data(value: object, *, read_tensors: bool = True) -> Json:
     return redacted(_Plain(read_tensors).of(value, ""))
 
 
+def plain_metadata(metadata: Mapping[str, object], *, read_tensors: bool = True) -> dict[str, Json]:
+    """The JSON form of what a checkpoint says at its top; see `plain_data`."""
+    tensors = [key for key, value in metadata.items() if as_weight(value) is not None]
+    many: dict[str, object] = {"…": f"{len(tensors)} tensors"} if len(tensors) > _MOST_TENSORS else {}
+    named = {key: value for key, value in metadata.items() if not many or key not in tensors}
+    found = plain_data(named | many, read_tensors=read_tensors)
+    return found if isinstance(found, dict) else {}
+
+
 def harmless(text: str) -> str:
     """A text that neither a terminal nor a card takes for more than text; lines and tabs stay."""
     text = text.replace("<!--", "&lt;!--").replace("-->", "--&gt;")
@@ -77,10 +86,11 @@ class _Plain:
             return f"{len(value):,} bytes"
         if isinstance(value, np.generic):
             return self.of(value.item(), path)
-        if isinstance(value, np.ndarray) and not (value.dtype.kind in "biuf" and as_weight(value)):
+        if isinstance(value, np.ndarray):
             return self._array(value.shape, lambda: value.tolist(), path)
         if (weight := as_weight(value)) is not None:
-            return self._array(weight.shape, lambda: weight.read().tolist(), path, weight.kind == "dense")
+            readable = self._read_tensors and weight.kind == "dense"
+            return self._array(weight.shape, lambda: weight.read().tolist(), path, readable)
         if id(value) in self._inside:
             return f"(the same as {self._inside[id(value)] or 'the top'})"
         if path.count(".") >= _DEEPEST:
@@ -110,7 +120,7 @@ class _Plain:
         return text
 
     def _array(self, shape: tuple[int, ...], values: Callable[[], object], path: str, readable: bool = True) -> Json:
-        if not readable or not self._read_tensors or math.prod(shape) > _LONGEST_LIST:
+        if not readable or math.prod(shape) > _LONGEST_LIST:
             return f"an array of shape {list(shape)}"
         try:
             return self.of(values(), path)

@@ -14,6 +14,7 @@ from ..hub.reports import ConversionReport, Json, TakenWeights
 from ..versions import library_versions
 from .families.names import layout_of
 from .plain_data import harmless
+from .source_files import source_files
 
 _LIBRARIES = ("torch", "transformers", "safetensors", "huggingface_hub", "numpy")
 
@@ -27,13 +28,8 @@ def source_digest(path: Path) -> str:
     """SHA-256 of a file; of a folder, that of the list of its files with the digest of each."""
     if path.is_file():
         return sha256(path)
-    lines = [f"{sha256(file)}  {file.relative_to(path).as_posix()}\n" for file in _files(path)]
+    lines = [f"{sha256(file)}  {file.relative_to(path).as_posix()}\n" for file in source_files(path)]
     return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def source_size(path: Path) -> int:
-    """The bytes of a file, or of all files of a folder."""
-    return sum(file.stat().st_size for file in _files(path))
 
 
 def taken_weights(chosen: ChosenWeights, notes: Sequence[str]) -> TakenWeights:
@@ -53,10 +49,6 @@ def taken_weights(chosen: ChosenWeights, notes: Sequence[str]) -> TakenWeights:
         ],
         "notes": [harmless(note) for note in [*chosen.notes, *notes]],
     }
-
-
-def _files(path: Path) -> list[Path]:
-    return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
 
 
 def report_versions() -> dict[str, str]:

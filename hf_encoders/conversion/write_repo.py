@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -11,21 +11,21 @@ from transformers import PreTrainedModel
 
 from ..checkpoints.errors import LayoutError
 from ..hub.complete import complete_repo
-from ..hub.reports import ConversionReport, Figures, Json, PartsReport, Verification
+from ..hub.reports import ConversionReport, Figures, PartsReport, Verification
 from ..outputs import new_folder
 from .compare import EMBEDDINGS, compare
 from .families.depth_layouts import LegacyDepthCheckpoint
 from .families.multimodal_layouts import LegacyMultimodalCheckpoint
-from .plain_data import harmless, plain_data
+from .plain_data import harmless, plain_metadata
 from .report import (
     plain,
     report_versions,
     source_digest,
-    source_size,
     taken_weights,
     weight_digests,
     write_report,
 )
+from .source_files import source_size
 
 DTYPES = ("float32", "float16", "bfloat16")
 
@@ -127,7 +127,7 @@ def _write(conversion: Conversion, repo: Path, tensors: dict[str, Tensor], dtype
             "container": source.chosen.container,
             "classes": [harmless(name) for name in source.chosen.classes],
             "weights": taken_weights(source.chosen, source.notes),
-            "metadata": cast(Mapping[str, Json], plain_data(source.metadata)),
+            "metadata": plain_metadata(source.metadata),
             "sha256": "",
         },
         "architecture": type(model).__name__,

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..checkpoint import Checkpoint
 from ..errors import LayoutError
 from .averages import is_average
-from .left_overs import explain_parts, is_left_over
+from .left_overs import explain_parts, is_empty, is_left_over
 from .metadata import metadata_without, top_module
 from .networks import FamilyNames, Member, Network, find_networks, path_text, whole
 from .survey import Keys, Survey, survey
@@ -113,11 +113,11 @@ def choose(
         container=checkpoint.container,
         classes=checkpoint.classes,
         network=network,
-        wrapping=_wrapping(checkpoint, network),
+        wrapping=wrapping_of(checkpoint, network),
         dropped=dropped,
         ignored=wanted.ignore,
         others=others,
-        metadata=metadata_without(checkpoint.content, _excluded(found, [network, *others])),
+        metadata=metadata_without(checkpoint.content, excluded_keys(found, [network, *others])),
         optimizer=_optimizer(found),
         notes=_tied(members),
     )
@@ -243,22 +243,23 @@ def _is_profiled(name: str) -> bool:
 
 def _check_whole(checkpoint: Checkpoint, network: Network) -> None:
     """Refuse weights that are not in this file."""
-    if network.members and all(0 in member.weight.shape for member in network.members):
+    if is_empty(network.members):
         raise LayoutError(
             f"{checkpoint.path}: its tensors are empty, as DeepSpeed stage 3 leaves them: the weights are in the other"
             " files of its folder; run `python zero_to_fp32.py . pytorch_model.bin` there, and convert that file"
         )
 
 
-def _excluded(found: Survey, networks: Sequence[Network]) -> set[Keys]:
-    """The keys of what is no metadata: networks, and the states of training."""
+def excluded_keys(found: Survey, networks: Sequence[Network]) -> set[Keys]:
+    """The keys of what is no metadata: some networks, and the states of training."""
     keys = {state.keys for state in found.states}
     for network in networks:
-        if network.container and network.family:
-            keys.add(network.container)
-        else:
-            length = len(network.container) + 1
-            keys |= {found.tensors[number].keys[:length] for number in network.numbers}
+        length = len(network.container)
+        for its_keys in (found.tensors[number].keys for number in network.numbers):
+            if length and network.family and its_keys[:length] == network.container:
+                keys.add(network.container)
+            else:
+                keys.add(its_keys[: length + 1])
     return keys
 
 
@@ -268,7 +269,8 @@ def _optimizer(found: Survey) -> object:
     return states[0].value if states else None
 
 
-def _wrapping(checkpoint: Checkpoint, network: Network) -> str:
+def wrapping_of(checkpoint: Checkpoint, network: Network) -> str:
+    """How a file holds a network: "training checkpoint", "bare state dict", "pickled AutoEncoder", ..."""
     content, container = checkpoint.content, network.container
     if (module := top_module(content, container)) is not None:
         return f"pickled {module.name.rpartition('.')[2]}"

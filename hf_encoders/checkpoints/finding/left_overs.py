@@ -3,6 +3,8 @@
 import re
 from collections.abc import Sequence
 
+from .networks import Member
+
 # Last parts of names: profilers count operations, torch keeps a module's extra state and the length of an average.
 _LAST = {"total_ops", "total_params", "n_averaged", "_extra_state"}
 # First parts of names: losses and metrics, which training scripts keep as modules beside the network.
@@ -58,6 +60,11 @@ def is_left_over(name: str) -> bool:
     return name.rpartition(".")[2] in _LAST or bool(
         _FIRST.fullmatch(first) or (not rest and _PROGRESS.fullmatch(first))
     )
+
+
+def is_empty(members: Sequence[Member]) -> bool:
+    """Whether no tensor holds a value, as DeepSpeed's third stage leaves them."""
+    return bool(members) and all(0 in member.weight.shape for member in members)
 
 
 def explain_parts(names: Sequence[str]) -> str:

@@ -119,16 +119,20 @@ def find_networks(found: Sequence[FoundTensor], families: Sequence[FamilyNames])
             for family, its_names in enumerate(families):
                 if its_names.pattern.fullmatch(name):
                     votes[family, part.path(start)].append((number, start))
+    likely = {
+        option: supporters for option, supporters in votes.items() if _has_marks(families[option[0]], parts, supporters)
+    }
     networks: list[Network] = []
     free = set(range(len(tensors)))
-    ranked = sorted(votes.items(), key=lambda vote: (-len(vote[1]), len(vote[0][1]), vote[0][0]))
-    for (family, _), supporters in ranked:
+    ranked = sorted(likely.items(), key=lambda vote: (-len(vote[1]), len(vote[0][1]), vote[0][0]))
+    for (family, path), supporters in ranked:
         left = [(number, start) for number, start in supporters if number in free]
-        names = [parts[number].name(start) for number, start in left]
-        if not left or not all(any(mark.match(name) for name in names) for mark in families[family].marks):
+        if not left or not _has_marks(families[family], parts, left):
             continue
         start = _behind_wrappers([(parts[number], start) for number, start in left])
-        network = _network(families[family], tensors, parts, free, left[0][0], start)
+        inner = {number for option in likely if option != (family, path) for number, at in likely[option] if at > start}
+        inner -= {number for number, _ in supporters}  # other networks below the prefix of this one
+        network = _network(families[family], tensors, parts, free - inner, left[0][0], start)
         free -= set(network.numbers)
         networks.append(network)
     return sorted(networks, key=lambda network: network.numbers[0])
@@ -145,6 +149,11 @@ def whole(found: Sequence[FoundTensor], numbers: Sequence[int]) -> Network:
 def path_text(keys: Keys) -> str:
     """A dotted path; keys with dots are quoted, and "." is the top of the file."""
     return ".".join(map(_quoted, keys)) or "."
+
+
+def _has_marks(family: FamilyNames, parts: Sequence[_Parts], supporters: Sequence[tuple[int, int]]) -> bool:
+    names = [parts[number].name(start) for number, start in supporters]
+    return all(any(mark.match(name) for name in names) for mark in family.marks)
 
 
 def _network(
