@@ -30,6 +30,8 @@ _IP = re.compile(r"(?<![\d.])(?!127\.0\.0\.1)\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?(?!
 _WINDOWS = re.compile(r"(?<![A-Za-z])(?:[A-Za-z]:[\\/]+|\\\\[\w.$-]+\\)[^\s'\"<>|*?;,]*")
 _POSIX = re.compile(rf"(?<![\w.~/{HIDDEN}>-])/(?=[^/\s'\"<>])[^\s'\"<>;,:()\[\]{{}}|]*")
 _HOME_OF = re.compile(r"(?<![\w/])~\w[^\s'\"<>;,:]*")
+# A text that is one path may hold spaces; a list of paths and a command line hold more than spaces.
+_SEVERAL = re.compile(r"^//|\n|\s[/\-~]|[,;:|]\s|[^A-Za-z]:[/\\]|\w\w:[/\\]")
 _WHOLE = re.compile(r"/[^/\s].*|~\w.*|[A-Za-z]:[\\/].+|\\\\[^\\]+\\.+", re.DOTALL)
 
 
@@ -60,10 +62,10 @@ def _redacted(value: Json, names: re.Pattern[str] | None) -> Json:
 
 
 def _text(text: str, names: re.Pattern[str] | None) -> str:
-    if _WHOLE.fullmatch(text) and "\n" not in text and not text.startswith("//"):
+    if _WHOLE.fullmatch(text) and not _SEVERAL.search(text):
         text = _last_part(text)
     else:
-        text = _FILE_URL.sub(lambda match: f"file:{_last_part(match[0][5:])}", text)
+        text = _FILE_URL.sub(lambda match: _last_part(match[0][5:]), text)
         text = _AT_HOST.sub(HIDDEN, text)
         text = _ADDRESS.sub(lambda match: f"{match[1]}://{HIDDEN}", text)
         text = _WINDOWS.sub(lambda match: _last_part(match[0]), text)

@@ -26,6 +26,7 @@ _WRITERS = {
     "mmengine_version": "MMEngine checkpoint",
 }
 _MOST_LISTED = 8
+_MOST_LEVELS = 16  # of containers within a network
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def choose(
         network = min(networks, key=lambda one: _rank(one, largest, preferred))
     else:
         network = _nearest(checkpoint, found, families)
-    if any(circle[: len(network.container)] == network.container for circle in _holding(found, network)):
+    if _is_endless(found, network):
         raise LayoutError(f"{checkpoint.path}: the weights at {network.path} contain themselves, so they have no end")
     members, dropped = _sifted(found, networks, network, wanted.ignore)
     network = replace(network, members=members)
@@ -199,14 +200,13 @@ def _refuse_without_tensors(checkpoint: Checkpoint, found: Survey) -> None:
     )
 
 
-def _holding(found: Survey, network: Network) -> list[Keys]:
-    """Containers that contain themselves, among those that hold a network's tensors."""
+def _is_endless(found: Survey, network: Network) -> bool:
+    """Whether a network lies in a container that contains itself, or something in it leads back."""
+    length = len(network.container)
     ways = {
-        found.tensors[number].keys[:length]
-        for number in network.numbers
-        for length in range(len(network.container), len(found.tensors[number].keys))
+        found.tensors[number].keys[:end] for number in network.numbers for end in range(length, length + _MOST_LEVELS)
     }
-    return [circle for circle in found.circles if circle in ways]
+    return any(circle in ways or (circle and circle[:length] == network.container) for circle in found.circles)
 
 
 def _sifted(

@@ -48,6 +48,9 @@ def _without(value: object, excluded: list[Keys]) -> object:
             below.setdefault(keys[0], []).append(keys[1:])
     for key, part in children(value):
         rest = below.get(str(key), [])
-        if () not in rest:
-            cut[str(key)] = _without(part, rest)
+        if () in rest:
+            continue
+        left = _without(part, rest)
+        if left or not rest:  # what held weights alone says nothing more
+            cut[str(key)] = left
     return cut

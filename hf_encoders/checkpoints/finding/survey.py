@@ -15,7 +15,9 @@ _TRAINING_KEY = re.compile(
     r"(_?(states?|dict|state_dicts?|generator))*$",
     re.IGNORECASE,
 )
-_MOST_VISITS = 5_000_000
+# A file may hold one part in many places, and each place is visited. Files that were made to have no end exceed this.
+_MOST_TENSORS = 200_000
+_MOST_VISITS = 2_000_000
 
 Keys = tuple[str, ...]
 
@@ -64,7 +66,7 @@ class Survey:
         tensors: in the order of the file, without those of `states`.
         states: of the training.
         plain: keys of what is no tensor, and lies beside tensors.
-        circles: keys of containers that contain themselves.
+        circles: keys of containers that contain themselves, and of what is a module or holds tensors and leads back.
     """
 
     tensors: list[FoundTensor] = field(default_factory=list)
@@ -90,7 +92,7 @@ def survey(path: object, content: object) -> Survey:
     if _add_state(found, (), content):
         return found
     empty: set[int] = set()  # containers without tensors, which need no second visit
-    visits = 0
+    visits, seen = 0, {id(content)}
     stack = [_Place((), content)]
     inside: dict[int, Keys] = {id(content): ()}
     while stack:
@@ -101,8 +103,8 @@ def survey(path: object, content: object) -> Survey:
             del inside[id(place.value)]
             _leave(found, place, empty)
             continue
-        visits += 1
-        if visits > _MOST_VISITS:
+        visits += place.is_again
+        if visits > _MOST_VISITS or len(found.tensors) > _MOST_TENSORS:
             raise CheckpointError(f"{path}: refers to its own parts millions of times; it was made to have no end")
         key, value = step
         weight = as_weight(value)
@@ -118,29 +120,42 @@ def survey(path: object, content: object) -> Survey:
             place.holds_tensors = True
         elif id(value) in inside:
             found.circles.append(inside[id(value)])
+            place.circles.append(keys)
         elif id(value) in empty or _add_state(found, keys, value):
             place.plain.append(keys)
         else:
             inside[id(value)] = keys
             root = place.root if place.in_object else keys
-            stack.append(_Place(keys, value, root, place.in_object, before=len(found.tensors)))
+            stack.append(_Place(keys, value, root, place.in_object, len(found.tensors), id(value) in seen))
+            seen.add(id(value))
     return found
 
 
 class _Place:
     """A container on the way to where the walk is."""
 
-    def __init__(self, keys: Keys, value: object, root: Keys = (), in_object: bool = False, before: int = 0):
-        self.keys, self.value, self.before, self.root = keys, value, before, root
+    def __init__(
+        self,
+        keys: Keys,
+        value: object,
+        root: Keys = (),
+        in_object: bool = False,
+        before: int = 0,
+        is_again: bool = False,
+    ):
+        self.keys, self.value, self.before, self.root, self.is_again = keys, value, before, root, is_again
         self.in_object = in_object or isinstance(value, Stub)
         self.parts: Iterator[tuple[object, object]] = iter(children(value))
         self.plain: list[Keys] = []
+        self.circles: list[Keys] = []
         self.holds_tensors = False
 
 
 def _leave(found: Survey, place: _Place, empty: set[int]) -> None:
     if len(found.tensors) == place.before:
         empty.add(id(place.value))
+    if place.holds_tensors or is_module(place.value):
+        found.circles += place.circles
     if place.holds_tensors and not is_module(place.value):
         found.plain += place.plain
 
