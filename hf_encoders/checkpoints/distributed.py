@@ -12,6 +12,7 @@ import torch
 from .checkpoint import Stub, TensorHandle
 from .errors import CheckpointError
 from .mapped_file import FileBytes, MappedFile
+from .pickles.limits import Limits
 from .pickles.tensors import DtypeName, contiguous
 from .torch_files import Content, read_pickles, read_zip
 from .zip_records import ZipRecords
@@ -107,13 +108,13 @@ class ChunkedStorage:
         return values.reshape(-1).view(torch.uint8)[start : start + count]
 
     def _read(self, chunk: Chunk) -> torch.Tensor:
-        handle = _read_part(chunk.part).value
+        handle = _read_part(chunk.part, Limits(chunk.part.path)).value
         if not isinstance(handle, TensorHandle) or handle.shape != chunk.sizes or handle.dtype != self.dtype:
             raise _damaged(chunk.part.path, "a chunk is not what the metadata says")
         return handle.read()
 
 
-def read_distributed(folder: Path) -> Content:
+def read_distributed(folder: Path, limits: Limits) -> Content:
     """Read the metadata of a folder.
 
     Raises:
@@ -122,13 +123,13 @@ def read_distributed(folder: Path) -> Content:
     metadata = MappedFile(folder / METADATA)
     if not metadata.size:
         raise _damaged(metadata.path, "it is empty")
-    content = read_pickles(metadata)
+    content = read_pickles(metadata, limits)
     match content.value:
         case Stub(state={"state_dict_metadata": dict() as entries, "storage_data": dict() as places, **others}):
             pass
         case _:
             raise _damaged(metadata.path, "it is not the metadata of torch.distributed.checkpoint")
-    reader = _Reader(folder, _places(metadata.path, places))
+    reader = _Reader(folder, _places(metadata.path, places), limits)
     flat = {str(name): reader.value(str(name), entry) for name, entry in entries.items()}
     classes = content.classes.difference(
         name for name in content.classes if name.startswith(("torch.distributed.", "pathlib."))
@@ -141,8 +142,8 @@ def read_distributed(folder: Path) -> Content:
 class _Reader:
     """Makes values of their metadata."""
 
-    def __init__(self, folder: Path, places: dict[str, list[Place]]):
-        self.folder, self.places = folder, places
+    def __init__(self, folder: Path, places: dict[str, list[Place]], limits: Limits):
+        self.folder, self.places, self.limits = folder, places, limits
         self.classes: set[str] = set()
         self.bytes_read = 0
         self._files: dict[str, MappedFile] = {}
@@ -154,7 +155,7 @@ class _Reader:
         if not isinstance(state, dict) or "chunks" not in state:
             if len(places) != 1:
                 raise _damaged(self.folder, f"{name!r} is not where the metadata says")
-            content = _read_part(places[0].part(self))
+            content = _read_part(places[0].part(self), self.limits)
             self.classes |= content.classes
             self.bytes_read += content.bytes_read
             return content.value
@@ -194,12 +195,12 @@ class _Reader:
         return FilePart(file, start, size)
 
 
-def _read_part(part: FilePart) -> Content:
+def _read_part(part: FilePart, limits: Limits) -> Content:
     records = ZipRecords(part)
     names = [name for name in records.records if name.endswith("data.pkl")]
     if len(names) != 1:
         raise _damaged(part.path, "a part is not what torch.save wrote")
-    return read_zip(part, records, names[0])
+    return read_zip(part, records, names[0], limits)
 
 
 def _check_whole(folder: Path, name: str, shape: tuple[int, ...], chunks: list[Chunk]) -> None:

@@ -10,6 +10,7 @@ from .folders import read_folder, refuse_shard
 from .kinds import HEAD, OLD_PICKLE, ZIP, is_pickle, name_kind, name_parts, name_zip
 from .mapped_file import FileBytes, MappedFile
 from .numpy_archives import is_npz, read_npz
+from .pickles.limits import Limits
 from .safetensors_files import is_safetensors, read_safetensors
 from .structure import check_depth
 from .torch_files import Content, read_pickles, read_zip
@@ -60,46 +61,47 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Mapping[str, object]:
 
 
 def _read(path: Path) -> Content:
+    limits = Limits(path)
     if path.is_dir():
-        return read_folder(path, lambda part: _read_file(MappedFile(part)))
+        return read_folder(path, limits, lambda part: _read_file(MappedFile(part), limits))
     file = MappedFile(path)
     refuse_shard(path)
     try:
-        return _read_file(file)
+        return _read_file(file, limits)
     except CheckpointError:
         if parts := name_parts(path):
             raise CheckpointError(f"{path}: {parts}") from None
         raise
 
 
-def _read_file(file: FileBytes) -> Content:
+def _read_file(file: FileBytes, limits: Limits) -> Content:
     head = file.read(0, HEAD)
     if not head:
         raise CheckpointError(f"{file.path}: the file is empty; copy or download it again")
     if head.startswith(ZIP):
-        return _read_zip(file)
+        return _read_zip(file, limits)
     if is_pickle(head):
-        return read_pickles(file)
+        return read_pickles(file, limits)
     if is_safetensors(head, file.size):
         return read_safetensors(file)
     if OLD_PICKLE.match(head):
         try:
-            return read_pickles(file)
+            return read_pickles(file, limits)
         except CheckpointError:  # text begins so, too
             pass
     raise CheckpointError(f"{file.path}: {name_kind(file)}")
 
 
-def _read_zip(file: FileBytes) -> Content:
+def _read_zip(file: FileBytes, limits: Limits) -> Content:
     records = ZipRecords(file)
     pickles = [name for name in records.records if name.rpartition("/")[2] == "data.pkl"]
     if len(pickles) == 1:
-        return read_zip(file, records, pickles[0])
+        return read_zip(file, records, pickles[0], limits)
     if pickles:
         names = ", ".join(pickles[:3])
         raise CheckpointError(f"{file.path}: a zip archive with several checkpoints ({names}); unpack it, and pack one")
     if is_npz(records):
-        return read_npz(file, records)
+        return read_npz(file, records, limits)
     raise CheckpointError(f"{file.path}: {name_zip(list(records.records), file.path)}")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from .distributed import METADATA, read_distributed
 from .errors import CheckpointError
 from .mapped_file import MappedFile
+from .pickles.limits import Limits
 from .torch_files import Content
 
 ReadFile = Callable[[Path], Content]
@@ -22,11 +23,12 @@ _ZERO_TO_FP32 = (
 )
 
 
-def read_folder(folder: Path, read_file: ReadFile) -> Content:
+def read_folder(folder: Path, limits: Limits, read_file: ReadFile) -> Content:
     """Read a folder that is one checkpoint.
 
     Args:
         folder: the folder.
+        limits: what the checkpoint may take.
         read_file: reads one file of it.
 
     Returns:
@@ -40,7 +42,7 @@ def read_folder(folder: Path, read_file: ReadFile) -> Content:
     except OSError as error:
         raise CheckpointError(f"{folder}: {error.strerror or error}") from None
     if METADATA in names:
-        return read_distributed(folder)
+        return read_distributed(folder, limits)
     index = _find_index(folder, names)
     if index is not None:
         return _read_shards(index, read_file)

@@ -8,6 +8,7 @@ import torch
 from .checkpoint import TensorHandle
 from .errors import CheckpointError
 from .mapped_file import FileBytes, MemoryFile
+from .pickles.limits import Limits
 from .pickles.tensors import contiguous
 from .storages import RecordStorage
 from .torch_files import Content, read_pickles
@@ -27,7 +28,7 @@ def is_npz(records: ZipRecords) -> bool:
     return bool(records.records) and all(name.endswith(".npy") for name in records.records)
 
 
-def read_npz(file: FileBytes, records: ZipRecords) -> Content:
+def read_npz(file: FileBytes, records: ZipRecords, limits: Limits) -> Content:
     """Read the headers of an archive's arrays.
 
     Raises:
@@ -35,12 +36,12 @@ def read_npz(file: FileBytes, records: ZipRecords) -> Content:
     """
     classes: set[str] = set()
     value: dict[object, object] = {
-        name.removesuffix(".npy"): _array(file, records, name, classes) for name in records.records
+        name.removesuffix(".npy"): _array(file, records, name, limits, classes) for name in records.records
     }
     return Content("NumPy .npz", value, frozenset(classes), records.bytes_read)
 
 
-def _array(file: FileBytes, records: ZipRecords, name: str, classes: set[str]) -> object:
+def _array(file: FileBytes, records: ZipRecords, name: str, limits: Limits, classes: set[str]) -> object:
     head = records.head(name, 12)
     wide = head[6:7] in (b"\2", b"\3")
     length = int.from_bytes(head[8:12] if wide else head[8:10], "little")
@@ -54,7 +55,7 @@ def _array(file: FileBytes, records: ZipRecords, name: str, classes: set[str]) -
     order, kind, fortran, sizes = described.groups()
     shape = tuple(int(size) for size in sizes.replace(" ", "").split(",") if size)
     if kind == "O":
-        content = read_pickles(MemoryFile(records.read(name)[start:], file.path))
+        content = read_pickles(MemoryFile(records.read(name)[start:], file.path), limits)
         classes |= content.classes
         return content.value
     stride = contiguous(shape, fortran == "True")

@@ -1,12 +1,12 @@
 """What `torch.save` writes: the zip format, the old format of several pickles, and a pickle of tensors alone."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from .checkpoint import Storage, Stub, TensorHandle
 from .errors import CheckpointError
 from .mapped_file import FileBytes, MemoryFile
 from .pickles.constructors import find
+from .pickles.limits import Limits
 from .pickles.machine import Arguments, Constructor, Keywords, PickleMachine
 from .pickles.pickle_bytes import PickleBytes
 from .pickles.tensors import StorageClass
@@ -31,13 +31,14 @@ class Content:
     bytes_read: int
 
 
-def read_zip(file: FileBytes, records: ZipRecords, pickle_name: str, depth: int = 0) -> Content:
+def read_zip(file: FileBytes, records: ZipRecords, pickle_name: str, limits: Limits, depth: int = 0) -> Content:
     """Read the zip format, or the tensors of a TorchScript archive.
 
     Args:
         file: the archive.
         records: its records.
         pickle_name: the record that holds the structure, as "archive/data.pkl".
+        limits: what the checkpoint may take.
         depth: how many pickles the archive lies in.
 
     Returns:
@@ -50,7 +51,10 @@ def read_zip(file: FileBytes, records: ZipRecords, pickle_name: str, depth: int 
     script = f"{folder}constants.pkl" in records.records
     order = _byte_order(file, records, folder)
     loader = _RecordLoader(records, folder, order)
-    machine = _machine(PickleBytes(records.read(pickle_name), file.path), loader, depth)
+    record = records.records[pickle_name]
+    source = PickleBytes(records.read(pickle_name), file.path)
+    limits.allow(min(record.size, 8 * record.compressed))  # an honest pickle hardly shrinks more
+    machine = PickleMachine(source, limits, _find, loader, depth)
     value = machine.run()
     if script:
         if not loader.storages and any(name.startswith(f"{folder}constants/") for name in records.records):
@@ -63,11 +67,12 @@ def read_zip(file: FileBytes, records: ZipRecords, pickle_name: str, depth: int 
     return Content(name, value, frozenset(machine.classes), records.bytes_read)
 
 
-def read_pickles(file: FileBytes, depth: int = 0) -> Content:
+def read_pickles(file: FileBytes, limits: Limits, depth: int = 0) -> Content:
     """Read the old format, or a plain pickle.
 
     Args:
         file: the file.
+        limits: what the checkpoint may take.
         depth: how many pickles the file lies in.
 
     Returns:
@@ -78,7 +83,8 @@ def read_pickles(file: FileBytes, depth: int = 0) -> Content:
     """
     source = PickleBytes(file.map(), file.path)
     loader = _OldLoader(file)
-    machine = _machine(source, loader, depth)
+    limits.allow(file.size)
+    machine = PickleMachine(source, limits, _find, loader, depth)
     value = machine.run()
     if type(value) is not int or value != MAGIC:
         if loader.storages:
@@ -95,10 +101,6 @@ def read_pickles(file: FileBytes, depth: int = 0) -> Content:
     value = machine.run()
     end = loader.place_storages(machine.run(), source)
     return Content("PyTorch old format", value, frozenset(machine.classes), end + 8 * len(loader.storages))
-
-
-def _machine(source: PickleBytes, load: Callable[[PickleMachine, object], object], depth: int) -> PickleMachine:
-    return PickleMachine(source, _find, load, depth)
 
 
 def _find(module: str, name: str) -> Stub | str | None:
@@ -119,9 +121,9 @@ def _load_from_bytes(machine: PickleMachine, arguments: Arguments, keywords: Key
     if data.startswith(b"PK"):
         records = ZipRecords(file)
         names = [name for name in records.records if name.endswith("data.pkl")]
-        content = read_zip(file, records, names[0], machine.depth + 1) if names else None
+        content = read_zip(file, records, names[0], machine.limits, machine.depth + 1) if names else None
     else:
-        content = read_pickles(file, machine.depth + 1)
+        content = read_pickles(file, machine.limits, machine.depth + 1)
     if content is None:
         raise machine.source.error("a zip archive without data.pkl")
     machine.classes |= content.classes

@@ -9,7 +9,7 @@ from .mapped_file import FileBytes, crc32
 from .zip_directory import DEFLATED, DESCRIPTOR_FOLLOWS, ENCRYPTED, LOCAL, LOCAL_HEADER, STORED, Record, read_directory
 
 # Weights hardly compress, and no honest pickle shrinks to a hundredth. A small archive may be of zeros.
-_MOST_INFLATED, _MOST_RATIO = 256 << 20, 100
+_MOST_INFLATED, _MOST_RATIO = 128 << 20, 100
 _CHUNK = 1 << 20
 
 

@@ -4,13 +4,13 @@ Classes and functions that the pickle names are `Stub`s, whose calls and states 
 `Constructor`s of ours, which make tensors' handles, arrays and plain containers. Source: `pickletools`.
 """
 
+import sys
 from collections.abc import Callable
 from typing import ClassVar
 
 from ...models.input_errors import printable
 from ..checkpoint import Stub, TensorHandle
-from ..errors import CheckpointError
-from .keys import Keys
+from .limits import Limits
 from .pickle_bytes import PickleBytes
 
 Arguments = tuple[object, ...]
@@ -20,9 +20,7 @@ Build = Callable[["PickleMachine", Arguments, Keywords], object]
 Find = Callable[[str, str], "Stub | str | None"]
 Persistent = Callable[["PickleMachine", object], object]
 
-# Objects may take this much memory, and this much more for each byte of the pickle. Python's own small objects are
-# larger than what a pickle needs for them: a set takes 216 bytes, and one byte of a pickle.
-_BYTES_FREE, _BYTES_PER_BYTE = 512 << 20, 16
+_LARGE = 1 << 16
 _LIST, _DICT, _SET, _STUB, _SLOT, _MEMO = 72, 80, 232, 400, 16, 64
 _OLD_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 
@@ -61,18 +59,25 @@ class PickleMachine:
 
     Args:
         source: the bytes.
+        limits: what it may take.
         find: gives the constructor or constant that a module's name stands for, or None for a foreign one.
         persistent: gives what a persistent id stands for; without it there must be none.
         depth: how many pickles this one lies in.
     """
 
-    def __init__(self, source: PickleBytes, find: Find, persistent: Persistent | None = None, depth: int = 0):
-        self.source, self.depth = source, depth
+    def __init__(
+        self,
+        source: PickleBytes,
+        limits: Limits,
+        find: Find,
+        persistent: Persistent | None = None,
+        depth: int = 0,
+    ):
+        self.source, self.limits, self.depth = source, limits, depth
+        self.charge, self.key = limits.charge, limits.key
         self.classes: set[str] = set()
         self._find, self._persistent = find, persistent
-        self._left = _BYTES_FREE + _BYTES_PER_BYTE * (source.end - source.place)
         self._names: dict[tuple[str, str], Stub | str] = {}
-        self._keys = Keys()
         self._reset()
 
     def _reset(self) -> None:
@@ -99,23 +104,6 @@ class PickleMachine:
             raise source.error("the pickle takes more from its stack than is there") from None
         self._reset()
         return value
-
-    def charge(self, count: int) -> None:
-        """Count memory that is taken.
-
-        Raises:
-            CheckpointError: if it is more than the size of the pickle justifies.
-        """
-        self._left -= count
-        if self._left < 0:
-            raise CheckpointError(
-                f"{self.source.path}: its pickle asks for much more memory than the size of the file justifies; it is"
-                " refused"
-            )
-
-    def key(self, value: object) -> object:
-        """The value as a key of a dictionary or an item of a set."""
-        return self._keys.key(value)
 
     def call(self, callee: object, arguments: object, keywords: object = None) -> object:
         """What a call of a stub gives: what its constructor makes, else another stub."""
@@ -320,8 +308,15 @@ class PickleMachine:
     def _push(self, value: object) -> None:
         self.stack.append(value)
 
+    def _push_data(self, value: str | bytes) -> None:
+        if len(value) > _LARGE:  # one letter beyond Latin-1 doubles a text
+            self.charge(sys.getsizeof(value))
+        self.stack.append(value)
+
     def _buffer(self) -> None:
-        self.stack.append(bytearray(self.source.take(self.source.number(8))))
+        data = self.source.take(self.source.number(8))
+        self.charge(len(data))
+        self.stack.append(bytearray(data))
 
     _OPERATIONS: ClassVar[dict[int, Callable[["PickleMachine"], None]]] = {
         ord(code): operation
@@ -337,15 +332,15 @@ class PickleMachine:
             "J": lambda m: m._push(m.source.signed()), "\x8a": lambda m: m._push(m.source.long(m.source.byte())),
             "\x8b": lambda m: m._push(m.source.long(m.source.signed())),
             "F": lambda m: m._push(m.source.decimal_float()), "G": lambda m: m._push(m.source.double()),
-            "S": lambda m: m._push(m.source.quoted()), "V": lambda m: m._push(m.source.raw_unicode()),
-            "T": lambda m: m._push(m.source.old_text(m.source.take(m.source.signed()))),
-            "U": lambda m: m._push(m.source.old_text(m.source.take(m.source.byte()))),
-            "X": lambda m: m._push(m.source.text(m.source.take(m.source.number(4)))),
-            "\x8c": lambda m: m._push(m.source.text(m.source.take(m.source.byte()))),
-            "\x8d": lambda m: m._push(m.source.text(m.source.take(m.source.number(8)))),
-            "C": lambda m: m._push(m.source.take(m.source.byte())),
-            "B": lambda m: m._push(m.source.take(m.source.number(4))),
-            "\x8e": lambda m: m._push(m.source.take(m.source.number(8))), "\x96": _buffer,
+            "S": lambda m: m._push_data(m.source.quoted()), "V": lambda m: m._push_data(m.source.raw_unicode()),
+            "T": lambda m: m._push_data(m.source.old_text(m.source.take(m.source.signed()))),
+            "U": lambda m: m._push_data(m.source.old_text(m.source.take(m.source.byte()))),
+            "X": lambda m: m._push_data(m.source.text(m.source.take(m.source.number(4)))),
+            "\x8c": lambda m: m._push_data(m.source.text(m.source.take(m.source.byte()))),
+            "\x8d": lambda m: m._push_data(m.source.text(m.source.take(m.source.number(8)))),
+            "C": lambda m: m._push_data(m.source.take(m.source.byte())),
+            "B": lambda m: m._push_data(m.source.take(m.source.number(4))),
+            "\x8e": lambda m: m._push_data(m.source.take(m.source.number(8))), "\x96": _buffer,
             "]": _list, "}": _dict, "\x8f": _set, "l": _marked_list, "d": _marked_dict, "t": _marked_tuple,
             "\x91": _marked_frozenset, ")": lambda m: m._push(()), "\x85": lambda m: m._short_tuple(1),
             "\x86": lambda m: m._short_tuple(2), "\x87": lambda m: m._short_tuple(3),
