@@ -100,7 +100,9 @@ def recognise_depth(chosen: ChosenWeights, layout: str = "auto") -> LegacyDepthC
     prefixed = any(member.name.startswith(("encoder.", "decoder.")) for member in members)
     weights, source_keys = rename(path, members, lambda name: name if prefixed else f"encoder.{name}")
     found = layout_of(chosen.network) or (AUTOENCODER if any(n.startswith("decoder.") for n in weights) else ENCODER)
-    config, counters = _matching_config(path, weights, source_keys, found, chosen.metadata)
+    what = f"a {chosen.wrapping}, not" if chosen.wrapping.startswith("pickled") else "not"
+    verdict = f"{what} a whole legacy depth network; the closest layout is {found}"
+    config, counters = _matching_config(path, weights, source_keys, (found, verdict), chosen.metadata)
     if layout not in ("auto", found):
         raise LayoutError(f"{path}: its layout is {found}, not {layout} (leave --layout out, or correct it)")
     notes = [f"{len(counters)} counters num_batches_tracked are zeros: the file has none"] if counters else []
@@ -131,15 +133,24 @@ def _matching_config(
     path: str | os.PathLike[str],
     weights: Mapping[str, Weight],
     source_keys: Mapping[str, str],
-    layout: str,
+    closest: tuple[str, str],
     metadata: Mapping[str, object],
 ) -> tuple[DepthSemanticEncoderConfig, dict[str, Weight]]:
-    """The configuration whose network has exactly these tensors, and the counters that the file lacks."""
+    """The configuration whose network has exactly these tensors, and the counters that the file lacks.
+
+    Args:
+        path: the file, for errors.
+        weights: by canonical name.
+        source_keys: canonical name → key in the file.
+        closest: the layout, and what is said of a file that is not a whole one.
+        metadata: what the file says of itself.
+    """
     if any(name.removeprefix("encoder.").startswith(TOWERS) for name in weights):
         raise LayoutError(
             f"{path}: a multimodal (BERT + ViT) checkpoint, not a depth network (leave --layout out, or choose another"
             " file)"
         )
+    layout, verdict = closest
     shapes = {name: weight.shape for name, weight in weights.items()}
     try:
         config = infer_config(shapes)
@@ -155,7 +166,7 @@ def _matching_config(
         if name.endswith(COUNTER) and name not in weights
     }
     needed = {name: shape for name, shape in expected.items() if name not in counters}
-    check_names(path, source_keys, needed, f"not a whole legacy depth network; the closest layout is {layout}")
+    check_names(path, source_keys, needed, verdict)
     check_shapes(path, shapes, source_keys, needed)
     return config, counters
 
