@@ -18,10 +18,14 @@ def several_weights(source: "SourceReport", asked_for: str | None) -> list[str]:
     weights = source.get("weights")
     if weights is None or not weights["others"]:
         return []
-    others = [f"{other['path']} ({other['family']}, {other['tensors']} tensors)" for other in weights["others"]]
+    others = [
+        f"{other['path']} ({other['family'] or 'of no known family'}, {other['tensors']} tensors)"
+        for other in weights["others"]
+    ]
     line = f"took the weights at {weights['path']}; in the file are also {_listed(others)}"
-    hint = "" if asked_for else "; --weights PATH takes another"
-    return [printable(f"{'note' if asked_for else 'warning'}: {line}{hint}")]
+    if asked_for or not any(other["family"] for other in weights["others"]):
+        return [printable(f"note: {line}")]
+    return [printable(f"warning: {line}; --weights PATH takes another")]
 
 
 def weights_lines(report: "ConversionReport") -> list[str]:

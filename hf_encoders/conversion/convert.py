@@ -81,6 +81,8 @@ def _recognise(
     multimodal: MultimodalOptions | None,
 ) -> Conversion:
     chosen = choose(open_checkpoint(checkpoint), FAMILIES, weights, _FAMILIES_OF_LAYOUT.get(layout, _OURS))
+    if chosen.unused_patterns:
+        raise CheckpointError(f"{checkpoint}: --ignore {chosen.unused_patterns[0]} matches no key of the weights")
     if layout not in LAYOUTS and is_multimodal(chosen):
         _refuse(depth, f"{checkpoint}: a multimodal checkpoint")
         return MultimodalConversion(chosen, multimodal or MultimodalOptions())

@@ -105,7 +105,7 @@ class OtherWeights(TypedDict):
 
     Args:
         path: the dotted path to them, as `--weights` takes it.
-        family: the name of their family.
+        family: the name of their family; empty if it is of none that is known.
         tensors: the number of tensors.
     """
 

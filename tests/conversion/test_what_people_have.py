@@ -43,6 +43,10 @@ def without(state, *endings):
     return {name: tensor for name, tensor in state.items() if not name.endswith(endings)}
 
 
+def without_encoder(state):
+    return {name: tensor for name, tensor in state.items() if not name.startswith("encoder.")}
+
+
 def part(state, prefix):
     return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
 
@@ -153,7 +157,11 @@ CASES = {
             [],
             [],
         ),
-        (BESIDE | {"classes": np.array(["chair"]), "odd": np.array([None, {"a": 1}], dtype=object)}, [], ["chair"]),
+        (
+            BESIDE | {"classes": np.array(["chair", "lamp"]), "odd": np.array([None, {"a": 1}], dtype=object)},
+            [],
+            ["chair"],
+        ),
     ],
     "a configuration that contains itself": [(circle, [], ["(the same as config)"])],
     "control characters and the marks of a card in the metadata": [
@@ -167,10 +175,16 @@ CASES = {
         ({"result": {"best": {"weights": S}}}, [], ["weights: result.best.weights\n"]),
         ({"v1.0": {"model": S}}, [], ['weights: "v1.0".model\n']),
         ((3, S), [], ["weights: 1\n"]),
+        ({"model": list(S.items())}, [], ["weights: model\n"]),
     ],
     "encoder and decoder under keys of their own": [
         ({"encoder": part(S, "encoder."), "decoder": part(S, "decoder."), "epoch": 3}, [], ['"epoch": 3']),
         ({"encoder_state_dict": part(S, "encoder."), "decoder_state_dict": part(S, "decoder.")}, [], []),
+        (
+            {"encoder": encoder_part(S, "encoder."), "decoder": without_encoder(S)},
+            ["--layout", "depth-autoencoder"],
+            [],
+        ),
     ],
     "the towers of a multimodal encoder under keys of their own": [
         (
@@ -243,6 +257,10 @@ CASES = {
     "an average alone (AveragedModel)": [
         ({"model_state_dict": {"n_averaged": torch.tensor(10), **renamed(S, "module.{}".format)}}, [], ["n_averaged"]),
     ],
+    "another network beside it, such as a discriminator": [
+        ({"net": S, "net_D": {"conv.weight": torch.ones(2, 1)}}, [], ["also net_D (of no known family, 1 tensors)"]),
+        ({"net": S, "ema": {"decay": 0.9, "shadow_params": list(S.values())}}, [], ["also ema.shadow_params"]),
+    ],
     "two networks of one family": [
         ({"student": S, "other": average(S)}, [], ["took the weights at student; in the file are also other (depth"]),
         (renamed(S, "one.{}".format) | average(renamed(S, "two.{}".format)), [], ["took the weights at one", "two ("]),
@@ -279,6 +297,7 @@ CASES = {
             ["unexpected 'head.weight'; --ignore PATTERN leaves"],
         ),
     ],
+    "an `--ignore` pattern that matches nothing": [(S, ["--ignore", "x.*"], ["--ignore x.* matches no key"])],
     "a key that no such network has, among its own": [
         (S | {"encoder.x": torch.ones(1)}, [], ["unexpected 'encoder.x'"])
     ],

@@ -1,6 +1,7 @@
 """Chooses the weights of a file that holds several, and tells what else is there."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -25,6 +26,8 @@ _WRITERS = {
     "ds_version": "DeepSpeed checkpoint",
     "mmengine_version": "MMEngine checkpoint",
 }
+_PARAMETER = re.compile(r"(^|\.)(weight|bias|kernel|running_mean)$")
+_MANY = 10  # tensors without telling names, as an average's list of parameters
 _MOST_LISTED = 8
 _MOST_LEVELS = 16  # of containers within a network
 
@@ -54,7 +57,8 @@ class ChosenWeights:
         wrapping: how the file holds them: "training checkpoint", "bare state dict", "pickled AutoEncoder", ...
         dropped: keys that are no part of the network.
         ignored: the patterns by which keys were left out.
-        others: the other networks in the file.
+        others: the other networks in the file, those of no known family too.
+        unused_patterns: patterns that no key matched.
         metadata: what the file says beside its weights, without the states of its training.
         optimizer: the optimizer's state dict, if the file holds one.
         notes: what a person should know of the choice, one line each.
@@ -68,6 +72,7 @@ class ChosenWeights:
     dropped: list[str] = field(default_factory=list)
     ignored: tuple[str, ...] = ()
     others: list[Network] = field(default_factory=list)
+    unused_patterns: list[str] = field(default_factory=list)
     metadata: dict[str, object] = field(default_factory=dict)
     optimizer: object = None
     notes: list[str] = field(default_factory=list)
@@ -105,10 +110,15 @@ def choose(
         network = _nearest(checkpoint, found, families)
     if _is_endless(found, network):
         raise LayoutError(f"{checkpoint.path}: the weights at {network.path} contain themselves, so they have no end")
-    members, dropped = _sifted(found, networks, network, wanted.ignore)
+    members, dropped, used = _sifted(found, networks, network, wanted.ignore)
     network = replace(network, members=members)
     _check_whole(checkpoint, network)
-    others = [other for other in networks if other.numbers != network.numbers]
+    known = [other for other in networks if other.numbers != network.numbers]
+    unknown = [
+        other
+        for other in unknown_sets(found, [network, *known])
+        if _is_network(other) and (not network.container or other.container[:1] != network.container[:1])
+    ]
     return ChosenWeights(
         path=checkpoint.path,
         container=checkpoint.container,
@@ -117,8 +127,9 @@ def choose(
         wrapping=wrapping_of(checkpoint, network),
         dropped=dropped,
         ignored=wanted.ignore,
-        others=others,
-        metadata=metadata_without(checkpoint.content, excluded_keys(found, [network, *others])),
+        others=[*known, *unknown],
+        unused_patterns=[pattern for pattern in wanted.ignore if pattern not in used],
+        metadata=metadata_without(checkpoint.content, excluded_keys(found, [network, *known, *unknown])),
         optimizer=_optimizer(found),
         notes=_tied(members),
     )
@@ -132,6 +143,11 @@ def unknown_sets(found: Survey, networks: Sequence[Network]) -> list[Network]:
         if number not in taken:
             roots.setdefault(tensor.root, []).append(number)
     return [whole(found.tensors, numbers) for numbers in roots.values()]
+
+
+def _is_network(network: Network) -> bool:
+    """Whether tensors of no known family are a network's, rather than figures that a training keeps."""
+    return any(_PARAMETER.search(member.name) for member in network.members) or len(network.members) >= _MANY
 
 
 def _rank(network: Network, largest: int, preferred: Sequence[str]) -> tuple[object, ...]:
@@ -211,14 +227,16 @@ def _is_endless(found: Survey, network: Network) -> bool:
 
 def _sifted(
     found: Survey, networks: Sequence[Network], network: Network, ignore: Sequence[str]
-) -> tuple[list[Member], list[str]]:
-    """A network's tensors without what is no part of it, and the keys of that."""
+) -> tuple[list[Member], list[str], set[str]]:
+    """A network's tensors without what is no part of it, the keys of that, and the patterns that left something out."""
     members: list[Member] = []
     dropped: list[str] = []
+    used: set[str] = set()
     for member in network.members:
         names = (member.name, member.key, f"{network.path}.{member.name}")
-        ignored = any(fnmatchcase(name, pattern) for name in names for pattern in ignore)
-        if ignored or (is_left_over(member.name) and not member.matches) or _is_profiled(member.name):
+        matching = {pattern for pattern in ignore if any(fnmatchcase(name, pattern) for name in names)}
+        used |= matching
+        if matching or (is_left_over(member.name) and not member.matches) or _is_profiled(member.name):
             dropped.append(member.key)
         else:
             members.append(member)
@@ -234,7 +252,8 @@ def _sifted(
         for keys in found.plain
         if keys[:length] == network.container and (length or "." in keys[0])
     ]
-    return members, dropped + beside + plain
+    used |= {pattern for pattern in ignore if any(fnmatchcase(key, pattern) for key in (*beside, *plain))}
+    return members, dropped + beside + plain, used
 
 
 def _is_profiled(name: str) -> bool:

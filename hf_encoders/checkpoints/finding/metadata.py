@@ -51,6 +51,6 @@ def _without(value: object, excluded: list[Keys]) -> object:
         if () in rest:
             continue
         left = _without(part, rest)
-        if left or not rest:  # what held weights alone says nothing more
+        if not rest or left:  # what held weights alone says nothing more
             cut[str(key)] = left
     return cut

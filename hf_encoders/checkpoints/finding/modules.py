@@ -7,6 +7,7 @@ has attributes, and may be a dictionary or a list at the same time.
 from collections.abc import Iterable, Mapping
 
 from ..checkpoint import Stub
+from .weights import as_weight
 
 _MODULE_PARTS = ("_parameters", "_buffers", "_modules")
 
@@ -33,13 +34,21 @@ def children(value: object) -> Iterable[tuple[object, object]]:
     if isinstance(value, dict):
         return value.items()
     if isinstance(value, (list, tuple)):
-        return enumerate(value)
+        return value if _is_pairs(value) else enumerate(value)
     if not isinstance(value, Stub):
         return ()
     if is_module(value):
         return _module_parts(attributes(value))
     found: dict[object, object] = dict(enumerate((*value.arguments, *value.items)))
     return (found | value.keywords | dict(attributes(value)) | value.entries).items()
+
+
+def _is_pairs(value: list[object] | tuple[object, ...]) -> bool:
+    """Whether a list is what the `items()` of a state dict give: pairs of a name and a tensor."""
+    return bool(value) and all(
+        isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) and as_weight(pair[1]) is not None
+        for pair in value
+    )
 
 
 def _module_parts(state: Mapping[object, object]) -> list[tuple[object, object]]:

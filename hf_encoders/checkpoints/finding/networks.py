@@ -16,9 +16,10 @@ WRAPPERS = {
     "module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module", "_fpw_module",
 }  # fmt: skip
 _MOST_PARTS = 64  # of a name; a longer one is no network's
-# Keys of a part's own state dict, such as "encoder_state_dict".
+# Keys under which parts of a network are saved apart, such as "encoder_state_dict", "text" and "visual_tower".
 _PART_KEY = re.compile(
-    r"((?:text_|visual_)?encoder|decoder|(?:text|visual)_projection)_(?:state_dict|state|weights|params|model)"
+    r"(?:(encoder|decoder|(?:text|visual)_(?:encoder|projection))(?:_model)?|(text|visual)(?:_tower)?)"
+    r"(?:_(?:state_dict|state|weights|params))?"
 )
 
 
@@ -97,7 +98,10 @@ class _Parts:
 
     def name(self, start: int) -> str:
         """The name that the parts from one on make, without wrappers."""
-        return ".".join(_PART_KEY.sub(r"\1", part) for part in self.names[start:] if part not in WRAPPERS)
+        names = [_part_name(part) for part in self.names[start:] if part not in WRAPPERS]
+        if len(names) > 1 and names[0] == names[1] and _PART_KEY.fullmatch(names[0]):
+            del names[0]  # a part that was saved apart, with the names that it has in the whole
+        return ".".join(names)
 
 
 def find_networks(found: Sequence[FoundTensor], families: Sequence[FamilyNames]) -> list[Network]:
@@ -204,6 +208,13 @@ def _common(keys: Sequence[Keys]) -> Keys:
 def _parts(keys: Keys) -> _Parts:
     names = tuple(part for key in keys for part in key.split("."))
     return _Parts(names, tuple(_key_ends(keys)), keys)
+
+
+def _part_name(part: str) -> str:
+    """The name of a part of a network that was saved under a key of its own; any other part as it is."""
+    if part[:1] not in "edtv" or not (match := _PART_KEY.fullmatch(part)):
+        return part
+    return match[1] or ("text_encoder" if match[2] == "text" else "visual_encoder")
 
 
 def _length(keys: Keys) -> int:

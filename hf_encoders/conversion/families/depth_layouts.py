@@ -80,8 +80,8 @@ def read_depth_checkpoint(
         LayoutError: if it is another architecture, or keys are missing, left over or of the wrong shape.
     """
     chosen = choose(open_checkpoint(path), FAMILIES, wanted, [DEPTH])
-    if chosen.others and wanted is None:
-        others = ", ".join(other.path for other in chosen.others)
+    if wanted is None and (rivals := [other.path for other in chosen.others if other.family]):
+        others = ", ".join(rivals)
         warnings.warn(f"{path}: takes the weights at {chosen.network.path}; there are also {others}", stacklevel=2)
     return recognise_depth(chosen, layout)
 
