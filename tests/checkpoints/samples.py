@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import warnings
 import zipfile
 
 import numpy as np
@@ -56,10 +57,12 @@ def repacked(data, method=zipfile.ZIP_DEFLATED, change=lambda name, record: reco
     return buffer.getvalue()
 
 
-def script():
+def script(module=None):
     """A TorchScript archive."""
     buffer = io.BytesIO()
-    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 3)), buffer)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.save(torch.jit.script(module or torch.nn.Linear(2, 3)), buffer)
     return buffer.getvalue()
 
 

@@ -106,6 +106,11 @@ def _number(machine: PickleMachine, arguments: Arguments, keywords: Keywords) ->
     return arguments[0] if len(arguments) == 1 and type(arguments[0]) in (int, float, bool) else NotImplemented
 
 
+def _base(machine: PickleMachine, arguments: Arguments, keywords: Keywords) -> object:
+    """`object` or `str`, which pickles name as the base of a class. They are not called."""
+    return NotImplemented
+
+
 def _attribute(machine: PickleMachine, arguments: Arguments, keywords: Keywords) -> object:
     """`getattr(class, name)`: the name of something in a class, as of a member of an enum. Nothing is looked up."""
     match arguments:
@@ -177,6 +182,8 @@ _BUILDS: dict[str, Build] = {
     "builtins.int": _number,
     "builtins.float": _number,
     "builtins.bool": _number,
+    "builtins.object": _base,
+    "builtins.str": _base,
     "builtins.getattr": _attribute,
     "codecs.encode": _encode,
     "copyreg.__newobj__": _new_object,

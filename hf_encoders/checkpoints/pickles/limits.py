@@ -11,7 +11,7 @@ from ..errors import CheckpointError
 # larger than what a pickle needs for them: a set takes 216 bytes, and one byte of a pickle.
 _BYTES_FREE, _BYTES_PER_BYTE = 256 << 20, 32
 # Comparing nested tuples recurses, and takes the time that comparing all of their parts takes.
-_MOST_PARTS, _MOST_COMPOUND = 200, 20_000
+_MOST_PARTS, _MOST_COMPOUND = 200, 10_000
 _PLAIN = (str, bytes, bool, float, type(None), Stub, TensorHandle, np.integer, np.bool_, np.floating)
 
 
