@@ -215,8 +215,9 @@ def test_metadata_of_any_kind_is_reported(tmp_path):
     assert read_report(tmp_path / "a-hf")["source"]["metadata"] == {
         "epoch": 3, "loss": "nan", "5": [1, 2], "note": "caf\\udce9",
         "training_history": [[0, 1], {"device": "cpu"}], "config": "none",
-        "ema": {"weight": "an array of shape [40, 50]"},
     }  # fmt: skip
+    others = [{"path": "ema", "family": "", "tensors": 1}]
+    assert read_report(tmp_path / "a-hf")["source"]["weights"]["others"] == others
 
 
 def test_card_says_where_the_weights_come_from(tmp_path):
