@@ -80,10 +80,10 @@ def _read_file(file: FileBytes, limits: Limits) -> Content:
         raise CheckpointError(f"{file.path}: the file is empty; copy or download it again")
     if head.startswith(ZIP):
         return _read_zip(file, limits)
+    if is_safetensors(head, file.size):  # before pickles: the length of its header may look like the begin of one
+        return read_safetensors(file)
     if is_pickle(head):
         return read_pickles(file, limits)
-    if is_safetensors(head, file.size):
-        return read_safetensors(file)
     if OLD_PICKLE.match(head):
         try:
             return read_pickles(file, limits)

@@ -82,7 +82,8 @@ def name_parts(path: Path) -> str:
     if not match:
         return ""
     stem, mark = match.groups()
-    alike = re.compile(re.escape(stem) + r"\." + re.sub(r"\d+", r"\\d+", re.sub(r"[a-z]{2}$", "[a-z]{2}", mark)))
+    numbers = re.sub(r"\d+", r"\\d+", mark)
+    alike = re.compile(re.escape(stem) + r"\." + re.sub(r"[a-z]{2}$", "[a-z]{2}", numbers))
     try:
         parts = sorted(other.name for other in path.parent.iterdir() if alike.fullmatch(other.name))
     except OSError:

@@ -7,7 +7,8 @@ from .mapped_file import FileBytes
 
 _BLOCK = 512
 _MOST_MEMBERS = 10_000
-_LONG_NAME, _FILES = b"L", b"0\0"
+_LONG_NAME, _EXTENDED, _FILES = b"L", b"x", b"0\0"
+_LARGEST_NAME = 4096
 _CHECKPOINT = re.compile(r"\.(pth|pt|bin|ckpt|safetensors|pkl|npz|tar)$")
 # Records of the format of PyTorch before 0.1.10, which is a tar archive itself.
 _OLD_RECORDS = {"sys_info", "pickle", "storages", "tensors"}
@@ -48,7 +49,10 @@ def _names(file: FileBytes) -> list[str]:
             break
         size, kind = _octal(block[124:136]) or 0, block[156:157]
         if kind == _LONG_NAME:
-            long_name = _text(file.read(place + _BLOCK, min(size, 4096)))
+            long_name = _text(file.read(place + _BLOCK, min(size, _LARGEST_NAME)))
+        elif kind == _EXTENDED:
+            record = re.search(rb"\d+ path=([^\n]*)\n", file.read(place + _BLOCK, min(size, _LARGEST_NAME)))
+            long_name = _text(record[1]) if record else ""
         elif kind in _FILES:
             folder = _text(block[345:500]) if block[257:262] == b"ustar" else ""
             name = _text(block[:100])
