@@ -9,3 +9,7 @@ class CheckpointError(InputError):
 
 class LayoutError(CheckpointError):
     """A checkpoint that is none of the legacy layouts, or not a whole one."""
+
+
+class NoSuchWeightsError(LayoutError):
+    """A path that was asked for, and that leads to no weights of the file, or to several."""

@@ -4,10 +4,12 @@
     hf-encoders convert best_model.pth --output depth-semantic-encoder --include-decoder --dtype float16
     hf-encoders convert checkpoint.pt --text-model bert-base-uncased --with-training-state
     hf-encoders convert checkpoint.pt --tokenizer vocab.txt --attention-heads 12 --depth-encoder depth-semantic-encoder
+    hf-encoders convert last.ckpt --weights ema_state_dict --ignore 'head.*'
     hf-encoders convert best_model.pth --push-to-hub org/depth-semantic-encoder
 
-The layout, the wrapping and all sizes come from the file. Bad input ends in one line and exit status 2. The output
-appears whole or not at all. In a clone, `python conversion/convert_ckpt.py` does the same.
+The weights are looked for in the whole file, and the output says what was taken and what else is there. All sizes come
+from the file. Bad input ends in one line and exit status 2. The output appears whole or not at all. In a clone, `python
+conversion/convert_ckpt.py` does the same.
 """
 
 import argparse

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..checkpoints.errors import LayoutError
+from ..checkpoints.errors import LayoutError, NoSuchWeightsError
 from ..checkpoints.finding.choice import WeightsWanted
 from ..checkpoints.state_dicts import check_values
 from ..hub.reports import ConversionReport, Verification
@@ -74,8 +74,18 @@ def _read_source(
 ) -> LegacyDepthCheckpoint | LegacyMultimodalCheckpoint:
     """Read the weights that were converted; of another file with the same weights, those that it would convert."""
     taken = report["source"].get("weights")
-    wanted = WeightsWanted(taken["path"], tuple(taken["ignored"])) if taken and taken["others"] else None
-    wanted = wanted or WeightsWanted(None, tuple(taken["ignored"]) if taken else ())
+    if taken is None:
+        return _read(checkpoint, config, WeightsWanted())
+    ignored = tuple(taken["ignored"])
+    try:
+        return _read(checkpoint, config, WeightsWanted(taken["path"], ignored))
+    except NoSuchWeightsError:
+        return _read(checkpoint, config, WeightsWanted(ignore=ignored))
+
+
+def _read(
+    checkpoint: Path, config: Config, wanted: WeightsWanted
+) -> LegacyDepthCheckpoint | LegacyMultimodalCheckpoint:
     if isinstance(config, MultimodalEncoderConfig):
         text, vision = config.tower_config("text"), config.tower_config("vision")
         return read_multimodal_checkpoint(checkpoint, text, vision, wanted)

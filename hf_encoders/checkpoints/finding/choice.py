@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from ..checkpoint import Checkpoint
-from ..errors import LayoutError
+from ..errors import LayoutError, NoSuchWeightsError
 from .averages import is_average
 from .left_overs import explain_parts, is_empty, is_left_over
 from .metadata import metadata_without, top_module
@@ -60,7 +60,7 @@ class ChosenWeights:
         others: the other networks in the file, those of no known family too.
         unused_patterns: patterns that no key matched.
         metadata: what the file says beside its weights, without the states of its training.
-        optimizer: the optimizer's state dict, if the file holds one.
+        optimizer: the optimizer's state dict, if the file holds exactly one.
         notes: what a person should know of the choice, one line each.
     """
 
@@ -96,7 +96,8 @@ def choose(
         preferred: the families that are asked for; without any of those, the others.
 
     Raises:
-        LayoutError: if there are no weights, or not those that are wanted; or they are stored in a form of their own.
+        NoSuchWeightsError: if the path that is wanted leads to no weights, or to several.
+        LayoutError: if there are no weights, or they are stored in a form of their own.
     """
     wanted = wanted or WeightsWanted()
     found = survey(checkpoint.path, checkpoint.content)
@@ -179,7 +180,7 @@ def _at(checkpoint: Checkpoint, found: Survey, networks: Sequence[Network], path
     more = f" and {len(paths) - _MOST_LISTED} more" if len(paths) > _MOST_LISTED else ""
     listed = f"{', '.join(paths[:_MOST_LISTED])}{more}" if paths else "none"
     what = "leads to several sets of weights" if matching else "is no set of weights in the file"
-    raise LayoutError(f"{checkpoint.path}: --weights {path} {what}; there are: {listed}")
+    raise NoSuchWeightsError(f"{checkpoint.path}: --weights {path} {what}; there are: {listed}")
 
 
 def _nearest(checkpoint: Checkpoint, found: Survey, families: Sequence[FamilyNames]) -> Network:
@@ -283,14 +284,16 @@ def excluded_keys(found: Survey, networks: Sequence[Network]) -> set[Keys]:
 
 
 def _optimizer(found: Survey) -> object:
-    states = [state for state in found.states if state.keys[-1:] == (_OPTIMIZER,)]
-    states += [state for state in found.states if state.is_optimizer]
-    return states[0].value if states else None
+    named = [state for state in found.states if state.keys[-1:] == (_OPTIMIZER,)]
+    optimizers = named or [state for state in found.states if state.is_optimizer]
+    return optimizers[0].value if len(optimizers) == 1 else None  # of several, nothing tells whose they are
 
 
 def wrapping_of(checkpoint: Checkpoint, network: Network) -> str:
     """How a file holds a network: "training checkpoint", "bare state dict", "pickled AutoEncoder", ..."""
     content, container = checkpoint.content, network.container
+    if checkpoint.container == "TorchScript archive":
+        return checkpoint.container
     if (module := top_module(content, container)) is not None:
         return f"pickled {module.name.rpartition('.')[2]}"
     top = content if isinstance(content, dict) else {}

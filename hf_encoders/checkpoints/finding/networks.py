@@ -3,7 +3,7 @@
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
 from .averages import with_dots
@@ -15,7 +15,7 @@ from .weights import Weight
 WRAPPERS = {
     "module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module", "_fpw_module",
 }  # fmt: skip
-_MOST_PARTS = 64  # of a name; a longer one is no network's
+_MOST_PARTS = 40  # of a name; a longer one is no network's
 # Keys under which parts of a network are saved apart, such as "encoder_state_dict", "text" and "visual_tower".
 _PART_KEY = re.compile(
     r"(?:(encoder|decoder|(?:text|visual)_(?:encoder|projection))(?:_model)?|(text|visual)(?:_tower)?)"
@@ -94,7 +94,7 @@ class _Parts:
         """The dotted path of the first parts; whole keys with dots are quoted."""
         whole = self.key_ends[count - 1] if count else 0
         first = [_quoted(key) for key in self.keys[:whole]]
-        return ".".join([*first, *self.names[_length(self.keys[:whole]) : count]])
+        return ".".join([*first, *map(_quoted, self.names[_length(self.keys[:whole]) : count])])
 
     def name(self, start: int) -> str:
         """The name that the parts from one on make, without wrappers."""
@@ -126,17 +126,26 @@ def find_networks(found: Sequence[FoundTensor], families: Sequence[FamilyNames])
     likely = {
         option: supporters for option, supporters in votes.items() if _has_marks(families[option[0]], parts, supporters)
     }
+    supported: dict[int, list[int]] = defaultdict(list)  # tensor → the starts of its name in some network
+    for supporters in likely.values():
+        for number, start in supporters:
+            supported[number].append(start)
+    below = _below({path for _, path in likely}, parts)
     networks: list[Network] = []
     free = set(range(len(tensors)))
-    ranked = sorted(likely.items(), key=lambda vote: (-len(vote[1]), len(vote[0][1]), vote[0][0]))
-    for (family, path), supporters in ranked:
+    for (family, path), supporters in sorted(likely.items(), key=_by_votes):
         left = [(number, start) for number, start in supporters if number in free]
         if not left or not _has_marks(families[family], parts, left):
             continue
         start = _behind_wrappers([(parts[number], start) for number, start in left])
-        inner = {number for option in likely if option != (family, path) for number, at in likely[option] if at > start}
-        inner -= {number for number, _ in supporters}  # other networks below the prefix of this one
-        network = _network(families[family], tensors, parts, free - inner, left[0][0], start)
+        own = {number for number, _ in supporters}
+        # What fits better into another network below this prefix is left to it.
+        numbers = [
+            number
+            for number in below[path]
+            if number in free and (number in own or all(other <= start for other in supported[number]))
+        ]
+        network = _network(families[family], tensors, parts, numbers, left[0][0], start)
         free -= set(network.numbers)
         networks.append(network)
     return sorted(networks, key=lambda network: network.numbers[0])
@@ -155,20 +164,39 @@ def path_text(keys: Keys) -> str:
     return ".".join(map(_quoted, keys)) or "."
 
 
+def _by_votes(option: tuple[tuple[int, str], list[tuple[int, int]]]) -> tuple[int, int, int]:
+    """The order in which networks take their tensors: the largest first; of two equals, the one nearer to the top."""
+    (family, path), supporters = option
+    return -len(supporters), len(path), family
+
+
+def _below(paths: Container[str], parts: Sequence[_Parts]) -> dict[str, list[int]]:
+    """The tensors below each of some paths."""
+    below: dict[str, list[int]] = defaultdict(list)
+    for number, part in enumerate(parts):
+        for count in range(min(len(part.names), _MOST_PARTS)):
+            if (path := part.path(count)) in paths:
+                below[path].append(number)
+    return below
+
+
 def _has_marks(family: FamilyNames, parts: Sequence[_Parts], supporters: Sequence[tuple[int, int]]) -> bool:
     names = [parts[number].name(start) for number, start in supporters]
     return all(any(mark.match(name) for name in names) for mark in family.marks)
 
 
 def _network(
-    family: FamilyNames, tensors: Sequence[FoundTensor], parts: Sequence[_Parts], free: set[int], one: int, start: int
+    family: FamilyNames,
+    tensors: Sequence[FoundTensor],
+    parts: Sequence[_Parts],
+    candidates: Sequence[int],
+    one: int,
+    start: int,
 ) -> Network:
-    """The network below the prefix that the first parts of one tensor make."""
+    """The network of those tensors that lie below the prefix that the first parts of one tensor make."""
     path = parts[one].path(start)
     numbers = [
-        number
-        for number, part in enumerate(parts)
-        if number in free and len(part.names) > start and part.path(start) == path
+        number for number in candidates if len(parts[number].names) > start and parts[number].path(start) == path
     ]
     fitting = [number for number in numbers if family.pattern.fullmatch(parts[number].name(start))]
     container = _common([tensors[number].keys[:-1] for number in fitting])
@@ -230,4 +258,7 @@ def _key_ends(keys: Keys) -> Iterator[int]:
 
 
 def _quoted(key: str) -> str:
-    return json.dumps(key, ensure_ascii=False) if not key or "." in key or '"' in key else key
+    """A key in a path: in quotes where it is empty or holds dots, quotes, markup or what cannot be printed."""
+    if key and key.isprintable() and not set(key) & set('."<>'):
+        return key
+    return json.dumps(key, ensure_ascii=not key.isprintable()).replace("<", "\\u003c").replace(">", "\\u003e")

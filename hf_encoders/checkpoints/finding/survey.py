@@ -16,7 +16,7 @@ _TRAINING_KEY = re.compile(
     re.IGNORECASE,
 )
 # A file may hold one part in many places, and each place is visited. Files that were made to have no end exceed this.
-_MOST_TENSORS = 200_000
+_MOST_TENSORS = 100_000
 _MOST_VISITS = 2_000_000
 
 Keys = tuple[str, ...]

@@ -12,6 +12,12 @@ from ..errors import LayoutError
 
 # NumPy's kinds of numbers: booleans, integers, floats, complex numbers. Arrays of strings are no weights.
 _NUMBERS = "biufc"
+# Kind of a tensor without plain values → what it is, and what to do.
+_OTHER_KINDS: dict[TensorKind, str] = {
+    "sparse": "a sparse tensor, expected a dense one; save the result of its to_dense()",
+    "quantized": "a quantised tensor, expected a dense one; choose the checkpoint from before the quantisation",
+    "meta": "an empty tensor (of the meta device), expected a dense one; choose a file that holds the values",
+}
 
 
 class Weight(Protocol):
@@ -136,7 +142,7 @@ class LazyTensors(Mapping[str, Tensor]):
         if name not in self._read:
             weight = self._weights[name]
             if weight.kind != "dense":
-                raise LayoutError(f"{self._path}: {name} is a sparse, quantised or empty tensor, expected a dense one")
+                raise LayoutError(f"{self._path}: {name} is {_OTHER_KINDS[weight.kind]}")
             tensor = weight.read().detach()
             tensor = self._change(name, tensor) if self._change else tensor
             # Tied tensors are written under every name; safetensors takes no memory twice.
