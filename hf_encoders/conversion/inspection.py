@@ -9,11 +9,12 @@ from typing import TypedDict
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.files import open_checkpoint
 from ..checkpoints.finding.averages import is_average
-from ..checkpoints.finding.choice import BARE, excluded_keys, unknown_sets, wrapping_of
+from ..checkpoints.finding.choice import BARE, excluded_keys, wrapping_of
 from ..checkpoints.finding.left_overs import explain_parts, is_empty, is_left_over
 from ..checkpoints.finding.metadata import metadata_without
 from ..checkpoints.finding.networks import Network, find_networks, path_text
 from ..checkpoints.finding.survey import TrainingState, survey
+from ..checkpoints.finding.unknown_sets import unknown_sets
 from ..hub.reports import Json
 from .families.names import FAMILIES, layout_of
 from .plain_data import harmless, plain_metadata

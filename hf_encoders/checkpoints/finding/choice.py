@@ -1,19 +1,20 @@
 """Chooses the weights of a file that holds several, and tells what else is there."""
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 from ..checkpoint import Checkpoint
 from ..errors import LayoutError, NoSuchWeightsError
 from .averages import is_average
-from .left_overs import explain_parts, is_empty, is_left_over
+from .left_overs import is_empty
 from .metadata import metadata_without, top_module
-from .networks import FamilyNames, Member, Network, find_networks, path_text, whole
+from .nearest import nearest
+from .networks import FamilyNames, Member, Network, find_networks, path_text
+from .sifting import sift
 from .survey import Keys, Survey, survey
+from .unknown_sets import is_network, unknown_sets
 
 # Keys of state dicts, the most telling ones first.
 _NAMES = ("model_state_dict", "state_dict", "model", "net", "network", "module", "weights", "encoder_state_dict")
@@ -26,8 +27,6 @@ _WRITERS = {
     "ds_version": "DeepSpeed checkpoint",
     "mmengine_version": "MMEngine checkpoint",
 }
-_PARAMETER = re.compile(r"(^|\.)(weight|bias|kernel|running_mean)$")
-_MANY = 10  # tensors without telling names, as an average's list of parameters
 _MOST_LISTED = 8
 _MOST_LEVELS = 16  # of containers within a network
 
@@ -108,17 +107,17 @@ def choose(
         largest = max(len(network.members) for network in networks)
         network = min(networks, key=lambda one: _rank(one, largest, preferred))
     else:
-        network = _nearest(checkpoint, found, families)
+        network = nearest(checkpoint, found, families)
     if _is_endless(found, network):
         raise LayoutError(f"{checkpoint.path}: the weights at {network.path} contain themselves, so they have no end")
-    members, dropped, used = _sifted(found, networks, network, wanted.ignore)
-    network = replace(network, members=members)
+    sifted = sift(found, networks, network, wanted.ignore)
+    network = replace(network, members=sifted.members)
     _check_whole(checkpoint, network)
     known = [other for other in networks if other.numbers != network.numbers]
     unknown = [
         other
         for other in unknown_sets(found, [network, *known])
-        if _is_network(other) and (not network.container or other.container[:1] != network.container[:1])
+        if is_network(other) and (not network.container or other.container[:1] != network.container[:1])
     ]
     return ChosenWeights(
         path=checkpoint.path,
@@ -126,29 +125,14 @@ def choose(
         classes=checkpoint.classes,
         network=network,
         wrapping=wrapping_of(checkpoint, network),
-        dropped=dropped,
+        dropped=sifted.dropped,
         ignored=wanted.ignore,
         others=[*known, *unknown],
-        unused_patterns=[pattern for pattern in wanted.ignore if pattern not in used],
+        unused_patterns=sifted.unused,
         metadata=metadata_without(checkpoint.content, excluded_keys(found, [network, *known, *unknown])),
         optimizer=_optimizer(found),
-        notes=_tied(members),
+        notes=_tied(sifted.members),
     )
-
-
-def unknown_sets(found: Survey, networks: Sequence[Network]) -> list[Network]:
-    """The tensors of no known network: those of each dictionary or pickled object together."""
-    taken = {number for network in networks for number in network.numbers}
-    roots: dict[Keys, list[int]] = {}
-    for number, tensor in enumerate(found.tensors):
-        if number not in taken:
-            roots.setdefault(tensor.root, []).append(number)
-    return [whole(found.tensors, numbers) for numbers in roots.values()]
-
-
-def _is_network(network: Network) -> bool:
-    """Whether tensors of no known family are a network's, rather than figures that a training keeps."""
-    return any(_PARAMETER.search(member.name) for member in network.members) or len(network.members) >= _MANY
 
 
 def _rank(network: Network, largest: int, preferred: Sequence[str]) -> tuple[object, ...]:
@@ -183,40 +167,6 @@ def _at(checkpoint: Checkpoint, found: Survey, networks: Sequence[Network], path
     raise NoSuchWeightsError(f"{checkpoint.path}: --weights {path} {what}; there are: {listed}")
 
 
-def _nearest(checkpoint: Checkpoint, found: Survey, families: Sequence[FamilyNames]) -> Network:
-    """What comes closest to a network of a known family, to say what it lacks."""
-    path = checkpoint.path
-    if not found.tensors:
-        _refuse_without_tensors(checkpoint, found)
-    if [tensor.keys for tensor in found.tensors] == [("",)]:
-        raise LayoutError(f"{path}: holds a single tensor, expected a dictionary with a state dict")
-    if foreign := explain_parts([".".join(tensor.keys) for tensor in found.tensors]):
-        raise LayoutError(f"{path}: {foreign}")
-    if all(tensor.keys[-1].isdigit() for tensor in found.tensors):
-        raise LayoutError(f"{path}: holds {len(found.tensors)} tensors without names, expected a state dict")
-    # The marks tell a family from others; without them, names in common are enough.
-    close = find_networks(found.tensors, [replace(family, marks=()) for family in families])
-    return max(close or unknown_sets(found, []), key=lambda network: len(network.members))
-
-
-def _refuse_without_tensors(checkpoint: Checkpoint, found: Survey) -> None:
-    optimizers = [state for state in found.states if state.is_optimizer and state.tensors]
-    if optimizers:
-        raise LayoutError(
-            f"{checkpoint.path}: holds an optimizer's state alone ({optimizers[0].tensors} tensors) and no weights;"
-            " choose the file that holds the model"
-        )
-    content = checkpoint.content
-    if not isinstance(content, dict):
-        what = f"an object of class {content.name}" if hasattr(content, "name") else f"a {type(content).__name__}"
-        raise LayoutError(f"{checkpoint.path}: holds {what} without tensors, expected a dictionary with a state dict")
-    keys = ", ".join(f"{key!r:.60}" for key in list(map(str, content))[:5]) or "nothing"
-    named = f"; it names {', '.join(checkpoint.classes[:3])}, which was not imported" if checkpoint.classes else ""
-    raise LayoutError(
-        f"{checkpoint.path}: holds no state dict; at its top are {keys} (expected tensors by name){named}"
-    )
-
-
 def _is_endless(found: Survey, network: Network) -> bool:
     """Whether a network lies in a container that contains itself, or something in it leads back."""
     length = len(network.container)
@@ -224,41 +174,6 @@ def _is_endless(found: Survey, network: Network) -> bool:
         found.tensors[number].keys[:end] for number in network.numbers for end in range(length, length + _MOST_LEVELS)
     }
     return any(circle in ways or (circle and circle[:length] == network.container) for circle in found.circles)
-
-
-def _sifted(
-    found: Survey, networks: Sequence[Network], network: Network, ignore: Sequence[str]
-) -> tuple[list[Member], list[str], set[str]]:
-    """A network's tensors without what is no part of it, the keys of that, and the patterns that left something out."""
-    members: list[Member] = []
-    dropped: list[str] = []
-    used: set[str] = set()
-    for member in network.members:
-        names = (member.name, member.key, f"{network.path}.{member.name}")
-        matching = {pattern for pattern in ignore if any(fnmatchcase(name, pattern) for name in names)}
-        used |= matching
-        if matching or (is_left_over(member.name) and not member.matches) or _is_profiled(member.name):
-            dropped.append(member.key)
-        else:
-            members.append(member)
-    length = len(network.container)
-    taken = {number for one in [*networks, network] for number in one.numbers}
-    beside = [
-        tensor.raw_key or ".".join(tensor.keys[length:])
-        for number, tensor in enumerate(found.tensors)
-        if number not in taken and tensor.keys[:length] == network.container and (length or "." in tensor.keys[0])
-    ]
-    plain = [
-        ".".join(keys[length:])
-        for keys in found.plain
-        if keys[:length] == network.container and (length or "." in keys[0])
-    ]
-    used |= {pattern for pattern in ignore if any(fnmatchcase(key, pattern) for key in (*beside, *plain))}
-    return members, dropped + beside + plain, used
-
-
-def _is_profiled(name: str) -> bool:
-    return name.rpartition(".")[2] in ("total_ops", "total_params", "_extra_state")
 
 
 def _check_whole(checkpoint: Checkpoint, network: Network) -> None:
