@@ -34,7 +34,7 @@ class FilePart:
 
     def read(self, start: int, count: int) -> bytes:
         """See `FileBytes`."""
-        return self.file.read(self.start + start, max(0, min(count, self.size - start)))
+        return self.file.read(self.start + start, min(count, self.size - start)) if start >= 0 else b""
 
     def map(self) -> bytes:
         """See `FileBytes`."""

@@ -34,11 +34,15 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         CheckpointError: if it is missing, damaged or no checkpoint; the message says what it is and what to do.
     """
     path = Path(path)
+    if "\0" in str(path):
+        raise CheckpointError(f"{path}: no file can have this name")
     try:
         content = _read(path)
         check_depth(path, content.value)
     except MemoryError:
         raise CheckpointError(f"{path}: not enough memory to read it, or the file is damaged") from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror or error}") from None
     return Checkpoint(path, content.container, content.value, tuple(sorted(content.classes)), content.bytes_read)
 
 

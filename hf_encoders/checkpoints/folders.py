@@ -37,10 +37,7 @@ def read_folder(folder: Path, limits: Limits, read_file: ReadFile) -> Content:
     Raises:
         CheckpointError: if it is none, or a part is missing or damaged; the message lists the files that are there.
     """
-    try:
-        names = sorted(path.name for path in folder.iterdir())
-    except OSError as error:
-        raise CheckpointError(f"{folder}: {error.strerror or error}") from None
+    names = sorted(path.name for path in folder.iterdir())
     if METADATA in names:
         return read_distributed(folder, limits)
     index = _find_index(folder, names)

@@ -48,7 +48,7 @@ class MemoryFile:
 
     def read(self, start: int, count: int) -> bytes:
         """See `FileBytes`."""
-        return self.data[start : start + count]
+        return self.data[start : start + max(0, count)] if start >= 0 else b""
 
     def map(self) -> bytes:
         """See `FileBytes`."""
@@ -97,7 +97,9 @@ class MappedFile:
 
     def read(self, start: int, count: int) -> bytes:
         """Read bytes, which may be fewer at the end of the file."""
-        count = max(0, min(count, self.size - start))
+        count = min(count, self.size - start)
+        if start < 0 or count <= 0:
+            return b""
         try:
             with self._lock:
                 self._file.seek(start)

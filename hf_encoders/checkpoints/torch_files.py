@@ -52,8 +52,9 @@ def read_zip(file: FileBytes, records: ZipRecords, pickle_name: str, limits: Lim
     order = _byte_order(file, records, folder)
     loader = _RecordLoader(records, folder, order)
     record = records.records[pickle_name]
-    source = PickleBytes(records.read(pickle_name), file.path)
-    limits.allow(min(record.size, 8 * record.compressed))  # an honest pickle hardly shrinks more
+    source = PickleBytes(*records.pickle(pickle_name), file.path)
+    if not depth:
+        limits.allow(min(record.size, 8 * record.compressed))  # an honest pickle hardly shrinks more
     machine = PickleMachine(source, limits, _find, loader, depth)
     value = machine.run()
     if script:
@@ -81,9 +82,10 @@ def read_pickles(file: FileBytes, limits: Limits, depth: int = 0) -> Content:
     Raises:
         CheckpointError: if it is damaged.
     """
-    source = PickleBytes(file.map(), file.path)
+    source = PickleBytes(file.map(), 0, file.size, file.path)
     loader = _OldLoader(file)
-    limits.allow(file.size)
+    if not depth:
+        limits.allow(file.size)
     machine = PickleMachine(source, limits, _find, loader, depth)
     value = machine.run()
     if type(value) is not int or value != MAGIC:
@@ -116,7 +118,7 @@ def _load_from_bytes(machine: PickleMachine, arguments: Arguments, keywords: Key
     if machine.depth >= _MOST_DEPTH:
         raise machine.source.error("pickles lie in pickles")
     data = bytes(arguments[0])
-    machine.charge(len(data))
+    machine.charge(16 * len(data))  # the time to read it, too: a pickle can ask for that as often as it likes
     file = MemoryFile(data, machine.source.path)
     if data.startswith(b"PK"):
         records = ZipRecords(file)

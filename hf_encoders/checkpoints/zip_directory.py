@@ -16,7 +16,7 @@ LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 _ENTRY = struct.Struct("<4s6H3L5H2L")
 _END, _END64, _LOCATOR64 = struct.Struct("<4s4H2LH"), struct.Struct("<4sQ2H2L4Q"), struct.Struct("<4sLQL")
 _IN_ZIP64, _NONE16 = 0xFFFFFFFF, 0xFFFF
-_LARGEST_DIRECTORY = 256 << 20
+_LARGEST_DIRECTORY = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)

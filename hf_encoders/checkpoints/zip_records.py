@@ -1,5 +1,6 @@
 """The records of a zip archive: checked against their local headers and CRC-32, mapped or inflated within bounds."""
 
+import mmap
 import zlib
 
 import torch
@@ -11,6 +12,7 @@ from .zip_directory import DEFLATED, DESCRIPTOR_FOLLOWS, ENCRYPTED, LOCAL, LOCAL
 # Weights hardly compress, and no honest pickle shrinks to a hundredth. A small archive may be of zeros.
 _MOST_INFLATED, _MOST_RATIO = 128 << 20, 100
 _CHUNK = 1 << 20
+_LARGE = 64 << 20  # arrays that are pickled lie in the pickle itself
 
 
 class ZipRecords:
@@ -38,6 +40,16 @@ class ZipRecords:
         if record.method == DEFLATED:
             return bytes(self._inflate(record, start))
         return self.file.read(start, record.size)
+
+    def pickle(self, name: str) -> tuple[bytes | mmap.mmap, int, int]:
+        """What holds the content of a record, with its begin and end there: the mapped file, if the record is large."""
+        record = self.records[name]
+        if record.method != STORED or record.size < _LARGE:
+            content = self.read(name)
+            return content, 0, len(content)
+        start = self._start(record)
+        self.bytes_read += record.size
+        return self.file.map(), start, start + record.size
 
     def tensor(self, name: str, start: int, count: int, alignment: int) -> torch.Tensor:
         """Bytes of a record as a tensor of uint8, mapped where it is not compressed."""

@@ -102,6 +102,8 @@ REFUSED = {
     "states in states": lambda: b"\x80\x02ca\nb\nq\x00" + b"h\x00)\x81" * 50_000 + b"b" * 49_999 + b".",
     "a chain beside its links": lambda: chain(1000),
     "pickles in pickles": lambda: nested_pickles(),
+    "large keys": lambda: large_keys(),
+    "one pickle many times": lambda: one_pickle_many_times(),
     "a tensor beyond its storage": lambda: tensor([5], [1]),
     "an offset beyond the storage": lambda: tensor([1], [1], 4),
     "an offset that overflows": lambda: tensor([1], [1], 1 << 62),
@@ -134,6 +136,7 @@ READ = {
     "a billion laughs as a key": lambda: b"\x80\x02)q\x00"
     + b"".join(b"h%ch%c\x86q%c" % (i, i, i + 1) for i in range(100)) + b"}h\x64Ns.",
     "keys of equal hashes": lambda: equal_hashes(),
+    "states of one array": lambda: states_of_one_array(),
     "a memo of 4 billion": lambda: b"\x80\x02Nr\xff\xff\xff\xff0j\xff\xff\xff\xff.",
     "a list in itself": lambda: b"\x80\x02]q\x00h\x00a.",
     "a key that is a list": lambda: b"\x80\x02}]Ns.",
@@ -146,6 +149,26 @@ def nested_pickles():
     for _ in range(20):
         data = b"\x80\x04ctorch.storage\n_load_from_bytes\nB" + struct.pack("<I", len(data)) + data + b"\x85R."
     return data
+
+
+def large_keys():
+    """A tuple of many parts as a key, again and again: its parts are counted once more each time."""
+    return b"\x80\x02(" + b"K\x01" * 500 + b"tq\x000}(" + b"h\x00N" * MILLION + b"u."
+
+
+def one_pickle_many_times():
+    """A pickle that holds another one once, and asks to read it ten thousand times."""
+    inner = b"\x80\x02" + b"N0" * 50_000 + b"N."
+    once = b"h\x00h\x01\x85R0"
+    return b"\x80\x04ctorch.storage\n_load_from_bytes\nq\x00" + counted(b"B", inner) + b"q\x01" + once * 10_000 + b"N."
+
+
+def states_of_one_array():
+    """An array that is remembered in many places, and gets its state many times."""
+    array = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85C\x01btR"
+    state = b"(K\x01K\x01\x85cnumpy\ndtype\nU\x02u1\x85R\x89C\x01\x00tq\x01"
+    places = b"".join(b"r" + struct.pack("<I", 100 + place) for place in range(100_000))
+    return b"\x80\x03" + state + array + places + b"2" * 50_000 + b"h\x01b0" * 50_000 + b"."
 
 
 def equal_hashes():

@@ -1,5 +1,6 @@
 """Files that run code when pickle loads them run nothing here, in any container, and import no module."""
 
+import ast
 import copyreg
 import os
 import pickle
@@ -16,6 +17,7 @@ from hf_encoders.checkpoints.checkpoint import Stub, TensorHandle
 from hf_encoders.checkpoints.files import CheckpointError, open_checkpoint
 from hf_encoders.checkpoints.structure import walk
 from tests.checkpoints.samples import OLD, repacked, saved
+from tests.conftest import ROOT
 
 
 def text(value):
@@ -197,3 +199,16 @@ def test_names_with_control_characters_are_escaped(tmp_path):
     (tmp_path / "a.pth").write_bytes(b"\x80\x04\x8c\x06a\x1b[2J\n\x8c\x02b\r\x93)R.")
     checkpoint = open_checkpoint(tmp_path / "a.pth")
     assert checkpoint.classes == ("a\\x1b[2J\\n.b\\r",) and checkpoint.content.name == checkpoint.classes[0]
+
+
+def test_the_package_has_no_other_way_to_read_checkpoints():
+    """Neither `torch.load` nor `pickle` is used where checkpoints are read and converted."""
+    for folder in ("checkpoints", "conversion"):
+        for path in (ROOT / "hf_encoders" / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                names += [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
+                assert not {"pickle", "marshal", "shelve", "importlib", "joblib", "dill"} & set(names), path
+                if isinstance(node, ast.Call):
+                    called = ast.unparse(node.func)
+                    assert called not in ("torch.load", "np.load", "torch.jit.load", "eval", "exec", "__import__"), path

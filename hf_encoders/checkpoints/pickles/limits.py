@@ -10,6 +10,7 @@ from ..errors import CheckpointError
 # Objects may take this much memory, and this much more for each byte of a pickle. Python's own small objects are
 # larger than what a pickle needs for them: a set takes 216 bytes, and one byte of a pickle.
 _BYTES_FREE, _BYTES_PER_BYTE = 256 << 20, 32
+STUB = 400  # bytes of a stub
 # Comparing nested tuples recurses, and takes the time that comparing all of their parts takes.
 _MOST_PARTS, _MOST_COMPOUND = 200, 10_000
 _PLAIN = (str, bytes, bool, float, type(None), Stub, TensorHandle, np.integer, np.bool_, np.floating)
@@ -56,9 +57,11 @@ class Limits:
             return value
         if kind is int and -(1 << 63) <= value < 1 << 64:  # type: ignore[operator]
             return value
-        if kind in (tuple, frozenset) and self._compound < _MOST_COMPOUND and _is_small(value):
+        if kind in (tuple, frozenset) and self._compound < _MOST_COMPOUND:
             self._compound += 1
-            return value
+            if _is_small(value):
+                return value
+        self.charge(STUB)
         return Stub(f"{kind.__module__}.{kind.__qualname__}", state=value)
 
 

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from ...models.input_errors import printable
 from ..checkpoint import Stub, TensorHandle
-from .limits import Limits
+from .limits import STUB, Limits
 from .pickle_bytes import PickleBytes
 
 Arguments = tuple[object, ...]
@@ -21,7 +21,7 @@ Find = Callable[[str, str], "Stub | str | None"]
 Persistent = Callable[["PickleMachine", object], object]
 
 _LARGE = 1 << 16
-_LIST, _DICT, _SET, _STUB, _SLOT, _MEMO = 72, 80, 232, 400, 16, 64
+_LIST, _DICT, _SET, _SLOT, _MEMO = 72, 80, 232, 16, 64
 _OLD_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 
 
@@ -109,8 +109,13 @@ class PickleMachine:
         """What a call of a stub gives: what its constructor makes, else another stub."""
         if not isinstance(callee, Stub) or not isinstance(arguments, tuple):
             raise self.source.error("it calls what is no class or function")
-        named = {str(key): value for key, value in keywords.items()} if isinstance(keywords, dict) else {}
-        self.charge(_STUB + _SLOT * len(named))
+        named: Keywords = {}
+        if isinstance(keywords, dict):
+            self.charge(8 * _SLOT * len(keywords))
+            named = {key: value for key, value in keywords.items() if isinstance(key, str)}
+            if len(named) < len(keywords):
+                raise self.source.error("it names an argument by what is no text")
+        self.charge(STUB)
         if isinstance(callee, Constructor):
             made = callee.build(self, arguments, named)
             if made is not NotImplemented:
@@ -128,7 +133,7 @@ class PickleMachine:
             if found is None:
                 found = Stub(printable(f"{_OLD_MODULES.get(module, module)}.{name}"), is_instance=False)
                 self.classes.add(found.name)
-            self.charge(_STUB + len(module) + len(name))
+            self.charge(STUB + len(module) + len(name))
             self._names[key] = found
         return self._names[key]
 
@@ -286,6 +291,7 @@ class PickleMachine:
             if made is not target:
                 self.stack[-1] = made
                 self._memo.update(dict.fromkeys(target.places, made))
+                target.places.clear()
         elif isinstance(target, Stub):
             target.state = state
         elif not isinstance(target, (dict, list, set, TensorHandle)):

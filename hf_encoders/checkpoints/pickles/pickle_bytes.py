@@ -20,12 +20,13 @@ class PickleBytes:
 
     Args:
         buffer: what holds the pickle.
-        path: the file, for errors.
         place: where the pickle begins.
+        end: where it must have ended.
+        path: the file, for errors.
     """
 
-    def __init__(self, buffer: bytes | mmap.mmap, path: Path, place: int = 0):
-        self.buffer, self.path, self.place, self.end = buffer, path, place, len(buffer)
+    def __init__(self, buffer: bytes | mmap.mmap, place: int, end: int, path: Path):
+        self.buffer, self.path, self.place, self.end = buffer, path, place, end
 
     def error(self, why: str) -> CheckpointError:
         """What is raised for a pickle that cannot be read."""
@@ -69,7 +70,7 @@ class PickleBytes:
 
     def line(self) -> bytes:
         """The rest of the line, without its end."""
-        end = self.buffer.find(b"\n", self.place)
+        end = self.buffer.find(b"\n", self.place, self.end)
         if end < 0:
             raise self.error("the pickle ends early")
         line = self.buffer[self.place : end]
