@@ -26,7 +26,7 @@ _WIDEST = 160  # letters of a value
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("file", type=Path, help="file or folder of weights")
-    add_format(parser, "one document: container, classes, weights, training, metadata")
+    add_format(parser, "one document: container, classes, weights, optimizer, training, metadata")
     parser.add_argument("--json", action="store_const", const=JSON, dest="format", help="the same as --format json")
 
 
@@ -45,13 +45,13 @@ def run(args: argparse.Namespace) -> Result:
 def _lines(found: "Inspection") -> list[str]:
     lines = [f"{found['file']}: {found['container']}, {_size(found['bytes'])}"]
     lines += _part("weights", [_weights_line(weights) for weights in found["weights"]] or ["none"])
-    for kind, is_optimizer in (("optimizer", True), ("other states of training", False)):
+    for kind, states in (("optimizer", found["optimizer"]), ("other states of training", found["training"])):
         lines += _part(
             kind,
             [
                 f"{state['path']}: {state['tensors']:,} tensors, {_size(state['bytes'])}"
-                for state in found["training"]
-                if state["optimizer"] == is_optimizer and state["tensors"]
+                for state in states
+                if state["tensors"]
             ],
         )
     lines += _part("classes, none of them imported", found["classes"])

@@ -58,7 +58,6 @@ class StateFound(TypedDict):
     """A state of the training: an optimizer, a scheduler, a random generator."""
 
     path: str
-    optimizer: bool
     tensors: int
     bytes: int
 
@@ -73,7 +72,8 @@ class Inspection(TypedDict):
         bytes_read: how much of it was read.
         classes: the classes that it names, none of which was imported.
         weights: the sets of weights, in the order of the file.
-        training: the states of the training.
+        optimizer: the states of optimizers.
+        training: the other states of the training, such as those of schedulers and random generators.
         metadata: everything else, as JSON.
     """
 
@@ -83,6 +83,7 @@ class Inspection(TypedDict):
     bytes_read: int
     classes: list[str]
     weights: list[WeightsFound]
+    optimizer: list[StateFound]
     training: list[StateFound]
     metadata: dict[str, Json]
 
@@ -111,7 +112,8 @@ def inspect_checkpoint(path: Path) -> Inspection:
             _weights(checkpoint, network)
             for network in sorted([*networks, *others], key=lambda network: network.numbers[0])
         ],
-        "training": [_state(state) for state in found.states],
+        "optimizer": [_state(state) for state in found.states if state.is_optimizer],
+        "training": [_state(state) for state in found.states if not state.is_optimizer],
         "metadata": plain_metadata(metadata_without(checkpoint.content, excluded), read_tensors=False),
     }
 
@@ -145,8 +147,7 @@ def _note(network: Network) -> str:
 
 
 def _state(state: TrainingState) -> StateFound:
-    path = harmless(path_text(state.keys))
-    return {"path": path, "optimizer": state.is_optimizer, "tensors": state.tensors, "bytes": state.nbytes}
+    return {"path": harmless(path_text(state.keys)), "tensors": state.tensors, "bytes": state.nbytes}
 
 
 def _has_matrices(network: Network) -> bool:

@@ -50,6 +50,11 @@ def plain_metadata(metadata: Mapping[str, object], *, read_tensors: bool = True)
     return found if isinstance(found, dict) else {}
 
 
+def plain_text(text: str) -> str:
+    """A text from a checkpoint as `plain_data` gives it."""
+    return str(plain_data(text))
+
+
 def harmless(text: str) -> str:
     """A text that neither a terminal nor a card takes for more than text; lines and tabs stay."""
     text = text.replace("<!--", "&lt;!--").replace("-->", "--&gt;")

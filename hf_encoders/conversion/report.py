@@ -13,7 +13,7 @@ from ..hub.model_card import REPORT_NAME
 from ..hub.reports import ConversionReport, Json, TakenWeights
 from ..versions import library_versions
 from .families.names import layout_of
-from .plain_data import harmless
+from .plain_data import harmless, plain_text
 from .source_files import source_files
 
 _LIBRARIES = ("torch", "transformers", "safetensors", "huggingface_hub", "numpy")
@@ -40,11 +40,11 @@ def taken_weights(chosen: ChosenWeights, notes: Sequence[str]) -> TakenWeights:
         notes: what became of them, beside the choice.
     """
     return {
-        "path": harmless(chosen.network.path),
-        "prefix": harmless(chosen.network.prefix),
+        "path": plain_text(chosen.network.path),
+        "prefix": plain_text(chosen.network.prefix),
         "ignored": list(chosen.ignored),
         "others": [
-            {"path": harmless(other.path), "family": layout_of(other), "tensors": len(other.members)}
+            {"path": plain_text(other.path), "family": layout_of(other), "tensors": len(other.members)}
             for other in chosen.others
         ],
         "notes": [harmless(note) for note in [*chosen.notes, *notes]],

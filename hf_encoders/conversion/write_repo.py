@@ -16,7 +16,7 @@ from ..outputs import new_folder
 from .compare import EMBEDDINGS, compare
 from .families.depth_layouts import LegacyDepthCheckpoint
 from .families.multimodal_layouts import LegacyMultimodalCheckpoint
-from .plain_data import harmless, plain_metadata
+from .plain_data import harmless, plain_metadata, plain_text
 from .report import (
     plain,
     report_versions,
@@ -123,7 +123,7 @@ def _write(conversion: Conversion, repo: Path, tensors: dict[str, Tensor], dtype
             "name": plain(source.path.resolve().name),
             "size": source_size(source.path),
             "layout": source.layout,
-            "wrapping": harmless(source.wrapping),
+            "wrapping": plain_text(source.wrapping),
             "container": source.chosen.container,
             "classes": [harmless(name) for name in source.chosen.classes],
             "weights": taken_weights(source.chosen, source.notes),

@@ -59,9 +59,9 @@ def test_a_training_checkpoint_is_told_whole(tmp_path):
     assert average["path"] == "model_ema" and average["average"] and average["family"] == "depth-autoencoder"
     assert other["path"] == "discriminator" and other["family"] is None and other["tensors"] == 2
     assert other["dtypes"] == {"float16": 1, "float32": 1} and other["bytes"] == 4 * 9 * 2 + 4 * 4
-    optimizer, scheduler = found["training"]
-    assert optimizer["path"] == "optimizer" and optimizer["optimizer"] and optimizer["tensors"] > 100
-    assert scheduler == {"path": "lr_scheduler", "optimizer": False, "tensors": 0, "bytes": 0}
+    (optimizer,), (scheduler,) = found["optimizer"], found["training"]
+    assert optimizer["path"] == "optimizer" and optimizer["tensors"] > 100
+    assert scheduler == {"path": "lr_scheduler", "tensors": 0, "bytes": 0}
     assert found["metadata"] == {"epoch": 3, "loss": "an array of shape []"}
     for said in (
         f"{path}: PyTorch zip, ",
@@ -128,7 +128,7 @@ def test_other_kinds_of_files_are_told(tmp_path):
     found, _ = inspected(tmp_path / "model.safetensors")
     assert found["container"] == "safetensors" and found["weights"][0]["family"] == "depth-autoencoder"
     found, _ = inspected(write_legacy(tmp_path / "old.pth", _use_new_zipfile_serialization=False))
-    assert found["container"] == "PyTorch old format" and found["training"][0]["path"] == "optimizer_state_dict"
+    assert found["container"] == "PyTorch old format" and found["optimizer"][0]["path"] == "optimizer_state_dict"
 
 
 def test_what_the_file_says_does_no_harm_in_the_terminal(tmp_path):

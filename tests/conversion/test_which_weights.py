@@ -67,6 +67,14 @@ def test_patterns_are_kept_for_the_next_verification(tmp_path):
     verify_repo(str(tmp_path / "a-hf"), tmp_path / "a.pth")
 
 
+def test_the_report_tells_no_place_and_the_verification_finds_the_weights_all_the_same(tmp_path):
+    torch.save({"runs": {"/home/anna/last.pth": S, "/home/anna/first.pth": E}}, tmp_path / "a.pth")
+    convert(tmp_path / "a.pth")
+    text = (tmp_path / "a-hf" / "conversion_report.json").read_text(encoding="utf-8")
+    assert "anna" not in text and source(tmp_path / "a-hf")["weights"]["path"] == 'runs."…/last.pth"'
+    verify_repo(str(tmp_path / "a-hf"), tmp_path / "a.pth")
+
+
 def test_the_library_warns_of_several(both):
     with pytest.warns(UserWarning, match=re.escape("takes the weights at model; there are also model_ema")):
         found = read_depth_checkpoint(both)
