@@ -19,6 +19,7 @@ PathName: TypeAlias = str | os.PathLike[str]
 COUNTER = "num_batches_tracked"
 # How the two towers of a multimodal checkpoint begin.
 TOWERS = ("text_encoder.", "visual_encoder.")
+_VALUES_PER_PIECE = 1 << 18  # larger pieces stay in the memory of the process
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
@@ -103,10 +104,16 @@ def check_values(path: PathName, tensors: Mapping[str, Tensor]) -> None:
         if tensor.is_complex() if counter else tensor.dtype not in _FLOATS:
             expected = "an integer" if counter else "floating-point numbers"
             raise LayoutError(f"{path}: {name} holds {str(tensor.dtype).removeprefix('torch.')}, expected {expected}")
-        if not counter and not tensor.isfinite().all():
+        if not counter and not _is_finite(tensor):
             raise LayoutError(
                 f"{path}: {name} holds NaN or infinity; choose a checkpoint from before training diverged"
             )
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """Whether all numbers are finite, looked at in pieces: a whole tensor would need its memory once more."""
+    pieces = tensor.view(-1).split(_VALUES_PER_PIECE) if tensor.is_contiguous() else (tensor,)
+    return all(bool(piece.isfinite().all()) for piece in pieces)
 
 
 def _list(what: str, names: list[str], most: int = 3) -> str:

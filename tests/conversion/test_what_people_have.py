@@ -4,15 +4,20 @@ import argparse
 import collections
 import datetime
 import enum
+import gzip
 import json
 import pathlib
+import pickle
 import random
 import re
+import tarfile
+import zipfile
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+import torch.distributed.checkpoint
+from safetensors.torch import load_file, save_file
 
 from hf_encoders.hub.card_sections import split
 from tests.conftest import ROOT
@@ -133,6 +138,141 @@ def with_weight_norm():
 
 def prefixed(prefix):
     return {"model_state_dict": renamed(S, lambda name: prefix + name)}
+
+
+class Written:
+    """A file or folder that is not made by a plain `torch.save`.
+
+    Args:
+        write: writes it into a folder, and gives its path.
+    """
+
+    def __init__(self, write):
+        self.write = write
+
+
+def in_file(**saving):
+    def write(folder):
+        torch.save({"model_state_dict": S}, folder / "a.pth", **saving)
+        return folder / "a.pth"
+
+    return Written(write)
+
+
+@Written
+def pickled_arrays(folder):
+    (folder / "a.pkl").write_bytes(pickle.dumps({name: tensor.numpy() for name, tensor in S.items()}))
+    return folder / "a.pkl"
+
+
+@Written
+def npz(folder):
+    np.savez(folder / "a.npz", **{name: tensor.numpy() for name, tensor in S.items()})
+    return folder / "a.npz"
+
+
+def safetensors_file(name):
+    def write(folder):
+        save_file(S, folder / name)
+        return folder / name
+
+    return Written(write)
+
+
+class Echo(torch.nn.Module):
+    """A module that TorchScript takes."""
+
+    def forward(self, x):
+        """Give the input back."""
+        return x
+
+
+@Written
+def torchscript(folder):
+    torch.jit.script(module_of(S, Echo())).save(folder / "a.pt")
+    return folder / "a.pt"
+
+
+def write_shards(folder):
+    names = list(S)
+    parts = {f"pytorch_model-0000{number}-of-00002.bin": names[number - 1 :: 2] for number in (1, 2)}
+    (folder / "shards").mkdir()
+    for file, part in parts.items():
+        torch.save({name: S[name] for name in part}, folder / "shards" / file)
+    index = {"weight_map": {name: file for file, part in parts.items() for name in part}}
+    (folder / "shards" / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    return folder / "shards"
+
+
+@Written
+def deepspeed(folder):
+    (folder / "run" / "global_step3").mkdir(parents=True)
+    (folder / "run" / "latest").write_text("global_step3")
+    content = {"module": M, "ds_version": "0.14", "optimizer": None}
+    torch.save(content, folder / "run" / "global_step3" / "mp_rank_00_model_states.pt")
+    return folder / "run"
+
+
+@Written
+def distributed(folder):
+    torch.distributed.checkpoint.save({"model_state_dict": S}, checkpoint_id=folder / "run", no_dist=True)
+    return folder / "run"
+
+
+def good_file(folder):
+    return in_file().write(folder)
+
+
+def around(name):
+    """A file with another one in it, of the kind that its suffix names."""
+
+    def write(folder):
+        good, path = good_file(folder), folder / name
+        if path.suffix == ".gz":
+            path.write_bytes(gzip.compress(good.read_bytes()))
+        elif path.suffix == ".tar":
+            with tarfile.open(path, "w") as archive:
+                archive.add(good, "ckpt/best.pth")
+        else:
+            with zipfile.ZipFile(path, "w") as archive:
+                archive.write(good, "ckpt/best.pth")
+        good.unlink()
+        return path
+
+    return Written(write)
+
+
+@Written
+def unpacked(folder):
+    with zipfile.ZipFile(good_file(folder)) as archive:
+        archive.extractall(folder)
+    return folder / "a"
+
+
+@Written
+def first_part(folder):
+    data = good_file(folder).read_bytes()
+    (folder / "a.pth").unlink()
+    (folder / "a.pth.001").write_bytes(data[: len(data) // 2])
+    (folder / "a.pth.002").write_bytes(data[len(data) // 2 :])
+    return folder / "a.pth.001"
+
+
+def text_file(text):
+    def write(folder):
+        (folder / "a.pth").write_text(text)
+        return folder / "a.pth"
+
+    return Written(write)
+
+
+@Written
+def damaged(folder):
+    data = bytearray(good_file(folder).read_bytes())
+    place = data.index(S["encoder.fc.6.weight"].numpy().tobytes())
+    data[place : place + 8] = bytes(8)
+    (folder / "a.pth").write_bytes(data)
+    return folder / "a.pth"
 
 
 LIGHTNING = {"pytorch-lightning_version": "2.1.0", "epoch": 1, "optimizer_states": [], "hyper_parameters": {"lr": 1e-3}}
@@ -337,7 +477,7 @@ CASES = {
         ),
     ],
     "quantised weights": [
-        (S | {WEIGHT: torch.quantize_per_tensor(S[WEIGHT], 0.1, 0, torch.qint8)}, [], ["quantised"]),
+        (lambda: S | {WEIGHT: torch.quantize_per_tensor(S[WEIGHT], 0.1, 0, torch.qint8)}, [], ["quantised"]),
         (S | {"encoder.fc.0._packed_params._packed_params": torch.ones(2)}, [], ["its weights are quantised"]),
     ],
     "a LoRA adapter": [
@@ -377,6 +517,34 @@ CASES = {
             ["the closest layout is depth-encoder"],
         ),
     ],
+    "a file of torch.save, of any release, format and pickle protocol": [
+        *((in_file(pickle_protocol=protocol), [], []) for protocol in (2, 3, 4, 5)),
+        (in_file(_use_new_zipfile_serialization=False), [], []),
+    ],
+    "a safetensors file, with or without that suffix": [
+        (safetensors_file("model.safetensors"), [], []),
+        (safetensors_file("model.pth"), [], []),
+    ],
+    "a pickle or .npz of NumPy arrays": [(pickled_arrays, [], []), (npz, [], [])],
+    "a TorchScript archive": [(torchscript, [], ["TorchScript archive"])],
+    "a folder of shards with its index": [(Written(write_shards), [], [])],
+    "a folder of DeepSpeed or of torch.distributed.checkpoint": [
+        (deepspeed, NO_TOKENIZER, ["DeepSpeed"]),
+        (distributed, [], []),
+    ],
+    "one shard of several": [(Written(lambda folder: next(write_shards(folder).glob("*1-of*"))), [], ["shard"])],
+    "gzip, tar or zip around a checkpoint": [
+        (around("a.pth.gz"), [], ["gzip"]),
+        (around("a.pth.tar"), [], ["tar", "ckpt/best.pth"]),
+        (around("a.zip"), [], ["zip", "ckpt/best.pth"]),
+    ],
+    "an unpacked checkpoint, a folder with data.pkl": [(unpacked, [], ["data.pkl", "zip"])],
+    "a part of a file, such as .001": [(first_part, [], ["a.pth.002", "cat"])],
+    "a web page or a Git LFS pointer in place of the file": [
+        (text_file("<!DOCTYPE html><html><head><title>Quota exceeded</title></head></html>"), [], ["Quota exceeded"]),
+        (text_file("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"), [], ["git lfs pull"]),
+    ],
+    "a file that was damaged on its way": [(damaged, [], ["CRC-32"])],
 }
 
 
@@ -403,14 +571,21 @@ PARAMETERS = [
 ]
 
 
+def written(content, folder):
+    """The file or folder of a case."""
+    if isinstance(content, Written):
+        return content.write(folder)
+    made = content() if callable(content) else content
+    for each in made if callable(content) and not isinstance(made, dict) else [made]:
+        torch.save(each, folder / "a.pth")
+    return folder / "a.pth"
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize(("row", "happens", "content", "options", "said"), PARAMETERS)
 def test_rows(row, happens, content, options, said, tmp_path, plain_tensors):
-    path = tmp_path / "a.pth"
-    made = content() if callable(content) else content
-    for each in made if callable(content) and not isinstance(made, dict) else [made]:
-        torch.save(each, path)
+    path = written(content, tmp_path)
     if happens.startswith(REFUSED):
         before = tree(tmp_path)
         line = refusal(path, *options)
@@ -419,13 +594,14 @@ def test_rows(row, happens, content, options, said, tmp_path, plain_tensors):
         return
     assert happens.startswith(CONVERTS)
     out = convert(path, "--no-verify", *options)
-    text = out + (tmp_path / "a-hf" / "conversion_report.json").read_text(encoding="utf-8")
-    card = (tmp_path / "a-hf" / "README.md").read_text(encoding="utf-8")
+    repo = next(tmp_path.glob("*-hf"))
+    text = out + (repo / "conversion_report.json").read_text(encoding="utf-8")
+    card = (repo / "README.md").read_text(encoding="utf-8")
     assert all(word in text for word in said), text[:3000]
     assert "/home/" not in text + card and "\x1b" not in text + card and "# A title" not in card.splitlines()
     assert all(piece.name for piece in split(card.split("---\n", 2)[2]))  # its marks are its own
     json.loads(text[len(out) :])
-    written = load_file(tmp_path / "a-hf" / "model.safetensors")
+    tensors = load_file(repo / "model.safetensors")
     if row not in OTHER_NUMBERS:
-        expected = next(each for each in plain_tensors if each.keys() == written.keys())
-        assert all(torch.equal(written[name], expected[name]) for name in expected)
+        expected = next(each for each in plain_tensors if each.keys() == tensors.keys())
+        assert all(torch.equal(tensors[name], expected[name]) for name in expected)
