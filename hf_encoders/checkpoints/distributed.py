@@ -229,7 +229,7 @@ def _places(path: Path, data: dict[object, object]) -> dict[str, list[Place]]:
                 Stub(state={"fqn": str() as name, **about}),
                 Stub(state={"relative_path": str() as file, "offset": int() as start, "length": int() as size, **more}),
             ):
-                if more.get("transform_descriptors"):
+                if more.get("transform_descriptors") is not None:
                     raise CheckpointError(f"{path}: its parts are compressed by an extension, which is not read")
                 found.setdefault(name, []).append(Place(_ints(about.get("offset")) or (), file, start, size))
             case _:
