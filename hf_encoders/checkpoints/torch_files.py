@@ -183,6 +183,8 @@ class _RecordLoader:
     def __call__(self, machine: PickleMachine, saved: object) -> object:
         kind, key, count = _storage_id(machine, saved)
         name, nbytes = f"{self.folder}data/{key}", count * kind.dtype.itemsize
+        if name not in self.records.records and f"{self.folder}tensors/{key}" in self.records.records:
+            name = f"{self.folder}tensors/{key}"  # PyTorch 1.4
         record = self.records.records.get(name)
         if (record.size if record else 0) != nbytes:
             found = f"has {record.size:,} bytes" if record else "is missing"

@@ -15,8 +15,8 @@ import torch
 from hf_encoders.checkpoints.checkpoint import TensorHandle
 from hf_encoders.checkpoints.files import CheckpointError, open_checkpoint
 from hf_encoders.checkpoints.structure import walk
-from tests.checkpoints.samples import OLD, repacked, saved
 from tests.conftest import ROOT
+from tests.helpers.checkpoint_samples import OLD, repacked, saved
 
 # What a file may take of memory beside torch and NumPy, and how many times its own size more; the time for one file.
 _MIB, _TIMES, _SECONDS = 500, 50, 120
@@ -190,7 +190,7 @@ def read_all(path):
         del content, value
         said = "read"
     except CheckpointError as error:
-        said = str(error)
+        said = str(error) if error.__cause__ is None else repr(error.__cause__)
     seconds = time.perf_counter() - start
     return f"{(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024} {seconds} {said}"
 

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from hf_encoders.checkpoints.checkpoint import TensorHandle
 from hf_encoders.checkpoints.files import CheckpointError, open_checkpoint
 from hf_encoders.checkpoints.structure import walk
-from tests.checkpoints.samples import all_kinds, repacked
 from tests.conftest import ROOT
+from tests.helpers.checkpoint_samples import all_kinds, repacked
 
 # More than torch and NumPy need in the address space, and far less than a bomb does.
 _MEMORY, _SECONDS = 6 << 30, 10
@@ -33,6 +33,7 @@ def try_to_read(path):
             if isinstance(value, TensorHandle) and value.kind == "dense":
                 value.read().clone()
     except CheckpointError as error:
+        assert error.__cause__ is None, "only the last net caught it"
         return str(error)
     repr(content)
     return None

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from hf_encoders.checkpoints.files import CheckpointError, open_checkpoint
-from tests.checkpoints.samples import OLD, saved, script
+from tests.helpers.checkpoint_samples import OLD, saved, script
 
 CONTENT = {"w": torch.arange(100.0)}
 DATA = saved(CONTENT)

@@ -17,7 +17,7 @@ import torch
 
 from hf_encoders.checkpoints.checkpoint import Stub, TensorHandle
 from hf_encoders.checkpoints.files import CheckpointError, open_checkpoint
-from tests.checkpoints.samples import OLD, saved
+from tests.helpers.checkpoint_samples import OLD, saved
 
 
 class Mode(enum.Enum):
@@ -305,7 +305,7 @@ def test_arrays_where_something_else_belongs_are_no_error_of_ours(place, tmp_pat
     try:
         read(tmp_path, b"\x80\x02" + PLACES[place])
     except CheckpointError as error:
-        assert str(error).startswith(str(tmp_path))
+        assert str(error).startswith(str(tmp_path)) and error.__cause__ is None
 
 
 def test_the_memo_is_as_large_as_what_is_in_it(tmp_path):
