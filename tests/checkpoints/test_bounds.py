@@ -1,6 +1,7 @@
 """Files that ask for more memory, depth or time than their size justifies are refused, or read in little of each."""
 
 import gc
+import io
 import os
 import resource
 import struct
@@ -103,6 +104,7 @@ REFUSED = {
     "a chain beside its links": lambda: chain(1000),
     "pickles in pickles": lambda: nested_pickles(),
     "large keys": lambda: large_keys(),
+    "objects of .npz": lambda: objects_of_npz(),
     "one pickle many times": lambda: one_pickle_many_times(),
     "a tensor beyond its storage": lambda: tensor([5], [1]),
     "an offset beyond the storage": lambda: tensor([1], [1], 4),
@@ -161,6 +163,17 @@ def one_pickle_many_times():
     inner = b"\x80\x02" + b"N0" * 50_000 + b"N."
     once = b"h\x00h\x01\x85R0"
     return b"\x80\x04ctorch.storage\n_load_from_bytes\nq\x00" + counted(b"B", inner) + b"q\x01" + once * 10_000 + b"N."
+
+
+def objects_of_npz():
+    """Compressed arrays of objects, whose pickles are sets of nothing."""
+    header = b"{'descr': '|O', 'fortran_order': False, 'shape': (1,), }"
+    array = b"\x93NUMPY\1\0" + struct.pack("<H", len(header)) + header + b"\x80\x04(" + b"\x8f" * MILLION + b"t."
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(20):
+            archive.writestr(f"{number}.npy", array)
+    return buffer.getvalue()
 
 
 def states_of_one_array():

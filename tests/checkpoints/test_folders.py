@@ -251,11 +251,12 @@ def test_npz_archives_are_read(write, tmp_path):
         "empty": np.empty((0, 3), "f4"),
         "names": np.array(["x", "yy"]),
         "objects": np.array([{"a": 1}, None], dtype=object),
+        "random": np.random.default_rng(0).random((3, 5)),  # its first block has a code of its own
     }
     write(tmp_path / "a.npz", **arrays)
     checkpoint = open_checkpoint(tmp_path / "a.npz")
     assert checkpoint.container == "NumPy .npz" and list(checkpoint.content) == list(arrays)
-    for name in ("c", "fortran", "big", "half", "scalar", "empty"):
+    for name in ("random", "c", "fortran", "big", "half", "scalar", "empty"):
         np.testing.assert_array_equal(checkpoint.content[name].read().numpy(), arrays[name])
     assert checkpoint.content["names"] == ["x", "yy"] and checkpoint.content["objects"] == [{"a": 1}, None]
 
