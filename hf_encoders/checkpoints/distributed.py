@@ -147,6 +147,7 @@ class _Reader:
         self.classes: set[str] = set()
         self.bytes_read = 0
         self._files: dict[str, MappedFile] = {}
+        self._contents: dict[Place, Content] = {}
 
     def value(self, name: str, entry: object) -> object:
         """A handle of a tensor, or what stands in place of one."""
@@ -155,9 +156,11 @@ class _Reader:
         if not isinstance(state, dict) or "chunks" not in state:
             if len(places) != 1:
                 raise _damaged(self.folder, f"{name!r} is not where the metadata says")
-            content = _read_part(places[0].part(self), self.limits)
-            self.classes |= content.classes
-            self.bytes_read += content.bytes_read
+            content = self._contents.get(places[0])
+            if content is None:  # a part that stands for several names is read once
+                content = self._contents[places[0]] = _read_part(places[0].part(self), self.limits)
+                self.classes |= content.classes
+                self.bytes_read += content.bytes_read
             return content.value
         return self._tensor(name, state, {place.offsets: place.part(self) for place in places})
 
@@ -229,7 +232,7 @@ def _places(path: Path, data: dict[object, object]) -> dict[str, list[Place]]:
                 Stub(state={"fqn": str() as name, **about}),
                 Stub(state={"relative_path": str() as file, "offset": int() as start, "length": int() as size, **more}),
             ):
-                if more.get("transform_descriptors"):
+                if more.get("transform_descriptors") is not None:
                     raise CheckpointError(f"{path}: its parts are compressed by an extension, which is not read")
                 found.setdefault(name, []).append(Place(_ints(about.get("offset")) or (), file, start, size))
             case _:

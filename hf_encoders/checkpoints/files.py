@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from ..models.input_errors import one_line
 from .checkpoint import Checkpoint, TensorHandle
 from .errors import CheckpointError
 from .folders import read_folder, refuse_shard
@@ -43,6 +44,10 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         raise CheckpointError(f"{path}: not enough memory to read it, or the file is damaged") from None
     except OSError as error:
         raise CheckpointError(f"{path}: {error.strerror or error}") from None
+    except CheckpointError:
+        raise
+    except Exception as error:  # the last net: a file that nobody thought of ends in one line, too
+        raise CheckpointError(f"{path}: damaged, or not a PyTorch checkpoint ({one_line(error)})") from error
     return Checkpoint(path, content.container, content.value, tuple(sorted(content.classes)), content.bytes_read)
 
 

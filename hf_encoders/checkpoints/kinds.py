@@ -131,13 +131,14 @@ def _name_text(text: str, path: Path) -> str:
     if text.startswith("version https://git-lfs"):
         return "a Git LFS pointer, not the file itself; run `git lfs pull`"
     if re.match(r"\s*(<!doctype html|<html|<head|<!--)", text, re.IGNORECASE) or re.search("<html", text[:1000], re.I):
-        title = re.search(r"<title[^>]*>\s*(.*?)\s*</title", text, re.IGNORECASE | re.DOTALL)
-        named = f" ({_short(' '.join(title[1].split()))!r})" if title and title[1] else ""
+        title = re.search(r"<title[^>]*>(.*?)</title", text, re.IGNORECASE | re.DOTALL)
+        words = " ".join(title[1].split()) if title else ""
+        named = f" ({_short(words)!r})" if words else ""
         return f"a web page{named} in place of the file; download the file itself"
     if re.match(r"\s*(<\?xml|<Error>)", text):
-        code = re.search(r"<Code>\s*(.*?)\s*</Code>", text, re.DOTALL)
+        code = re.search(r"<Code>(.*?)</Code>", text, re.DOTALL)
         if code:
-            return f"an error of an object store ({_short(code[1])}) in place of the file; download it again"
+            return f"an error of an object store ({_short(code[1].strip())}) in place of the file; download it again"
         return "an XML file, not a PyTorch checkpoint"
     if re.match(r"(outs|deps|md5):", text):
         return "a DVC pointer, not the file itself; run `dvc pull`"

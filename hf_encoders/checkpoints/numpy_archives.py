@@ -1,5 +1,6 @@
 """NumPy's .npz archives: arrays of numbers become handles of tensors, others arrays and lists."""
 
+import math
 import re
 
 import numpy as np
@@ -16,6 +17,7 @@ from .zip_records import ZipRecords
 
 _MAGIC = b"\x93NUMPY"
 _LARGEST_HEADER = 1 << 16
+_STRING = 64  # bytes that a text takes at least
 _HEADER = re.compile(
     r"\{'descr': '([<>|=]?)(\w+)', 'fortran_order': (True|False), 'shape': \(([\d, ]{0,900})\),? *\}\s*"
 )
@@ -55,7 +57,8 @@ def _array(file: FileBytes, records: ZipRecords, name: str, limits: Limits, clas
     order, kind, fortran, sizes = described.groups()
     shape = tuple(int(size) for size in sizes.replace(" ", "").split(",") if size)
     if kind == "O":
-        content = read_pickles(MemoryFile(records.read(name)[start:], file.path), limits)
+        _allow(records, name, limits)
+        content = read_pickles(MemoryFile(records.read(name)[start:], file.path), limits, depth=1)
         classes |= content.classes
         return content.value
     stride = contiguous(shape, fortran == "True")
@@ -64,6 +67,8 @@ def _array(file: FileBytes, records: ZipRecords, name: str, limits: Limits, clas
     if _PLAIN.fullmatch(kind):
         return _tensor(file, records, name, start, kind, "big" if order == ">" else "little", shape, stride)
     if _STRINGS.fullmatch(kind):
+        _allow(records, name, limits)
+        limits.charge(_STRING * math.prod(shape))
         return _strings(file, records, name, start, order + kind, shape)
     raise CheckpointError(f"{file.path}: {name} is an array of {kind}, which no weights are")
 
@@ -101,6 +106,11 @@ def _strings(file: FileBytes, records: ZipRecords, name: str, start: int, dtype:
         return np.frombuffer(data, dtype).reshape(shape).tolist()
     except ValueError:
         raise _damaged(file, name) from None
+
+
+def _allow(records: ZipRecords, name: str, limits: Limits) -> None:
+    """Allow for what the record takes in the file, not for what it may be inflated to."""
+    limits.allow(min(records.records[name].size, 8 * records.records[name].compressed))
 
 
 def _damaged(file: FileBytes, name: str) -> CheckpointError:

@@ -6,7 +6,7 @@ import shlex
 from .mapped_file import FileBytes
 
 _BLOCK = 512
-_MOST_MEMBERS = 10_000
+_MOST_MEMBERS = 1000
 _LONG_NAME, _EXTENDED, _FILES = b"L", b"x", b"0\0"
 _LARGEST_NAME = 4096
 _CHECKPOINT = re.compile(r"\.(pth|pt|bin|ckpt|safetensors|pkl|npz|tar)$")
@@ -51,8 +51,9 @@ def _names(file: FileBytes) -> list[str]:
         if kind == _LONG_NAME:
             long_name = _text(file.read(place + _BLOCK, min(size, _LARGEST_NAME)))
         elif kind == _EXTENDED:
-            record = re.search(rb"\d+ path=([^\n]*)\n", file.read(place + _BLOCK, min(size, _LARGEST_NAME)))
-            long_name = _text(record[1]) if record else ""
+            for line in file.read(place + _BLOCK, min(size, _LARGEST_NAME)).split(b"\n"):
+                if record := re.match(rb"\d+ path=(.*)", line):
+                    long_name = _text(record[1])
         elif kind in _FILES:
             folder = _text(block[345:500]) if block[257:262] == b"ustar" else ""
             name = _text(block[:100])

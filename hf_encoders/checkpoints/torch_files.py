@@ -92,7 +92,8 @@ def read_pickles(file: FileBytes, limits: Limits, depth: int = 0) -> Content:
         if loader.storages:
             raise source.error("it refers to something outside of it")
         return Content("pickle", value, frozenset(machine.classes), source.place)
-    if machine.run() != _PROTOCOL:
+    version = machine.run()
+    if type(version) is not int or version != _PROTOCOL:
         raise source.error("an unknown version of the old format")
     system = machine.run()
     if isinstance(system, dict) and system.get("little_endian") is False:
@@ -158,13 +159,18 @@ def _byte_order(file: FileBytes, records: ZipRecords, folder: str) -> str:
 
 def _storage_id(machine: PickleMachine, saved: object) -> tuple[StorageClass, str, int]:
     """The class, key and number of values of a storage."""
-    if not isinstance(saved, tuple) or len(saved) not in (5, 6) or saved[0] not in ("storage", b"storage"):
+    if not isinstance(saved, tuple) or len(saved) not in (5, 6) or not _is_text(saved[0], "storage"):
         raise machine.source.error("it refers to something outside of it that is no storage")
     kind, key, count = saved[1], saved[2], saved[4]
     key = key.decode("latin-1") if isinstance(key, bytes) else str(key) if type(key) is int else key
     if not isinstance(kind, StorageClass) or not isinstance(key, str) or type(count) is not int or count < 0:
         raise machine.source.error("a storage with strange properties")
     return kind, key, count
+
+
+def _is_text(value: object, text: str) -> bool:
+    """Whether a value is a text. Values of a file are compared after their type is known: arrays compare otherwise."""
+    return isinstance(value, (str, bytes)) and value in (text, text.encode())
 
 
 class _RecordLoader:
@@ -177,6 +183,8 @@ class _RecordLoader:
     def __call__(self, machine: PickleMachine, saved: object) -> object:
         kind, key, count = _storage_id(machine, saved)
         name, nbytes = f"{self.folder}data/{key}", count * kind.dtype.itemsize
+        if name not in self.records.records and f"{self.folder}tensors/{key}" in self.records.records:
+            name = f"{self.folder}tensors/{key}"  # PyTorch 1.4
         record = self.records.records.get(name)
         if (record.size if record else 0) != nbytes:
             found = f"has {record.size:,} bytes" if record else "is missing"
@@ -194,7 +202,7 @@ class _OldLoader:
         self.storages: dict[str, tuple[FileStorage, int]] = {}
 
     def __call__(self, machine: PickleMachine, saved: object) -> object:
-        if isinstance(saved, tuple) and len(saved) == 4 and saved[0] in ("module", b"module"):
+        if isinstance(saved, tuple) and len(saved) == 4 and _is_text(saved[0], "module"):
             return saved[1]  # a class, with its source code
         kind, key, count = _storage_id(machine, saved)
         nbytes = count * kind.dtype.itemsize

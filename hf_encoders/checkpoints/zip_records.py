@@ -70,7 +70,9 @@ class ZipRecords:
         if record.method == STORED:
             return self.file.read(start, min(count, record.size))
         try:
-            return zlib.decompressobj(-15).decompress(self.file.read(start, min(record.compressed, 2 * count)), count)
+            # The first block begins with its code, of some hundred bytes.
+            data = self.file.read(start, min(record.compressed, 2 * count + 1024))
+            return zlib.decompressobj(-15).decompress(data, count)
         except zlib.error:
             raise self._damaged(record, "it cannot be inflated") from None
 

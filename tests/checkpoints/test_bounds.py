@@ -1,6 +1,7 @@
 """Files that ask for more memory, depth or time than their size justifies are refused, or read in little of each."""
 
 import gc
+import io
 import os
 import resource
 import struct
@@ -15,8 +16,8 @@ import torch
 from hf_encoders.checkpoints.checkpoint import TensorHandle
 from hf_encoders.checkpoints.files import CheckpointError, open_checkpoint
 from hf_encoders.checkpoints.structure import walk
-from tests.checkpoints.samples import OLD, repacked, saved
 from tests.conftest import ROOT
+from tests.helpers.checkpoint_samples import OLD, repacked, saved
 
 # What a file may take of memory beside torch and NumPy, and how many times its own size more; the time for one file.
 _MIB, _TIMES, _SECONDS = 500, 50, 120
@@ -103,6 +104,7 @@ REFUSED = {
     "a chain beside its links": lambda: chain(1000),
     "pickles in pickles": lambda: nested_pickles(),
     "large keys": lambda: large_keys(),
+    "objects of .npz": lambda: objects_of_npz(),
     "one pickle many times": lambda: one_pickle_many_times(),
     "a tensor beyond its storage": lambda: tensor([5], [1]),
     "an offset beyond the storage": lambda: tensor([1], [1], 4),
@@ -163,6 +165,17 @@ def one_pickle_many_times():
     return b"\x80\x04ctorch.storage\n_load_from_bytes\nq\x00" + counted(b"B", inner) + b"q\x01" + once * 10_000 + b"N."
 
 
+def objects_of_npz():
+    """Compressed arrays of objects, whose pickles are sets of nothing."""
+    header = b"{'descr': '|O', 'fortran_order': False, 'shape': (1,), }"
+    array = b"\x93NUMPY\1\0" + struct.pack("<H", len(header)) + header + b"\x80\x04(" + b"\x8f" * MILLION + b"t."
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(20):
+            archive.writestr(f"{number}.npy", array)
+    return buffer.getvalue()
+
+
 def states_of_one_array():
     """An array that is remembered in many places, and gets its state many times."""
     array = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85C\x01btR"
@@ -190,7 +203,7 @@ def read_all(path):
         del content, value
         said = "read"
     except CheckpointError as error:
-        said = str(error)
+        said = str(error) if error.__cause__ is None else repr(error.__cause__)
     seconds = time.perf_counter() - start
     return f"{(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024} {seconds} {said}"
 

@@ -10,9 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hf_encoders.checkpoints import files
 from hf_encoders.checkpoints.checkpoint import Stub
 from hf_encoders.checkpoints.files import CheckpointError, open_checkpoint, read_checkpoint
-from tests.checkpoints.samples import OLD, all_kinds, content, repacked, saved
+from tests.helpers.checkpoint_samples import OLD, all_kinds, content, repacked, saved
 
 MAGICS = [
     *(b"", b"PK\x03\x04", b"\x80\x02", b"\x80\x04\x95", b"\x89HDF\r\n\x1a\n", b"version https://git-lfs"),
@@ -78,7 +79,7 @@ def test_every_kind_of_pickle_gives_the_same(kind, tmp_path):
     checkpoint = open_checkpoint(tmp_path / "a.pth")
     expected, found = content(), checkpoint.content
     assert list(found) == list(expected)
-    assert checkpoint.classes == ("tests.checkpoints.samples.Settings",)
+    assert checkpoint.classes == ("tests.helpers.checkpoint_samples.Settings",)
     for name in ("view", "counter"):
         assert torch.equal(found[name].read(), expected[name]) and found[name].shape == expected[name].shape
         assert found[name].read().stride() == expected[name].stride()
@@ -131,6 +132,11 @@ def test_a_whole_module_is_plain_data(saving, tmp_path):
 )
 def test_other_files_are_told_apart(data, said, tmp_path):
     assert said in message_for(tmp_path, data)
+
+
+def test_an_error_that_nobody_thought_of_is_one_line_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "read_pickles", lambda *arguments: {}["nobody thought of it"])
+    assert message_for(tmp_path, pickle.dumps({})) == "damaged, or not a PyTorch checkpoint ('nobody thought of it')"
 
 
 def test_what_is_no_file_is_told_apart(tmp_path):

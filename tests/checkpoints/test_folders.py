@@ -13,7 +13,7 @@ from safetensors.torch import save, save_file
 
 from hf_encoders.checkpoints.checkpoint import Stub
 from hf_encoders.checkpoints.files import CheckpointError, open_checkpoint
-from tests.checkpoints.samples import Settings, repacked, saved
+from tests.helpers.checkpoint_samples import Settings, repacked, saved
 
 TENSORS = {"a.weight": torch.arange(12.0).reshape(3, 4), "a.bias": torch.ones(3).half(), "b": torch.tensor(5)}
 
@@ -80,7 +80,7 @@ def test_a_deepspeed_folder_is_read(tmp_path):
     for folder in (tmp_path, states.parent):
         checkpoint = open_checkpoint(folder)
         assert checkpoint.container == "DeepSpeed folder" and equal(checkpoint.content["module"])
-        assert checkpoint.classes == ("tests.checkpoints.samples.Settings",)
+        assert checkpoint.classes == ("tests.helpers.checkpoint_samples.Settings",)
     states.with_name("mp_rank_01_model_states.pt").write_bytes(states.read_bytes())
     assert "the weights of 2 model-parallel processes" in message(tmp_path) and "zero_to_fp32" in message(tmp_path)
     states.rename(states.with_name("zero_pp_rank_0_mp_rank_00_model_states.pt"))
@@ -105,7 +105,7 @@ def test_a_distributed_folder_is_read(distributed):
     assert set(content) == {"model", "epoch", "args"} and content["epoch"] == 3
     assert equal({name: content["model"][name] for name in TENSORS})
     assert isinstance(content["args"], Stub) and content["args"].state == {"lr": 1}
-    assert checkpoint.classes == ("tests.checkpoints.samples.Settings",)
+    assert checkpoint.classes == ("tests.helpers.checkpoint_samples.Settings",)
 
 
 def changed_metadata(folder, change):
@@ -251,11 +251,12 @@ def test_npz_archives_are_read(write, tmp_path):
         "empty": np.empty((0, 3), "f4"),
         "names": np.array(["x", "yy"]),
         "objects": np.array([{"a": 1}, None], dtype=object),
+        "random": np.random.default_rng(0).random((3, 5)),  # its first block has a code of its own
     }
     write(tmp_path / "a.npz", **arrays)
     checkpoint = open_checkpoint(tmp_path / "a.npz")
     assert checkpoint.container == "NumPy .npz" and list(checkpoint.content) == list(arrays)
-    for name in ("c", "fortran", "big", "half", "scalar", "empty"):
+    for name in ("random", "c", "fortran", "big", "half", "scalar", "empty"):
         np.testing.assert_array_equal(checkpoint.content[name].read().numpy(), arrays[name])
     assert checkpoint.content["names"] == ["x", "yy"] and checkpoint.content["objects"] == [{"a": 1}, None]
 

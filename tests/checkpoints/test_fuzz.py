@@ -1,5 +1,6 @@
 """Damaged and random files: each is read or refused in one line, in bounded time and memory."""
 
+import pickle
 import random
 import resource
 import struct
@@ -9,6 +10,7 @@ import time
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,8 +18,8 @@ from hypothesis import strategies as st
 from hf_encoders.checkpoints.checkpoint import TensorHandle
 from hf_encoders.checkpoints.files import CheckpointError, open_checkpoint
 from hf_encoders.checkpoints.structure import walk
-from tests.checkpoints.samples import all_kinds, repacked
 from tests.conftest import ROOT
+from tests.helpers.checkpoint_samples import all_kinds, repacked
 
 # More than torch and NumPy need in the address space, and far less than a bomb does.
 _MEMORY, _SECONDS = 6 << 30, 10
@@ -31,6 +33,7 @@ def try_to_read(path):
             if isinstance(value, TensorHandle) and value.kind == "dense":
                 value.read().clone()
     except CheckpointError as error:
+        assert error.__cause__ is None, "only the last net caught it"
         return str(error)
     repr(content)
     return None
@@ -128,7 +131,9 @@ _NAMES = st.sampled_from(
      b"torch._tensor _rebuild_from_type_v2", b"copyreg _reconstructor", b"copyreg __newobj__", b"torch Size",
      b"torch.storage _load_from_bytes", b"torch.nn.parameter Parameter", b"_codecs encode", b"builtins bytearray"]
 )  # fmt: skip
+_ARRAY = pickle.dumps(np.arange(2), 2)[2:-1]  # compares with anything value by value
 _OPERATIONS = st.one_of(
+    st.just(_ARRAY),
     _NAMES.map(lambda name: b"c" + name.replace(b" ", b"\n") + b"\n"),
     st.sampled_from(
         [bytes([code]) for code in b"(0123Nl]}tdeausbo)R\x81\x85\x86\x87\x88\x89\x8f\x90\x91\x92\x93\x94Q"]

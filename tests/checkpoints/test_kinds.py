@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from hf_encoders.checkpoints.files import CheckpointError, open_checkpoint
-from tests.checkpoints.samples import OLD, saved, script
+from tests.helpers.checkpoint_samples import OLD, saved, script
 
 CONTENT = {"w": torch.arange(100.0)}
 DATA = saved(CONTENT)
@@ -76,6 +76,8 @@ NAMED = {
     "frozen TorchScript": (frozen, "a frozen TorchScript archive, which no longer tells"),
     "old TorchScript": (lambda: zipped(m__model_json="{}", m__tensors__0=b"1"), "archive of PyTorch before 1.4"),
     "web page": (lambda: PAGE, "a web page ('Google Drive - Quota exceeded') in place of the file"),
+    "web page of spaces": (lambda: b"<html><title>" + b" " * 4000, "a web page in place of the file"),
+    "error of spaces": (lambda: b"<Error><Code>" + b" " * 4000, "an XML file"),
     "web page without a title": (lambda: b" <html>", "a web page in place of the file"),
     "object store": (
         lambda: b'<?xml version="1.0"?>\n<Error><Code>AccessDenied</Code><Message>no</Message></Error>',

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from hf_encoders.checkpoints.files import CheckpointError, read_checkpoint
-from tests.checkpoints.samples import saved
 from tests.conftest import ROOT
+from tests.helpers.checkpoint_samples import saved
 
 _reconstruct, _scalar = np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0]
 

@@ -17,7 +17,7 @@ import torch
 
 from hf_encoders.checkpoints.checkpoint import Stub, TensorHandle
 from hf_encoders.checkpoints.files import CheckpointError, open_checkpoint
-from tests.checkpoints.samples import OLD, saved
+from tests.helpers.checkpoint_samples import OLD, saved
 
 
 class Mode(enum.Enum):
@@ -270,6 +270,42 @@ def test_strings_of_python_2_are_texts_or_bytes(tmp_path):
         b"cnumpy\ndtype\n(S'f4'\nI0\nI1\ntR(I3\nS'<'\nNNNI-1\nI-1\nI0\ntbI00\nS'\\x00\\x00\\x80?\\x00\\x00\\x00@'\ntb."
     )
     assert read(tmp_path, array).content.tolist() == [1, 2]
+
+
+ARRAY = pickle.dumps(np.arange(2), 2)[2:-1]
+PLACES = {
+    "a persistent id": b"((" + ARRAY + b"NNNNtQ.",
+    "an encoding": b"c_codecs\nencode\nU\x01a" + ARRAY + b"\x86R.",
+    "a dtype": b"cnumpy\ndtype\n" + ARRAY + b"\x85R.",
+    **{
+        f"part {place} of a dtype's state": b"cnumpy\ndtype\nU\x02f4\x85R("
+        + b"".join(ARRAY if part == place else b"N" for part in range(9))
+        + b"tb."
+        for place in range(9)
+    },
+    "a dtype's fields": b"cnumpy\ndtype\nU\x02f4\x85R(K\x03U\x01<" + 3 * ARRAY + b"J\xff\xff\xff\xffNK\x00tb.",
+    "a unit": b"cnumpy\ndtype\nU\x02M8\x85R(K\x04U\x01<NNNJ\xff\xff\xff\xffNK\x00N(C\x01sK\x01" + 2 * ARRAY
+    + b"t\x86tb.",
+    "an order": b"cnumpy.core.multiarray\n_reconstruct\nNNN\x87R(K\x01)cnumpy\ndtype\nU\x02u1\x85R" + ARRAY
+    + b"C\x01atb.",
+    "an order of protocol 5": b"cnumpy.core.numeric\n_frombuffer\n(C\x01acnumpy\ndtype\nU\x02u1\x85R)" + ARRAY + b"tR.",
+    "a version": pickle.dumps(0x1950A86A20F9469CFC6C, 2)[2:] + b"\x80\x02" + ARRAY + b".",
+    "a key": b"}" + ARRAY + b"Ns.",
+    "a name of an argument": b"ca\nb\n)}" + ARRAY + b"Ns\x92.",
+    "a device": b"ctorch\ndevice\n" + 2 * ARRAY + b"\x86R.",
+    "a size": b"ctorch\nSize\n" + ARRAY + b"\x85R.",
+    "metadata of a tensor": b"ctorch._utils\n_rebuild_tensor_v2\n(" + 7 * ARRAY + b"tR.",
+    "a subclass": b"ctorch._tensor\n_rebuild_from_type_v2\n(" + 4 * ARRAY + b"tR.",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_arrays_where_something_else_belongs_are_no_error_of_ours(place, tmp_path):
+    """Arrays compare with anything value by value, and have no truth of their own."""
+    try:
+        read(tmp_path, b"\x80\x02" + PLACES[place])
+    except CheckpointError as error:
+        assert str(error).startswith(str(tmp_path)) and error.__cause__ is None
 
 
 def test_the_memo_is_as_large_as_what_is_in_it(tmp_path):

@@ -16,8 +16,8 @@ import torch
 from hf_encoders.checkpoints.checkpoint import Stub, TensorHandle
 from hf_encoders.checkpoints.files import CheckpointError, open_checkpoint
 from hf_encoders.checkpoints.structure import walk
-from tests.checkpoints.samples import OLD, repacked, saved
 from tests.conftest import ROOT
+from tests.helpers.checkpoint_samples import OLD, repacked, saved
 
 
 def text(value):
@@ -144,7 +144,7 @@ def read(path):
     try:
         content = open_checkpoint(path).content
     except CheckpointError as error:
-        assert str(error).isprintable()
+        assert str(error).isprintable() and error.__cause__ is None
         return None
     for value in walk(content):
         repr(value) if isinstance(value, (Stub, TensorHandle)) else None

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hf_encoders.checkpoints.files import CheckpointError, open_checkpoint
-from tests.checkpoints.samples import repacked, saved
+from tests.helpers.checkpoint_samples import repacked, saved
 
 CONTENT = {"w": torch.arange(1000, dtype=torch.float32), "b": torch.ones(3)}
 DATA = saved(CONTENT)
@@ -199,3 +199,12 @@ def test_a_file_that_shrinks_after_it_was_opened_is_an_error(tmp_path):
         file.truncate(100)
     with pytest.raises(CheckpointError, match="damaged"):
         handle.read()
+
+
+def test_records_of_pytorch_1_4_are_found_in_their_folder(tmp_path):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(DATA)) as old, zipfile.ZipFile(buffer, "w") as new:
+        for entry in old.infolist():
+            new.writestr(entry.filename.replace("/data/", "/tensors/"), old.read(entry))
+    (tmp_path / "a.pth").write_bytes(buffer.getvalue())
+    assert torch.equal(open_checkpoint(tmp_path / "a.pth").content["w"].read(), CONTENT["w"])

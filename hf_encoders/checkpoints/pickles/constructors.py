@@ -69,13 +69,14 @@ def _frozenset(machine: PickleMachine, arguments: Arguments, keywords: Keywords)
 
 def _encode(machine: PickleMachine, arguments: Arguments, keywords: Keywords) -> object:
     """`_codecs.encode(text, "latin1")`: bytes, as pickles of protocol 2 have them."""
-    if len(arguments) != 2 or not isinstance(arguments[0], str) or arguments[1] not in ("latin1", "latin-1"):
-        return NotImplemented
-    machine.charge(len(arguments[0]))
-    try:
-        return arguments[0].encode("latin-1")
-    except UnicodeEncodeError:
-        return NotImplemented
+    match arguments:
+        case (str() as text, str() as encoding) if encoding in ("latin1", "latin-1"):
+            machine.charge(len(text))
+            try:
+                return text.encode("latin-1")
+            except UnicodeEncodeError:
+                return NotImplemented
+    return NotImplemented
 
 
 def _bytes(machine: PickleMachine, arguments: Arguments, keywords: Keywords) -> object:

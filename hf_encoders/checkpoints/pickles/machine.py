@@ -120,9 +120,11 @@ class PickleMachine:
             made = callee.build(self, arguments, named)
             if made is not NotImplemented:
                 return made
-        self.classes.add(callee.name)
-        name = f"{callee.name.removesuffix('()')}()" if callee.is_instance else callee.name
-        self.charge(len(name) if callee.is_instance else 0)
+        name = callee.name.removesuffix("()")
+        self.classes.add(name)
+        if callee.is_instance:  # what a call gave is called itself
+            self.charge(len(name))
+            name = f"{name}()"
         return Stub(name, arguments, named)
 
     def named(self, module: str, name: str) -> Stub | str:

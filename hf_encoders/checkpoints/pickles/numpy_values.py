@@ -54,7 +54,7 @@ class PickledArray(Pending):
         if not isinstance(state, tuple) or len(state) not in (4, 5):
             return self
         shape, dtype, is_fortran, data = state[-4:]
-        made = _array(machine, dtype, data, shape, "F" if is_fortran else "C")
+        made = _array(machine, dtype, data, shape, isinstance(is_fortran, int) and bool(is_fortran))
         return self if made is None else made
 
 
@@ -71,24 +71,24 @@ def _fits(text: str) -> bool:
 
 def _with_state(dtype: np.dtype, state: object) -> np.dtype | None:
     """A dtype with the order of its state, None if the state makes it another than a plain one."""
-    version, order, *structure = state if isinstance(state, tuple) and len(state) in (8, 9) else (None, None)
-    if version not in (3, 4) or order not in _BYTE_ORDERS:
-        return None
-    subarray, names, fields, size = structure[:4]
-    if (subarray, names, fields) != (None, None, None) or size not in (-1, dtype.itemsize):
-        return None
-    metadata = structure[6] if len(structure) == 7 else None
-    if dtype.kind in "mM":
-        return _date_type(dtype.kind, order, metadata)
-    return np.dtype(f"{order}{dtype.str[1:]}") if metadata is None else None
+    match state:
+        case (int() as version, str() as order, None, None, None, int() as size, _, _, *more):
+            metadata = more[0] if more else None
+            if version not in (3, 4) or order not in _BYTE_ORDERS or size not in (-1, dtype.itemsize) or len(more) > 1:
+                return None
+            if dtype.kind in "mM":
+                return _date_type(dtype.kind, order, metadata)
+            return np.dtype(f"{order}{dtype.str[1:]}") if metadata is None else None
+    return None
 
 
 def _date_type(kind: str, order: str, metadata: object) -> np.dtype | None:
     """The dtype of dates or spans with a unit, from `(metadata, (unit, number, denominator, events))`."""
     match metadata:
-        case (_, (bytes() as unit, int() as number, 1, 1)) if unit in _UNITS and 0 < number < 1 << 20:
-            name = f"{kind}8" if unit == b"generic" else f"{kind}8[{number}{unit.decode()}]"
-            return np.dtype(f"{order}{name}")
+        case (_, (bytes() as unit, int() as number, int() as parts, int() as events)):
+            if unit in _UNITS and 0 < number < 1 << 20 and parts == events == 1:
+                name = f"{kind}8" if unit == b"generic" else f"{kind}8[{number}{unit.decode()}]"
+                return np.dtype(f"{order}{name}")
     return None
 
 
@@ -109,7 +109,7 @@ def _scalar(machine: PickleMachine, arguments: Arguments, keywords: Keywords) ->
         case (PickledDtype(plain=np.dtype(kind="O")), value):
             return value
         case (PickledDtype() as dtype, data):
-            made = _array(machine, dtype, data, (1,), "C")
+            made = _array(machine, dtype, data, (1,), False)
             return made[0] if isinstance(made, np.ndarray) else NotImplemented
     return NotImplemented
 
@@ -124,11 +124,11 @@ def _from_buffer(machine: PickleMachine, arguments: Arguments, keywords: Keyword
     if len(arguments) != 4:
         return NotImplemented
     buffer, dtype, shape, order = arguments
-    made = _array(machine, dtype, buffer, shape, "F" if order == "F" else "C")
+    made = _array(machine, dtype, buffer, shape, isinstance(order, str) and order == "F")
     return NotImplemented if made is None else made
 
 
-def _array(machine: PickleMachine, dtype: object, data: object, shape: object, order: str) -> object:
+def _array(machine: PickleMachine, dtype: object, data: object, shape: object, fortran: bool) -> object:
     """An array of a plain dtype, a list of objects, or None for what is neither.
 
     Raises:
@@ -153,7 +153,7 @@ def _array(machine: PickleMachine, dtype: object, data: object, shape: object, o
         )
     machine.charge(len(data))
     try:
-        array = np.frombuffer(data, plain).copy().reshape(shape, order="F" if order == "F" else "C")
+        array = np.frombuffer(data, plain).copy().reshape(shape, order="F" if fortran else "C")
     except ValueError:  # sizes beyond NumPy's, of nothing
         raise machine.source.error("a NumPy array with a strange shape") from None
     if plain.kind == "U" and (_code_points(array) >= _UNICODE_END).any():
