@@ -51,7 +51,7 @@ def command(argv: Sequence[str]) -> None:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("checkpoint", nargs="?", type=Path, help="legacy .pth or .pt file")
+    parser.add_argument("checkpoint", nargs="?", type=Path, help="file or folder of weights, of any kind")
     parser.add_argument("--output", type=Path, help="folder to write (default: CHECKPOINT's name with -hf, beside it)")
     parser.add_argument(
         "--layout", choices=_LAYOUTS, default="auto", help="refuse a file of another layout (default: any)"

@@ -148,23 +148,25 @@ def _rank(network: Network, largest: int, preferred: Sequence[str]) -> tuple[obj
 
 
 def _at(checkpoint: Checkpoint, found: Survey, networks: Sequence[Network], path: str) -> Network:
-    """The weights at a path that a person gave."""
-    everything = [*networks, *unknown_sets(found, networks)]
-    for same in (
-        lambda network: network.path == path,
-        lambda network: network.path.replace('"', "") == path.replace('"', ""),
-        lambda network: path_text(network.container) == path or network.path.startswith(f"{path}."),
-    ):
-        matching = [network for network in everything if same(network)]
-        if len(matching) == 1:
-            return matching[0]
-        if matching:
-            break
-    paths = [network.path for network in matching or everything]
+    """The weights at a path that a person gave: known networks come before tensors of no known family."""
+    unknown = unknown_sets(found, networks)
+    matching = _matching(networks, path) or _matching(unknown, path)
+    if len(matching) == 1:
+        return matching[0]
+    paths = [network.path for network in matching or [*networks, *unknown]]
     more = f" and {len(paths) - _MOST_LISTED} more" if len(paths) > _MOST_LISTED else ""
     listed = f"{', '.join(paths[:_MOST_LISTED])}{more}" if paths else "none"
     what = "leads to several sets of weights" if matching else "is no set of weights in the file"
     raise NoSuchWeightsError(f"{checkpoint.path}: --weights {path} {what}; there are: {listed}")
+
+
+def _matching(networks: Sequence[Network], path: str) -> list[Network]:
+    """The networks at a path; without any, those at the same path without quotes, or below it."""
+    same = [network for network in networks if network.path == path]
+    same = same or [network for network in networks if network.path.replace('"', "") == path.replace('"', "")]
+    return same or [
+        network for network in networks if path_text(network.container) == path or network.path.startswith(f"{path}.")
+    ]
 
 
 def _is_endless(found: Survey, network: Network) -> bool:

@@ -111,6 +111,13 @@ def test_a_path_above_the_only_weights_is_good_and_one_above_several_is_not():
     assert "there are: none" in message({"a": 1}, "x")
 
 
+def test_a_path_leads_to_the_network_rather_than_to_what_is_left_over_beside_it():
+    state = {f"model.{name}": tensor for name, tensor in S.items()} | {"criterion.w": torch.ones(2)}
+    found = chosen({"state_dict": state, "other": {"w.weight": torch.ones(2)}}, "state_dict")
+    assert found.network.path == "state_dict.model" and found.dropped == ["criterion.w"]
+    assert chosen({"net": S, "other": {"w.weight": torch.ones(2)}}, "other").network.family == ""
+
+
 def test_the_keys_of_a_network_are_those_of_its_container():
     apart = {"encoder_state_dict": encoder_part(S), "epoch": 1}
     found = chosen(apart)
