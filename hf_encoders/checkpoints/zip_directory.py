@@ -71,8 +71,8 @@ def read_directory(file: FileBytes) -> tuple[dict[str, Record], int]:
         extra = data[place + _ENTRY.size + name_size : end - note_size]
         full, compressed, header = _wide(file, extra, full, compressed, header)
         name = raw.decode("utf-8", "replace") if flags & UTF8 else raw.decode("cp437")
-        # PyTorch finds records whatever their letters' case; the files of code beside them may differ in it.
-        key = name if "/code/" in name else name.lower()
+        # PyTorch finds records whatever their letters' case. Files of code and arrays may differ in it alone.
+        key = name if "/code/" in name or name.endswith(".npy") else name.lower()
         if key in names:
             raise CheckpointError(
                 f"{file.path}: holds {name!r} twice, and programs differ in which one they read; it is refused"

@@ -244,6 +244,7 @@ def test_safetensors_that_are_wrong_are_refused(data, said, tmp_path):
 def test_npz_archives_are_read(write, tmp_path):
     arrays = {
         "c": np.arange(6, dtype="f4").reshape(2, 3),
+        "C": np.ones(2),
         "fortran": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
         "big": np.arange(3, dtype=">i4"),
         "half": np.ones(3, "f2"),
@@ -256,7 +257,7 @@ def test_npz_archives_are_read(write, tmp_path):
     write(tmp_path / "a.npz", **arrays)
     checkpoint = open_checkpoint(tmp_path / "a.npz")
     assert checkpoint.container == "NumPy .npz" and list(checkpoint.content) == list(arrays)
-    for name in ("random", "c", "fortran", "big", "half", "scalar", "empty"):
+    for name in ("random", "c", "C", "fortran", "big", "half", "scalar", "empty"):
         np.testing.assert_array_equal(checkpoint.content[name].read().numpy(), arrays[name])
     assert checkpoint.content["names"] == ["x", "yy"] and checkpoint.content["objects"] == [{"a": 1}, None]
 
