@@ -14,6 +14,7 @@ _PRIVATE_KEYS = {
     *("computername", "pwd", "oldpwd", "cwd", "ip", "ipaddress", "masteraddr", "masteraddress", "sshclient"),
     *("sshconnection", "slurmdnodename", "slurmnodelist", "slurmjobnodelist", "slurmjobuser", "slurmsubmithost"),
 }
+_HOST_KEY = re.compile(r"host|node|machine|computer|addr", re.IGNORECASE)
 _SECRET_KEY = re.compile(r"(token|secret|passw(or)?d|api_?key|credential)s?$", re.IGNORECASE)
 # Names of users that are everyone's, or words that a text may hold for another reason.
 _COMMON = {
@@ -90,6 +91,8 @@ def _names(value: Json, key: str = "") -> Iterator[str]:
     if isinstance(value, str):
         if _is_private(key) and re.fullmatch(r"[\w.-]+", value):
             yield value
+            if _HOST_KEY.search(key):  # a host is called by its first name, too
+                yield value.partition(".")[0]
         yield from (match[1] for match in _USER.finditer(value))
         for match in _AT_HOST.finditer(value):
             yield from match.groups()

@@ -78,6 +78,10 @@ def test_names_of_users_and_hosts_are_taken_out_wherever_they_stand():
     }
 
 
+def test_a_host_is_called_by_its_first_name_too():
+    assert redacted({"hostname": "gpu17.lab.example", "note": "on gpu17"}) == {"hostname": "…", "note": "on …"}
+
+
 def test_names_that_are_everyone_s_are_no_names():
     content = {"data": "/home/user/maps", "loss": "user loss", "out": "/root/x", "note": "root mean square"}
     assert redacted(content) == {"data": "…/maps", "loss": "user loss", "out": "…/x", "note": "root mean square"}
