@@ -3,10 +3,10 @@
     python benchmarks/bench_conversion.py
 
 Makes a training checkpoint of 1.6 GB (the full AutoEncoder with AdamW's state), and measures in fresh processes:
-conversion against `torch.load` + `save_file` of the encoder, with peak memory; and loading the result with
-`AutoModel.from_pretrained` against the legacy way (build the network, `torch.load`, `load_state_dict`). Then the same
-of a multimodal checkpoint of 0.8 GB (BERT-base and ViT-B/16 with the goldens' weights), converted against
-`torch.load` + `load_state_dict` + `save_pretrained`.
+opening it, which reads its structure alone, against `torch.load`; conversion against `torch.load` + `save_file` of the
+encoder, with peak memory; and loading the result with `AutoModel.from_pretrained` against the legacy way (build the
+network, `torch.load`, `load_state_dict`). Then the same of a multimodal checkpoint of 0.8 GB (BERT-base and ViT-B/16
+with the goldens' weights), converted against `torch.load` + `load_state_dict` + `save_pretrained`.
 """
 
 import argparse
@@ -34,6 +34,19 @@ import sys, time
 from hf_encoders.commands.main import command
 start = time.perf_counter()
 command(["convert", *sys.argv[1:], "--overwrite"])
+print(time.perf_counter() - start)
+"""
+OPEN = """
+import sys, time, torch
+from hf_encoders.checkpoints.files import open_checkpoint
+start = time.perf_counter()
+content = open_checkpoint(sys.argv[1]).content
+print(time.perf_counter() - start)
+"""
+PLAIN_OPEN = """
+import sys, time, torch
+start = time.perf_counter()
+content = torch.load(sys.argv[1], map_location="cpu", weights_only=True, mmap=sys.argv[2] == "mapped")
 print(time.perf_counter() - start)
 """
 MAKE_MULTIMODAL = f"""
@@ -122,6 +135,12 @@ def measure_depth(folder: str, repeats: int) -> None:
     """Convert the autoencoder's training checkpoint, and load the result."""
     checkpoint, encoder, repo = (f"{folder}/{name}" for name in ("training.pth", "encoder.pth", "repo"))
     measure([__file__, "--make", checkpoint], 1)
+    opening = {
+        "torch.load": measure(["-c", PLAIN_OPEN, checkpoint, "read"], repeats),
+        "torch.load, mapped": measure(["-c", PLAIN_OPEN, checkpoint, "mapped"], repeats),
+        "open_checkpoint": measure(["-c", OPEN, checkpoint], repeats),
+    }
+    _print_table(checkpoint, opening)
     plain = measure(["-c", PLAIN, checkpoint, f"{folder}/plain.safetensors"], repeats)
     _print_table(checkpoint, {"torch.load + save_file": plain, **_conversions(checkpoint, repo, repeats)})
     auto = measure(["-c", AUTO_MODEL, repo], repeats)

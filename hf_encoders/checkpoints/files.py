@@ -1,191 +1,138 @@
-"""Reads a .pth or .pt file without executing anything in it, and says in one line what is wrong with it."""
+"""Opens a file or folder of weights of any kind without executing anything in it."""
 
 import os
-import pickletools
-import re
-import warnings
-import zipfile
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
 
-import torch
+from ..models.input_errors import one_line
+from .checkpoint import Checkpoint, TensorHandle
+from .errors import CheckpointError
+from .folders import read_folder, refuse_shard
+from .kinds import HEAD, OLD_PICKLE, ZIP, is_pickle, name_kind, name_parts, name_zip
+from .mapped_file import FileBytes, MappedFile
+from .numpy_archives import is_npz, read_npz
+from .pickles.limits import Limits
+from .safetensors_files import is_safetensors, read_safetensors
+from .structure import check_depth
+from .torch_files import Content, read_pickles, read_zip
+from .zip_records import ZipRecords
 
-from ..models.input_errors import InputError
-from .numpy_values import NotPlainError, PickledArray, PickledDtype, empty_bytes, reconstruct, scalar, with_arrays
-
-_ZIP, _PICKLE, _HDF5 = b"PK\x03\x04", b"\x80", b"\x89HDF"
-_GIT_LFS = b"version https://git-lfs"
-
-# NumPy numbers and arrays, which training scripts store as losses and histories, under old and new names. What a file
-# calls so is ours: nothing of NumPy is called with the file's arguments.
-_NUMPY_GLOBALS: list[Callable[..., object] | tuple[Callable[..., object], str]] = [
-    (PickledArray, "numpy.ndarray"),
-    (PickledDtype, "numpy.dtype"),
-    *((reconstruct, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
-    *((scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
-    *((empty_bytes, f"{module}.bytes") for module in ("builtins", "__builtin__")),
-]
-# What the pickle of a state dict names.
-_PLAIN_GLOBALS = re.compile(
-    r"torch\.\w+$|torch\.(_utils|_tensor|nn\.parameter|storage)\.|collections\.OrderedDict$|_codecs\.encode$"
-    r"|numpy\.(_?core\.|ndarray$|dtype$)|(builtins|__builtin__)\.bytes$"
-)
+__all__ = ["CheckpointError", "open_checkpoint", "read_checkpoint"]
 
 
-class CheckpointError(InputError):
-    """A checkpoint that cannot be used. The message is one line: which file, what is wrong, what to do."""
+def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """Read the structure of a file or folder of weights. Its tensors are read when they are asked for.
+
+    Nothing in it is executed and no class that it names is imported: objects of such classes become stubs.
+
+    Args:
+        path: a file, or a folder with the parts of a checkpoint.
+
+    Returns:
+        What it holds. Its tensors are backed by the file: keep it in place.
+
+    Raises:
+        CheckpointError: if it is missing, damaged or no checkpoint; the message says what it is and what to do.
+    """
+    path = Path(path)
+    if "\0" in str(path):
+        raise CheckpointError(f"{path}: no file can have this name")
+    try:
+        content = _read(path)
+        check_depth(path, content.value)
+    except MemoryError:
+        raise CheckpointError(f"{path}: not enough memory to read it, or the file is damaged") from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror or error}") from None
+    except CheckpointError:
+        raise
+    except Exception as error:  # the last net: a file that nobody thought of ends in one line, too
+        raise CheckpointError(f"{path}: damaged, or not a PyTorch checkpoint ({one_line(error)})") from error
+    return Checkpoint(path, content.container, content.value, tuple(sorted(content.classes)), content.bytes_read)
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Mapping[str, object]:
-    """Read what `torch.save` wrote: zip or old format, from any device, memory-mapped where the format allows.
-
-    Nothing in the file is executed: tensors and plain data are read, any other Python object is refused by name.
+    """Read all of a file that holds a dictionary, with tensors in place of their handles.
 
     Args:
-        path: a .pth or .pt file that holds a dictionary.
+        path: a file or folder of weights.
 
     Returns:
-        The dictionary, its tensors on the CPU. With the zip format they are backed by the file: keep it in place.
+        The dictionary, its tensors on the CPU, backed by the file where that is possible.
 
     Raises:
-        CheckpointError: if the file is missing, damaged, of another kind, or holds anything else.
+        CheckpointError: if it is missing, damaged, no checkpoint, or holds no dictionary.
     """
-    path = Path(path)
-    mappable = _check_kind(path)
-    try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals(_NUMPY_GLOBALS):
-            warnings.simplefilter("ignore")
-            content = with_arrays(torch.load(path, map_location="cpu", weights_only=True, mmap=mappable))
-    except MemoryError:
-        raise CheckpointError(f"{path}: not enough memory to read it, or the file is damaged") from None
-    except Exception as error:  # a damaged pickle can raise anything
-        raise CheckpointError(_explain(path, error)) from error
+    content = _with_tensors(open_checkpoint(path).content)
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, expected a dictionary with a state dict")
     return content
 
 
-def _check_kind(path: Path) -> bool:
-    """Refuse what is no checkpoint; true if the file can be memory-mapped."""
+def _read(path: Path) -> Content:
+    limits = Limits(path)
     if path.is_dir():
-        raise CheckpointError(f"{path}: a directory, expected a checkpoint file such as {path / 'best_model.pth'}")
-    if path.exists() and not path.is_file():  # a pipe or a device: reading might never end
-        raise CheckpointError(f"{path}: not a regular file; copy it to one")
+        return read_folder(path, limits, lambda part: _read_file(MappedFile(part), limits))
+    file = MappedFile(path)
+    refuse_shard(path)
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            head = file.read(512)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file") from None
-    except OSError as error:
-        raise CheckpointError(f"{path}: {error.strerror or error}") from None
+        return _read_file(file, limits)
+    except CheckpointError:
+        if parts := name_parts(path):
+            raise CheckpointError(f"{path}: {parts}") from None
+        raise
+
+
+def _read_file(file: FileBytes, limits: Limits) -> Content:
+    head = file.read(0, HEAD)
     if not head:
-        raise CheckpointError(f"{path}: the file is empty; copy or download it again")
-    if head.startswith(_ZIP):
-        return _check_zip(path)
-    if head.startswith(_PICKLE):
-        return False
-    raise CheckpointError(f"{path}: {_name_kind(head, size)}")
+        raise CheckpointError(f"{file.path}: the file is empty; copy or download it again")
+    if head.startswith(ZIP):
+        return _read_zip(file, limits)
+    if is_safetensors(head, file.size):  # before pickles: the length of its header may look like the begin of one
+        return read_safetensors(file)
+    if is_pickle(head):
+        return read_pickles(file, limits)
+    if OLD_PICKLE.match(head):
+        try:
+            return read_pickles(file, limits)
+        except CheckpointError:  # text begins so, too
+            pass
+    raise CheckpointError(f"{file.path}: {name_kind(file)}")
 
 
-def _check_zip(path: Path) -> bool:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-    except Exception:  # zipfile raises many kinds on damaged archives
-        raise CheckpointError(f"{path}: damaged or truncated (no zip directory); copy or download it again") from None
-    names = {entry.filename.rpartition("/")[2] for entry in entries}
-    if "constants.pkl" in names:
-        raise CheckpointError(f"{path}: a TorchScript archive; save the original model's state_dict() instead")
-    if "data.pkl" not in names:
-        raise CheckpointError(f"{path}: a zip archive but not a PyTorch checkpoint (it has no data.pkl)")
-    return all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+def _read_zip(file: FileBytes, limits: Limits) -> Content:
+    records = ZipRecords(file)
+    pickles = [name for name in records.records if name.rpartition("/")[2] == "data.pkl"]
+    if len(pickles) == 1:
+        return read_zip(file, records, pickles[0], limits)
+    if pickles:
+        names = ", ".join(pickles[:3])
+        raise CheckpointError(f"{file.path}: a zip archive with several checkpoints ({names}); unpack it, and pack one")
+    if is_npz(records):
+        return read_npz(file, records, limits)
+    raise CheckpointError(f"{file.path}: {name_zip(list(records.records), file.path)}")
 
 
-def _name_kind(head: bytes, size: int) -> str:
-    length = int.from_bytes(head[:8], "little")
-    if size > 8 and head[8:9] == b"{" and length <= size:
-        return (
-            "a safetensors file, no legacy checkpoint: load it with safetensors.torch.load_file, or its folder with"
-            " AutoModel.from_pretrained"
-        )
-    if head.startswith(_GIT_LFS):
-        return "a Git LFS pointer, not the file itself; run `git lfs pull`"
-    if head.startswith(_HDF5):
-        return "an HDF5 file, not a PyTorch checkpoint"
-    try:
-        text = head.decode("utf-8")
-    except UnicodeDecodeError as error:
-        cut = size > len(head) and error.start > len(head) - 4  # the letter goes on after what was read
-        text = head[: error.start].decode("utf-8") if cut else "\0"
-    if "\0" not in text:
-        kind = "JSON" if re.match(r'\s*(\{\s*["}]|\[\s*[\[{"\d-])', text) else "text"
-        return f"a {kind} file, not a PyTorch checkpoint"
-    return "not a PyTorch checkpoint (neither a zip archive nor a pickle)"
+def _with_tensors(content: object) -> object:
+    """The content with tensors in place of their handles, each read once. Containers are changed in place."""
+    done: dict[int, object] = {}
 
+    def read(value: object) -> object:
+        if id(value) in done:
+            return done[id(value)]
+        if isinstance(value, TensorHandle):
+            done[id(value)] = value.read()
+        elif isinstance(value, dict):
+            done[id(value)] = value
+            value.update({key: read(item) for key, item in value.items()})
+        elif isinstance(value, list):
+            done[id(value)] = value
+            value[:] = [read(item) for item in value]
+        elif type(value) is tuple:
+            done[id(value)] = tuple(read(item) for item in value)
+        else:
+            return value
+        return done[id(value)]
 
-def _explain(path: Path, error: Exception) -> str:
-    message = str(error)
-    if isinstance(error.__context__, NotPlainError):
-        return f"{path}: refused, because it holds {error.__context__}, which could reach into this process's memory"
-    named = re.search(r"GLOBAL ([\w.]+)", message)
-    newer = "Unsupported operand" in message  # torch reads pickles of protocol 2, its own, and stops at others
-    unsafe = named.group(1) if named else _unsafe_global(path) if newer else ""
-    if unsafe.startswith("torch.nn."):
-        return (
-            f"{path}: a whole pickled module ({unsafe}), refused because loading it would run code; in its own"
-            " repository save model.state_dict() instead"
-        )
-    if unsafe:
-        return (
-            f"{path}: refused, because the file asks to load {unsafe}, which could run code; in its own"
-            " repository save the state dict alone"
-        )
-    if newer:
-        return (
-            f"{path}: damaged, or saved with another pickle protocol than PyTorch's 2; save it again with"
-            " torch.save(state_dict, path)"
-        )
-    if "legacy .tar" in message:
-        return f"{path}: the tar format of PyTorch before 0.1.10; save it again with a newer PyTorch"
-    return f"{path}: damaged, or not a PyTorch checkpoint ({_cause(message) or type(error).__name__})"
-
-
-def _unsafe_global(path: Path) -> str:
-    """The first global that a pickle of any protocol names and that is no part of plain data, or an empty string."""
-    strings: list[str] = []
-    with suppress(Exception), _open_pickle(path) as file:  # a damaged pickle ends somewhere
-        while True:  # the old format is several pickles
-            memo: dict[object, object] = {}
-            previous: object = None
-            for code, argument, _ in pickletools.genops(file):
-                if code.name in ("GLOBAL", "STACK_GLOBAL"):
-                    name = ".".join(strings[-2:]) if argument is None else str(argument).replace(" ", ".")
-                    if not _PLAIN_GLOBALS.match(name):
-                        return name
-                elif code.name == "MEMOIZE":
-                    memo[len(memo)] = previous
-                elif code.name in ("BINGET", "LONG_BINGET"):
-                    argument = memo.get(argument)
-                if isinstance(argument, str):
-                    strings.append(argument)
-                previous = argument
-    return ""
-
-
-def _open_pickle(path: Path) -> IO[bytes]:
-    if not zipfile.is_zipfile(path):
-        return path.open("rb")
-    archive = zipfile.ZipFile(path)
-    return archive.open(next(name for name in archive.namelist() if name.endswith("data.pkl")))
-
-
-def _cause(message: str) -> str:
-    """The one sentence that says something, out of the advice that torch.load wraps it in."""
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    telling = [
-        line for line in lines if not line.startswith(("Weights only load failed", "(1)", "(2)", "Check the doc"))
-    ]
-    return telling[0].removeprefix("WeightsUnpickler error: ").partition(". ")[0][:160] if telling else ""
+    return read(content)

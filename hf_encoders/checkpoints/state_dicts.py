@@ -1,96 +1,52 @@
-"""What the readers of legacy files share: unwrapping, names without wrappers, checks of keys, shapes and values."""
+"""Checks of keys, shapes and values: whether the tensors of a file are a whole network."""
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from .files import CheckpointError
+from .errors import LayoutError
+from .finding.left_overs import explain_parts
+from .finding.networks import Member
+from .finding.weights import Weight
 
 Shape = tuple[int, ...]
 # The name of a file or repo, for errors.
 PathName: TypeAlias = str | os.PathLike[str]
 
 COUNTER = "num_batches_tracked"
-BARE = "bare state dict"
 # How the two towers of a multimodal checkpoint begin.
 TOWERS = ("text_encoder.", "visual_encoder.")
-OPTIMIZER_STATE = "optimizer_state_dict"
-# nn.DataParallel, DDP and torch.compile put these in front of whatever they wrap, a sub-module included.
-_WRAPPER_NAMES = {"module", "_orig_mod"}
-_STATES = {OPTIMIZER_STATE, "scheduler_state_dict"}
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
-class LayoutError(CheckpointError):
-    """A checkpoint that is none of the legacy layouts, or not a whole one."""
-
-
-def unwrap(
-    path: PathName, content: Mapping[str, object], wrappings: Mapping[str, str]
-) -> tuple[str, dict[str, Tensor]]:
-    """Find the state dict in what a file holds.
-
-    Args:
-        path: the file, for errors.
-        content: what it holds.
-        wrappings: key that may hold the state dict → what such a file is called.
-
-    Returns:
-        What the file is called ("bare state dict" if nothing wraps it), and the tensors by their keys in the file.
-
-    Raises:
-        LayoutError: if there is no state dict, or something in it is not a tensor.
-    """
-    container = next((key for key in wrappings if key in content), None)
-    inner, wrapping = (content, BARE) if container is None else (content[container], wrappings[container])
-    tensors = inner if isinstance(inner, Mapping) else {}
-    others = [str(key) for key, value in tensors.items() if not isinstance(value, Tensor) or not isinstance(key, str)]
-    if not tensors or len(others) == len(tensors):
-        keys = ", ".join(repr(str(key)) for key in list(content)[:5]) or "nothing"
-        raise LayoutError(f"{path}: holds no state dict; at its top are {keys} (expected {' or '.join(wrappings)})")
-    if others:
-        raise LayoutError(f"{path}: {others[0]!r} in the state dict is not a tensor")
-    return wrapping, dict(tensors)
-
-
-def other_content(content: Mapping[str, object], wrapping: str, wrappings: Collection[str]) -> dict[str, object]:
-    """What a file says beside its state dict (epoch, losses, configuration), without the states of training."""
-    return {key: value for key, value in content.items() if wrapping != BARE and key not in {*wrappings, *_STATES}}
-
-
-def strip_wrappers(key: str) -> str:
-    """A key without what nn.DataParallel, DDP and torch.compile put into it."""
-    return ".".join(part for part in key.split(".") if part not in _WRAPPER_NAMES)
-
-
 def rename(
-    path: PathName, state_dict: Mapping[str, Tensor], canonical: Callable[[str], str]
-) -> tuple[dict[str, Tensor], dict[str, str]]:
+    path: PathName, members: Iterable[Member], canonical: Callable[[str], str]
+) -> tuple[dict[str, Weight], dict[str, str]]:
     """Give every tensor its canonical name, in the order of the file.
 
     Args:
         path: the file, for errors.
-        state_dict: tensors by their keys in the file.
-        canonical: name without wrappers → canonical name.
+        members: the tensors of a network.
+        canonical: name below the network's prefix → canonical name.
 
     Returns:
-        Tensors by canonical name, and the keys in the file by canonical name.
+        Weights by canonical name, and the keys in the file by canonical name.
 
     Raises:
         LayoutError: if two keys are one parameter.
     """
-    tensors: dict[str, Tensor] = {}
+    weights: dict[str, Weight] = {}
     keys: dict[str, str] = {}
-    for key, tensor in state_dict.items():
-        name = canonical(strip_wrappers(key))
-        if name in tensors:
-            raise LayoutError(f"{path}: {key!r} and {keys[name]!r} are the same parameter twice")
-        tensors[name] = tensor.detach()
-        keys[name] = key
-    return tensors, keys
+    for member in members:
+        name = canonical(member.name)
+        if name in weights:
+            raise LayoutError(f"{path}: {member.key!r} and {keys[name]!r} are the same parameter twice")
+        weights[name] = member.weight
+        keys[name] = member.key
+    return weights, keys
 
 
 def check_names(path: PathName, keys: Mapping[str, str], expected: Collection[str], verdict: str) -> None:
@@ -108,9 +64,12 @@ def check_names(path: PathName, keys: Mapping[str, str], expected: Collection[st
     missing = [name for name in expected if name not in keys]
     unexpected = [key for name, key in keys.items() if name not in expected]
     if missing or unexpected:
+        if foreign := explain_parts(list(keys.values())):
+            raise LayoutError(f"{path}: {foreign}")
         lists = [text for text in (_list("missing", missing), _list("unexpected", unexpected)) if text]
         matching = len(expected) - len(missing)
-        raise LayoutError(f"{path}: {verdict} ({matching} of {len(expected)} keys match): {'; '.join(lists)}")
+        hint = "; --ignore PATTERN leaves keys out" if unexpected and not missing else ""
+        raise LayoutError(f"{path}: {verdict} ({matching} of {len(expected)} keys match): {'; '.join(lists)}{hint}")
 
 
 def check_shapes(
@@ -144,10 +103,15 @@ def check_values(path: PathName, tensors: Mapping[str, Tensor]) -> None:
         if tensor.is_complex() if counter else tensor.dtype not in _FLOATS:
             expected = "an integer" if counter else "floating-point numbers"
             raise LayoutError(f"{path}: {name} holds {str(tensor.dtype).removeprefix('torch.')}, expected {expected}")
-        if not counter and not tensor.isfinite().all():
+        if not counter and not _is_finite(tensor):
             raise LayoutError(
                 f"{path}: {name} holds NaN or infinity; choose a checkpoint from before training diverged"
             )
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """Whether all numbers are finite. NaN makes both extremes NaN; no second tensor is made, as by `isfinite()`."""
+    return not tensor.numel() or all(bool(extreme.isfinite()) for extreme in tensor.aminmax())
 
 
 def _list(what: str, names: list[str], most: int = 3) -> str:

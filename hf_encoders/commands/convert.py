@@ -4,10 +4,12 @@
     hf-encoders convert best_model.pth --output depth-semantic-encoder --include-decoder --dtype float16
     hf-encoders convert checkpoint.pt --text-model bert-base-uncased --with-training-state
     hf-encoders convert checkpoint.pt --tokenizer vocab.txt --attention-heads 12 --depth-encoder depth-semantic-encoder
+    hf-encoders convert last.ckpt --weights ema_state_dict --ignore 'head.*'
     hf-encoders convert best_model.pth --push-to-hub org/depth-semantic-encoder
 
-The layout, the wrapping and all sizes come from the file. Bad input ends in one line and exit status 2. The output
-appears whole or not at all. In a clone, `python conversion/convert_ckpt.py` does the same.
+The weights are looked for in the whole file, and the output says what was taken and what else is there. All sizes come
+from the file. Bad input ends in one line and exit status 2. The output appears whole or not at all. In a clone, `python
+conversion/convert_ckpt.py` does the same.
 """
 
 import argparse
@@ -18,8 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from .. import command_line
+from ..models.input_errors import printable
 from ..progress import quiet_libraries
 from . import verify
+from .converted_weights import several_weights, weights_lines
 from .options import add_destination, add_format, add_overwrite
 from .runner import Result, perform_alone
 
@@ -47,10 +51,14 @@ def command(argv: Sequence[str]) -> None:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("checkpoint", nargs="?", type=Path, help="legacy .pth or .pt file")
+    parser.add_argument("checkpoint", nargs="?", type=Path, help="file or folder of weights, of any kind")
     parser.add_argument("--output", type=Path, help="folder to write (default: CHECKPOINT's name with -hf, beside it)")
     parser.add_argument(
         "--layout", choices=_LAYOUTS, default="auto", help="refuse a file of another layout (default: any)"
+    )
+    parser.add_argument("--weights", metavar="PATH", help="the weights to take, of a file with several: a dotted path")
+    parser.add_argument(
+        "--ignore", action="append", default=[], metavar="PATTERN", help="leave out keys such as 'head.*' (repeatable)"
     )
     parser.add_argument("--dtype", choices=_DTYPES, help="precision to write (default: the file's own)")
     parser.add_argument("--no-verify", action="store_true", help="do not compare the result with the legacy network")
@@ -91,6 +99,7 @@ def run(args: argparse.Namespace) -> Result:
     if args.verify is not None:
         # --revision is an option of the push here: it names the branch.
         return verify.run(argparse.Namespace(model=args.verify, against=args.against, revision="main"))
+    from ..checkpoints.finding.choice import WeightsWanted
     from ..conversion.assumptions import from_report, warnings
     from ..conversion.convert import convert
     from ..conversion.depth import DepthOptions
@@ -103,6 +112,7 @@ def run(args: argparse.Namespace) -> Result:
         args.checkpoint,
         args.output,
         layout=args.layout,
+        weights=WeightsWanted(args.weights, tuple(args.ignore)),
         dtype=args.dtype,
         verified=not args.no_verify,
         overwrite=args.overwrite,
@@ -113,9 +123,11 @@ def run(args: argparse.Namespace) -> Result:
     report = read_report(output)
     notes = _notes(report)
     assumed = from_report(report)
+    on_top = [*warnings(assumed), *several_weights(report["source"], args.weights)]
     lines = [
-        *warnings(assumed),
-        f"{args.checkpoint}: {report['source']['wrapping']}, {report['source']['layout']}",
+        *on_top,
+        printable(f"{args.checkpoint}: {report['source']['wrapping']}, {report['source']['layout']}"),
+        *weights_lines(report),
         f"{report['parameters']['total']:,} parameters in {report['dtype']} → {output}",
         *verify.verification_lines(report["verification"], assumed),
         *notes,
@@ -126,7 +138,7 @@ def run(args: argparse.Namespace) -> Result:
         destination = Destination(args.push_to_hub, args.private, args.revision, args.create_pr)
         pushed_to = push_model(output, destination, remote_code=args.with_remote_code is not False)
         lines.append(f"pushed to {pushed_to}")
-    notes = [*warnings(assumed), *notes]
+    notes = [*on_top, *weights_lines(report), *notes]
     return Result(lines, {"output": str(output), "report": report, "notes": notes, "pushed_to": pushed_to})
 
 
@@ -162,15 +174,13 @@ def _notes(report: "ConversionReport") -> list[str]:
     if isinstance(stated, dict) and "height_range" in stated:
         notes.append(
             "note: the processor stretches each map from its minimum to its maximum, as legacy inference did; the file"
-            f" names a height range of ±{stated['height_range']} (README.md there says how to use it)"
+            f" names a height range of ±{printable(str(stated['height_range']))} (README.md there says how to use it)"
         )
     return notes
 
 
 def _multimodal_notes(report: "ConversionReport") -> list[str]:
     notes = []
-    if dropped := report.get("dropped"):
-        notes.append(f"dropped: {', '.join(dropped)} (nothing uses them)")
     if state := report.get("training_state"):
         notes.append(f"training state: epoch {state['epoch']}, step {state['global_step']}, AdamW's moments")
     for name in report["untrained"]:

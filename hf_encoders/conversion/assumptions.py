@@ -16,7 +16,7 @@ class Assumption:
     Args:
         quantity: its name, such as "heads".
         what: what was assumed, such as "12 attention heads of 64 channels in the text tower".
-        options: the options that settle it.
+        options: the options that settle it; none where a person cannot know better.
         of_network: whether the network computes something else under another value. False for what concerns its
             inputs alone, such as the normalisation of images: a verification begins after it.
     """
@@ -55,7 +55,8 @@ def verdict(assumptions: Sequence[Assumption]) -> str:
 def warnings(assumptions: Sequence[Assumption]) -> list[str]:
     """One line per assumption: what it is, and what settles it."""
     return [
-        f"warning: {each.what} {_NOT_TOLD[each.of_network]}; {' or '.join(each.options)} settles it"
+        f"warning: {each.what} {_NOT_TOLD[each.of_network]}"
+        + (f"; {' or '.join(each.options)} settles it" if each.options else "")
         for each in assumptions
     ]
 

@@ -6,13 +6,19 @@ The layout, the wrapping and all sizes come from the file.
 import dataclasses
 from pathlib import Path
 
-from ..checkpoints.files import CheckpointError, read_checkpoint
+from ..checkpoints.errors import CheckpointError
+from ..checkpoints.files import open_checkpoint
+from ..checkpoints.finding.choice import WeightsWanted, choose
 from ..outputs import check_folder
 from .depth import DepthConversion, DepthOptions
 from .families.depth_layouts import LAYOUTS, recognise_depth
 from .families.multimodal_layouts import MULTIMODAL, is_multimodal
+from .families.names import DEPTH, FAMILIES
 from .multimodal import MultimodalConversion, MultimodalOptions
 from .write_repo import Conversion, write_repo
+
+_OURS = (DEPTH, MULTIMODAL)
+_FAMILIES_OF_LAYOUT = {**dict.fromkeys(LAYOUTS, (DEPTH,)), MULTIMODAL: (MULTIMODAL,)}
 
 
 def convert(
@@ -20,6 +26,7 @@ def convert(
     output: Path | None = None,
     *,
     layout: str = "auto",
+    weights: WeightsWanted | None = None,
     dtype: str | None = None,
     verified: bool = True,
     overwrite: bool = False,
@@ -33,6 +40,7 @@ def convert(
         checkpoint: the legacy file.
         output: the folder to write; `<stem>-hf` beside the checkpoint by default.
         layout: "auto", or the layout that the file must have.
+        weights: the weights to take, of a file with several, and the keys to leave out.
         dtype: precision of the written weights; the file's own by default.
         verified: compare the written repo with the legacy tensors before it appears.
         overwrite: replace an existing output.
@@ -49,12 +57,13 @@ def convert(
         ValueError: if the source of another part cannot be used.
         OSError: if the output exists already or cannot be written.
     """
-    output = output or checkpoint.parent / f"{checkpoint.stem}-hf"
+    stem = checkpoint.resolve().name if checkpoint.is_dir() else checkpoint.stem
+    output = output or checkpoint.parent / f"{stem}-hf"
     check_folder(output, overwrite)
     if output.resolve() in checkpoint.resolve().parents:
         raise CheckpointError(f"{checkpoint}: lies in {output}, which would be replaced; choose another --output")
     write_repo(
-        _recognise(checkpoint, layout, depth, multimodal),
+        _recognise(checkpoint, layout, weights, depth, multimodal),
         output,
         dtype=dtype,
         verified=verified,
@@ -65,15 +74,21 @@ def convert(
 
 
 def _recognise(
-    checkpoint: Path, layout: str, depth: DepthOptions | None, multimodal: MultimodalOptions | None
+    checkpoint: Path,
+    layout: str,
+    weights: WeightsWanted | None,
+    depth: DepthOptions | None,
+    multimodal: MultimodalOptions | None,
 ) -> Conversion:
-    content = read_checkpoint(checkpoint)
-    if layout not in LAYOUTS and is_multimodal(content):
+    chosen = choose(open_checkpoint(checkpoint), FAMILIES, weights, _FAMILIES_OF_LAYOUT.get(layout, _OURS))
+    if chosen.unused_patterns:
+        raise CheckpointError(f"{checkpoint}: --ignore {chosen.unused_patterns[0]} matches no key of the weights")
+    if layout not in LAYOUTS and is_multimodal(chosen):
         _refuse(depth, f"{checkpoint}: a multimodal checkpoint")
-        return MultimodalConversion(checkpoint, content, multimodal or MultimodalOptions())
+        return MultimodalConversion(chosen, multimodal or MultimodalOptions())
     if layout == MULTIMODAL:
         raise CheckpointError(f"{checkpoint}: its layout is not {layout} (leave --layout out, or correct it)")
-    source = recognise_depth(checkpoint, content, layout)
+    source = recognise_depth(chosen, layout)
     _refuse(multimodal, f"{checkpoint}: a depth checkpoint")
     return DepthConversion(source, depth or DepthOptions())
 

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ..checkpoints.files import CheckpointError
+from ..checkpoints.errors import CheckpointError
 from ..checkpoints.state_dicts import check_values
 from ..hub.reports import PartsReport, Verification
 from ..models.image_processing_depth import DepthImageProcessor
 from ..models.modeling_depth_autoencoder import DepthAutoencoderModel
 from ..models.modeling_depth_semantic_encoder import DepthSemanticEncoderModel
 from .families.depth_layouts import AUTOENCODER, LegacyDepthCheckpoint
+from .plain_data import harmless
 from .verify_depth import depth_outputs, verify_depth
 
 
@@ -55,7 +56,7 @@ class DepthConversion:
         self.source = source
         self.include_decoder = options.include_decoder
         prefixes = ("encoder.", "decoder.") if options.include_decoder else ("encoder.",)
-        self.wanted = {name: tensor for name, tensor in source.tensors.items() if name.startswith(prefixes)}
+        self.wanted: Mapping[str, Tensor] = source.tensors.only(prefixes)
 
     def check(self) -> None:
         """Refuse tensors with values that no network can hold."""
@@ -86,13 +87,15 @@ class DepthConversion:
         encoder = cast(PreTrainedModel, model.base_model)
         return {
             "decoder": self.include_decoder,
+            "dropped": [harmless(key) for key in self.source.chosen.dropped],
             "parameters": {"total": model.num_parameters(), "encoder": encoder.num_parameters()},
         }
 
     def keys(self) -> dict[str, str | None]:
         """Key in the file → name in the repo, or None for a decoder that is left out."""
         names = self.source.source_keys.items()
-        return {key: self._target(name) if name in self.wanted else None for name, key in names}
+        kept = {key: self._target(name) if name in self.wanted else None for name, key in names}
+        return kept | dict.fromkeys(self.source.chosen.dropped)
 
     def release(self) -> None:
         """Let go of the file's tensors."""

@@ -8,14 +8,17 @@ import torch
 from torch import Tensor
 from transformers import BertConfig, PreTrainedModel, ViTConfig
 
-from ..checkpoints.state_dicts import LayoutError, check_values
+from ..checkpoints.errors import LayoutError
+from ..checkpoints.finding.choice import ChosenWeights
+from ..checkpoints.state_dicts import check_values
 from ..hub.reports import PartsReport, Verification
 from ..models.configuration_multimodal_encoder import MultimodalEncoderConfig
 from ..models.modeling_multimodal_encoder import MultimodalEncoderModel
 from ..models.processing_multimodal_encoder import MultimodalEncoderProcessor
 from .assumptions import Assumption, as_report
 from .depth_tower import DepthTower, read_depth_tower
-from .families.multimodal_layouts import Heads, model_name, recognise_multimodal
+from .families.multimodal_layouts import LEGACY_TEMPERATURE, Heads, model_name, recognise_multimodal
+from .plain_data import harmless
 from .report import file_name
 from .tower_sources import has_tokenizer, read_config, read_image_processor, read_tokenizer
 from .training_state import legacy_training_state, read_training_state, write_training_state
@@ -56,8 +59,7 @@ class MultimodalConversion:
     """A multimodal checkpoint on its way to a repo; see `write_repo.Conversion`.
 
     Args:
-        checkpoint: the file.
-        content: the dictionary in the file.
+        chosen: the weights of the file.
         options: the sources of what the file lacks.
 
     Raises:
@@ -66,23 +68,23 @@ class MultimodalConversion:
         OSError: if an option's source cannot be read.
     """
 
-    def __init__(self, checkpoint: Path, content: Mapping[str, object], options: MultimodalOptions):
+    def __init__(self, chosen: ChosenWeights, options: MultimodalOptions):
         text = options.text_model and read_config("--text-model", options.text_model, BertConfig)
         vision = options.vision_model and read_config("--vision-model", options.vision_model, ViTConfig)
-        self.source = source = recognise_multimodal(checkpoint, content, text or None, vision or None, options.heads)
+        self.source = source = recognise_multimodal(chosen, text or None, vision or None, options.heads)
         self.training_state = legacy_training_state(source) if options.with_training_state else None
         self.sources: dict[str, str | None] = {
             "text_config": options.text_model and file_name(options.text_model),
             "vision_config": options.vision_model and file_name(options.vision_model),
         }
         self.processor = self._make_processor(options)
-        self.assumed = [*self._assumed_heads(options), *self._assumed_normalisation()]
+        self.assumed = [*self._assumed_heads(options), *self._assumed_normalisation(), *self._assumed_temperature()]
         self.depth: DepthTower | None = None
         if options.depth_encoder:
             self.depth = read_depth_tower(options.depth_encoder, source.projection_dim)
             self.processor.depth_image_processor = self.depth.processor
             self.sources["depth_encoder"] = self.depth.name
-        self.wanted = source.tensors | (self.depth.tensors if self.depth else {})
+        self.wanted: Mapping[str, Tensor] = source.tensors.plus(self.depth.tensors if self.depth else {})
 
     def check(self) -> None:
         """Refuse tensors with values that no network can hold."""
@@ -123,7 +125,7 @@ class MultimodalConversion:
                 "vision_config": self.source.vision_config.num_attention_heads,
             },
             "assumed": as_report(self.assumed),
-            "dropped": self.source.dropped,
+            "dropped": [harmless(key) for key in (*self.source.dropped, *self.source.chosen.dropped)],
             "untrained": ["depth_projection"] if self.depth else [],
             "training_state": self.training_state[1] if self.training_state else None,
         }
@@ -131,7 +133,7 @@ class MultimodalConversion:
     def keys(self) -> dict[str, str | None]:
         """Key in the file → name in the repo, or None for what is not carried over."""
         kept: dict[str, str | None] = {key: model_name(name) for name, key in self.source.source_keys.items()}
-        return kept | dict.fromkeys(self.source.dropped)
+        return kept | dict.fromkeys([*self.source.dropped, *self.source.chosen.dropped])
 
     def release(self) -> None:
         """Let go of the tensors of the file, of the optimizer and of the depth tower."""
@@ -170,6 +172,11 @@ class MultimodalConversion:
             return []
         what = "mean 0.5 and standard deviation 0.5 of the images"
         return [Assumption("normalisation", what, ("--vision-model",), of_network=False)]
+
+    def _assumed_temperature(self) -> list[Assumption]:
+        if self.source.has_temperature:
+            return []
+        return [Assumption("temperature", f"temperature {LEGACY_TEMPERATURE}", (), of_network=False)]
 
     def _make_processor(self, options: MultimodalOptions) -> MultimodalEncoderProcessor:
         image_processor, found = read_image_processor("--vision-model", options.vision_model, self.source.vision_config)

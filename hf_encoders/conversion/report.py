@@ -1,21 +1,21 @@
 """conversion_report.json: the proof that a conversion leaves beside the weights."""
 
+import hashlib
 import json
-import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import cast, overload
+from typing import cast
 
-import numpy as np
-from torch import Tensor
-
+from ..checkpoints.finding.choice import ChosenWeights
 from ..fingerprint import sha256
 from ..hub.model_card import REPORT_NAME
-from ..hub.reports import ConversionReport, Json
+from ..hub.reports import ConversionReport, Json, TakenWeights
 from ..versions import library_versions
+from .families.names import layout_of
+from .plain_data import harmless, plain_text
+from .source_files import source_files
 
-_LARGEST_ARRAY = 1000  # numbers; a larger array is not a figure of a training run
 _LIBRARIES = ("torch", "transformers", "safetensors", "huggingface_hub", "numpy")
 
 
@@ -24,38 +24,41 @@ def weight_digests(repo: Path) -> dict[str, str]:
     return {path.name: sha256(path) for path in sorted(repo.glob("*.safetensors"))}
 
 
+def source_digest(path: Path) -> str:
+    """SHA-256 of a file; of a folder, that of the list of its files with the digest of each."""
+    if path.is_file():
+        return sha256(path)
+    lines = [f"{sha256(file)}  {file.relative_to(path).as_posix()}\n" for file in source_files(path)]
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def taken_weights(chosen: ChosenWeights, notes: Sequence[str]) -> TakenWeights:
+    """The entry about the weights that were taken.
+
+    Args:
+        chosen: the weights.
+        notes: what became of them, beside the choice.
+    """
+    return {
+        "path": plain_text(chosen.network.path),
+        "prefix": plain_text(chosen.network.prefix),
+        "ignored": list(chosen.ignored),
+        "others": [
+            {"path": plain_text(other.path), "family": layout_of(other), "tensors": len(other.members)}
+            for other in chosen.others
+        ],
+        "notes": [harmless(note) for note in [*chosen.notes, *notes]],
+    }
+
+
 def report_versions() -> dict[str, str]:
     """Versions of the software that computed the numbers of a report."""
     return {"python": platform.python_version()} | library_versions(_LIBRARIES)
 
 
-@overload
-def plain(value: str) -> str: ...
-
-
-@overload
-def plain(value: Mapping[str, object]) -> dict[str, Json]: ...
-
-
-@overload
-def plain(value: object) -> Json: ...
-
-
-def plain(value: object) -> Json:
-    """The JSON form of any value in a checkpoint; a value without one becomes its text."""
-    if isinstance(value, Mapping):
-        return {plain(str(key)): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, (Tensor, np.ndarray, np.generic)):
-        large = math.prod(value.shape) > _LARGEST_ARRAY
-        return f"an array of shape {list(value.shape)}" if large else plain(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if value is None or isinstance(value, (int, float)):
-        return value
-    # Names that are not valid UTF-8 reach Python as lone surrogates, which no UTF-8 file can hold.
-    return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
+def plain(text: str) -> str:
+    """A text as UTF-8 can hold it: names that are not valid UTF-8 reach Python as lone surrogates."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def file_name(source: str) -> str:

@@ -13,7 +13,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..checkpoints.state_dicts import LayoutError, check_values
+from ..checkpoints.errors import LayoutError
+from ..checkpoints.finding.weights import LazyTensors, as_weight
+from ..checkpoints.state_dicts import check_values
 from ..hub.reports import Json, TrainingInfo
 from .families.multimodal_layouts import (
     TEMPERATURE,
@@ -206,11 +208,12 @@ def _checked_entry(
         raise LayoutError(f"{source.path}: the optimizer's state of {name!r} is not AdamW's: it holds {what}")
     shape = source.tensors[name].shape
     for key in expected:
-        moment = entry[key]
         where = f"the optimizer's {key} of {name!r}"
-        if not isinstance(moment, Tensor):
-            raise LayoutError(f"{source.path}: {where} is a {type(moment).__name__}, expected a tensor")
-        check_values(source.path, {where: moment})
+        if (weight := as_weight(entry[key])) is None:
+            raise LayoutError(f"{source.path}: {where} is a {type(entry[key]).__name__}, expected a tensor")
+        read = LazyTensors(source.path, {where: weight})
+        check_values(source.path, read)
+        moment = read[where]
         if name == TEMPERATURE and moment.shape == (1,):  # like the temperature itself
             moment = moment.reshape(())
         if moment.shape != shape:
@@ -297,9 +300,9 @@ def _best_loss(source: LegacyMultimodalCheckpoint) -> float | None:
 
 def _number(value: object) -> float | None:
     """The finite number that a Python or NumPy number or a tensor of one element holds, or None."""
-    if isinstance(value, Tensor):
-        single = value.numel() == 1 and value.layout == torch.strided and not value.is_meta
-        value = value.item() if single else None
+    if (weight := as_weight(value)) is not None:
+        single = math.prod(weight.shape) == 1 and weight.kind == "dense"
+        value = weight.read().item() if single else None
     if isinstance(value, bool) or not isinstance(value, Real):
         return None
     try:

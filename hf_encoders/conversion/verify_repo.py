@@ -6,8 +6,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..checkpoints.state_dicts import LayoutError, check_values
-from ..hub.reports import Verification
+from ..checkpoints.errors import LayoutError, NoSuchWeightsError
+from ..checkpoints.finding.choice import WeightsWanted
+from ..checkpoints.state_dicts import check_values
+from ..hub.reports import ConversionReport, Verification
 from ..models.configuration_multimodal_encoder import MultimodalEncoderConfig
 from .depth_tower import PROJECTION, TOWER
 from .families.depth_layouts import LegacyDepthCheckpoint, read_depth_checkpoint
@@ -38,7 +40,7 @@ def verify_repo(repo: str, checkpoint: Path | None = None, revision: str = "main
         raise ValueError(f"{repo}: its weights are not those that the conversion wrote; convert the checkpoint again")
     config, written = read_repo(folder)
     if checkpoint is not None:
-        written |= _source_tensors(repo, checkpoint, config, written)
+        written |= _source_tensors(repo, checkpoint, config, written, report)
     if isinstance(config, MultimodalEncoderConfig):
         verification = verify_multimodal(folder, multimodal_outputs(config, written))
     else:
@@ -47,9 +49,11 @@ def verify_repo(repo: str, checkpoint: Path | None = None, revision: str = "main
     return verification
 
 
-def _source_tensors(repo: str, checkpoint: Path, config: Config, written: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _source_tensors(
+    repo: str, checkpoint: Path, config: Config, written: Mapping[str, Tensor], report: ConversionReport
+) -> dict[str, Tensor]:
     """Read a checkpoint's tensors in the precision of a repo, which must hold the same."""
-    source = _read_source(checkpoint, config)
+    source = _read_source(checkpoint, config, report)
     # No legacy file holds the depth tower of a multimodal encoder.
     compared = {name: tensor for name, tensor in written.items() if not name.startswith((TOWER, PROJECTION))}
     missing = compared.keys() - source.tensors.keys()
@@ -65,7 +69,24 @@ def _source_tensors(repo: str, checkpoint: Path, config: Config, written: Mappin
     return tensors
 
 
-def _read_source(checkpoint: Path, config: Config) -> LegacyDepthCheckpoint | LegacyMultimodalCheckpoint:
+def _read_source(
+    checkpoint: Path, config: Config, report: ConversionReport
+) -> LegacyDepthCheckpoint | LegacyMultimodalCheckpoint:
+    """Read the weights that were converted; of another file with the same weights, those that it would convert."""
+    taken = report["source"].get("weights")
+    if taken is None:
+        return _read(checkpoint, config, WeightsWanted())
+    ignored = tuple(taken["ignored"])
+    try:
+        return _read(checkpoint, config, WeightsWanted(taken["path"], ignored))
+    except NoSuchWeightsError:
+        return _read(checkpoint, config, WeightsWanted(ignore=ignored))
+
+
+def _read(
+    checkpoint: Path, config: Config, wanted: WeightsWanted
+) -> LegacyDepthCheckpoint | LegacyMultimodalCheckpoint:
     if isinstance(config, MultimodalEncoderConfig):
-        return read_multimodal_checkpoint(checkpoint, config.tower_config("text"), config.tower_config("vision"))
-    return read_depth_checkpoint(checkpoint)
+        text, vision = config.tower_config("text"), config.tower_config("vision")
+        return read_multimodal_checkpoint(checkpoint, text, vision, wanted)
+    return read_depth_checkpoint(checkpoint, wanted=wanted)

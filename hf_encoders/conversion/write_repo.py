@@ -9,15 +9,23 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ..checkpoints.state_dicts import LayoutError
-from ..fingerprint import sha256
+from ..checkpoints.errors import LayoutError
 from ..hub.complete import complete_repo
 from ..hub.reports import ConversionReport, Figures, PartsReport, Verification
 from ..outputs import new_folder
 from .compare import EMBEDDINGS, compare
 from .families.depth_layouts import LegacyDepthCheckpoint
 from .families.multimodal_layouts import LegacyMultimodalCheckpoint
-from .report import plain, report_versions, weight_digests, write_report
+from .plain_data import harmless, plain_metadata, plain_text
+from .report import (
+    plain,
+    report_versions,
+    source_digest,
+    taken_weights,
+    weight_digests,
+    write_report,
+)
+from .source_files import source_size
 
 DTYPES = ("float32", "float16", "bfloat16")
 
@@ -29,7 +37,7 @@ class Conversion(Protocol):
         wanted: the tensors of the repo, by canonical legacy name, in the precision of the file.
     """
 
-    wanted: dict[str, Tensor]
+    wanted: Mapping[str, Tensor]
 
     @property
     def source(self) -> LegacyDepthCheckpoint | LegacyMultimodalCheckpoint:
@@ -83,8 +91,8 @@ def write_repo(
         VerificationError: if the repo does not give the file's numbers.
         OSError: if the output exists already or cannot be written.
     """
-    with ThreadPoolExecutor(1) as background:
-        digest = background.submit(sha256, conversion.source.path)  # takes as long as the rest, and runs beside it
+    with ThreadPoolExecutor(1) as background:  # the digest takes as long as the rest, and runs beside it
+        digest = background.submit(source_digest, conversion.source.path)
         conversion.check()
         dtype = dtype or _common_dtype(conversion.wanted)
         tensors = _cast(conversion.wanted, dtype)
@@ -112,16 +120,19 @@ def _write(conversion: Conversion, repo: Path, tensors: dict[str, Tensor], dtype
     model = conversion.write(repo, tensors)
     return {
         "source": {
-            "name": plain(source.path.name),
-            "size": source.path.stat().st_size,
+            "name": plain(source.path.resolve().name),
+            "size": source_size(source.path),
             "layout": source.layout,
-            "wrapping": source.wrapping,
-            "metadata": plain(source.metadata),
+            "wrapping": plain_text(source.wrapping),
+            "container": source.chosen.container,
+            "classes": [harmless(name) for name in source.chosen.classes],
+            "weights": taken_weights(source.chosen, source.notes),
+            "metadata": plain_metadata(source.metadata),
             "sha256": "",
         },
         "architecture": type(model).__name__,
         **conversion.report(model),
-        "keys": conversion.keys(),
+        "keys": {harmless(key): name for key, name in conversion.keys().items()},
         "dtype": dtype,
         "verification": None,
         "weights_sha256": {},
@@ -129,12 +140,12 @@ def _write(conversion: Conversion, repo: Path, tensors: dict[str, Tensor], dtype
     }
 
 
-def _common_dtype(tensors: dict[str, Tensor]) -> str:
+def _common_dtype(tensors: Mapping[str, Tensor]) -> str:
     found = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values() if tensor.is_floating_point()}
     return found.pop() if len(found) == 1 and found <= set(DTYPES) else "float32"
 
 
-def _cast(tensors: dict[str, Tensor], dtype: str) -> dict[str, Tensor]:
+def _cast(tensors: Mapping[str, Tensor], dtype: str) -> dict[str, Tensor]:
     """Cast floating-point tensors to another precision; those that have it stay mapped from their file."""
     target = getattr(torch, dtype)
     converted = {name: t.to(target) if t.is_floating_point() else t.to(torch.int64) for name, t in tensors.items()}
@@ -146,7 +157,7 @@ def _cast(tensors: dict[str, Tensor], dtype: str) -> dict[str, Tensor]:
 
 def _rounding(conversion: Conversion, after: dict[str, Tensor]) -> dict[str, Figures]:
     """Measure how storing the weights in another precision changes the embeddings."""
-    before = conversion.expected(conversion.wanted)
+    before = conversion.expected(dict(conversion.wanted))
     rounding: dict[str, Figures] = {}
     for name in EMBEDDINGS:
         if name in before:

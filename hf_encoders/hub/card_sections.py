@@ -4,8 +4,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..models.input_errors import printable
+
 _MARK = re.compile(r"<!-- (generated|end): ([\w-]+) -->")
 _CODE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
+_MARKUP = re.compile(r"[<>&|`\[\]*\\]")
+_LONGEST = 120  # letters of what a file says
 _HEADING = re.compile(r"^#{1,6} .+?(?=\s*$)", re.MULTILINE)
 
 
@@ -45,6 +49,13 @@ def merge(old: str, new: str) -> str:
         else:
             text += piece.text
     return text.rstrip("\n") + "\n"
+
+
+def inline(value: object) -> str:
+    """What a file says as part of a line of a card: it makes no mark, no markup, no cell of a table and no new line."""
+    text = printable(" ".join(str(value).split()))
+    text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+    return _MARKUP.sub(lambda match: f"&#{ord(match[0])};", text)
 
 
 def split(text: str) -> list[Piece]:

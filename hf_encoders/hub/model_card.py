@@ -19,7 +19,7 @@ from ..outputs import new_file
 from .card_curves import Curves, draw_curves
 from .card_edits import EMPTY_CARD
 from .card_metrics import Evaluation, check_versions, is_measured
-from .card_sections import merge, split
+from .card_sections import inline, merge, split
 from .kind import DEPTH, MULTIMODAL, repo_kind
 from .reports import ConversionReport
 
@@ -37,6 +37,7 @@ _TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+_TEMPLATES.filters["inline"] = inline
 _TEMPLATES.filters["quoted"] = lambda text: json.dumps(text, ensure_ascii=False)
 
 

@@ -100,6 +100,38 @@ class PartsReport(TypedDict):
     training_state: NotRequired[TrainingInfo | None]
 
 
+class OtherWeights(TypedDict):
+    """Weights of the file that were not taken.
+
+    Args:
+        path: the dotted path to them, as `--weights` takes it.
+        family: the name of their family; empty if it is of none that is known.
+        tensors: the number of tensors.
+    """
+
+    path: str
+    family: str
+    tensors: int
+
+
+class TakenWeights(TypedDict):
+    """The weights of the file that were taken.
+
+    Args:
+        path: the dotted path to them, as `--weights` takes it; "." is the top of the file.
+        prefix: what their names begin with in the file, and not in the network.
+        ignored: the patterns by which keys were left out.
+        others: the other sets of weights in the file.
+        notes: what was made or renamed, and which tensors are one.
+    """
+
+    path: str
+    prefix: str
+    ignored: Sequence[str]
+    others: Sequence[OtherWeights]
+    notes: Sequence[str]
+
+
 class SourceReport(TypedDict):
     """The file that was converted.
 
@@ -108,14 +140,20 @@ class SourceReport(TypedDict):
         size: in bytes.
         layout: the name of its network's layout.
         wrapping: the kind of file, such as "training checkpoint".
+        container: how the file is stored, such as "PyTorch zip".
+        classes: the classes that it names, none of which was imported.
+        weights: what was taken.
         metadata: the other entries in it, such as the epoch.
-        sha256: the digest of the file.
+        sha256: the digest of the file; of a folder, that of the list of its files with theirs.
     """
 
     name: str
     size: int
     layout: str
     wrapping: str
+    container: NotRequired[str]
+    classes: NotRequired[Sequence[str]]
+    weights: NotRequired[TakenWeights]
     metadata: Mapping[str, Json]
     sha256: str
 

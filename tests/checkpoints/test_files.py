@@ -1,10 +1,7 @@
 """Reading .pth files: what can be read, that nothing in them is executed, and what is said of the rest."""
 
-import io
 import os
 import pickle
-import re
-import threading
 import zipfile
 
 import numpy as np
@@ -13,16 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_encoders.checkpoints.files import CheckpointError, read_checkpoint
-
-OLD = {"_use_new_zipfile_serialization": False}
-
-
-def saved(content, **options):
-    buffer = io.BytesIO()
-    torch.save(content, buffer, **options)
-    return buffer.getvalue()
-
+from hf_encoders.checkpoints import files
+from hf_encoders.checkpoints.checkpoint import Stub
+from hf_encoders.checkpoints.files import CheckpointError, open_checkpoint, read_checkpoint
+from tests.helpers.checkpoint_samples import OLD, all_kinds, content, repacked, saved
 
 MAGICS = [
     *(b"", b"PK\x03\x04", b"\x80\x02", b"\x80\x04\x95", b"\x89HDF\r\n\x1a\n", b"version https://git-lfs"),
@@ -48,16 +39,6 @@ def message_for(folder, data):
     return message(folder / "a.pth")
 
 
-class Runs:
-    """A pickle that creates a file when it is loaded."""
-
-    def __init__(self, function, *arguments):
-        self.call = function, arguments
-
-    def __reduce__(self):
-        return self.call
-
-
 @pytest.mark.parametrize("options", [{}, OLD])
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "i4", "i8", "u1", "bool"])
 def test_numpy_values_are_plain_data(dtype, options, tmp_path):
@@ -77,10 +58,7 @@ def test_numpy_values_are_read_under_the_names_of_old_and_new_numpy(tmp_path):
 
 def test_a_zip_that_a_tool_compressed_is_read_too(tmp_path):
     weight = torch.rand(1000)
-    with zipfile.ZipFile(io.BytesIO(saved({"w": weight}))) as old:
-        with zipfile.ZipFile(tmp_path / "b.pth", "w", zipfile.ZIP_DEFLATED) as new:
-            for entry in old.infolist():
-                new.writestr(entry.filename, old.read(entry))
+    (tmp_path / "b.pth").write_bytes(repacked(saved({"w": weight}), zipfile.ZIP_DEFLATED))
     assert torch.equal(read_checkpoint(tmp_path / "b.pth")["w"], weight)
 
 
@@ -93,26 +71,40 @@ def test_large_files_are_mapped_not_copied(tmp_path):
     assert read_checkpoint(tmp_path / "a.pth")["w"].sum() == 0
 
 
-@pytest.mark.parametrize("options", [{}, OLD, {"pickle_protocol": 4}, "bare pickle"])
-@pytest.mark.parametrize("function", [os.mkdir, os.system, eval, exec, getattr, torch.load, np.load, threading.Timer])
-def test_nothing_in_a_file_is_executed(function, options, tmp_path):
-    target = tmp_path / "executed"
-    argument = str(target) if function is os.mkdir else f"__import__('os').mkdir({str(target)!r})"
-    argument = f"mkdir {target}" if function is os.system else argument
-    content = {"model_state_dict": {"w": Runs(function, argument)}}
-    data = pickle.dumps(content) if options == "bare pickle" else saved(content, **options)
-    text = message_for(tmp_path, data)
-    assert not target.exists()
-    assert re.match(
-        rf"refused, because the file asks to load ([\w.]+\.)?{function.__name__}, which could run code;", text
-    )
+@pytest.mark.parametrize(
+    "kind", [name for name, data in all_kinds().items() if b"Settings" in data or "deflated" in name]
+)
+def test_every_kind_of_pickle_gives_the_same(kind, tmp_path):
+    (tmp_path / "a.pth").write_bytes(all_kinds()[kind])
+    checkpoint = open_checkpoint(tmp_path / "a.pth")
+    expected, found = content(), checkpoint.content
+    assert list(found) == list(expected)
+    assert checkpoint.classes == ("tests.helpers.checkpoint_samples.Settings",)
+    for name in ("view", "counter"):
+        assert torch.equal(found[name].read(), expected[name]) and found[name].shape == expected[name].shape
+        assert found[name].read().stride() == expected[name].stride()
+    state, wanted = found["state_dict"], expected["state_dict"]
+    assert all(torch.equal(state[name].read(), wanted[name]) for name in wanted)
+    assert state["a.bias"].dtype == torch.float16 and state["a.bias"].nbytes == 8
+    # torch.save keeps that two names are one tensor; a pickle without it keeps it by reference.
+    assert state["tied"].identity == state["a.weight"].identity != state["a.bias"].identity
+    assert found["args"].state == {"lr": 1e-3, "size": (1, 2), "names": ["a", "b"]}
+    assert (found["loss"], found["loss"].dtype) == (0.5, np.float64)
+    np.testing.assert_array_equal(found["history"], expected["history"], strict=True)
+    np.testing.assert_array_equal(found["classes"], expected["classes"], strict=True)
+    assert found["objects"] == [{"a": 1}, None]
+    assert (found["epoch"], found["tags"], found["raw"]) == (3, {"x", "y"}, b"abc")
 
 
-def test_a_whole_module_is_refused_by_name(tmp_path):
-    module = torch.nn.Sequential(torch.nn.Linear(1, 1))
-    for data in (saved(module), saved(module, **OLD), saved({"model": module}), pickle.dumps(module)):
-        text = message_for(tmp_path, data)
-        assert "whole pickled module (torch.nn.modules.container.Sequential)" in text and "state_dict()" in text
+@pytest.mark.parametrize("saving", [saved, lambda module: saved(module, **OLD), pickle.dumps])
+def test_a_whole_module_is_plain_data(saving, tmp_path):
+    module = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))
+    (tmp_path / "a.pth").write_bytes(saving({"model": torch.nn.DataParallel(module)}))
+    wrapper = open_checkpoint(tmp_path / "a.pth").content["model"]
+    assert isinstance(wrapper, Stub) and wrapper.name == "torch.nn.parallel.data_parallel.DataParallel"
+    inner = wrapper.state["_modules"]["module"].state["_modules"]
+    assert torch.equal(inner["0"].state["_parameters"]["weight"].read(), module[0].weight)
+    assert inner["1"].state["_buffers"]["num_batches_tracked"].read() == 0
 
 
 @pytest.mark.parametrize(
@@ -126,7 +118,6 @@ def test_a_whole_module_is_refused_by_name(tmp_path):
         (b"{}", "a JSON file"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "run `git lfs pull`"),
         (b"\x89HDF\r\n\x1a\n\0\0", "an HDF5 file"),
-        (b"\x02\0\0\0\0\0\0\0{}", "safetensors.torch.load_file"),
         (b"\0\1\2\3" * 99, "neither a zip archive nor a pickle"),
         (b"\xff\xfe\xfd", "neither a zip archive nor a pickle"),
         (b"PK\x03\x04" + b"\0" * 99, "damaged or truncated"),
@@ -134,7 +125,7 @@ def test_a_whole_module_is_refused_by_name(tmp_path):
         (saved({"w": torch.ones(99)}, **OLD)[:-50], "damaged"),
         (b"\x80\x02", "damaged"),
         (b"\x80\x02.", "damaged"),
-        (pickle.dumps([1, 2], 2), "damaged, or not a PyTorch checkpoint"),
+        (pickle.dumps([1, 2], 2), "holds a list, expected a dictionary"),
         (saved([torch.ones(1)]), "holds a list, expected a dictionary"),
         (saved(torch.ones(1), **OLD), "holds a Tensor, expected a dictionary"),
     ],
@@ -143,16 +134,9 @@ def test_other_files_are_told_apart(data, said, tmp_path):
     assert said in message_for(tmp_path, data)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_archives_are_told_apart(tmp_path):
-    with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
-        archive.writestr("notes.txt", "hello")
-    assert "a zip archive but not a PyTorch checkpoint" in message(tmp_path / "a.pth")
-    torch.jit.save(torch.jit.trace(torch.nn.Linear(1, 1), torch.ones(1, 1)), tmp_path / "b.pth")
-    assert "a TorchScript archive; save the original model's state_dict()" in message(tmp_path / "b.pth")
-    with zipfile.ZipFile(tmp_path / "c.pth", "w") as archive:
-        archive.writestr("c/data.pkl", b"\x80\x02.")
-    assert "damaged" in message(tmp_path / "c.pth")
+def test_an_error_that_nobody_thought_of_is_one_line_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "read_pickles", lambda *arguments: {}["nobody thought of it"])
+    assert message_for(tmp_path, pickle.dumps({})) == "damaged, or not a PyTorch checkpoint ('nobody thought of it')"
 
 
 def test_what_is_no_file_is_told_apart(tmp_path):
@@ -167,12 +151,9 @@ def test_what_is_no_file_is_told_apart(tmp_path):
 
 def test_the_cause_of_damage_is_one_telling_sentence(tmp_path):
     data = saved({"w": torch.ones(2)}, **OLD)
-    text = message_for(tmp_path, data.replace(b"_rebuild_tensor_v2", b"_rebuild_tensor_xx"))
-    assert "torch._utils._rebuild_tensor_xx" in text
     assert "unexpected EOF" in message_for(tmp_path, data[:-4])
-    for protocol in (3, 4, 5):  # of a newer protocol, and nothing in it that could run code
-        text = message_for(tmp_path, saved({"w": torch.ones(2), "loss": np.ones(2)}, pickle_protocol=protocol))
-        assert "another pickle protocol than PyTorch's 2; save it again" in text
+    assert "the pickle ends early" in message_for(tmp_path, data[:100])
+    assert "has no operation" in message_for(tmp_path, data.replace(b"X\x01\0\0\0w", b"\xee\x01\0\0\0w"))
 
 
 @given(st.sampled_from(MAGICS), st.binary(max_size=200))
@@ -180,4 +161,7 @@ def test_the_cause_of_damage_is_one_telling_sentence(tmp_path):
 def test_any_bytes_are_refused_in_one_line(tmp_path_factory, magic, tail):
     folder = tmp_path_factory.getbasetemp() / "any"
     folder.mkdir(exist_ok=True)
-    message_for(folder, magic + tail)
+    try:  # "{" and a few bytes may be a file of safetensors without tensors
+        read_bytes(folder, magic + tail)
+    except CheckpointError as error:
+        assert str(error).startswith(f"{folder / 'a.pth'}: ") and str(error).isprintable()

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from transformers import AutoImageProcessor, AutoModel
 
 from hf_encoders import DepthAutoencoderModel, DepthSemanticEncoderConfig, DepthSemanticEncoderModel
-from hf_encoders.checkpoints.files import read_checkpoint
+from hf_encoders.checkpoints.files import open_checkpoint
 from hf_encoders.conversion import convert as convert_module
 from hf_encoders.conversion import depth
 from hf_encoders.conversion.families import depth_layouts
@@ -162,7 +162,10 @@ def test_report_says_what_was_converted(tmp_path):
     metadata = report["source"].pop("metadata")
     assert report.pop("source") == {
         "name": "best.model.pth", "size": size, "sha256": digest, "layout": "depth-autoencoder",
-        "wrapping": "training checkpoint",
+        "wrapping": "training checkpoint", "container": "PyTorch zip", "classes": [],
+        "weights": {
+            "path": "model_state_dict._orig_mod", "prefix": "_orig_mod.", "ignored": [], "others": [], "notes": [],
+        },
     }  # fmt: skip
     assert metadata == {
         "epoch": 7, "loss": 0.25, "best_loss": 0.125,
@@ -184,7 +187,7 @@ def test_report_says_what_was_converted(tmp_path):
     parameters = [t for name, t in encoder_part(state).items() if ".running_" not in name and t.is_floating_point()]
     count = sum(tensor.numel() for tensor in parameters)
     assert report == {
-        "architecture": "DepthSemanticEncoderModel", "decoder": False, "dtype": "float32",
+        "architecture": "DepthSemanticEncoderModel", "decoder": False, "dtype": "float32", "dropped": [],
         "parameters": {"total": count, "encoder": count},
         "weights_sha256": {"model.safetensors": weights},
     }  # fmt: skip
@@ -212,8 +215,9 @@ def test_metadata_of_any_kind_is_reported(tmp_path):
     assert read_report(tmp_path / "a-hf")["source"]["metadata"] == {
         "epoch": 3, "loss": "nan", "5": [1, 2], "note": "caf\\udce9",
         "training_history": [[0, 1], {"device": "cpu"}], "config": "none",
-        "ema": {"weight": "an array of shape [40, 50]"},
     }  # fmt: skip
+    others = [{"path": "ema", "family": "", "tensors": 1}]
+    assert read_report(tmp_path / "a-hf")["source"]["weights"]["others"] == others
 
 
 def test_card_says_where_the_weights_come_from(tmp_path):
@@ -282,8 +286,8 @@ def test_a_file_is_read_once_and_its_tensors_are_gone_before_the_model_is_loaded
 
     def reading(path):
         read.append(path)
-        content = read_checkpoint(path)
-        kept.extend(weakref.ref(tensor) for tensor in content["model_state_dict"].values())
+        content = open_checkpoint(path)
+        kept.extend(weakref.ref(handle) for handle in content.content["model_state_dict"].values())
         return content
 
     def verifying(repo, expected):
@@ -291,7 +295,7 @@ def test_a_file_is_read_once_and_its_tensors_are_gone_before_the_model_is_loaded
         return verify_depth(repo, expected)
 
     for module in (convert_module, depth_layouts):
-        monkeypatch.setattr(module, "read_checkpoint", reading)
+        monkeypatch.setattr(module, "open_checkpoint", reading)
     monkeypatch.setattr(depth, "verify_depth", verifying)
     checkpoint = write_legacy(tmp_path / "a.pth")
     convert_module.convert(checkpoint)

@@ -66,15 +66,14 @@ BAD_FILES = {
     "Git LFS pointer": (lambda: b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "run `git lfs pull`"),
     "HDF5": (lambda: b"\x89HDF\r\n\x1a\n" + bytes(99), "an HDF5 file"),
     "zip of something else": (lambda: zipped(notes="hello"), "a zip archive but not a PyTorch checkpoint"),
-    "TorchScript": (torchscript, "a TorchScript archive; save the original model's state_dict()"),
-    "tensor alone": (lambda: saved(torch.ones(2)), "holds a Tensor, expected a dictionary"),
-    "whole module": (lambda: saved(torch.nn.Linear(1, 1)), "(torch.nn.modules.linear.Linear), refused"),
-    "whole module, old format": (lambda: saved(torch.nn.Linear(1, 1), **OLD), "(torch.nn.modules.linear.Linear)"),
-    "whole module, pickled": (lambda: pickle.dumps(torch.nn.Linear(1, 1)), "(torch.nn.modules.linear.Linear)"),
-    "payload": (lambda: saved({"model_state_dict": MakesAFile()}), "posix.mkdir, which could run code"),
-    "payload, old format": (lambda: saved({"a": MakesAFile()}, **OLD), "posix.mkdir, which could run code"),
-    "payload, pickled": (lambda: pickle.dumps({"a": MakesAFile()}), "posix.mkdir, which could run code"),
-    "payload, beside good weights": (lambda: saved({**tiny_state(), "x": MakesAFile()}), "posix.mkdir"),
+    "TorchScript": (torchscript, "Identity without tensors, expected a dictionary with a state dict"),
+    "tensor alone": (lambda: saved(torch.ones(2)), "holds a single tensor, expected a dictionary"),
+    "another module": (lambda: saved(torch.nn.Linear(1, 1)), "a pickled Linear, not a whole legacy depth network"),
+    "another module, old format": (lambda: saved(torch.nn.Linear(1, 1), **OLD), "a pickled Linear, not a whole"),
+    "another module, pickled": (lambda: pickle.dumps(torch.nn.Linear(1, 1)), "not a whole legacy depth network"),
+    "payload": (lambda: saved({"model_state_dict": MakesAFile()}), "it names posix.mkdir, which was not imported"),
+    "payload, old format": (lambda: saved({"a": MakesAFile()}, **OLD), "posix.mkdir, which was not imported"),
+    "payload, pickled": (lambda: pickle.dumps({"a": MakesAFile()}), "posix.mkdir, which was not imported"),
     "ResNet": (lambda: saved({"conv1.weight": torch.ones(1)}), "layout is depth-encoder (0 of"),
     "multimodal": (lambda: saved({"text_encoder.x": torch.ones(1)}), "not a whole legacy multimodal encoder (0 of"),
     "no state dict": (lambda: saved({"epoch": 1}), "holds no state dict; at its top are 'epoch'"),
@@ -102,10 +101,16 @@ def test_bad_files(kind, tmp_path, monkeypatch):
     assert tree(tmp_path) == before  # no output, nothing hidden, nothing executed
 
 
-def test_a_safetensors_file_is_told_how_to_be_loaded(tmp_path):
+def test_a_payload_beside_good_weights_is_named_and_not_executed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.pth").write_bytes(saved({"model_state_dict": tiny_state(), "x": MakesAFile()}))
+    assert "classes named in the file, none of them imported: posix.mkdir" in convert("a.pth")
+    assert sorted(os.listdir()) == ["a-hf", "a.pth"]
+
+
+def test_a_safetensors_file_converts_too(tmp_path):
     save_file(encoder_part(tiny_state()), tmp_path / "model.safetensors")
-    line = refusal(tmp_path / "model.safetensors")
-    assert "safetensors.torch.load_file" in line and "AutoModel.from_pretrained" in line
+    assert "bare state dict, depth-encoder" in convert(tmp_path / "model.safetensors")
 
 
 @pytest.mark.parametrize(

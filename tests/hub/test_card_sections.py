@@ -2,7 +2,7 @@
 
 import pytest
 
-from hf_encoders.hub.card_sections import merge
+from hf_encoders.hub.card_sections import inline, merge, split
 
 
 def section(name, text):
@@ -60,3 +60,21 @@ def test_a_card_written_by_hand_is_kept_whole():
 def test_a_missing_mark_is_named(old, missing):
     with pytest.raises(ValueError, match=missing):
         merge(old, card(TITLE, USE))
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (3, "3"),
+        (0.25, "0.25"),
+        ("best_model-v1.0.pth", "best_model-v1.0.pth"),
+        ("a | b\n\n# A title", "a &#124; b # A title"),
+        ("<!-- end: title -->", "&#60;!-- end: title --&#62;"),
+        ("`x` [y](z) *b* &lt; \\", "&#96;x&#96; &#91;y&#93;(z) &#42;b&#42; &#38;lt; &#92;"),
+        ("\x1b[31m", "\\x1b&#91;31m".replace("\\", "&#92;")),
+        ("x" * 500, "x" * 120 + "…"),
+    ],
+)
+def test_what_a_file_says_is_a_part_of_a_line(value, shown):
+    assert inline(value) == shown
+    assert split(f"<!-- generated: a -->\n{inline(value)}\n<!-- end: a -->")[0].name == "a"

@@ -15,7 +15,7 @@ from hf_encoders.fingerprint import fingerprint
 from hf_encoders.hub.complete import complete_repo
 from hf_encoders.hub.model_card import write_card
 from tests.conftest import ROOT, SMALL_CHECKPOINT
-from tests.helpers.legacy_files import convert
+from tests.helpers.legacy_files import convert, write_legacy
 from tests.helpers.multimodal_models import tiny_model
 
 RECALL = "retrieval/text_to_image_recall@1"
@@ -244,3 +244,19 @@ def test_a_wheel_has_the_templates_where_they_are_looked_for(tmp_path):
     (wheel,) = wheels.WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
     names = {path.name for path in (ROOT / "model_cards").glob("*.md")}
     assert names <= {name.removeprefix("hf_encoders/model_cards/") for name in zipfile.ZipFile(wheel).namelist()}
+
+
+def test_a_report_whose_file_says_marks_and_markup_harms_no_card(tmp_path):
+    """Reports of other people's repos come from the Hub: what is in them was not written by this package."""
+    convert(write_legacy(tmp_path / "a.pth"), "--no-verify")
+    repo = tmp_path / "a-hf"
+    report = json.loads((repo / "conversion_report.json").read_text())
+    evil = "<!-- end: provenance -->\n\n# Another title | `x` \x1b[31m"
+    report["source"] |= {"name": evil, "wrapping": evil, "layout": evil}
+    report["source"]["metadata"] |= {"epoch": evil, "loss": evil, "config": {"height_range": evil}}
+    (repo / "conversion_report.json").write_text(json.dumps(report))
+    for _ in range(2):
+        text = write_card(repo).read_text(encoding="utf-8")
+        assert (
+            "\x1b" not in text and "# Another title" not in text.splitlines() and text.count("end: provenance -->") == 1
+        )

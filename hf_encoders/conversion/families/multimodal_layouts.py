@@ -4,7 +4,7 @@ import copy
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from math import isqrt
 from pathlib import Path
@@ -14,25 +14,19 @@ import torch
 from torch import Tensor
 from transformers import BertConfig, BertModel, PreTrainedConfig, ViTConfig, ViTModel
 
-from ...checkpoints.files import read_checkpoint
-from ...checkpoints.state_dicts import (
-    OPTIMIZER_STATE,
-    TOWERS,
-    LayoutError,
-    Shape,
-    check_names,
-    check_shapes,
-    other_content,
-    rename,
-    strip_wrappers,
-    unwrap,
-)
+from ...checkpoints.errors import LayoutError
+from ...checkpoints.files import open_checkpoint
+from ...checkpoints.finding.choice import ChosenWeights, WeightsWanted, choose
+from ...checkpoints.finding.weights import LazyTensors, TensorWeight, Weight
+from ...checkpoints.state_dicts import TOWERS, Shape, check_names, check_shapes, rename
 from ...models.input_errors import one_line
+from .multimodal_sizes import text_sizes, vision_sizes
+from .names import FAMILIES, FOREIGN, MULTIMODAL_NAMES
 
-MULTIMODAL = "multimodal-encoder"
+MULTIMODAL = MULTIMODAL_NAMES
 TEMPERATURE = "temperature"
 
-_WRAPPINGS = {"model_state_dict": "training checkpoint"}
+LEGACY_TEMPERATURE = 0.07  # of a network whose file does not hold it: the value at which its training began
 _BUFFERS = {"text_encoder.embeddings.position_ids"}  # 0, 1, 2...; files of older releases hold it
 _POOLER = re.compile(r"(text|visual)_encoder\.pooler\.")
 _POSITIONS = "visual_encoder.embeddings.position_embeddings"
@@ -49,6 +43,9 @@ _VIT_PARTS = {
     "output.dense": "mlp.fc2",
 }
 _CANONICAL_PARTS = {new: old for old, new in _VIT_PARTS.items()}
+# Older files call the weight and bias of a LayerNorm so, as TensorFlow does.
+_OLD_NORM = re.compile(r"((?:.*\.)?layer_?norm\w*)\.(gamma|beta)", re.IGNORECASE)
+_NEW_NORM = {"gamma": "weight", "beta": "bias"}
 _VIT_LAYER = re.compile(r"visual_encoder\.(?:encoder\.layer|layers)\.(\d+)\.(.+)\.(weight|bias)")
 
 
@@ -59,17 +56,20 @@ class LegacyMultimodalCheckpoint:
     Args:
         path: where it was read from.
         layout: "multimodal-encoder".
-        wrapping: how the file holds the state dict: "training checkpoint" or "bare state dict".
+        wrapping: how the file holds the state dict, such as "training checkpoint" or "bare state dict".
         text_config: BERT's configuration: the given one, or inferred from the shapes.
         vision_config: ViT's configuration: the given one, or inferred from the shapes.
         projection_dim: size of the common space.
         tensors: canonical name (transformers 4's) → tensor, in the file's order, without poolers and buffers. The
-            temperature is a scalar, also where the file holds it with shape [1].
+            temperature is a scalar, also where the file holds it with shape [1]. Each is read when it is asked for.
         source_keys: canonical name → key in the file, for `tensors`.
-        dropped: keys of the file that are not carried over: the unused poolers, BERT's counting buffer.
+        dropped: keys of the network that are not carried over: the unused poolers, BERT's counting buffer.
         parameter_names: canonical names of all parameters, poolers included, as the optimizer numbers them.
         optimizer_state: the optimizer's state dict, if the file holds one.
         metadata: the file's other entries (epoch, global_step, best_loss), without optimizer states.
+        chosen: the weights that were taken, and what else is in the file.
+        has_temperature: false if the file holds none, and 0.07 was taken.
+        notes: what was renamed, one line each.
     """
 
     path: Path
@@ -78,19 +78,21 @@ class LegacyMultimodalCheckpoint:
     text_config: BertConfig
     vision_config: ViTConfig
     projection_dim: int
-    tensors: dict[str, Tensor]
+    tensors: LazyTensors
     source_keys: dict[str, str]
     dropped: list[str]
     parameter_names: list[str]
     optimizer_state: Mapping[str, object] | None
     metadata: dict[str, object]
+    chosen: ChosenWeights
+    has_temperature: bool = True
+    notes: list[str] = field(default_factory=list)
 
 
-def is_multimodal(content: Mapping[str, object]) -> bool:
-    """Whether the content of a file is a multimodal checkpoint, by the names of its keys."""
-    inner = next((content[key] for key in _WRAPPINGS if key in content), content)
-    return isinstance(inner, Mapping) and any(
-        isinstance(key, str) and strip_wrappers(key).startswith(TOWERS) for key in inner
+def is_multimodal(chosen: ChosenWeights) -> bool:
+    """Whether weights are a multimodal encoder's, or come closest to one, by their names."""
+    return chosen.network.family in (MULTIMODAL, *FOREIGN) or any(
+        member.name.startswith(TOWERS) for member in chosen.network.members
     )
 
 
@@ -98,35 +100,36 @@ def read_multimodal_checkpoint(
     path: str | os.PathLike[str],
     text_config: PreTrainedConfig | None = None,
     vision_config: PreTrainedConfig | None = None,
+    wanted: WeightsWanted | None = None,
 ) -> LegacyMultimodalCheckpoint:
-    """Read any legacy multimodal file: training checkpoint or bare state dict, names of transformers 4 or 5.
+    """Read any file with a legacy multimodal encoder, at any place in it, with names of transformers 4 or 5.
 
     Args:
         path: the file.
         text_config: BERT's configuration, where it is known: shapes do not tell heads, epsilon and activation.
             Without it, heads have 64 channels and the rest is BERT's default.
         vision_config: ViT's configuration, where it is known.
+        wanted: the weights to take.
 
     Raises:
         CheckpointError: if the file cannot be read.
         LayoutError: if it is another architecture; if keys are missing, left over or of the wrong shape; if a
             configuration contradicts the file, or the number of heads is unknown.
     """
-    return recognise_multimodal(path, read_checkpoint(path), text_config, vision_config)
+    chosen = choose(open_checkpoint(path), FAMILIES, wanted, [MULTIMODAL])
+    return recognise_multimodal(chosen, text_config, vision_config)
 
 
 def recognise_multimodal(
-    path: str | os.PathLike[str],
-    content: Mapping[str, object],
+    chosen: ChosenWeights,
     text_config: PreTrainedConfig | None = None,
     vision_config: PreTrainedConfig | None = None,
     heads: Heads = (None, None),
 ) -> LegacyMultimodalCheckpoint:
-    """Recognise a legacy multimodal file by its content, which `read_checkpoint` has read.
+    """Recognise a legacy multimodal encoder by the names and shapes of its tensors.
 
     Args:
-        path: the file, for messages and the report.
-        content: the dictionary in the file.
+        chosen: the weights of a file.
         text_config: see `read_multimodal_checkpoint`.
         vision_config: likewise.
         heads: attention heads of the text and of the image tower, where they are known.
@@ -134,27 +137,39 @@ def recognise_multimodal(
     Raises:
         LayoutError: see `read_multimodal_checkpoint`.
     """
-    wrapping, state_dict = unwrap(path, content, _WRAPPINGS)
-    named, keys = rename(path, state_dict, _canonical_name)
-    tensors = {name: _scalar(name, tensor) for name, tensor in named.items() if not _is_unused(name)}
-    source_keys = {name: keys[name] for name in tensors}
+    path = chosen.path
+    if chosen.network.family in FOREIGN:
+        name = chosen.network.family
+        raise LayoutError(
+            f"{path}: a {name} of transformers, which needs no conversion: put it beside its config.json as"
+            f" pytorch_model.bin, and load the folder with {name}.from_pretrained"
+        )
+    named, keys = rename(path, chosen.network.members, _canonical_name)
+    weights = {name: weight for name, weight in named.items() if not _is_unused(name)}
+    source_keys = {name: keys[name] for name in weights}
+    has_temperature = TEMPERATURE in weights
+    if not has_temperature:
+        weights[TEMPERATURE] = TensorWeight(torch.tensor(LEGACY_TEMPERATURE))
     text_config, vision_config, projection_dim = _matching_configs(
-        path, tensors, source_keys, text_config, vision_config, heads
+        path, weights, source_keys, text_config, vision_config, heads
     )
-    state = content.get(OPTIMIZER_STATE) if wrapping in _WRAPPINGS.values() else None
+    old_norms = sum(bool(_OLD_NORM.fullmatch(member.name)) for member in chosen.network.members)
     return LegacyMultimodalCheckpoint(
         path=Path(path),
         layout=MULTIMODAL,
-        wrapping=wrapping,
+        wrapping=chosen.wrapping,
         text_config=text_config,
         vision_config=vision_config,
         projection_dim=projection_dim,
-        tensors=tensors,
+        tensors=LazyTensors(path, weights, _scalar),
         source_keys=source_keys,
-        dropped=[keys[name] for name in named if name not in tensors],
+        dropped=[keys[name] for name in named if name not in weights],
         parameter_names=[name for name in named if name not in _BUFFERS],
-        optimizer_state=state if isinstance(state, Mapping) else None,
-        metadata=other_content(content, wrapping, _WRAPPINGS),
+        optimizer_state=chosen.optimizer if isinstance(chosen.optimizer, Mapping) else None,
+        metadata=chosen.metadata,
+        chosen=chosen,
+        has_temperature=has_temperature,
+        notes=[f"{old_norms} gamma and beta of LayerNorm are named weight and bias"] if old_norms else [],
     )
 
 
@@ -187,6 +202,8 @@ def has_network_order(source: LegacyMultimodalCheckpoint) -> bool:
 
 
 def _canonical_name(name: str) -> str:
+    if old := _OLD_NORM.fullmatch(name):
+        name = f"{old[1]}.{_NEW_NORM[old[2].lower()]}"
     match = _VIT_LAYER.fullmatch(name)
     if not match:
         return name
@@ -199,23 +216,24 @@ def _is_unused(name: str) -> bool:
 
 
 def _scalar(name: str, tensor: Tensor) -> Tensor:
-    scalar = name == TEMPERATURE and tensor.shape == (1,) and tensor.layout == torch.strided
-    return tensor.reshape(()) if scalar else tensor
+    return tensor.reshape(()) if name == TEMPERATURE and tensor.shape == (1,) else tensor
 
 
 def _matching_configs(
     path: str | os.PathLike[str],
-    tensors: Mapping[str, Tensor],
+    weights: Mapping[str, Weight],
     source_keys: Mapping[str, str],
     text_config: PreTrainedConfig | None,
     vision_config: PreTrainedConfig | None,
     heads: Heads,
 ) -> tuple[BertConfig, ViTConfig, int]:
     """The configurations whose network has exactly these tensors."""
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    text_sizes, vision_sizes = _text_sizes(shapes), _vision_sizes(shapes)
-    text = _tower_config(path, "text", BertConfig, text_sizes, text_config, heads[0])
-    vision = _tower_config(path, "vision", ViTConfig, vision_sizes, vision_config, heads[1])
+    shapes = {name: weight.shape for name, weight in weights.items()}
+    if shapes.get(TEMPERATURE) == (1,):
+        shapes[TEMPERATURE] = ()
+    of_text, of_vision = text_sizes(shapes), vision_sizes(shapes)
+    text = _tower_config(path, "text", BertConfig, of_text, text_config, heads[0])
+    vision = _tower_config(path, "vision", ViTConfig, of_vision, vision_config, heads[1])
     projection_dim = (shapes.get("text_projection.weight") or (0,))[0] or _LEGACY_PROJECTION
     try:
         network = _network(text, vision, projection_dim)
@@ -225,6 +243,8 @@ def _matching_configs(
         ) from error
 
     expected = {name: shape for name, shape in network.items() if not is_pooler(name)}
+    if TEMPERATURE not in source_keys:
+        del expected[TEMPERATURE]
     check_names(path, source_keys, expected, "not a whole legacy multimodal encoder")
     positions = shapes[_POSITIONS]
     if len(positions) == 3 and isqrt(max(positions[1] - 1, 0)) ** 2 != positions[1] - 1:
@@ -282,46 +302,6 @@ def _tower_config(
         if stated not in (size, (size, size), [size, size]):
             raise LayoutError(f"{path}: the {tower} configuration says {name} {stated}, the file {size}")
     return cast(_Config, given)  # by its model_type
-
-
-def _text_sizes(shapes: Mapping[str, Shape]) -> dict[str, int]:
-    """BERT's sizes; the number of layers alone, where a tensor that tells a size is missing or makes no sense."""
-    layers = _count_layers(shapes, "text_encoder.encoder.layer.")
-    try:
-        vocabulary, hidden_size = shapes["text_encoder.embeddings.word_embeddings.weight"]
-        sizes = {
-            "hidden_size": hidden_size,
-            "intermediate_size": shapes["text_encoder.encoder.layer.0.intermediate.dense.weight"][0],
-            "vocab_size": vocabulary,
-            "max_position_embeddings": shapes["text_encoder.embeddings.position_embeddings.weight"][0],
-            "type_vocab_size": shapes["text_encoder.embeddings.token_type_embeddings.weight"][0],
-        }
-    except (LookupError, ValueError):
-        sizes = {}
-    return {"num_hidden_layers": layers} | (sizes if all(sizes.values()) else {})
-
-
-def _vision_sizes(shapes: Mapping[str, Shape]) -> dict[str, int]:
-    """ViT's sizes; the number of layers alone, as for BERT."""
-    layers = _count_layers(shapes, "visual_encoder.encoder.layer.")
-    try:
-        hidden_size, channels, patch_size, _ = shapes["visual_encoder.embeddings.patch_embeddings.projection.weight"]
-        sizes = {
-            "hidden_size": hidden_size,
-            "intermediate_size": shapes["visual_encoder.encoder.layer.0.intermediate.dense.weight"][0],
-            "patch_size": patch_size,
-            "num_channels": channels,
-            "image_size": patch_size * isqrt(shapes[_POSITIONS][1] - 1),
-        }
-    except (LookupError, ValueError):
-        sizes = {}
-    return {"num_hidden_layers": layers} | (sizes if all(sizes.values()) else {})
-
-
-def _count_layers(shapes: Mapping[str, Shape], prefix: str) -> int:
-    """The number of layers, whatever their indices: a layer that is missing among them is then reported by name."""
-    numbers = {name.removeprefix(prefix).partition(".")[0] for name in shapes if name.startswith(prefix)}
-    return max(1, len(numbers))
 
 
 def _network(text_config: BertConfig, vision_config: ViTConfig, projection_dim: int) -> dict[str, Shape]:

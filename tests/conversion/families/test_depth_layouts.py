@@ -89,9 +89,11 @@ def test_image_size_is_the_stated_one_where_it_makes_sense(config, expected, tmp
         ({"model_state_dict": {}}, "holds no state dict; at its top are 'model_state_dict'"),
         ({"model_state_dict": [1]}, "holds no state dict"),
         ({"epoch": 1, "optimizer_state_dict": {}}, "at its top are 'epoch', 'optimizer_state_dict' (expected"),
-        ({1: torch.ones(1)}, "holds no state dict; at its top are '1'"),
-        ({"encoder_state_dict": {"w": torch.ones(1), "note": "x"}}, "'note' in the state dict is not a tensor"),
-        ({"state_dict": {"w": torch.ones(1)}}, "at its top are 'state_dict'"),
+        ({1: torch.ones(1)}, "holds 1 tensors without names"),
+        (torch.ones(1), "holds a single tensor, expected a dictionary"),
+        ([1, {"a": "b"}], "holds a list without tensors"),
+        ({"encoder_state_dict": {"w": torch.ones(1), "note": "x"}}, "(0 of 335 keys match)"),
+        ({"state_dict": {"w": torch.ones(1)}}, "unexpected 'w'"),
     ],
 )  # fmt: skip
 def test_what_holds_no_state_dict(content, said, tmp_path):
@@ -113,7 +115,21 @@ def test_missing_and_left_over_keys_are_named(tmp_path):
 
 def test_a_layer_without_its_last_blocks_is_not_taken_for_a_smaller_one(tmp_path):
     state = {name: tensor for name, tensor in tiny_state().items() if not name.startswith("encoder.layer2.1.conv1")}
-    assert "unexpected 'encoder.layer2.1.bn1.weight'" in message(tmp_path, state)
+    text = message(tmp_path, state)
+    assert "(456 of 457 keys match): missing 'encoder.layer2.1.conv1.weight'" in text and "unexpected" not in text
+
+
+def test_missing_keys_are_told_at_the_sizes_that_can_be_read(tmp_path):
+    """Without the tensors that tell a width most directly, others tell it."""
+    lost = (
+        "encoder.fc.0.weight",
+        "encoder.layer1.0.conv3.weight",
+        "encoder.stem.0.weight",
+        "decoder.final_conv.5.weight",
+    )
+    text = message(tmp_path, {name: tensor for name, tensor in tiny_state().items() if name not in lost})
+    assert "(453 of 457 keys match): missing 'encoder.stem.0.weight', 'encoder.layer1.0.conv3.weight', 'enc" in text
+    assert "unexpected" not in text and "has shape" not in text
 
 
 @pytest.mark.parametrize(
@@ -129,8 +145,9 @@ def test_wrong_shapes_are_named(name, shape, tmp_path):
     ("name", "shape"),
     [("encoder.fc.0.weight", ()), ("encoder.fc.0.weight", (16, 3)), ("encoder.layer4.0.conv1.weight", (0, 16, 1, 1))],
 )
-def test_shapes_that_tell_no_width(name, shape, tmp_path):
-    assert "closest layout is depth-autoencoder" in message(tmp_path, tiny_state() | {name: torch.zeros(shape)})
+def test_shapes_that_tell_no_width_are_named(name, shape, tmp_path):
+    text = message(tmp_path, tiny_state() | {name: torch.zeros(shape)})
+    assert f"'{name}' has shape {list(shape)}, expected {list(tiny_state()[name].shape)}" in text
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Reads pickles as data: a stack machine that imports nothing, and the constructors that it knows."""
