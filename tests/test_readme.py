@@ -47,7 +47,7 @@ def test_every_line_runs_in_its_order(folder, hub, hub_client, capsys):
         if line.startswith(PROGRAM) and not line.startswith(LEFT_OUT):
             cli.command(shlex.split(line.removeprefix(PROGRAM).replace(HEADS, TINY_HEADS)))
             printed[line] = capsys.readouterr().out
-    assert len(printed) == 10
+    assert len(printed) == 11
     for code, check in zip(
         blocks("python"),
         (

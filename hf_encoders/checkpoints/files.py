@@ -1,11 +1,10 @@
 """Opens a file or folder of weights of any kind without executing anything in it."""
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 from ..models.input_errors import one_line
-from .checkpoint import Checkpoint, TensorHandle
+from .checkpoint import Checkpoint
 from .errors import CheckpointError
 from .folders import read_folder, refuse_shard
 from .kinds import HEAD, OLD_PICKLE, ZIP, is_pickle, name_kind, name_parts, name_zip
@@ -17,7 +16,7 @@ from .structure import check_depth
 from .torch_files import Content, read_pickles, read_zip
 from .zip_records import ZipRecords
 
-__all__ = ["CheckpointError", "open_checkpoint", "read_checkpoint"]
+__all__ = ["CheckpointError", "open_checkpoint"]
 
 
 def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
@@ -49,24 +48,6 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     except Exception as error:  # the last net: a file that nobody thought of ends in one line, too
         raise CheckpointError(f"{path}: damaged, or not a PyTorch checkpoint ({one_line(error)})") from error
     return Checkpoint(path, content.container, content.value, tuple(sorted(content.classes)), content.bytes_read)
-
-
-def read_checkpoint(path: str | os.PathLike[str]) -> Mapping[str, object]:
-    """Read all of a file that holds a dictionary, with tensors in place of their handles.
-
-    Args:
-        path: a file or folder of weights.
-
-    Returns:
-        The dictionary, its tensors on the CPU, backed by the file where that is possible.
-
-    Raises:
-        CheckpointError: if it is missing, damaged, no checkpoint, or holds no dictionary.
-    """
-    content = _with_tensors(open_checkpoint(path).content)
-    if not isinstance(content, Mapping):
-        raise CheckpointError(f"{path}: holds a {type(content).__name__}, expected a dictionary with a state dict")
-    return content
 
 
 def _read(path: Path) -> Content:
@@ -112,27 +93,3 @@ def _read_zip(file: FileBytes, limits: Limits) -> Content:
     if is_npz(records):
         return read_npz(file, records, limits)
     raise CheckpointError(f"{file.path}: {name_zip(list(records.records), file.path)}")
-
-
-def _with_tensors(content: object) -> object:
-    """The content with tensors in place of their handles, each read once. Containers are changed in place."""
-    done: dict[int, object] = {}
-
-    def read(value: object) -> object:
-        if id(value) in done:
-            return done[id(value)]
-        if isinstance(value, TensorHandle):
-            done[id(value)] = value.read()
-        elif isinstance(value, dict):
-            done[id(value)] = value
-            value.update({key: read(item) for key, item in value.items()})
-        elif isinstance(value, list):
-            done[id(value)] = value
-            value[:] = [read(item) for item in value]
-        elif type(value) is tuple:
-            done[id(value)] = tuple(read(item) for item in value)
-        else:
-            return value
-        return done[id(value)]
-
-    return read(content)

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from hf_encoders.checkpoints import files
 from hf_encoders.checkpoints.checkpoint import Stub
-from hf_encoders.checkpoints.files import CheckpointError, open_checkpoint, read_checkpoint
+from hf_encoders.checkpoints.files import CheckpointError, open_checkpoint
 from tests.helpers.checkpoint_samples import OLD, all_kinds, content, repacked, saved
+from tests.helpers.read_checkpoint import read_checkpoint
 
 MAGICS = [
     *(b"", b"PK\x03\x04", b"\x80\x02", b"\x80\x04\x95", b"\x89HDF\r\n\x1a\n", b"version https://git-lfs"),

@@ -1,5 +1,6 @@
 """Damaged and random files: each is read or refused in one line, in bounded time and memory."""
 
+import os
 import pickle
 import random
 import resource
@@ -121,8 +122,10 @@ def test_mutated_files_are_read_or_refused(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_mutated_files_are_read_or_refused(tmp_path):
-    assert 0 < in_a_process(tmp_path / "a.pth", 2000, 100_000) < 100_000
+def test_many_mutated_files_are_read_or_refused(tmp_path):
+    """`FUZZ_FILES=100000` tries more, in hours."""
+    count = int(os.environ.get("FUZZ_FILES", 10_000))
+    assert 0 < in_a_process(tmp_path / "a.pth", 2000, count) < count
 
 
 _NAMES = st.sampled_from(

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from hf_encoders.checkpoints.files import CheckpointError, read_checkpoint
+from hf_encoders.checkpoints.files import CheckpointError
 from tests.conftest import ROOT
 from tests.helpers.checkpoint_samples import saved
+from tests.helpers.read_checkpoint import read_checkpoint
 
 _reconstruct, _scalar = np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0]
 
