@@ -4,6 +4,7 @@ A program is compiled by one thread at a time; programs that are there already a
 forked process begins with none, because the threads that a program runs on do not survive a fork.
 """
 
+import gc
 import os
 import sys
 import threading
@@ -43,6 +44,8 @@ class _Kept(NamedTuple):
 # are held weakly: a program goes when its model goes, and a copy of a model compiles its own.
 _KEPT: "WeakKeyDictionary[nn.Module, dict[tuple[str, str, str], list[_Kept]]]" = WeakKeyDictionary()
 _LOCK = threading.RLock()
+# Whether the garbage collector was on before the fork.
+_COLLECTS = True
 
 
 def compiled_backend(tower: Tower, backend: str, dtype: str | None = None) -> Backend:
@@ -103,12 +106,17 @@ def _compile(tower: Tower, backend: str, precision: str) -> Backend:
 
 
 def _before_fork() -> None:
+    global _COLLECTS
     _LOCK.acquire()  # waits for a program that another thread compiles: half of it would be left in the child
+    # A program that the collector freed from here on would leave threads that the child waits for.
+    _COLLECTS = gc.isenabled()
+    gc.disable()
     before_fork()
 
 
 def _after_fork_in_parent() -> None:
     after_fork_in_parent()
+    _collect_again()
     _LOCK.release()
 
 
@@ -118,6 +126,12 @@ def _after_fork_in_child() -> None:
     leave_programs()
     _KEPT.clear()
     after_fork_in_child()
+    _collect_again()
+
+
+def _collect_again() -> None:
+    if _COLLECTS:
+        gc.enable()
 
 
 if sys.platform != "win32":

@@ -31,11 +31,13 @@ def use_threads(program: object, compiled: "CompiledModel") -> None:
 
 
 def take_idle_threads(get_core: "Callable[[], Core]") -> "list[CompiledModel]":
-    """Programs that hold all idle threads, while they exist."""
-    if not _IDLE:
-        return []
-    settings = [{"NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": threads} for streams, threads in _IDLE]
-    return [get_core().compile_model(_smallest_graph(), "CPU", each) for each in settings]
+    """Programs that hold all idle threads, while they exist; those too that become idle meanwhile."""
+    held: list[CompiledModel] = []
+    while len(held) < len(_IDLE):
+        streams, threads = _IDLE[len(held)]
+        settings = {"NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": threads}
+        held.append(get_core().compile_model(_smallest_graph(), "CPU", settings))
+    return held
 
 
 @functools.cache

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from hf_encoders.backends import compiled
+from hf_encoders.backends import compiled, openvino_threads
 from hf_encoders.backends.programs import export_tower
 from hf_encoders.models.backend import get_backend
 from tests.helpers.multimodal_models import tiny_model
@@ -156,6 +156,31 @@ def test_threads_of_a_program_that_is_gone_are_not_waited_for(model, maps):
         found = forked(lambda: model.encode_depth(maps, backend="openvino", convert_to="numpy"))
         np.testing.assert_allclose(found, expected, atol=1e-5)
     tiny_model().prepare("depth", backend="openvino")  # the parent has its threads still
+
+
+@can_fork
+@pytest.mark.parametrize("freed_by", ["the garbage collector", "its last owner"])
+def test_threads_of_a_program_that_goes_while_the_process_forks(freed_by, model, maps, monkeypatch):
+    expected = model.encode_depth(maps, backend="openvino", convert_to="numpy")
+    gone = tiny_model()
+    owners = [[gone.prepare("depth", backend="openvino"), get_backend(gone.tower("depth"), "openvino")]]
+    first = tiny_model()  # so that there are idle threads to take
+    first.prepare("depth", backend="openvino")
+    compiled._KEPT.clear()
+    del gone, first
+    gc.collect()
+    take = openvino_threads._smallest_graph
+    if freed_by == "the garbage collector":
+        owners[0].append(owners[0])
+
+    def graph():
+        owners.clear()
+        _ = [[] for _ in range(10_000)]  # as many as make the collector run
+        return take()
+
+    monkeypatch.setattr(openvino_threads, "_smallest_graph", graph)
+    found = forked(lambda: model.encode_depth(maps, backend="openvino", convert_to="numpy"))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 @can_fork
