@@ -7,6 +7,7 @@ is SIGKILL, sent just before the change. Of several processes of a run, the firs
 """
 
 import os
+import re
 import runpy
 import shutil
 import signal
@@ -109,12 +110,16 @@ class Undisturbed:
         return folder
 
 
+# When a shard of embeddings was written, which its record tells.
+_TIME = re.compile(rb'"time_ns": \d+')
+
+
 def _files(folder: Path, ignored: Sequence[str]) -> dict[str, bytes]:
     """Every file below a folder, hidden ones too; and the folders that hold nothing."""
     paths = sorted(folder.rglob("*"))
     names = {path: str(path.relative_to(folder)) for path in paths if path.name not in (*_OWN, *ignored)}
     return {
-        name: path.read_bytes() if path.is_file() else b"an empty folder"
+        name: _TIME.sub(b"", path.read_bytes()) if path.is_file() else b"an empty folder"
         for path, name in names.items()
         if path.is_file() or not any(path.iterdir())
     }
