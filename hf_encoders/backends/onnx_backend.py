@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from ..models.encoding_batches import Batch
+from ..models.input_batches import Batch
 from .program_checks import Owner, check_sizes
 
 

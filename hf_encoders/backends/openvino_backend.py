@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from ..models.encoding_batches import Batch
+from ..models.input_batches import Batch
 from .immortal import make_immortal
 from .openvino_threads import forget_idle_threads, take_idle_threads, use_threads
 from .program_checks import Owner, check_sizes

@@ -2,7 +2,7 @@
 
 from huggingface_hub import ModelCard
 
-from .card_sections import split
+from .card_merging import split
 
 # Part of the placeholder card that transformers pushes; nobody wrote it.
 EMPTY_CARD = "This model card has been automatically generated."

@@ -18,8 +18,8 @@ from ..models.minimum_versions import MINIMUM_VERSIONS
 from ..outputs import new_file
 from .card_curves import Curves, draw_curves
 from .card_edits import EMPTY_CARD
+from .card_merging import inline, merge, split
 from .card_metrics import Evaluation, check_versions, is_measured
-from .card_sections import inline, merge, split
 from .kind import DEPTH, MULTIMODAL, repo_kind
 from .reports import ConversionReport
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers.utils import logging
 
 from .encoding import BackendName
-from .encoding_batches import Batch
+from .input_batches import Batch
 
 if TYPE_CHECKING:
     from .tower import Tower

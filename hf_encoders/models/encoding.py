@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from transformers.processing_utils import Unpack
 from transformers.utils import logging
 
-from .encoding_batches import Skipped
+from .input_batches import Skipped
 
 logger = logging.get_logger(__name__)
 

@@ -12,7 +12,7 @@ from transformers.tokenization_utils_base import LARGE_INTEGER, PreTrainedTokeni
 from transformers.utils import logging
 
 from .concurrency import ProcessLock
-from .encoding_batches import Batch, Skipped, check_readable, prepared_batches
+from .input_batches import Batch, Skipped, check_readable, prepared_batches
 from .input_errors import InputError, InputTypeError
 from .multimodal_towers import token_limit
 from .tower import Pool, ProcessorSource, Tower, pooler_output

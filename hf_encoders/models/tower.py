@@ -33,7 +33,7 @@ from .encoding import (
     progress_bar,
     shaped,
 )
-from .encoding_batches import Batch, Skipped, count, prepared_batches, slices, usable
+from .input_batches import Batch, Skipped, count, prepared_batches, slices, usable
 from .input_errors import InputError
 
 Modality = Literal["text", "image", "depth"]

@@ -19,7 +19,7 @@ import torch
 import torch.distributed.checkpoint
 from safetensors.torch import load_file, save_file
 
-from hf_encoders.hub.card_sections import split
+from hf_encoders.hub.card_merging import split
 from tests.conftest import ROOT
 from tests.helpers.foreign_objects import absent_class, absent_module
 from tests.helpers.legacy_files import convert, encoder_part, refusal, tiny_state, tree

@@ -9,12 +9,8 @@ from dataclasses import dataclass
 from .averages import with_dots
 from .survey import FoundTensor, Keys
 from .weights import Weight
+from .wrappers import WRAPPERS, behind_wrappers
 
-# nn.DataParallel, DDP, torch.compile, FSDP, activation checkpoints and DeepSpeed put these in front of whatever they
-# wrap, a sub-module included.
-WRAPPERS = {
-    "module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module", "_fpw_module",
-}  # fmt: skip
 _MOST_PARTS = 40  # of a name; a longer one is no network's
 # Keys under which parts of a network are saved apart, such as "encoder_state_dict", "text" and "visual_tower".
 _PART_KEY = re.compile(
@@ -137,7 +133,7 @@ def find_networks(found: Sequence[FoundTensor], families: Sequence[FamilyNames])
         left = [(number, start) for number, start in supporters if number in free]
         if not left or not _has_marks(families[family], parts, left):
             continue
-        start = _behind_wrappers([(parts[number], start) for number, start in left])
+        start = behind_wrappers([(parts[number].names, start) for number, start in left])
         own = {number for number, _ in supporters}
         # What fits better into another network below this prefix is left to it.
         numbers = [
@@ -212,18 +208,6 @@ def _member(tensor: FoundTensor, part: _Parts, start: int, container: Keys, patt
     keys = tensor.keys[len(container) :] if tensor.keys[: len(container)] == container else tensor.keys
     key = tensor.raw_key or ".".join(keys)
     return Member(name, key, tensor.weight, pattern is None or bool(pattern.fullmatch(name)))
-
-
-def _behind_wrappers(supporters: Sequence[tuple[_Parts, int]]) -> int:
-    """The start of the names, behind the wrappers that are in front of all of them."""
-    starts = {start for _, start in supporters}
-    start = min(starts)
-    while all(len(part.names) > start + 1 for part, _ in supporters):
-        following = {part.names[start] for part, _ in supporters}
-        if len(following) > 1 or not following <= WRAPPERS:
-            break
-        start += 1
-    return start
 
 
 def _common(keys: Sequence[Keys]) -> Keys:

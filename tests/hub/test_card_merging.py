@@ -2,7 +2,7 @@
 
 import pytest
 
-from hf_encoders.hub.card_sections import inline, merge, split
+from hf_encoders.hub.card_merging import inline, merge, split
 
 
 def section(name, text):
