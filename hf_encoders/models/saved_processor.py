@@ -48,7 +48,11 @@ class RepoSource:
 
     name: str = ""
     revision: str | None = None
-    options: Mapping[str, object] = field(default_factory=dict)
+    options: Mapping[str, object] = field(default_factory=dict, repr=False)
+
+    def __getstate__(self) -> dict[str, object]:
+        """A pickled model takes no token along."""
+        return {**self.__dict__, "options": {key: value for key, value in self.options.items() if key != "token"}}
 
     @classmethod
     def named(cls, name: str, revision: str | None = None) -> "RepoSource":

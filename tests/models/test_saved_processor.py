@@ -1,5 +1,6 @@
 """The processor beside the weights: found by `encode`, shared by the models, saved with them."""
 
+import pickle
 import shutil
 
 import numpy as np
@@ -142,3 +143,10 @@ def test_a_broken_processor_file_is_reported_not_replaced(tiny_encoder, tmp_path
     (tmp_path / "preprocessor_config.json").write_text("{")
     with pytest.raises(OSError, match="not a valid JSON file"):
         DepthSemanticEncoderModel.from_pretrained(tmp_path).encode(random_maps())
+
+
+def test_a_token_stays_out_of_what_is_shown_and_pickled(tiny_encoder, tmp_path):
+    tiny_encoder.save_pretrained(tmp_path)
+    loaded = DepthSemanticEncoderModel.from_pretrained(tmp_path, token="hf_secret")
+    assert loaded.source.arguments["token"] == "hf_secret"
+    assert "hf_secret" not in repr(loaded.source) and b"hf_secret" not in pickle.dumps(loaded)
