@@ -11,9 +11,9 @@ from typing import TypeVar
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from ..models.input_errors import InputError, one_line
+from ..models.tower import is_finite
 from .card_edits import complete_version
 from .complete import complete_repo
 from .contents import copy_contents, repo_contents
@@ -183,17 +183,14 @@ def _check_weights(folder: Path) -> None:
     for file in sorted(folder.glob("model*.safetensors")):
         try:
             with safe_open(file, "pt") as tensors:
-                wrong = next((name for name in tensors.keys() if not _is_finite(tensors.get_tensor(name))), None)  # noqa: SIM118  # it is no dictionary
+                names: list[str] = tensors.keys()
+                wrong = next((name for name in names if not is_finite(tensors.get_tensor(name))), None)
         except SafetensorError as error:
             raise InputError(
                 path=file, reason=f"no safetensors file ({one_line(error)})", hint="save it again"
             ) from error
         if wrong is not None:
             raise InputError(path=file, reason=f"{wrong} holds NaN or infinity", hint="push another checkpoint")
-
-
-def _is_finite(tensor: Tensor) -> bool:
-    return not tensor.is_floating_point() or bool(tensor.isfinite().all())
 
 
 def _complete(folder: Path, repo: Path, destination: Destination, remote_code: bool) -> None:

@@ -296,10 +296,12 @@ def check_weights(model: nn.Module) -> None:
 
 def not_finite_weight(model: nn.Module) -> str | None:
     """The name of the first tensor that holds NaN or infinity, if there is one."""
-    for name, tensor in model.state_dict().items():
-        if tensor.is_floating_point() and not tensor.is_meta and not tensor.isfinite().all():
-            return name
-    return None
+    return next((name for name, tensor in model.state_dict().items() if not is_finite(tensor)), None)
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether a tensor holds neither NaN nor infinity; true for one that is not in memory."""
+    return not tensor.is_floating_point() or tensor.is_meta or bool(tensor.isfinite().all())
 
 
 @runtime_checkable

@@ -159,28 +159,33 @@ def test_threads_of_a_program_that_is_gone_are_not_waited_for(model, maps):
 
 
 @can_fork
-@pytest.mark.parametrize("freed_by", ["the garbage collector", "its last owner"])
-def test_threads_of_a_program_that_goes_while_the_process_forks(freed_by, model, maps, monkeypatch):
-    expected = model.encode_depth(maps, backend="openvino", convert_to="numpy")
-    gone = tiny_model()
-    owners = [[gone.prepare("depth", backend="openvino"), get_backend(gone.tower("depth"), "openvino")]]
-    first = tiny_model()  # so that there are idle threads to take
-    first.prepare("depth", backend="openvino")
-    compiled._KEPT.clear()
-    del gone, first
-    gc.collect()
-    take = openvino_threads._smallest_graph
-    if freed_by == "the garbage collector":
-        owners[0].append(owners[0])
+def test_nothing_is_collected_while_the_process_forks(model, monkeypatch):
+    """A program that went then would leave threads that the child waits for."""
+    collects = []
+    before = compiled.before_fork
+    monkeypatch.setattr(compiled, "before_fork", lambda: collects.append(gc.isenabled()) or before())
+    assert forked(gc.isenabled)  # again, in the child
+    assert collects and not any(collects)
+    with compiled._LOCK:  # no other thread forks meanwhile
+        compiled._before_fork()
+        assert not gc.isenabled()
+        compiled._after_fork_in_parent()
+        assert gc.isenabled()
 
-    def graph():
-        owners.clear()
-        _ = [[] for _ in range(10_000)]  # as many as make the collector run
-        return take()
 
-    monkeypatch.setattr(openvino_threads, "_smallest_graph", graph)
-    found = forked(lambda: model.encode_depth(maps, backend="openvino", convert_to="numpy"))
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+def test_threads_that_become_idle_while_others_are_taken_are_taken_too(monkeypatch):
+    monkeypatch.setattr(openvino_threads, "_IDLE", [(1, 1)])
+    taken = []
+
+    class Core:
+        def compile_model(self, graph, device, settings):
+            taken.append(tuple(settings.values()))
+            if len(taken) == 1:
+                openvino_threads._IDLE.append((2, 4))
+            return settings
+
+    assert len(openvino_threads.take_idle_threads(Core)) == 2
+    assert taken == [(1, 1), (2, 4)]
 
 
 @can_fork
