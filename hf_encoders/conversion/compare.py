@@ -13,7 +13,7 @@ AGAINST = "functional forward over the legacy tensors, float32, CPU"
 RELATIVE: Measure = "relative_difference"
 ABSOLUTE: Measure = "largest_difference"
 MEASURES: Mapping[Measure, str] = {RELATIVE: " relative", ABSOLUTE: ""}
-EMBEDDINGS = ("embeddings", "text_embeds", "image_embeds", "depth_embeds")
+EMBEDDINGS = ("embeddings", "text_embeds", "image_embeds", "depth_embeds", "pooler_output")
 SEED = 0
 
 
@@ -60,7 +60,7 @@ def judge(
 
 def compared_outputs(verification: Verification) -> dict[str, Figures]:
     """Output → its figures, of a verification."""
-    outputs = (*EMBEDDINGS, "reconstruction", "cosine")
+    outputs = (*EMBEDDINGS, "last_hidden_state", "logits", "reconstruction", "cosine")
     figures = {name: cast(Figures, entry) for name, entry in verification.items() if name in outputs}
     return {name: figures[name] for name in outputs if name in figures}
 

@@ -11,14 +11,18 @@ from ..checkpoints.files import open_checkpoint
 from ..checkpoints.finding.choice import WeightsWanted, choose
 from ..outputs import check_folder
 from .depth import DepthConversion, DepthOptions
+from .encoder import EncoderConversion
+from .encoder_source import recognise_encoder
 from .families.depth_layouts import LAYOUTS, recognise_depth
 from .families.multimodal_layouts import MULTIMODAL, is_multimodal
+from .families.encoders import ENCODERS
+from .families.family import EncoderOptions
 from .families.names import DEPTH, FAMILIES
 from .multimodal import MultimodalConversion, MultimodalOptions
 from .write_repo import Conversion, write_repo
 
 _OURS = (DEPTH, MULTIMODAL)
-_FAMILIES_OF_LAYOUT = {**dict.fromkeys(LAYOUTS, (DEPTH,)), MULTIMODAL: (MULTIMODAL,)}
+_FAMILIES_OF_LAYOUT = {**dict.fromkeys(LAYOUTS, (DEPTH,)), MULTIMODAL: (MULTIMODAL,), **{name: (name,) for name in ENCODERS}}
 
 
 def convert(
@@ -33,6 +37,7 @@ def convert(
     remote_code: bool = False,
     depth: DepthOptions | None = None,
     multimodal: MultimodalOptions | None = None,
+    encoder: EncoderOptions | None = None,
 ) -> Path:
     """Convert one file.
 
@@ -47,6 +52,7 @@ def convert(
         remote_code: write the model files of the package beside the weights.
         depth: options for a depth checkpoint; other files refuse them.
         multimodal: options for a multimodal checkpoint; other files refuse them.
+        encoder: options for an encoder of another family.
 
     Returns:
         The output folder.
@@ -63,7 +69,7 @@ def convert(
     if output.resolve() in checkpoint.resolve().parents:
         raise CheckpointError(f"{checkpoint}: lies in {output}, which would be replaced; choose another --output")
     write_repo(
-        _recognise(checkpoint, layout, weights, depth, multimodal),
+        _recognise(checkpoint, layout, weights, depth, multimodal, encoder),
         output,
         dtype=dtype,
         verified=verified,
@@ -79,10 +85,13 @@ def _recognise(
     weights: WeightsWanted | None,
     depth: DepthOptions | None,
     multimodal: MultimodalOptions | None,
+    encoder: EncoderOptions | None,
 ) -> Conversion:
     chosen = choose(open_checkpoint(checkpoint), FAMILIES, weights, _FAMILIES_OF_LAYOUT.get(layout, _OURS))
     if chosen.unused_patterns:
         raise CheckpointError(f"{checkpoint}: --ignore {chosen.unused_patterns[0]} matches no key of the weights")
+    if family := ENCODERS.get(chosen.network.family):
+        return EncoderConversion(recognise_encoder(chosen, family, encoder or EncoderOptions()))
     if layout not in LAYOUTS and is_multimodal(chosen):
         _refuse(depth, f"{checkpoint}: a multimodal checkpoint")
         return MultimodalConversion(chosen, multimodal or MultimodalOptions())

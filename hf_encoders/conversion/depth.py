@@ -77,8 +77,7 @@ class DepthConversion:
         """Run the verification's inputs through the legacy network."""
         return depth_outputs(self.source.config, tensors)
 
-    @staticmethod
-    def verify(repo: Path, expected: Mapping[str, Tensor]) -> Verification:
+    def verify(self, repo: Path, expected: Mapping[str, Tensor]) -> Verification:
         """Compare a repo's outputs with the expected ones."""
         return verify_depth(repo, expected)
 

@@ -108,8 +108,7 @@ class MultimodalConversion:
         """Run the verification's inputs through the legacy network."""
         return multimodal_outputs(self._config(), tensors)
 
-    @staticmethod
-    def verify(repo: Path, expected: Mapping[str, Tensor]) -> Verification:
+    def verify(self, repo: Path, expected: Mapping[str, Tensor]) -> Verification:
         """Compare a repo's outputs with the expected ones."""
         return verify_multimodal(repo, expected)
 

@@ -14,6 +14,7 @@ from ..hub.complete import complete_repo
 from ..hub.reports import ConversionReport, Figures, PartsReport, Verification
 from ..outputs import new_folder
 from .compare import EMBEDDINGS, compare
+from .encoder_source import EncoderSource
 from .families.depth_layouts import LegacyDepthCheckpoint
 from .families.multimodal_layouts import LegacyMultimodalCheckpoint
 from .plain_data import harmless, plain_metadata, plain_text
@@ -40,7 +41,7 @@ class Conversion(Protocol):
     wanted: Mapping[str, Tensor]
 
     @property
-    def source(self) -> LegacyDepthCheckpoint | LegacyMultimodalCheckpoint:
+    def source(self) -> LegacyDepthCheckpoint | LegacyMultimodalCheckpoint | EncoderSource:
         """The recognised file."""
 
     def check(self) -> None:
@@ -52,8 +53,7 @@ class Conversion(Protocol):
     def expected(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Run the verification's inputs through the legacy network."""
 
-    @staticmethod
-    def verify(repo: Path, expected: Mapping[str, Tensor]) -> Verification:
+    def verify(self, repo: Path, expected: Mapping[str, Tensor]) -> Verification:
         """Compare a repo's outputs with the expected ones."""
 
     def report(self, model: PreTrainedModel) -> PartsReport:

@@ -1,4 +1,4 @@
-"""Tells which of our models a folder holds."""
+"""Tells which model a folder holds: one of ours, or one that was converted to a class of transformers."""
 
 import json
 from pathlib import Path
@@ -8,13 +8,15 @@ from ..models.configuration_multimodal_encoder import MultimodalEncoderConfig
 from ..models.input_errors import InputError, one_line
 
 DEPTH, MULTIMODAL = DepthSemanticEncoderConfig.model_type, MultimodalEncoderConfig.model_type
+ENCODER = "converted_encoder"
+REPORT_NAME = "conversion_report.json"
 
 
 def repo_kind(repo: Path) -> str:
-    """Return `DEPTH` or `MULTIMODAL`.
+    """Return `DEPTH`, `MULTIMODAL` or, for another family that was converted, `ENCODER`.
 
     Raises:
-        InputError: if the folder holds no model, or one that is not ours.
+        InputError: if the folder holds no model, or one that is not ours and was not converted.
     """
     try:
         kind = json.loads((repo / "config.json").read_text(encoding="utf-8")).get("model_type")
@@ -22,5 +24,7 @@ def repo_kind(repo: Path) -> str:
         found = getattr(error, "strerror", None) or one_line(error)
         raise InputError(path=repo, reason=f"no repo of a model: config.json cannot be read ({found})") from None
     if kind not in (DEPTH, MULTIMODAL):
+        if (repo / REPORT_NAME).is_file():
+            return ENCODER
         raise InputError(path=repo, reason=f"a model of type {kind!r}, expected {DEPTH} or {MULTIMODAL}")
     return str(kind)

@@ -20,10 +20,9 @@ from .card_curves import Curves, draw_curves
 from .card_edits import EMPTY_CARD
 from .card_merging import inline, merge, split
 from .card_metrics import Evaluation, check_versions, is_measured
-from .kind import DEPTH, MULTIMODAL, repo_kind
+from .kind import DEPTH, ENCODER, MULTIMODAL, REPORT_NAME, repo_kind
 from .reports import ConversionReport
 
-REPORT_NAME = "conversion_report.json"
 CARD_NAME, RECIPE_NAME, CURVES_NAME, EXAMPLE_NAME = (
     "README.md", "training_recipe.yaml", "training_curves.png", "example.png",
 )  # fmt: skip
@@ -96,7 +95,7 @@ def write_card(
     evaluations = _evaluations(repo, metrics)
     report = _conversion_report(repo)
     old, old_text = _read_card(repo / CARD_NAME)
-    pipeline_tag, tags = _KINDS[kind]
+    pipeline_tag, tags = encoder_tags(report) if kind == ENCODER and report else _KINDS[kind]
     in_sentence_transformers = (repo / "modules.json").is_file()
     tags = [*tags, "hf-encoders"]
     if report:
@@ -144,6 +143,11 @@ def write_card(
     header = ModelCardData(**data, model_name=name if results else None, eval_results=results or None)
     _write(repo / CARD_NAME, f"---\n{header.to_yaml()}\n---\n\n{merge(old_text, written).lstrip()}")
     return repo / CARD_NAME
+
+
+def encoder_tags(report: ConversionReport) -> tuple[str, list[str]]:
+    """The pipeline tag and the tags of a converted encoder."""
+    return "image-feature-extraction", ["feature-extraction"]
 
 
 def _evaluations(repo: Path, metrics: Sequence[Path | Mapping[str, object]]) -> list[Evaluation]:

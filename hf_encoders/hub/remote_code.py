@@ -56,7 +56,7 @@ def write_remote_code(repo: Path) -> list[Path]:
         InputError: if this is not a repo of this project.
     """
     sources = set()
-    for name, classes in _AUTO_CLASSES[repo_kind(repo)].items():
+    for name, classes in _AUTO_CLASSES.get(repo_kind(repo), {}).items():
         if (repo / name).is_file():  # a repo may lack a processor
             _name_classes(repo / name, classes)
             for cls in classes.values():

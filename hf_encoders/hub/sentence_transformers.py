@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from .kind import MULTIMODAL, repo_kind
+from .kind import ENCODER, MULTIMODAL, repo_kind
 
 _MODULES_FILE, _TRANSFORMER_FILE = "modules.json", "sentence_bert_config.json"
 _TRANSFORMER = "sentence_transformers.base.modules.transformer.Transformer"
@@ -30,7 +30,10 @@ def write_sentence_transformers_files(repo: Path) -> None:
     Raises:
         InputError: if the folder holds no model of ours.
     """
-    if repo_kind(repo) == MULTIMODAL:
+    kind = repo_kind(repo)
+    if kind == ENCODER:
+        return  # its conversion wrote them, where they fit
+    if kind == MULTIMODAL:
         methods = {name: _MULTIMODAL[name] for name in _processed_modalities(repo)}
     else:
         methods = _DEPTH if (repo / "preprocessor_config.json").is_file() else {}

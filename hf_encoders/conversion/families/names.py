@@ -3,6 +3,7 @@
 import re
 
 from ...checkpoints.finding.networks import FamilyNames, Network
+from .encoders import ENCODERS
 
 DEPTH, MULTIMODAL_NAMES = "depth", "multimodal-encoder"
 DUAL_ENCODER, CLIP = "VisionTextDualEncoderModel", "CLIPModel"
@@ -48,6 +49,7 @@ FAMILIES = (
         r"text_model\.",
         r"vision_model\.",
     ),
+    *(names for family in ENCODERS.values() for names in family.names),
 )
 
 

@@ -1,0 +1,147 @@
+"""A file of one of the families of encoders, read and recognised: every tensor has its place, or an error says which.
+
+The plan of the file's family is compared with the model of transformers that it names: each tensor of the model comes
+from the file or is told to be made, and each tensor of the file is used or told to be dropped.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import torch
+import transformers
+from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from ..checkpoints.errors import LayoutError
+from ..checkpoints.finding.choice import ChosenWeights
+from ..checkpoints.finding.weights import LazyTensors
+from ..checkpoints.state_dicts import check_names, rename
+from ..models.input_errors import one_line
+from .families.family import EncoderOptions, Family, FileTensors, Plan
+from .families.moves import Move, apply
+
+
+@dataclass(frozen=True)
+class EncoderSource:
+    """An encoder's file, read and recognised.
+
+    Args:
+        path: where it was read from.
+        layout: the name of its family.
+        wrapping: how the file holds the state dict.
+        family: its family.
+        plan: what becomes of its tensors.
+        tensors: canonical name → tensor, of those that the plan moves. Each is read when it is asked for.
+        source_keys: canonical name → key in the file, for `tensors`.
+        dropped: keys of the network that are not carried over.
+        metadata: what the file says beside its weights.
+        chosen: the weights that were taken, and what else is in the file.
+        notes: what a person should know, one line each.
+    """
+
+    path: Path
+    layout: str
+    wrapping: str
+    family: Family
+    plan: Plan
+    tensors: LazyTensors
+    source_keys: dict[str, str]
+    dropped: list[str]
+    metadata: dict[str, object]
+    chosen: ChosenWeights
+    notes: list[str]
+
+
+def recognise_encoder(chosen: ChosenWeights, family: Family, options: EncoderOptions) -> EncoderSource:
+    """Recognise an encoder by the names and shapes of its tensors.
+
+    Args:
+        chosen: the weights of a file.
+        family: the family of their network.
+        options: what a person says about it.
+
+    Raises:
+        LayoutError: if tensors are missing, left over or of a shape that nothing explains, or if transformers' class
+            cannot hold the network.
+    """
+    path = chosen.path
+    weights, keys = rename(path, chosen.network.members, family.canonical)
+    shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
+    values = LazyTensors(path, weights)
+    plan = family.plan(FileTensors(path, shapes, keys, values, chosen.metadata, chosen.network.path), options)
+    sources = {name for move in plan.moves for name in move.sources}
+    kept = {name: key for name, key in keys.items() if name not in plan.dropped}
+    check_names(path, kept, dict.fromkeys(name for move in plan.moves for name in move.sources), _verdict(plan, family))
+    _check_model(path, plan, shapes, keys)
+    # Buffers that the model makes by itself are checked, and not moved.
+    used = [name for name in keys if name in sources]
+    return EncoderSource(
+        path=Path(path),
+        layout=family.name,
+        wrapping=chosen.wrapping,
+        family=family,
+        plan=plan,
+        tensors=LazyTensors(path, {name: weights[name] for name in used}),
+        source_keys={name: keys[name] for name in used},
+        dropped=[keys[name] for name in plan.dropped if name in keys],
+        metadata=chosen.metadata,
+        chosen=chosen,
+        notes=list(plan.notes),
+    )
+
+
+def build(plan: Plan) -> PreTrainedModel:
+    """The model of a plan, without memory for its weights.
+
+    Raises:
+        ValueError, TypeError: if its configuration is none.
+    """
+    kind = _architecture(plan)
+    config_class = cast("type[PreTrainedConfig]", kind.config_class)
+    with torch.device("meta"):
+        return kind(config_class(**dict(plan.settings)))
+
+
+def _architecture(plan: Plan) -> type[PreTrainedModel]:
+    return cast("type[PreTrainedModel]", getattr(transformers, plan.architecture))
+
+
+def _check_model(path: Path, plan: Plan, shapes: Mapping[str, Sequence[int]], keys: Mapping[str, str]) -> None:
+    """Compare the plan with the model: names and shapes."""
+    try:
+        model = build(plan)
+    except (ValueError, TypeError, ArithmeticError, RuntimeError, KeyError) as error:
+        raise LayoutError(f"{path}: no {plan.architecture} can be built from its sizes ({one_line(error)})") from error
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    given = {name: torch.empty(tuple(shape), device="meta") for name, shape in shapes.items()}
+    for move in plan.moves:
+        for name, tensor in _moved(path, move, given, keys).items():
+            wanted = expected.pop(name, None)
+            if wanted is not None and tuple(tensor.shape) != wanted:
+                source = move.sources[0] if move.sources else name
+                raise LayoutError(
+                    f"{path}: {keys.get(source, source)!r} has shape {list(shapes.get(source, tensor.shape))}, which"
+                    f" becomes {list(tensor.shape)}; expected {list(wanted)} beside the other weights"
+                )
+    if expected:
+        raise LayoutError(
+            f"{path}: nothing gives {len(expected)} tensors of {plan.architecture}, {next(iter(expected))!r} first; this"
+            " is a fault of the conversion, please report it"
+        )
+
+
+def _moved(path: Path, move: Move, given: Mapping[str, Tensor], keys: Mapping[str, str]) -> dict[str, Tensor]:
+    try:
+        with torch.device("meta"):
+            return apply([move], given)
+    except (RuntimeError, ValueError, IndexError) as error:
+        source = move.sources[0] if move.sources else move.targets[0]
+        raise LayoutError(
+            f"{path}: {keys.get(source, source)!r} has a shape that does not fit ({one_line(error)})"
+        ) from error
+
+
+def _verdict(plan: Plan, family: Family) -> str:
+    return f"not a whole {family.label or family.name} for {plan.architecture}"

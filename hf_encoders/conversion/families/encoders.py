@@ -1,0 +1,6 @@
+"""The families of encoders that transformers loads by itself, by name."""
+
+from .family import Family
+from .resnet import RESNET
+
+ENCODERS: dict[str, Family] = {family.name: family for family in (RESNET,)}

@@ -1,0 +1,80 @@
+"""Proves that a repo of a known family computes what its checkpoint computes."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+import transformers
+from torch import Tensor
+from transformers import AutoConfig, AutoModel, PreTrainedModel
+
+from ..hub.reports import Verification, VerificationInputs
+from .compare import RELATIVE, SEED, VerificationError, judge
+from .families.family import Plan
+
+TOLERANCE = 1e-4  # largest difference, relative to the largest magnitude
+LOGITS = "logits"
+_HIDDEN, _POOLED = "last_hidden_state", "pooler_output"
+
+
+def encoder_outputs(plan: Plan, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Run the verification's inputs through the family's reference.
+
+    Args:
+        plan: of the file.
+        tensors: by canonical name, in any precision.
+
+    Returns:
+        Outputs by the names of transformers; padded tokens are zeros.
+    """
+    with torch.inference_mode():
+        outputs = plan.reference(tensors, plan.inputs)
+    # Copies, because a tensor of a file that is returned keeps the whole file in memory.
+    return {name: _comparable(name, output.clone(), plan.inputs) for name, output in outputs.items()}
+
+
+def verify_encoder(repo: Path, inputs: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Verification:
+    """Run inputs through a repo, loaded with AutoModel and, for logits, with its own class, in float32.
+
+    Args:
+        repo: a folder with a model of transformers.
+        inputs: of both networks.
+        expected: outputs of the reference over tensors in the repo's precision, see `encoder_outputs`.
+
+    Raises:
+        VerificationError: if a weight is made at random while it is loaded, or a difference is too large or not a
+            number.
+    """
+    outputs = _outputs(repo, inputs, headless=True)
+    if LOGITS in expected:
+        outputs[LOGITS] = _outputs(repo, inputs, headless=False)[LOGITS]
+    actual = {name: _comparable(name, outputs[name], inputs) for name in expected}
+    given: VerificationInputs = {
+        "shapes": {name: list(tensor.shape) for name, tensor in inputs.items()},
+        "seed": SEED,
+    }
+    return judge(repo, given, expected, actual, TOLERANCE, RELATIVE)
+
+
+def _outputs(repo: Path, inputs: Mapping[str, Tensor], headless: bool) -> dict[str, Tensor]:
+    kind = AutoModel if headless else getattr(transformers, AutoConfig.from_pretrained(repo).architectures[0])
+    model, loading = kind.from_pretrained(repo, dtype=torch.float32, output_loading_info=True)
+    assert isinstance(model, PreTrainedModel)
+    for what in ("missing_keys", "mismatched_keys"):
+        if loading[what]:
+            names = sorted(map(str, loading[what]))
+            raise VerificationError(
+                f"{repo}: {type(model).__name__} loads with {len(names)} {what.replace('_', ' ')}, {names[0]!r} first"
+            )
+    with torch.inference_mode():
+        outputs = model.eval()(**inputs)
+    return {name: output for name, output in outputs.items() if isinstance(output, Tensor)}
+
+
+def _comparable(name: str, output: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
+    """An output without what means nothing: dimensions of one after pooling, tokens of padding."""
+    if name == _POOLED:
+        return output.flatten(1)
+    if name == _HIDDEN and "attention_mask" in inputs:
+        return output * inputs["attention_mask"][..., None]
+    return output
