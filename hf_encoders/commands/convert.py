@@ -128,7 +128,7 @@ def run(args: argparse.Namespace) -> Result:
         license=args.license,
     )
     report = read_report(output)
-    notes = _notes(report)
+    notes = _notes(report, args.license)
     assumed = from_report(report)
     on_top = [*warnings(assumed), *several_weights(report["source"], args.weights)]
     lines = [
@@ -163,11 +163,11 @@ def _options(kind: type[_Options], args: argparse.Namespace) -> _Options:
     return kind(**{field.name: getattr(args, field.name) for field in dataclasses.fields(kind)})
 
 
-def _notes(report: "ConversionReport") -> list[str]:
+def _notes(report: "ConversionReport", license: str | None) -> list[str]:
     """What a person should know about the result, one line each."""
     layout = report["source"]["layout"]
     notes = _multimodal_notes(report) if layout == _MULTIMODAL else []
-    notes += encoder_notes(report) if "moved" in report else []
+    notes += encoder_notes(report, license) if "moved" in report else []
     stated = report["source"]["metadata"].get("config")
     if isinstance(stated, dict) and "height_range" in stated:
         notes.append(

@@ -9,6 +9,11 @@ if TYPE_CHECKING:
     from ..conversion.encoders.conversion import InputOptions
     from ..hub.reports import ConversionReport
 
+_MISSING = {
+    "tokenizer": "warning: there is no tokenizer, so nothing can read texts; give it with --tokenizer",
+    "image_processor": "warning: there is no image processor, since nothing tells what the network's channels hold;"
+    " give --mean and --std, or --image-processor",
+}
 _ACTIVATIONS = ("gelu", "quick_gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu")
 
 
@@ -44,15 +49,18 @@ def input_options(args: argparse.Namespace) -> "InputOptions":
     return InputOptions(images, args.tokenizer, args.pooling)
 
 
-def encoder_notes(report: "ConversionReport") -> list[str]:
+def encoder_notes(report: "ConversionReport", license: str | None) -> list[str]:
     """What a person should know about a converted encoder, one line each."""
     notes = []
     for part in report.get("untrained", ()):
         notes.append(f"warning: the file has no {part}: its weights are made up and mean nothing; use another pooling")
     if labels := report.get("labels"):
         notes.append(f"labels: the names of {labels} classes are the file's")
-    if "tokenizer" in report.get("parts", {}) and report["parts"]["tokenizer"] is None:
-        notes.append("warning: there is no tokenizer, so nothing can read texts; give it with --tokenizer")
+    for part, source in report.get("parts", {}).items():
+        if source is None:
+            notes.append(_MISSING[part])
+    if license is None:
+        notes.append("note: no file tells its licence; --license NAME writes it on the card")
     return [printable(note) for note in notes]
 
 

@@ -100,7 +100,11 @@ def _recognise(checkpoint: Path, layout: str, weights: WeightsWanted | None, giv
     if chosen.unused_patterns:
         raise CheckpointError(f"{checkpoint}: --ignore {chosen.unused_patterns[0]} matches no key of the weights")
     family = ENCODERS.get(chosen.network.family)
-    if family and layout in ("auto", family.name):
+    if family and layout not in ("auto", family.name):
+        raise CheckpointError(
+            f"{checkpoint}: its layout is {family.name}, not {layout} (leave --layout out, or correct it)"
+        )
+    if family:
         _refuse(given, (EncoderOptions, InputOptions), f"{checkpoint}: a checkpoint of the family {family.name}")
         encoder = _of_kind(given, EncoderOptions)
         return EncoderConversion(_recognise_encoder(chosen, family, encoder), encoder, _of_kind(given, InputOptions))

@@ -1,5 +1,6 @@
 """A checkpoint of a known family of encoders → a repo that transformers loads by itself."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import CLIPProcessor, PreTrainedModel
 
+from ...checkpoints.errors import LayoutError
 from ...checkpoints.state_dicts import check_values
 from ...hub.reports import MovedTensors, PartsReport, Verification
 from ..assumptions import Assumption, as_report
@@ -51,6 +53,7 @@ class EncoderConversion:
     """
 
     def __init__(self, source: EncoderSource, options: EncoderOptions, inputs: InputOptions):
+        _check_options(source, inputs)
         self.source = source
         self.options = options
         self.verified_inputs = source.plan.inputs
@@ -62,8 +65,8 @@ class EncoderConversion:
         self.parts: dict[str, str | None] = {}
         if plan.texts is not None:
             self.parts["tokenizer"] = file_name(inputs.tokenizer) if inputs.tokenizer else None
-        if self.images is not None and self.images.source:
-            self.parts["image_processor"] = file_name(self.images.source)
+        if self.images is not None and (self.images.source or self.images.processor is None):
+            self.parts["image_processor"] = file_name(self.images.source) if self.images.source else None
         self.pooling, of_pooling = pooling_of(plan, inputs.pooling)
         of_images = self.images.assumed if self.images else ()
         self.assumed: list[Assumption] = [*plan.assumed, *of_images, *(of_pooling if self.tokenizer else ())]
@@ -152,6 +155,22 @@ class EncoderConversion:
             self.tokenizer.save_pretrained(repo)
         has_tokenizer, has_images = self.tokenizer is not None, images is not None
         write_modules(repo, self.source.plan, self.pooling, tokenizer=has_tokenizer, images=has_images)
+
+
+def _check_options(source: EncoderSource, inputs: InputOptions) -> None:
+    """Refuse what is said about inputs that the network does not take."""
+    plan = source.plan
+    given: list[tuple[str, object, bool]] = [
+        ("--tokenizer", inputs.tokenizer, plan.texts is not None),
+        ("--pooling", inputs.pooling, plan.texts is not None and not plan.architecture.startswith("CLIP")),
+        *(
+            (f"--{field.name.replace('_', '-')}", getattr(inputs.images, field.name), plan.images is not None)
+            for field in dataclasses.fields(inputs.images)
+        ),
+    ]
+    for option, value, fits in given:
+        if value is not None and not fits:
+            raise LayoutError(f"{source.path}: a {plan.architecture} has no use for {option}; leave it out")
 
 
 def _of_type(tensor: Tensor, dtype: torch.dtype) -> Tensor:

@@ -78,8 +78,7 @@ def prepare_images(
     mean, std, of_values = _normalisation(path, images, metadata, options)
     side, of_size = _side(path, images, metadata, options)
     if mean is None or std is None:
-        what = f"no image processor: what the {images.channels} channels of an image hold"
-        return ImagePreparation(None, (Assumption("images", what, ("--mean with --std", "--image-processor"), False),))
+        return ImagePreparation(None, ())
     kind = CLIPImageProcessorPil if architecture.startswith("CLIP") else BitImageProcessorPil
     crop = next((crop for (crop,) in _singles(metadata, _CROPS) if 0 < crop <= 1), images.crop)
     resample = next((_RESAMPLINGS[name] for name in _names(metadata) if name in _RESAMPLINGS), None)
