@@ -20,7 +20,7 @@ from ...checkpoints.finding.weights import LazyTensors
 from ...checkpoints.state_dicts import check_names, rename
 from ...models.input_errors import one_line
 from ..families.family import EncoderOptions, Family, FileTensors, Plan
-from ..families.moves import Move, apply
+from ..families.moves import Move, apply, undo
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def recognise_encoder(chosen: ChosenWeights, family: Family, options: EncoderOpt
     kept = {name: key for name, key in keys.items() if name not in plan.dropped}
     check_names(path, kept, dict.fromkeys(name for move in plan.moves for name in move.sources), _verdict(plan, family))
     _check_model(path, plan, shapes, keys)
-    # Buffers that the model makes by itself are checked, and not moved.
+    _check_buffers(path, plan, values, keys)
     moved = {name for move in plan.moves if move.targets for name in move.sources}
     return EncoderSource(
         path=Path(path),
@@ -134,6 +134,15 @@ def _check_model(path: Path, plan: Plan, shapes: Mapping[str, Sequence[int]], ke
             f"{path}: nothing gives {len(expected)} tensors of {plan.architecture}, {next(iter(expected))!r} first; it"
             " is a fault of the conversion, please report it"
         )
+
+
+def _check_buffers(path: Path, plan: Plan, values: LazyTensors, keys: Mapping[str, str]) -> None:
+    """Compare the buffers that the model makes by itself with those of the file."""
+    for name, expected in undo([move for move in plan.moves if not move.targets], {}).items():
+        buffer = values[name]
+        same_form = buffer.layout == torch.strided and buffer.shape == expected.shape and not buffer.is_quantized
+        if not same_form or not torch.equal(buffer.to(expected.dtype), expected):
+            raise LayoutError(f"{path}: {keys[name]!r} is not what {plan.architecture} makes by itself in its place")
 
 
 def _moved(path: Path, move: Move, given: Mapping[str, Tensor], keys: Mapping[str, str]) -> dict[str, Tensor]:

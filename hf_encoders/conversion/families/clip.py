@@ -65,7 +65,7 @@ def _plan(file: FileTensors, options: EncoderOptions) -> Plan:
     has_text = not has_image or (bool(image) and any(name.startswith(_OF_TEXT) for name in file.shapes))
     refuse_relatives(file, image, has_text, has_image)
     alone = not (has_text and has_image)
-    act, assumed = _activation(file, options)
+    act, assumed, notes = _activation(file, options)
     towers = [_text_tower(file, options, act, alone)] if has_text else []
     towers += [_image_tower(file, options, act, alone, image)] if has_image else []
     assumed += [_assumed_heads(tower) for tower in towers] if options.attention_heads is None else []
@@ -76,7 +76,7 @@ def _plan(file: FileTensors, options: EncoderOptions) -> Plan:
     images, texts = None, None
     for tower in towers:
         if tower.kind == "text":
-            texts = Texts(*file.shape("token_embedding.weight", 2)[:1], _longest(file), "CLIPTokenizer")
+            texts = Texts(file.shape("token_embedding.weight", 2)[0], _longest(file), "CLIPTokenizer")
             inputs["input_ids"] = text_inputs(texts.vocab_size, texts.max_length)["input_ids"]
         else:
             images = _images(file, tower.source)
@@ -84,8 +84,8 @@ def _plan(file: FileTensors, options: EncoderOptions) -> Plan:
     settings: dict[str, object] = towers[0].config
     architecture = f"CLIP{'Text' if has_text else 'Vision'}Model{'WithProjection' if towers[0].projection else ''}"
     if not alone:
-        text, image = towers
-        settings = {"projection_dim": text.dim, "text_config": text.config, "vision_config": image.config}
+        text, vision = (tower.config for tower in towers)
+        settings = {"projection_dim": towers[0].dim, "text_config": text, "vision_config": vision}
         architecture = "CLIPModel"
         moves.append(_scale_move(file))
     elif "logit_scale" in file.shapes:
@@ -102,32 +102,40 @@ def _plan(file: FileTensors, options: EncoderOptions) -> Plan:
         inputs=inputs,
         dropped=dropped,
         assumed=assumed,
+        notes=notes,
         images=images,
         texts=texts,
     )
 
 
-def _activation(file: FileTensors, options: EncoderOptions) -> tuple[str, list[Assumption]]:
-    """The activation, and the assumption if nothing tells it."""
-    if options.hidden_act is not None:
-        if options.hidden_act not in ACTIVATIONS:
-            raise file.refuse(f"--hidden-act {options.hidden_act} is not known; choose one of {', '.join(ACTIVATIONS)}")
-        return options.hidden_act, []
-    classes = {name.rpartition(".")[2] for name in file.classes}
-    if ("QuickGELU" in classes) != ("GELU" in classes):
-        return "quick_gelu" if "QuickGELU" in classes else "gelu", []
-    # The code that writes the three numbers has no other activation.
-    if all(name in file.shapes for name in _SCALARS) or _says_quick(file):
-        return "quick_gelu", []
+def _activation(file: FileTensors, options: EncoderOptions) -> tuple[str, list[Assumption], list[str]]:
+    """The activation; the assumption if nothing tells it; a note if a person says another one than the file."""
+    told, said = _told_activation(file), options.hidden_act
+    if said is not None:
+        if said not in ACTIVATIONS:
+            raise file.refuse(f"--hidden-act {said} is not known; choose one of {', '.join(ACTIVATIONS)}")
+        note = f"the activation is {said}, as was said; the file tells of {told}"
+        return said, [], [] if told in (None, said) else [note]
+    if told:
+        return told, [], []
     of_transformers = any(".attn.q_proj." in name for name in file.shapes)
     act = "quick_gelu" if of_transformers else "gelu"  # the default of the code that writes such files
     what = f"the activation {act} (CLIPs have gelu or quick_gelu; OpenAI's have quick_gelu)"
-    return act, [Assumption("activation", what, ("--hidden-act",))]
+    return act, [Assumption("activation", what, ("--hidden-act",))], []
+
+
+def _told_activation(file: FileTensors) -> str | None:
+    """The activation, if the file names its class, or is of code that has one alone, or names the network."""
+    classes = {name.rpartition(".")[2].removesuffix("Activation") for name in file.classes}
+    if ("QuickGELU" in classes) != ("GELU" in classes):
+        return "quick_gelu" if "QuickGELU" in classes else "gelu"
+    # The code that writes the three numbers has no other activation.
+    return "quick_gelu" if all(name in file.shapes for name in _SCALARS) or _says_quick(file) else None
 
 
 def _says_quick(file: FileTensors) -> bool:
     """Whether the file's arguments name a network with QuickGELU, as open_clip's "ViT-B-32-quickgelu"."""
-    for entries in (file.metadata, *map(as_mapping, file.metadata.values())):
+    for entries in map(as_mapping, (dict(file.metadata), *file.metadata.values())):
         if any(isinstance(entries.get(key), str) and _QUICK.search(str(entries[key])) for key in _NAMING):
             return True
         if entries.get("force_quick_gelu") is True or entries.get("quick_gelu") is True:
@@ -158,7 +166,7 @@ def _text_tower(file: FileTensors, options: EncoderOptions, act: str, alone: boo
     length = _longest(file)
     for name, size in (("context_length", length), ("vocab_size", vocabulary)):
         _check_number(file, name, size)
-    config = {
+    config: dict[str, object] = {
         "vocab_size": vocabulary,
         "max_position_embeddings": length,
         # With 2, CLIPTextModel takes the feature at the largest token id, as these networks do for whatever ids. With
@@ -174,7 +182,11 @@ def _image_tower(file: FileTensors, options: EncoderOptions, act: str, alone: bo
     width, channels, *patch = file.shape(f"{source}conv1.weight", 4)
     if patch[0] != patch[1]:
         raise file.refuse(f"patches of {patch[0]}x{patch[1]} pixels, which CLIPModel, with square ones, cannot hold")
-    config = {"num_channels": channels, "patch_size": patch[0], "image_size": _images(file, source).size}
+    config: dict[str, object] = {
+        "num_channels": channels,
+        "patch_size": patch[0],
+        "image_size": _images(file, source).size,
+    }
     return _tower(file, options, act, alone, "image", source, width, config)
 
 
@@ -258,8 +270,8 @@ def _number(file: FileTensors, name: str) -> int | None:
     if name not in file.shapes:
         return None
     value = file.values[name]
-    if value.numel() != 1 or value.is_complex():
-        raise file.refuse(f"{file.keys[name]!r} has shape {list(value.shape)}, expected one number")
+    if value.numel() != 1 or value.is_complex() or not value.isfinite().all():
+        raise file.refuse(f"{file.keys[name]!r} has shape {list(value.shape)}, expected one number, and a finite one")
     return int(value)
 
 
@@ -279,10 +291,7 @@ def _tower_moves(file: FileTensors, tower: _Tower) -> Iterator[Move]:
         yield same("token_embedding.weight", f"{target}embeddings.token_embedding.weight")
         norms = {"ln_final": "final_layer_norm"}
         for name in _masks(file):
-            shape = file.shape(name, 2)
-            if shape[0] != shape[1] or not torch.equal(file.values[name].float(), causal_mask(shape[0])):
-                raise file.refuse(f"{file.keys[name]!r} is not a causal mask, the only one that CLIPModel has")
-            yield buffer(name, "causal_mask", shape)
+            yield buffer(name, "causal_mask", file.shape(name, 2))
     else:
         yield same(f"{source}class_embedding", f"{target}embeddings.class_embedding")
         yield same(f"{source}conv1.weight", f"{target}embeddings.patch_embedding.weight")

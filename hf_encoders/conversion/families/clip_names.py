@@ -59,6 +59,7 @@ PARTS = {
 }
 SPLIT = {f"attn.{part}_proj": f"self_attn.{part}_proj" for part in "qkv"}
 _OPENAIS = {theirs: part for part, theirs in (PARTS | SPLIT).items()}
+_XLM_V = 901629  # tokens of the vocabulary of XLM-V
 _BLOCK = re.compile(r"(transformer\.resblocks\.\d+)\.(.+)\.(weight|bias)")
 
 
@@ -100,9 +101,12 @@ def refuse_relatives(file: FileTensors, image: str, has_text: bool, has_image: b
         (has_text, r"transformer\.(?!resblocks\.)", "a CLIP with a text tower of transformers (text.transformer)"),
         (True, r".*\.ls_[12]\.", "a CLIP with LayerScale"),
         (True, r".*\.(?:attn\.(?:ln|logit_scale|head_scale)|ln_attn|mlp\.ln)\b", "a CLIP with scaled attention"),
+        (has_text, r"positional_embedding_res$", "a LongCLIP, with two tables of positions"),
         (has_text, r"text_projection\.bias$", "a CLIP whose text projection has a bias"),
     ):
         if there and has(pattern):
             raise file.refuse(f"{what}, which CLIPModel cannot hold")
+    if file.shapes.get("token_embedding.weight", (0,))[:1] == (_XLM_V,):
+        raise file.refuse("a MetaCLIP 2, whose text feature is at another token than CLIPModel's; use MetaClip2Model")
     if has_image and not has(rf"{image}ln_pre\."):
         raise file.refuse("a CLIP without a LayerNorm before its image tower (ln_pre), which CLIPModel cannot hold")
