@@ -117,7 +117,7 @@ def test_relatives_are_refused_by_their_names(relative, prefix, tmp_path):
         (lambda s: s | {"vocab_size": torch.ones(2)}, "'vocab_size' has shape [2], expected one number"),
         (
             lambda s: s | {"vocab_size": torch.tensor(torch.nan)},
-            "'vocab_size' has shape [], expected one number, and a",
+            "'vocab_size' has shape [], expected one number, and",
         ),
         (lambda s: s | {"token_embedding.weight": torch.ones(1, 1).expand(901629, TEXT)}, "a MetaCLIP 2"),
         (
