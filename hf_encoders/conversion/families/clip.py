@@ -369,4 +369,5 @@ def _block(tensors: Tensors, name: str, x: Tensor, tower: _Tower, mask: Tensor |
     return x + linear(tensors, f"{name}.mlp.c_proj", y)
 
 
-CLIP = Family("clip", NAMES, _plan, canonical, "CLIP")
+_OPTIONS = ("hidden_act", "layer_norm_eps", "attention_heads")
+CLIP = Family("clip", NAMES, _plan, canonical, "CLIP", _OPTIONS)
