@@ -517,14 +517,14 @@ CASES = {
         (
             {"conv1.weight": torch.ones(1), **{f"layer1.{n}.mixer.weight": torch.ones(4, 4) for n in range(3)}},
             [],
-            ["no network of a known family; the nearest is resnet (1 of 4 names match)"],
+            ["no network of a known family; the nearest", "resnet (1 of 4 names match)"],
         ),
     ],
     "a part of a known network": [
         (
             {"conv1.weight": torch.ones(1), **{f"layer1.{n}.conv1.weight": torch.ones(4, 4, 1, 1) for n in range(3)}},
             [],
-            ["the nearest are resnet (4 names match), depth (3 names match); as resnet: 'conv1.weight' has shape [1]"],
+            ["the nearest are resnet (4 names match), depth (3 names", "as resnet: 'conv1.weight' has shape [1]"],
         ),
     ],
     "a file of torch.save, of any release, format and pickle protocol": [

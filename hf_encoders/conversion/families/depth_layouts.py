@@ -18,7 +18,7 @@ from ...checkpoints.state_dicts import COUNTER, TOWERS, Shape, check_names, chec
 from ...models.configuration_depth_semantic_encoder import DepthSemanticEncoderConfig
 from ...models.modeling_depth_autoencoder import DepthAutoencoderModel
 from .depth_sizes import infer_config
-from .names import DEPTH, FAMILIES, layout_of
+from .names import DEPTH, OWN_FAMILIES, layout_of
 
 AUTOENCODER, ENCODER = "depth-autoencoder", "depth-encoder"
 LAYOUTS = (AUTOENCODER, ENCODER)
@@ -79,7 +79,7 @@ def read_depth_checkpoint(
         CheckpointError: if the file cannot be read.
         LayoutError: if it is another architecture, or keys are missing, left over or of the wrong shape.
     """
-    chosen = choose(open_checkpoint(path), FAMILIES, wanted, [DEPTH])
+    chosen = choose(open_checkpoint(path), OWN_FAMILIES, wanted, [DEPTH])
     if wanted is None and (rivals := [other.path for other in chosen.others if other.family]):
         others = ", ".join(rivals)
         warnings.warn(f"{path}: takes the weights at {chosen.network.path}; there are also {others}", stacklevel=2)

@@ -21,7 +21,7 @@ from ...checkpoints.finding.weights import LazyTensors, TensorWeight, Weight
 from ...checkpoints.state_dicts import TOWERS, Shape, check_names, check_shapes, rename
 from ...models.input_errors import one_line
 from .multimodal_sizes import text_sizes, vision_sizes
-from .names import DUAL_ENCODER, FAMILIES, MULTIMODAL_NAMES
+from .names import DUAL_ENCODER, MULTIMODAL_NAMES, OWN_FAMILIES
 
 MULTIMODAL = MULTIMODAL_NAMES
 TEMPERATURE = "temperature"
@@ -116,7 +116,7 @@ def read_multimodal_checkpoint(
         LayoutError: if it is another architecture; if keys are missing, left over or of the wrong shape; if a
             configuration contradicts the file, or the number of heads is unknown.
     """
-    chosen = choose(open_checkpoint(path), FAMILIES, wanted, [MULTIMODAL])
+    chosen = choose(open_checkpoint(path), OWN_FAMILIES, wanted, [MULTIMODAL])
     return recognise_multimodal(chosen, text_config, vision_config)
 
 

@@ -23,7 +23,7 @@ def _family(name: str, pattern: str, *marks: str) -> FamilyNames:
     return FamilyNames(name, re.compile(pattern), tuple(map(re.compile, marks)))
 
 
-FAMILIES = (
+OWN_FAMILIES = (
     _family(
         DEPTH,
         f"{_ENCODER}|{_DECODER}",
@@ -35,6 +35,9 @@ FAMILIES = (
         r"text_encoder\.",
         r"visual_encoder\.",
     ),
+)
+FAMILIES = (
+    *OWN_FAMILIES,
     *(names for family in ENCODERS.values() for names in family.names),
     # CLIPs have such names too, and come before it.
     _family(
