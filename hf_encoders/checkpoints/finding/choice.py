@@ -102,7 +102,7 @@ def choose(
     found = survey(checkpoint.path, checkpoint.content)
     networks = find_networks(found.tensors, families)
     if wanted.path is not None:
-        network = _at(checkpoint, found, networks, wanted.path)
+        network = _at(checkpoint, found, networks, families, wanted.path)
     elif networks:
         network = best(checkpoint.path, networks, preferred, alone)
     else:
@@ -136,10 +136,12 @@ def choose(
     )
 
 
-def _at(checkpoint: Checkpoint, found: Survey, networks: Sequence[Network], path: str) -> Network:
-    """The weights at a path that a person gave: known networks come before tensors of no known family."""
+def _at(
+    checkpoint: Checkpoint, found: Survey, networks: Sequence[Network], families: Sequence[FamilyNames], path: str
+) -> Network:
+    """The weights at a path that a person gave: known networks, then parts of them, then tensors of no known family."""
     unknown = unknown_sets(found, networks)
-    matching = _matching(networks, path) or _matching(unknown, path)
+    matching = _matching(networks, path) or _parts_of_networks(found, families, path) or _matching(unknown, path)
     if len(matching) == 1:
         return matching[0]
     paths = [network.path for network in matching or [*networks, *unknown]]
@@ -156,6 +158,13 @@ def _matching(networks: Sequence[Network], path: str) -> list[Network]:
     return same or [
         network for network in networks if path_text(network.container) == path or network.path.startswith(f"{path}.")
     ]
+
+
+def _parts_of_networks(found: Survey, families: Sequence[FamilyNames], path: str) -> list[Network]:
+    """Networks within another one, such as the image tower of a CLIP."""
+    plain = path.replace('"', "") + "."
+    numbers = {number for number, tensor in enumerate(found.tensors) if ".".join(tensor.keys).startswith(plain)}
+    return find_networks(found.tensors, families, numbers) if numbers else []
 
 
 def _is_endless(found: Survey, network: Network) -> bool:

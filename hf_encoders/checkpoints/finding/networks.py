@@ -100,7 +100,9 @@ class _Parts:
         return ".".join(names)
 
 
-def find_networks(found: Sequence[FoundTensor], families: Sequence[FamilyNames]) -> list[Network]:
+def find_networks(
+    found: Sequence[FoundTensor], families: Sequence[FamilyNames], among: Container[int] | None = None
+) -> list[Network]:
     """Find the networks of some families, in the order of the file.
 
     A tensor belongs to one network at most. A network takes everything below its prefix, so that a name that its family
@@ -109,11 +111,14 @@ def find_networks(found: Sequence[FoundTensor], families: Sequence[FamilyNames])
     Args:
         found: the tensors of the file.
         families: the families, by their names.
+        among: the positions of the tensors that are looked at; all by default.
     """
     tensors = with_dots(found)
     parts = [_parts(tensor.keys) for tensor in tensors]
+    looked_at = [number for number in range(len(tensors)) if among is None or number in among]
     votes: dict[tuple[int, str], list[tuple[int, int]]] = defaultdict(list)
-    for number, part in enumerate(parts):
+    for number in looked_at:
+        part = parts[number]
         for start in range(len(part.names)) if len(part.names) <= _MOST_PARTS else ():
             name = part.name(start)
             for family, its_names in enumerate(families):
@@ -128,7 +133,7 @@ def find_networks(found: Sequence[FoundTensor], families: Sequence[FamilyNames])
             supported[number].append(start)
     below = _below({path for _, path in likely}, parts)
     networks: list[Network] = []
-    free = set(range(len(tensors)))
+    free = set(looked_at)
     for (family, path), supporters in sorted(likely.items(), key=_by_votes):
         left = [(number, start) for number, start in supporters if number in free]
         if not left or not _has_marks(families[family], parts, left):

@@ -86,3 +86,14 @@ def test_near_families_are_counted():
     found = chosen({"wing.0": torch.ones(1), "wing.1": torch.ones(1), "fin.7": torch.ones(1), "beak": torch.ones(1)})
     assert found.near == {"sparrow": 2, "salmon": 1} and found.network.family == "sparrow"
     assert chosen(sparrow()).near == {}
+
+
+def test_a_part_of_a_network_is_taken_where_it_is_asked_for():
+    roe = {f"roe.{name}": tensor for name, tensor in SALMON.items()}
+    content = {"model": sparrow(9) | roe}
+    families = [*FAMILIES, FamilyNames("bird", re.compile(r"(?:wing|roe)\..+|tail"), (re.compile("tail"),))]
+    found = choose(Checkpoint("a.pth", "test", content), families, None, (), ALONE)
+    assert found.network.family == "bird" and len(found.network.members) == 12
+    part = choose(Checkpoint("a.pth", "test", content), families, WeightsWanted("model.roe"), (), ALONE)
+    assert part.network.family == "salmon" and part.network.prefix == "roe."
+    assert [member.name for member in part.network.members] == ["fin.0", "scales"]
