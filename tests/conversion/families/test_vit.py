@@ -9,16 +9,27 @@ from torch import nn
 from transformers import AutoModelForImageClassification
 
 from hf_encoders.checkpoints.errors import LayoutError
-from hf_encoders.checkpoints.finding.choice import WeightsWanted, choose
 from hf_encoders.checkpoints.files import open_checkpoint
+from hf_encoders.checkpoints.finding.choice import WeightsWanted, choose
 from hf_encoders.conversion.encoder_source import recognise_encoder
 from hf_encoders.conversion.families.encoders import ENCODERS
 from hf_encoders.conversion.families.family import EncoderOptions
 from hf_encoders.conversion.families.moves import apply, undo
 from hf_encoders.conversion.families.names import FAMILIES
 from tests.helpers.vit_networks import (
-    CLASSES, HEADS, WIDTH, Kind, close, converted, gives_the_same, images_of, load, prefixed, randomise, vit,
-)  # fmt: skip
+    CLASSES,
+    HEADS,
+    WIDTH,
+    Kind,
+    close,
+    converted,
+    gives_the_same,
+    images_of,
+    load,
+    prefixed,
+    randomise,
+    vit,
+)
 
 NO_HEAD = EncoderOptions(attention_heads=(3,), without_head=True)
 
