@@ -4,15 +4,18 @@ A family's file (`resnet.py`, `vit.py`, ...) makes a `Plan` from the names and s
 neither transformers nor this package's models: transformers' classes are named, and looked up when they are built.
 """
 
+import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
 from ...checkpoints.errors import LayoutError
 from ...checkpoints.finding.networks import FamilyNames
 from ...checkpoints.finding.weights import LazyTensors
+from ...hub.reports import Json
 from ..assumptions import Assumption
 from .moves import Move
 
@@ -39,6 +42,20 @@ class EncoderOptions:
     attention_heads: tuple[int, ...] | None = None
     stride_in: str | None = None
     without_head: bool = False
+
+    def as_report(self) -> dict[str, Json]:
+        """What was said, as JSON, for `from_report`."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if value not in (None, False)}
+
+    @classmethod
+    def from_report(cls, options: Mapping[str, Json]) -> "EncoderOptions":
+        """What was said when a repo was converted; unknown names are of a newer release and left out."""
+        known: dict[str, Any] = {
+            field.name: tuple(value) if isinstance(value := options[field.name], list) else value
+            for field in dataclasses.fields(cls)
+            if field.name in options
+        }
+        return cls(**known)
 
 
 @dataclass(frozen=True)
@@ -160,6 +177,7 @@ class Family:
         plan: file and options → plan. It raises LayoutError for what transformers' class cannot hold, by its name.
         canonical: name below the network's prefix → the name that the plan knows it by.
         label: of the file's network in words, such as "ViT".
+        options: the fields of `EncoderOptions` that mean something for it.
     """
 
     name: str
@@ -167,6 +185,7 @@ class Family:
     plan: Callable[[FileTensors, EncoderOptions], Plan]
     canonical: Callable[[str], str] = str
     label: str = ""
+    options: tuple[str, ...] = ("hidden_act", "layer_norm_eps", "attention_heads", "without_head")
 
 
 def block_count(names: Mapping[str, object], prefix: str) -> int:

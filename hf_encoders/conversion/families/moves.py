@@ -141,9 +141,11 @@ def apply(moves: Sequence[Move], tensors: Mapping[str, Tensor]) -> dict[str, Ten
 
 
 def undo(moves: Sequence[Move], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The file's tensors by canonical name, from the model's."""
+    """The file's tensors by canonical name, from the model's; what the file did not hold is not looked at."""
     result: dict[str, Tensor] = {}
     for move in moves:
+        if not move.sources:
+            continue
         given = [tensors[name] for name in move.targets]
         result |= zip(move.sources, STEPS[move.by].back(given, move), strict=True)
     return result

@@ -4,7 +4,7 @@ The plan of the file's family is compared with the model of transformers that it
 from the file or is told to be made, and each tensor of the file is used or told to be dropped.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -14,13 +14,13 @@ import transformers
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from ..checkpoints.errors import LayoutError
-from ..checkpoints.finding.choice import ChosenWeights
-from ..checkpoints.finding.weights import LazyTensors
-from ..checkpoints.state_dicts import check_names, rename
-from ..models.input_errors import one_line
-from .families.family import EncoderOptions, Family, FileTensors, Plan
-from .families.moves import Move, apply
+from ...checkpoints.errors import LayoutError
+from ...checkpoints.finding.choice import ChosenWeights
+from ...checkpoints.finding.weights import LazyTensors
+from ...checkpoints.state_dicts import check_names, rename
+from ...models.input_errors import one_line
+from ..families.family import EncoderOptions, Family, FileTensors, Plan
+from ..families.moves import Move, apply
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,9 @@ def recognise_encoder(chosen: ChosenWeights, family: Family, options: EncoderOpt
             cannot hold the network.
     """
     path = chosen.path
+    for option in options.as_report():
+        if option not in family.options:
+            raise LayoutError(f"{path}: a {family.label} has no --{option.replace('_', '-')}; leave it out")
     weights, keys = rename(path, chosen.network.members, family.canonical)
     shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
     values = LazyTensors(path, weights)
@@ -99,9 +102,9 @@ def build(plan: Plan) -> PreTrainedModel:
         ValueError, TypeError: if its configuration is none.
     """
     kind = _architecture(plan)
-    config_class = cast("type[PreTrainedConfig]", kind.config_class)
+    make_config = cast(Callable[..., PreTrainedConfig], kind.config_class)
     with torch.device("meta"):
-        return kind(config_class(**dict(plan.settings)))
+        return kind(make_config(**plan.settings))
 
 
 def _architecture(plan: Plan) -> type[PreTrainedModel]:
@@ -127,7 +130,7 @@ def _check_model(path: Path, plan: Plan, shapes: Mapping[str, Sequence[int]], ke
                 )
     if expected:
         raise LayoutError(
-            f"{path}: nothing gives {len(expected)} tensors of {plan.architecture}, {next(iter(expected))!r} first; this"
+            f"{path}: nothing gives {len(expected)} tensors of {plan.architecture}, {next(iter(expected))!r} first; it"
             " is a fault of the conversion, please report it"
         )
 

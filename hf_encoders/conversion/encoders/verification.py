@@ -8,9 +8,9 @@ import transformers
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
-from ..hub.reports import Verification, VerificationInputs
-from .compare import RELATIVE, SEED, VerificationError, judge
-from .families.family import Plan
+from ...hub.reports import Verification, VerificationInputs
+from ..compare import RELATIVE, SEED, VerificationError, judge
+from ..families.family import Plan
 
 TOLERANCE = 1e-4  # largest difference, relative to the largest magnitude
 LOGITS = "logits"
