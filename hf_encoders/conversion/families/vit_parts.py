@@ -4,18 +4,18 @@ The names are timm's; the canonical names of the families `vit` and `dinov2` are
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isqrt
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...checkpoints.checkpoint import Stub
-from ...checkpoints.finding.modules import attributes
+from ...checkpoints.finding.modules import as_mapping, without_nodes
 from ..assumptions import Assumption
+from ..encoders.stated import stated_numbers, stated_values
 from .family import EncoderOptions, FileTensors, Images
 from .inputs import image_inputs
 from .layers import ACTIVATIONS, Tensors, attention, layer_norm, linear, maybe, tensor
@@ -32,8 +32,6 @@ _PUBLISHED = {
 _SIZE = re.compile(r"gigantic|giant|huge|large|base|small|tiny")
 _MOCO = re.compile(r"(?:^|\.)(?:base|momentum)_encoder(?:\.|$)")
 _MOCO_SMALL = (384, 12)  # width and heads of MoCo v3's vit_small, where all others have 6
-# Where a file tells how its network was made: arguments of scripts, hyper-parameters of Lightning, settings of timm.
-_SETTINGS = ("args", "hyper_parameters", "config", "cfg", "opt", "model_kwargs", "model_args")
 _IMAGE_SIZE = ("img_size", "image_size", "input_size")
 _IMAGENET = Images(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
@@ -159,11 +157,10 @@ def _heads(file: FileTensors, options: EncoderOptions, width: int) -> tuple[int,
 
 def _told_heads(file: FileTensors, width: int) -> int | None:
     """The heads that the file tells: in the arguments of its model, or by the name of a published one of this width."""
-    settings = list(_settings(file.metadata))
-    for arguments in (each.get("model_kwargs") for each in settings):
-        if isinstance(arguments, Mapping) and _divides(heads := arguments.get("num_heads"), width):
+    for arguments in map(as_mapping, stated_values(file.metadata, "model_kwargs")):
+        if arguments and _divides(heads := without_nodes(arguments.get("num_heads")), width):
             return cast("int", heads)
-    for name in (each.get(key) for each in settings for key in ("arch", "model", "model_name")):
+    for name in stated_values(file.metadata, "arch", "model", "model_name"):
         if not isinstance(name, str) or not re.search("vit|deit", name.lower()):
             continue
         # MoCo v3's vit_small has 12 heads, and DINO's has 6; only DINO's files have further arguments.
@@ -176,8 +173,7 @@ def _told_heads(file: FileTensors, width: int) -> int | None:
 
 def _some_heads(file: FileTensors, width: int) -> int | None:
     """A number of heads anywhere among the file's arguments."""
-    keys = ("num_heads", "num_attention_heads", "heads", "n_heads")
-    found = (each.get(key) for each in _settings(file.metadata) for key in keys)
+    found = stated_values(file.metadata, "num_heads", "num_attention_heads", "heads", "n_heads")
     return next((cast("int", heads) for heads in found if _divides(heads, width)), None)
 
 
@@ -185,19 +181,9 @@ def _divides(heads: object, width: int) -> bool:
     return type(heads) is int and heads > 0 and width % heads == 0
 
 
-def _settings(metadata: Mapping[Any, object], depth: int = 3) -> Iterator[Mapping[Any, object]]:
-    """The dictionaries in which a file's arguments are, its top included."""
-    yield metadata
-    for key in _SETTINGS if depth else ():
-        value = metadata.get(key)
-        value = attributes(value) if isinstance(value, Stub) else value
-        if isinstance(value, Mapping):
-            yield from _settings(value, depth - 1)
-
-
 def pools_average(file: FileTensors) -> bool:
     """Whether the file's arguments tell that its classifier reads the mean of the patches."""
-    told = [each.get(key) for each in _settings(file.metadata) for key in ("global_pool", "gp")]
+    told = stated_values(file.metadata, "global_pool", "gp")
     return any(value is True or value in ("avg", "avgmax", "max") for value in told)
 
 
@@ -226,9 +212,9 @@ def patches(file: FileTensors, kernel: str, positions: str, special: int) -> tup
 
 
 def _told_grid(file: FileTensors, count: int, height: int, width: int) -> tuple[int, int] | None:
-    for size in (each.get(key) for each in _settings(file.metadata) for key in _IMAGE_SIZE):
-        if isinstance(size, (list, tuple)) and len(size) >= 2 and all(type(side) is int for side in size):
-            rows, columns = size[-2] // height, size[-1] // width
+    for size in stated_numbers(file.metadata, *_IMAGE_SIZE):
+        if len(size) >= 2:
+            rows, columns = int(size[-2]) // height, int(size[-1]) // width
             if rows > 0 and rows * columns == count:
                 return rows, columns
     return None

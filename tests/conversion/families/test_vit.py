@@ -11,7 +11,7 @@ from transformers import AutoModelForImageClassification
 from hf_encoders.checkpoints.errors import LayoutError
 from hf_encoders.checkpoints.files import open_checkpoint
 from hf_encoders.checkpoints.finding.choice import WeightsWanted, choose
-from hf_encoders.conversion.encoder_source import recognise_encoder
+from hf_encoders.conversion.encoders.source import recognise_encoder
 from hf_encoders.conversion.families.encoders import ENCODERS
 from hf_encoders.conversion.families.family import EncoderOptions
 from hf_encoders.conversion.families.moves import apply, undo
@@ -42,7 +42,7 @@ def plan_of(folder, content, options=HEADS):
 
 def assumed(repo):
     report = json.loads((repo / "conversion_report.json").read_text(encoding="utf-8"))
-    return {each["quantity"]: (each["what"], each["options"]) for each in report["assumed"]}
+    return {each["quantity"]: (each["what"], each["options"]) for each in report["assumed"] if each["of_network"]}
 
 
 def refusal(folder, content, options=HEADS):
