@@ -1,4 +1,4 @@
-"""DINOv2, with registers and without, and other ViTs with layer scale: Meta's names and timm's.
+"""DINOv2, with registers and without, and other ViTs with layer scale: Meta's names, timm's and DeiT III's.
 
 Oquab et al., DINOv2: Learning Robust Visual Features without Supervision, 2023. Darcet et al., Vision Transformers Need
 Registers, 2024. Touvron et al., DeiT III, 2022, has layer scale as well, and loads as the same class.
@@ -27,17 +27,20 @@ _NAMES = FamilyNames(
         re.compile(r"patch_embed\.proj\."),
         re.compile(rf"{_BLOCK}attn\."),
         # What no plain ViT has: layer scale, gated MLPs, chunks or registers.
-        re.compile(rf"{_BLOCK}(?:ls1\.gamma|mlp\.w12\.weight)$|blocks\.\d+\.\d+\.attn\.|reg(?:ister)?_tokens?$"),
+        re.compile(
+            rf"{_BLOCK}(?:ls1\.gamma|gamma_1|mlp\.w12\.weight)$|blocks\.\d+\.\d+\.attn\.|reg(?:ister)?_tokens?$"
+        ),
     ),
 )
 _CHUNKED = re.compile(r"blocks\.\d+\.(?=\d+\.)")
+_SCALE = re.compile(r"(blocks\.\d+)\.gamma_([12])$")  # DeiT III
 _HEADS = re.compile(r"head\.(?:\d+|mlp|last_layer)\b.*|(?:dino_head|ibot_head|head_dist|projector|predictor)\..*")
 _KIND = "Dinov2Model"
 _FACTORS = range(1, 17)  # how much wider than the network its MLPs may be
 
 
 def _canonical(name: str) -> str:
-    return _CHUNKED.sub("blocks.", name, count=1)
+    return _SCALE.sub(r"\1.ls\2.gamma", _CHUNKED.sub("blocks.", name, count=1))
 
 
 def _plan(file: FileTensors, options: EncoderOptions) -> Plan:

@@ -31,7 +31,7 @@ _TIMM = FamilyNames(
     "vit",
     re.compile(
         r"cls_token|pos_embed|dist_token|mask_token|patch_embed\..+|(?:norm|fc_norm|head|head_dist)\.(?:weight|bias)"
-        r"|pre_logits\.fc\..+|blocks\.\d+\.(?!\d|ls\d|mlp\.w).+"
+        r"|pre_logits\.fc\..+|blocks\.\d+\.(?!\d|ls\d|gamma_|mlp\.w).+"
     ),
     (re.compile(r"patch_embed\.(?:proj|backbone)\."), re.compile(r"blocks\.\d+\.attn\.")),
 )

@@ -43,7 +43,7 @@ _RELATIVES = (
     (r"blocks\.\d+\.attn\.q_proj\.|.*\.mlp\.(?:w1|fc1_g)\.weight$", "an EVA"),
     (r"rope|storage_tokens$", "a ViT with rotary positions, as DINOv3"),
     (r"blocks_token_only\.|.*\.attn\.proj_[lw]\.", "a CaiT"),
-    (r".*(?:relative_position|rel_pos)|.*\.attn\.[qv]_bias$|blocks\.\d+\.gamma_[12]$", "a BEiT or a relative of it"),
+    (r".*(?:relative_position|rel_pos)|.*\.attn\.[qv]_bias$", "a BEiT or a relative of it"),
     (r".*\.attn\.[qk]_norm\.", "a ViT with norms of query and key (qk_norm)"),
     (r".*\.(?:attn|mlp)\.norm\.", "a ViT with norms within its blocks"),
     (r"attn_pool\.", "a ViT with attention pooling, as SigLIP"),

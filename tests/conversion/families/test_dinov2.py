@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 
 import pytest
 import torch
@@ -90,6 +91,16 @@ def test_chunks_alone_tell_the_family(tmp_path):
     assert gives_the_same(converted(tmp_path, chunked(network.state_dict())), network).config.mlp_ratio == 2
 
 
+def test_deit_iii_calls_its_layer_scale_otherwise(tmp_path):
+    network = vit(**TIMM, classes=CLASSES)
+    state = {re.sub(r"ls(\d)\.gamma", r"gamma_\1", name): value for name, value in network.state_dict().items()}
+    assert "blocks.0.gamma_1" in state
+    repo, images = converted(tmp_path, {"model": state}), images_of(network.kind)
+    gives_the_same(repo, network)
+    with torch.no_grad():
+        close(load(repo, AutoModelForImageClassification)(images).logits, network.logits(images))
+
+
 def test_the_mask_token_is_carried_over(tmp_path):
     network = vit(**META)
     model = load(converted(tmp_path, network.state_dict()))
@@ -150,6 +161,7 @@ REFUSED = {
     ),
     "DINOv3": (lambda: changed(storage_tokens=torch.ones(1, 4, WIDTH), pos_embed=None), "as DINOv3"),
     "qk_norm": (lambda: changed(**{"blocks.0.attn.q_norm.weight": torch.ones(16)}), "qk_norm"),
+    "BEiT": (lambda: changed(**{"blocks.0.attn.relative_position_bias_table": torch.ones(9, 3)}), "a BEiT"),
     "no class token": (lambda: changed(cls_token=None), "without a class token"),
     "mean pooling": (
         lambda: changed({**TIMM, "classes": CLASSES}, **{"fc_norm.weight": ONE, "fc_norm.bias": ONE}),

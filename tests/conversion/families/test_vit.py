@@ -120,7 +120,8 @@ def test_moco_v3_has_heads_of_several_layers_and_twelve_heads_in_its_small_netwo
     mlp = {"head.0.weight": torch.ones(4, 384), "head.1.running_mean": torch.ones(4)}
     base = prefixed("module.base_encoder.", network.state_dict() | mlp)
     predictor = {"module.predictor.0.weight": torch.ones(4, 4)}
-    content = {"arch": "vit_small", "state_dict": base | predictor}
+    momentum = prefixed("module.momentum_encoder.", randomise(vit(width=384, depth=1, mlp=64), 5).state_dict() | mlp)
+    content = {"arch": "vit_small", "state_dict": base | momentum | predictor}
     repo = converted(tmp_path, content, EncoderOptions())
     assert gives_the_same(repo, network).config.num_attention_heads == 12
     assert assumed(repo)["heads"] == ("12 attention heads of 32 channels, as MoCo v3,", ["--attention-heads"])
@@ -280,7 +281,7 @@ RELATIVES = {
     "DINOv3": ({"rope_embed.periods": torch.ones(8)}, "rotary positions"),
     "CaiT": ({"blocks.0.attn.proj_l.weight": torch.ones(3, 3)}, "CaiT"),
     "BEiT": ({"blocks.0.attn.q_bias": ONE}, "BEiT"),
-    "BEiT's scale": ({"blocks.0.gamma_1": ONE}, "BEiT"),
+    "BEiT with layer scale": ({"blocks.0.gamma_1": ONE, "blocks.0.attn.v_bias": ONE}, "BEiT"),
     "qk_norm": ({"blocks.0.attn.q_norm.weight": torch.ones(16)}, "qk_norm"),
     "inner norms": ({"blocks.0.mlp.norm.weight": torch.ones(72)}, "norms within its blocks"),
     "SigLIP": ({"attn_pool.latent": torch.ones(1, 1, WIDTH)}, "attention pooling"),
