@@ -99,6 +99,8 @@ def _recognise(checkpoint: Path, layout: str, weights: WeightsWanted | None, giv
     chosen = choose(open_checkpoint(checkpoint), FAMILIES, weights, _FAMILIES_OF_LAYOUT.get(layout, _OURS), ENCODERS)
     if chosen.unused_patterns:
         raise CheckpointError(f"{checkpoint}: --ignore {chosen.unused_patterns[0]} matches no key of the weights")
+    if layout == "auto":
+        _refuse_unknown(chosen)
     family = ENCODERS.get(chosen.network.family)
     if family and layout not in ("auto", family.name):
         raise CheckpointError(
@@ -118,6 +120,23 @@ def _recognise(checkpoint: Path, layout: str, weights: WeightsWanted | None, giv
     return DepthConversion(source, _of_kind(given, DepthOptions))
 
 
+def _refuse_unknown(chosen: ChosenWeights) -> None:
+    """Refuse a network of no known family, of which less than half of the names are as in files of one."""
+    members = chosen.network.members
+    known = sum(member.matches for member in members) if chosen.network.family else 0
+    if (chosen.near or not chosen.network.family) and 2 * known < len(members):
+        near = _nearest(chosen, f" of {len(members)}") or "no name matches one of theirs"
+        what = f"a {chosen.wrapping}, which is " if chosen.wrapping.startswith("pickled") else ""
+        raise LayoutError(
+            f"{chosen.path}: {what}no network of a known family; {near}; `hf-encoders inspect` shows what it holds"
+        )
+
+
+def _nearest(chosen: ChosenWeights, of_all: str = "") -> str:
+    near = [f"{name} ({count}{of_all} names match)" for name, count in list(chosen.near.items())[:_MOST_NEAR]]
+    return f"the nearest {'is' if len(near) == 1 else 'are'} {', '.join(near)}" if near else ""
+
+
 def _recognise_encoder(chosen: ChosenWeights, family: Family, options: EncoderOptions) -> EncoderSource:
     """Recognise an encoder; one that lacks what tells its family from others is only near to it."""
     try:
@@ -125,9 +144,8 @@ def _recognise_encoder(chosen: ChosenWeights, family: Family, options: EncoderOp
     except LayoutError as error:
         if not chosen.near:
             raise
-        near = ", ".join(f"{name} ({count} names match)" for name, count in list(chosen.near.items())[:_MOST_NEAR])
         raise LayoutError(
-            f"{chosen.path}: no whole network of a known family; the nearest are {near}; as {family.name}:"
+            f"{chosen.path}: no whole network of a known family; {_nearest(chosen)}; as {family.name}:"
             f" {error.reason.removeprefix(f'{chosen.path}: ')}; `hf-encoders inspect` shows the names"
         ) from error
 

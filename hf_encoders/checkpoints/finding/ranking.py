@@ -58,7 +58,9 @@ def reason(network: Network, networks: Sequence[Network], alone: Collection[str]
 
 
 def _rank(network: Network, networks: Sequence[Network], distilled: Sequence[Network]) -> tuple[object, ...]:
-    largest = max(len(other.members) for other in networks if other.family == network.family)
+    # A student may be much smaller than the network that taught it.
+    whole = [other for other in networks if other.family == network.family and _pair(other, networks) is None]
+    largest = max((len(other.members) for other in whole), default=0)
     names = [_NAMES.index(key) for key in network.path.split(".") if key in _NAMES]
     return (
         2 * len(network.members) < largest,  # a part of a network, such as its pretrained beginning
@@ -76,15 +78,20 @@ def _follows(network: Network, distilled: Sequence[Network]) -> bool:
 
 
 def _student(teacher: Network, networks: Sequence[Network]) -> Network | None:
-    """The student of a teacher by self-distillation: at the same path but for that word, and of the same sizes.
+    """The student of a teacher by self-distillation, which has the same sizes.
 
     A teacher of other sizes is a larger network, from which a smaller one learned that is meant to be used.
     """
+    student = _pair(teacher, networks)
+    return student if student is not None and _sizes(student) == _sizes(teacher) else None
+
+
+def _pair(teacher: Network, networks: Sequence[Network]) -> Network | None:
+    """What learned from a teacher: the network at the same path but for that word."""
     if not _TEACHER.search(teacher.path):
         return None
     wanted = _TEACHER.sub("student", _plain(teacher.path)).lower()
-    found = (other for other in networks if _plain(other.path).lower() == wanted)
-    return next((other for other in found if _sizes(other) == _sizes(teacher)), None)
+    return next((other for other in networks if _plain(other.path).lower() == wanted), None)
 
 
 def _sizes(network: Network) -> dict[str, tuple[int, ...]]:

@@ -69,6 +69,7 @@ class FileTensors:
         values: canonical name → tensor, read when it is asked for.
         metadata: what the file says beside its weights; plain values and stubs of any class.
         place: the dotted path to the network in the file, such as "state_dict.module.encoder_q".
+        classes: the classes that the file names, such as "clip.model.QuickGELU"; none was imported.
     """
 
     path: str | os.PathLike[str]
@@ -77,6 +78,7 @@ class FileTensors:
     values: LazyTensors
     metadata: Mapping[str, object] = field(default_factory=dict)
     place: str = "."
+    classes: tuple[str, ...] = ()
 
     def shape(self, name: str, dimensions: int) -> Shape:
         """The shape of a tensor that must be there, with so many dimensions and no empty one.
