@@ -64,6 +64,11 @@ def zero_row_first(source: str, target: str) -> Move:
     return Move((source,), (target,), "zero_row_first")
 
 
+def zeros_after(source: str, target: str) -> Move:
+    """A matrix [n, D] → [n, 2D], whose further columns are zeros: it reads the first half of its input."""
+    return Move((source,), (target,), "zeros_after")
+
+
 def made(target: str, value: str, shape: Shape) -> Move:
     """A tensor that the file does not hold: "zeros", "ones", "identity" (a square matrix) or "counter"."""
     return Move((), (target,), value, shape)
@@ -88,6 +93,10 @@ def _reshape_back(tensors: Sequence[Tensor], move: Move) -> Sequence[Tensor]:
 def _zero_row_first(tensors: Sequence[Tensor], move: Move) -> Sequence[Tensor]:
     patches = tensors[0]
     return [torch.cat([torch.zeros_like(patches[:, :1]), patches], dim=1)]
+
+
+def _zeros_after(tensors: Sequence[Tensor], move: Move) -> Sequence[Tensor]:
+    return [torch.cat([tensors[0], torch.zeros_like(tensors[0])], dim=1)]
 
 
 def _make(values: Callable[[Move], Tensor]) -> Step:
@@ -121,6 +130,7 @@ STEPS: Mapping[str, Step] = {
     "transposed": Step(lambda tensors, move: [tensors[0].T], lambda tensors, move: [tensors[0].T.contiguous()]),
     "reshaped": Step(_reshape, _reshape_back),
     "zero_row_first": Step(_zero_row_first, lambda tensors, move: [tensors[0][:, 1:].contiguous()]),
+    "zeros_after": Step(_zeros_after, lambda tensors, move: [tensors[0].chunk(2, dim=1)[0].contiguous()]),
     "zeros": _make(lambda move: torch.zeros(move.shape)),
     "ones": _make(lambda move: torch.ones(move.shape)),
     "identity": _make(lambda move: torch.eye(move.shape[0])),
