@@ -80,17 +80,23 @@ def prepare_images(
     if mean is None or std is None:
         return ImagePreparation(None, ())
     kind = CLIPImageProcessorPil if architecture.startswith("CLIP") else BitImageProcessorPil
-    crop = next((crop for (crop,) in _singles(metadata, _CROPS) if 0 < crop <= 1), images.crop)
-    resample = next((_RESAMPLINGS[name] for name in _names(metadata) if name in _RESAMPLINGS), None)
+    crop = next((crop for (crop,) in _singles(metadata, _CROPS) if 0 < crop <= 1), None)
+    resample = next((name for name in _names(metadata) if name in _RESAMPLINGS), None)
+    shorter = math.floor(side / (crop or images.crop))
     processor = kind(
-        size={"shortest_edge": math.floor(side / crop)},
+        size={"shortest_edge": shorter},
         crop_size={"height": side, "width": side},
         image_mean=list(mean),
         image_std=list(std),
-        resample=resample or _RESAMPLINGS[images.resample],
+        resample=_RESAMPLINGS[resample or images.resample],
         do_convert_rgb=images.channels == 3,
     )
-    return ImagePreparation(processor, tuple(filter(None, (of_values, of_size))))
+    of_resizing = None
+    if crop is None or resample is None:
+        cut = f", and the middle {side} taken" if shorter != side else ""
+        what = f"the shorter side of images resized to {shorter} pixels ({resample or images.resample}){cut}"
+        of_resizing = Assumption("resizing", what, ("--image-processor",), of_network=False)
+    return ImagePreparation(processor, tuple(filter(None, (of_values, of_size, of_resizing))))
 
 
 def _normalisation(
@@ -105,10 +111,12 @@ def _normalisation(
                 path=path,
                 reason=f"{option} has {len(values)} numbers, and the network takes {images.channels} channels",
             )
+    if options.std and min(options.std) <= 0:
+        raise InputError(path=path, reason="--std holds a zero, and values are divided by it")
     if options.mean and options.std:
         return options.mean, options.std, None
     mean, std = (_stated_channels(metadata, names, images.channels) for names in (_MEAN, _STD))
-    if mean and std:
+    if mean and std and min(std) > 0:
         scale = _BYTE if max(std) > 1 else 1  # OpenMMLab counts in bytes
         return tuple(x / scale for x in mean), tuple(x / scale for x in std), None
     if images.channels != len(images.mean):
@@ -138,7 +146,7 @@ def _side(
 
 def _stated_channels(metadata: Mapping[str, object], names: tuple[str, ...], channels: int) -> tuple[float, ...] | None:
     found = (numbers for numbers in stated_numbers(metadata, *names) if len(numbers) == channels)
-    return next((numbers for numbers in found if all(math.isfinite(x) for x in numbers) and max(numbers) > 0), None)
+    return next((numbers for numbers in found if all(math.isfinite(x) for x in numbers)), None)
 
 
 def _singles(metadata: Mapping[str, object], names: tuple[str, ...]) -> Iterator[tuple[float, ...]]:

@@ -47,7 +47,10 @@ def test_images_are_assumed_in_print(file, tmp_path):
 def test_images_are_as_a_person_says(file, tmp_path):
     options = ("--mean", "0.5,0.4,0.3", "--std", "0.1,0.2,0.3", "--image-size", "160", "--license", "mit")
     out = convert_command(file({"model": STATE}), "--output", tmp_path / "repo", *options)
-    assert "assumed" not in out and "licence" not in out
+    assert out.count("assumed") == 1 and "licence" not in out
+    assert (
+        "warning: the shorter side of images resized to 182 pixels (bilinear), and the middle 160 taken assumed" in out
+    )
     made = settings(tmp_path / "repo")
     assert made["image_mean"] == [0.5, 0.4, 0.3] and made["image_std"] == [0.1, 0.2, 0.3]
     assert made["crop_size"] == {"height": 160, "width": 160}
@@ -63,6 +66,8 @@ def test_images_are_as_a_person_says(file, tmp_path):
         ({"input_size": [3, 64, 64], "interpolation": "bicubic"}, 0.485, 64, 73, 3),
         ({"args": {"mean": None, "std": None, "img_size": None}}, 0.485, 224, 256, 2),
         ({"args": {"mean": [0.1, 0.2], "std": [0.1, 0.2], "img_size": [64, 96]}}, 0.485, 224, 256, 2),
+        ({"args": {"mean": [0, 0, 0], "std": [1, 1, 1]}}, 0, 224, 256, 2),
+        ({"args": {"mean": [0.5] * 3, "std": [1, 1, 0]}}, 0.485, 224, 256, 2),
         ({"args": {"mean": 0.5, "std": 0.5, "img_size": "large"}}, 0.485, 224, 256, 2),
     ],
 )  # fmt: skip
@@ -99,6 +104,7 @@ def test_an_image_processor_is_taken_over(file, tmp_path):
         (["--mean", "0.5,0.5,0.5"], "--mean and --std go together"),
         (["--mean", "0.5", "--std", "0.5"], "--mean has 1 numbers, and the network takes 3 channels"),
         (["--mean", "123,117,104"], "no list of numbers from 0 to 1"),
+        (["--mean", "0,0,0", "--std", "1,1,0"], "--std holds a zero"),
         (["--image-size", "0"], "no number of pixels"),
         (["--tokenizer", "vocab.txt"], "has no use for --tokenizer; leave it out"),
         (["--pooling", "cls"], "has no use for --pooling; leave it out"),
