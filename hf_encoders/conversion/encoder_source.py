@@ -20,7 +20,7 @@ from ..checkpoints.finding.weights import LazyTensors
 from ..checkpoints.state_dicts import check_names, rename
 from ..models.input_errors import one_line
 from .families.family import EncoderOptions, Family, FileTensors, Plan
-from .families.moves import Move, apply
+from .families.moves import Move, apply, undo
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class EncoderSource:
         family: its family.
         plan: what becomes of its tensors.
         tensors: canonical name → tensor, of those that the plan moves. Each is read when it is asked for.
-        source_keys: canonical name → key in the file, for `tensors`.
+        source_keys: canonical name → key in the file, for `tensors` and for buffers that the model makes by itself.
         dropped: keys of the network that are not carried over.
         metadata: what the file says beside its weights.
         chosen: the weights that were taken, and what else is in the file.
@@ -75,16 +75,16 @@ def recognise_encoder(chosen: ChosenWeights, family: Family, options: EncoderOpt
     kept = {name: key for name, key in keys.items() if name not in plan.dropped}
     check_names(path, kept, dict.fromkeys(name for move in plan.moves for name in move.sources), _verdict(plan, family))
     _check_model(path, plan, shapes, keys)
-    # Buffers that the model makes by itself are checked, and not moved.
-    used = [name for name in keys if name in sources]
+    _check_buffers(path, plan, values, keys)
+    moved = {name for move in plan.moves if move.targets for name in move.sources}
     return EncoderSource(
         path=Path(path),
         layout=family.name,
         wrapping=chosen.wrapping,
         family=family,
         plan=plan,
-        tensors=LazyTensors(path, {name: weights[name] for name in used}),
-        source_keys={name: keys[name] for name in used},
+        tensors=LazyTensors(path, {name: weights[name] for name in keys if name in moved}),
+        source_keys={name: key for name, key in keys.items() if name in sources},
         dropped=[keys[name] for name in plan.dropped if name in keys],
         metadata=chosen.metadata,
         chosen=chosen,
@@ -130,6 +130,14 @@ def _check_model(path: Path, plan: Plan, shapes: Mapping[str, Sequence[int]], ke
             f"{path}: nothing gives {len(expected)} tensors of {plan.architecture}, {next(iter(expected))!r} first; this"
             " is a fault of the conversion, please report it"
         )
+
+
+def _check_buffers(path: Path, plan: Plan, values: LazyTensors, keys: Mapping[str, str]) -> None:
+    """Compare the buffers that the model makes by itself with those of the file."""
+    for name, expected in undo([move for move in plan.moves if not move.targets], {}).items():
+        buffer = values[name]
+        if buffer.shape != expected.shape or not torch.equal(buffer.to(expected.dtype), expected):
+            raise LayoutError(f"{path}: {keys[name]!r} is not what {plan.architecture} makes by itself in its place")
 
 
 def _moved(path: Path, move: Move, given: Mapping[str, Tensor], keys: Mapping[str, str]) -> dict[str, Tensor]:

@@ -1,6 +1,8 @@
 """The families of encoders that transformers loads by itself, by name."""
 
+from .convnext import CONVNEXT
 from .family import Family
 from .resnet import RESNET
+from .swin import SWIN
 
-ENCODERS: dict[str, Family] = {family.name: family for family in (RESNET,)}
+ENCODERS: dict[str, Family] = {family.name: family for family in (CONVNEXT, RESNET, SWIN)}
