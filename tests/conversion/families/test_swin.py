@@ -35,7 +35,7 @@ def _check(repo: Path, network: Swin, side: int, head: bool = True) -> None:
 
 
 def _state_dict(**sizes: object) -> dict[str, Tensor]:
-    network = randomise(Swin(**sizes))  # type: ignore[arg-type]
+    network = randomise(Swin(**sizes))
     return {name: tensor.clone() for name, tensor in network.state_dict().items()}
 
 
@@ -81,7 +81,7 @@ def test_absolute_positions_tell_the_size_of_the_images(tmp_path: Path) -> None:
     ids=["no bias of query, key and value", "one stage", "three stages", "another ratio of the hidden layer"],
 )
 def test_other_sizes_follow_from_the_file(tmp_path: Path, sizes: dict[str, object]) -> None:
-    network = randomise(Swin(**sizes))  # type: ignore[arg-type]
+    network = randomise(Swin(**sizes))
     _check(converted(tmp_path, network.state_dict()), network, 4 * NATIVE)
 
 
