@@ -111,3 +111,25 @@ def timm_names(state_dict: dict[str, Tensor], conv_mlp: bool = False) -> dict[st
         is_pointwise = conv_mlp and name.endswith(("fc1.weight", "fc2.weight"))
         result[name] = tensor[:, :, None, None] if is_pointwise else tensor
     return result
+
+
+def torchvision_names(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict of the first generation as torchvision has it."""
+    blocks = {
+        "dwconv": "block.0",
+        "norm": "block.2",
+        "pwconv1": "block.3",
+        "pwconv2": "block.5",
+        "gamma": "layer_scale",
+    }
+    result = {}
+    for name, tensor in state_dict.items():
+        first, *rest = name.split(".")
+        if first == "downsample_layers":
+            name = ".".join(["features", str(2 * int(rest[0])), *rest[1:]])
+        elif first == "stages":
+            name = ".".join(["features", str(2 * int(rest[0]) + 1), rest[1], blocks[rest[2]], *rest[3:]])
+        else:
+            name = f"classifier.{0 if first == 'norm' else 2}.{rest[0]}"
+        result[name] = tensor[:, None, None] if name.endswith("layer_scale") else tensor
+    return result

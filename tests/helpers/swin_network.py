@@ -156,3 +156,20 @@ def _mask(grid: int, window: int) -> Tensor:
             ]
             masks.append([[0.0 if one == other else -100.0 for other in places] for one in places])
     return torch.tensor(masks)
+
+
+def torchvision_names(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict with Microsoft's names as torchvision has it, where the index of a window is flat."""
+    result = {}
+    for name, tensor in state_dict.items():
+        first, *rest = name.split(".")
+        if first == "patch_embed":
+            name = f"features.0.{0 if rest[0] == 'proj' else 2}.{rest[1]}"
+        elif first == "layers" and rest[1] == "downsample":
+            name = ".".join(["features", str(2 * int(rest[0]) + 2), *rest[2:]])
+        elif first == "layers":
+            name = ".".join(["features", str(2 * int(rest[0]) + 1), *rest[2:]])
+            name = name.replace("mlp.fc1", "mlp.0").replace("mlp.fc2", "mlp.3")
+        if not name.endswith("attn_mask"):
+            result[name] = tensor.flatten() if name.endswith("relative_position_index") else tensor
+    return result

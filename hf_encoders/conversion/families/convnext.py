@@ -1,7 +1,7 @@
-"""ConvNeXt: the paper's own names, and timm's.
+"""ConvNeXt: the paper's own names, timm's and torchvision's.
 
-Liu et al., A ConvNet for the 2020s, 2022. All LayerNorms have an epsilon of 1e-6, in the paper's code, in timm (but for
-the XXLarge) and fixed in transformers. `convnextv2.py` shares what both generations have.
+Liu et al., A ConvNet for the 2020s, 2022. All LayerNorms have an epsilon of 1e-6, in the paper's code, in torchvision
+and in timm (but for the XXLarge), and fixed in transformers. `convnextv2.py` shares what both generations have.
 """
 
 import re
@@ -45,9 +45,28 @@ _NAMES = (
             re.compile(r"stages\.0\.blocks\.0\.mlp\.fc1\.weight$"),
         ),
     ),
+    FamilyNames(
+        "convnext",
+        re.compile(
+            r"features\.[02468]\.[01]\.(?:weight|bias)|classifier\.[02]\.(?:weight|bias)"
+            r"|features\.[1357]\.\d+\.(?:layer_scale|block\.[0235]\.(?:weight|bias))"
+        ),
+        (
+            re.compile(r"features\.0\.0\.weight$"),
+            re.compile(r"features\.1\.0\.block\.0\.weight$"),
+            re.compile(r"features\.1\.0\.layer_scale$"),
+        ),
+    ),
 )
-# timm's names → the paper's. A first stage that downsamples keeps its name, for the stem has the other already.
-_TIMM = (
+_TORCHVISION = {
+    r"block\.0": "dwconv",
+    r"block\.2": "norm",
+    r"block\.3": "pwconv1",
+    r"block\.5": "pwconv2",
+    "layer_scale": "gamma",
+}
+# timm's and torchvision's names → the paper's. A first stage that downsamples keeps its name: the stem has the other.
+_RENAMED = (
     (re.compile(r"stem\."), "downsample_layers.0."),
     (re.compile(r"stages\.([1-9]\d*)\.downsample\."), r"downsample_layers.\1."),
     (re.compile(r"stages\.(\d+)\.blocks\.(\d+)\.conv_dw\."), r"stages.\1.\2.dwconv."),
@@ -57,6 +76,14 @@ _TIMM = (
     (re.compile(r"stages\.(\d+)\.blocks\."), r"stages.\1."),
     (re.compile(r"head\.norm\."), "norm."),
     (re.compile(r"head\.fc\."), "head."),
+    *((re.compile(rf"features\.{2 * stage}\."), f"downsample_layers.{stage}.") for stage in range(4)),
+    *(
+        (re.compile(rf"features\.{2 * stage + 1}\.(\d+)\.{theirs}\b"), rf"stages.{stage}.\1.{ours}")
+        for stage in range(4)
+        for theirs, ours in _TORCHVISION.items()
+    ),
+    (re.compile(r"classifier\.0\."), "norm."),
+    (re.compile(r"classifier\.2\."), "head."),
 )
 _HIDDEN_LAYER = "head.pre_logits.fc.weight"
 _XXLARGE = ([3, 4, 30, 3], 384)  # depths, and the width of the first stage
@@ -95,8 +122,8 @@ class Sizes:
 
 
 def canonical(name: str) -> str:
-    """The paper's name of a tensor that is named as in timm; any other as it is."""
-    for pattern, replacement in _TIMM:
+    """The paper's name of a tensor that is named as in timm or torchvision; any other as it is."""
+    for pattern, replacement in _RENAMED:
         if pattern.match(name):
             return pattern.sub(replacement, name, count=1)
     return name
@@ -241,15 +268,17 @@ def _block_moves(file: FileTensors, source: str, target: str, generation: Genera
             shape = file.shapes.get(f"{source}.grn.{theirs}", ())
             yield _squeezed(f"{source}.grn.{theirs}", f"{target}.grn.{ours}", shape, 4)
     elif _has_layer_scale(file):
-        yield same(f"{source}.gamma", f"{target}.layer_scale_parameter")
+        shape = file.shapes.get(f"{source}.gamma", ())
+        yield _squeezed(f"{source}.gamma", f"{target}.layer_scale_parameter", shape, 1)
 
 
 def _squeezed(source: str, target: str, shape: tuple[int, ...], dimensions: int) -> Move:
-    """A tensor whose dimensions of one are at the end (1x1 convolutions) or missing at the start (timm's vectors)."""
-    if len(shape) == 4 and dimensions == 2 and shape[2:] == (1, 1):
-        return reshaped(source, target, shape, shape[:2])
-    if len(shape) == 1 and dimensions == 4:
-        return reshaped(source, target, shape, (1, 1, 1, *shape))
+    """A tensor with more dimensions of one at its end (as convolutions have) or fewer at its start (timm's vectors)."""
+    more = len(shape) - dimensions
+    if more > 0 and set(shape[dimensions:]) == {1}:
+        return reshaped(source, target, shape, shape[:dimensions])
+    if more < 0 and len(shape) == 1:
+        return reshaped(source, target, shape, (1,) * -more + shape)
     return same(source, target)
 
 
@@ -285,7 +314,7 @@ def _branch(tensors: Tensors, name: str, x: Tensor, activation: str) -> Tensor:
         x = gamma * scaled + beta + x
     x = _pointwise(tensors, f"{name}.pwconv2", x)
     if f"{name}.gamma" in tensors:
-        x = x * tensor(tensors, f"{name}.gamma", x)
+        x = x * tensor(tensors, f"{name}.gamma", x).flatten()
     return x.permute(0, 3, 1, 2)
 
 

@@ -138,7 +138,7 @@ def window_mask(across: int, side: int) -> Tensor:
 
 
 def _window_index(move: Move) -> Tensor:
-    return window_index(math.isqrt(move.shape[0]))
+    return window_index(round(math.prod(move.shape) ** 0.25)).reshape(move.shape)
 
 
 def _window_mask(move: Move) -> Tensor:

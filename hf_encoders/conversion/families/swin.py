@@ -1,4 +1,4 @@
-"""Swin Transformer: Microsoft's names, and timm's.
+"""Swin Transformer: Microsoft's names, timm's and torchvision's.
 
 Liu et al., Swin Transformer: Hierarchical Vision Transformer using Shifted Windows, 2021. Heads and windows follow from
 the tables of relative positions. timm keeps the merging of patches at the start of a stage, Microsoft at the end of the
@@ -38,6 +38,31 @@ _NAMES = (
             re.compile(r"layers\.0\.blocks\.0\.attn\.(?:relative_position_bias_table|logit_scale)$"),
         ),
     ),
+    FamilyNames(
+        "swin",
+        re.compile(
+            r"features\.0\.[02]\.(?:weight|bias)|(?:norm|head)\.(?:weight|bias)"
+            r"|features\.[246]\.(?:norm|reduction)\.(?:weight|bias)"
+            r"|features\.[1357]\.\d+\.(?:(?:norm[12]|mlp\.[03])\.(?:weight|bias)|attn\..+)"
+        ),
+        (
+            re.compile(r"features\.0\.2\.weight$"),
+            re.compile(r"features\.1\.0\.attn\.qkv\.weight$"),
+            re.compile(r"features\.1\.0\.attn\.(?:relative_position_bias_table|logit_scale)$"),
+        ),
+    ),
+)
+# timm's and torchvision's names → Microsoft's.
+_RENAMED = (
+    (re.compile(r"head\.fc\."), "head."),
+    (re.compile(r"features\.0\.0\."), "patch_embed.proj."),
+    (re.compile(r"features\.0\.2\."), "patch_embed.norm."),
+    *((re.compile(rf"features\.{2 * stage + 2}\."), f"layers.{stage}.downsample.") for stage in range(3)),
+    *(
+        (re.compile(rf"features\.{2 * stage + 1}\.(\d+)\.{theirs}"), rf"layers.{stage}.blocks.\1.{ours}")
+        for stage in range(4)
+        for theirs, ours in ((r"mlp\.0\.", "mlp.fc1."), (r"mlp\.3\.", "mlp.fc2."), ("", ""))
+    ),
 )
 _TABLE = "attn.relative_position_bias_table"
 _BLOCK = re.compile(r"layers\.(\d+)\.blocks\.(\d+)\.")
@@ -64,7 +89,10 @@ class _Sizes:
 
 
 def _canonical(name: str) -> str:
-    return name.replace("head.fc.", "head.", 1) if name.startswith("head.fc.") else name
+    for pattern, replacement in _RENAMED:
+        if pattern.match(name):
+            return pattern.sub(replacement, name, count=1)
+    return name
 
 
 def _plan(file: FileTensors, options: EncoderOptions) -> Plan:
@@ -228,7 +256,8 @@ def _buffers(file: FileTensors, block: str, stage: int, number: int, sizes: _Siz
     """What follows from the sizes of windows and images, and is in Microsoft's files."""
     area = sizes.window**2
     if (name := f"{block}.attn.relative_position_index") in file.shapes:
-        yield buffer(name, "window_index", (area, area))
+        # torchvision's is flat.
+        yield buffer(name, "window_index", (area, area) if len(file.shapes[name]) > 1 else (area * area,))
     if (name := f"{block}.{_MASK}") in file.shapes:
         side = _told_side(file, sizes) or 0
         across = side // (sizes.patch * 2**stage * sizes.window)

@@ -1,6 +1,8 @@
 """ConvNeXt: files with the paper's names and with timm's become models of transformers that compute the same."""
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from hf_encoders.checkpoints.errors import LayoutError
 from hf_encoders.conversion.families import moves
 from hf_encoders.conversion.families.convnext import CONVNEXT
 from hf_encoders.conversion.families.family import EncoderOptions
-from tests.helpers.convnext_network import ConvNext, timm_names
+from tests.helpers.convnext_network import ConvNext, timm_names, torchvision_names
 from tests.helpers.foreign_encoders import converted, difference, loaded, plan_of, randomise
 
 _SIDE = 64
@@ -49,6 +51,11 @@ def test_a_file_with_the_names_of_timm_becomes_a_model_that_computes_the_same(tm
     network = randomise(ConvNext())
     state_dict = {f"module.{k}": v for k, v in timm_names(network.state_dict(), conv_mlp).items()}
     _check(converted(tmp_path, {"state_dict": state_dict, "arch": "convnext_tiny"}), network)
+
+
+def test_a_file_with_the_names_of_torchvision_becomes_a_model_that_computes_the_same(tmp_path: Path) -> None:
+    network = randomise(ConvNext(depths=(1, 2, 1, 2), widths=(4, 6, 8, 10)))
+    _check(converted(tmp_path, {"model": torchvision_names(network.state_dict())}), network)
 
 
 def test_a_network_without_a_layer_scale_has_none_afterwards(tmp_path: Path) -> None:
@@ -99,9 +106,13 @@ def test_another_activation_may_be_said(tmp_path: Path) -> None:
     _check(converted(tmp_path, network.state_dict(), EncoderOptions(hidden_act="relu")), network)
 
 
-@pytest.mark.parametrize("conv_mlp", [None, False, True])
-def test_every_tensor_comes_back_the_same(conv_mlp: bool | None) -> None:
-    state_dict = _state_dict() if conv_mlp is None else timm_names(_state_dict(), conv_mlp)
+@pytest.mark.parametrize(
+    "names",
+    [dict, timm_names, partial(timm_names, conv_mlp=True), torchvision_names],
+    ids=["paper", "timm", "timm with convolutions", "torchvision"],
+)
+def test_every_tensor_comes_back_the_same(names: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> None:
+    state_dict = names(_state_dict())
     plan = plan_of(CONVNEXT, state_dict)
     ours = {CONVNEXT.canonical(name): tensor for name, tensor in state_dict.items()}
     back = moves.undo(plan.moves, moves.apply(plan.moves, ours))

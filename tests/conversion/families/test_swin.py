@@ -1,4 +1,4 @@
-"""Swin Transformer: files with Microsoft's names and with timm's become models that compute the same."""
+"""Swin Transformer: files with Microsoft's names, timm's and torchvision's become models that compute the same."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from hf_encoders.conversion.families import moves
 from hf_encoders.conversion.families.family import EncoderOptions
 from hf_encoders.conversion.families.swin import SWIN
 from tests.helpers.foreign_encoders import converted, difference, loaded, plan_of, randomise
-from tests.helpers.swin_network import PATCH, WINDOW, Swin, with_buffers
+from tests.helpers.swin_network import PATCH, WINDOW, Swin, torchvision_names, with_buffers
 
 NATIVE = PATCH * WINDOW * 2  # pixels, so that the last of two stages is one window
 _TABLE = "layers.0.blocks.0.attn.relative_position_bias_table"
@@ -55,6 +55,12 @@ def test_a_file_of_microsoft_has_buffers_that_tell_the_size_of_its_images(tmp_pa
     assert json.loads((repo / "config.json").read_text())["image_size"] == 2 * NATIVE
     keys = json.loads((repo / "conversion_report.json").read_text())["keys"]
     assert keys["layers.0.blocks.1.attn_mask"] is None
+
+
+def test_a_file_with_the_names_of_torchvision_becomes_a_model_that_computes_the_same(tmp_path: Path) -> None:
+    network = randomise(Swin(depths=(1, 2, 1, 2), heads=(1, 2, 4, 4)))
+    state_dict = torchvision_names(with_buffers(network.state_dict(), 4 * NATIVE))
+    _check(converted(tmp_path, {"model": state_dict}), network, 4 * NATIVE)
 
 
 def test_windows_of_an_even_size_are_shifted_by_half(tmp_path: Path) -> None:
@@ -103,10 +109,11 @@ def test_a_classifier_can_be_left_out(tmp_path: Path) -> None:
     assert json.loads((repo / "config.json").read_text())["architectures"] == ["SwinModel"]
 
 
-@pytest.mark.parametrize("timm", [False, True])
-def test_every_tensor_comes_back_the_same(timm: bool) -> None:
-    state_dict = _state_dict(timm=timm)
-    state_dict = state_dict if timm else with_buffers(state_dict, 2 * NATIVE)
+@pytest.mark.parametrize("names", ["Microsoft", "timm", "torchvision"])
+def test_every_tensor_comes_back_the_same(names: str) -> None:
+    state_dict = _state_dict(timm=names == "timm")
+    state_dict = state_dict if names == "timm" else with_buffers(state_dict, 2 * NATIVE)
+    state_dict = torchvision_names(state_dict) if names == "torchvision" else state_dict
     plan = plan_of(SWIN, state_dict)
     ours = {SWIN.canonical(name): tensor for name, tensor in state_dict.items()}
     back = moves.undo(plan.moves, moves.apply(plan.moves, ours))
