@@ -130,6 +130,30 @@ def test_the_likely_size_of_images_is_that_of_one_window_in_the_last_stage() -> 
     assert images.size == 2 * NATIVE
 
 
+def test_a_mask_of_a_later_stage_tells_the_size_of_the_images() -> None:
+    state_dict = with_buffers(_state_dict(depths=(1, 2, 1), heads=(1, 2, 4)), 4 * NATIVE)
+    assert [name for name in state_dict if name.endswith("attn_mask")] == ["layers.1.blocks.1.attn_mask"]
+    images = plan_of(SWIN, state_dict).images
+    assert images is not None
+    assert images.size == 4 * NATIVE
+
+
+def test_the_images_of_the_verification_have_windows_to_shift() -> None:
+    one, two = plan_of(SWIN, _state_dict(depths=(2,), heads=(2,))), plan_of(SWIN, _state_dict())
+    for plan in (one, two):
+        assert plan.inputs["pixel_values"].shape[-1] // PATCH > WINDOW
+
+
+@pytest.mark.parametrize("into", [56, 96, 104])
+def test_the_width_of_the_hidden_layer_is_a_ratio_of_the_channels_as_transformers_rounds_it(into: int) -> None:
+    state_dict = _state_dict(depths=(1,), heads=(2,))
+    for hidden in range(1, 5 * into):
+        state_dict["layers.0.blocks.0.mlp.fc1.weight"] = torch.empty(hidden, into, device="meta")
+        ratio = plan_of(SWIN, state_dict).settings["mlp_ratio"]
+        assert isinstance(ratio, float)
+        assert int(ratio * into) == hidden
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
