@@ -13,7 +13,6 @@ from ..families.family import Images
 from ..tower_sources import read_processor_of_images
 from .stated import stated_numbers, stated_values
 
-_SIDE = 224
 _MEAN, _STD = ("mean", "image_mean", "img_mean"), ("std", "image_std", "img_std")
 _SIZES = ("input_size", "img_size", "image_size", "crop_size", "train_crop_size", "global_crops_size")
 _CROPS = ("crop_pct",)
@@ -141,7 +140,8 @@ def _side(
         side = numbers[-1]
         if side == int(side) and side >= 1 and len(set(numbers[-2:])) == 1:
             return int(side), None
-    return _SIDE, Assumption("image size", f"images of {_SIDE} pixels", ("--image-size",), of_network=False)
+    likely = images.likely_size
+    return likely, Assumption("image size", f"images of {likely} pixels", ("--image-size",), of_network=False)
 
 
 def _stated_channels(metadata: Mapping[str, object], names: tuple[str, ...], channels: int) -> tuple[float, ...] | None:

@@ -107,7 +107,8 @@ class Images:
     Args:
         mean: of the channels, after division by 255.
         std: of the channels.
-        size: the side of the square that the network takes; None if its tensors do not tell, so that 224 is assumed.
+        size: the side of the square that the network takes; None if its tensors do not tell.
+        likely_size: what is assumed if neither the tensors nor the file nor a person tell.
         crop: the part of the resized image's shorter side that is kept, as timm's `crop_pct`.
         resample: "bicubic" or "bilinear".
         channels: of the network's input. Other numbers than three have no processor unless a person gives the mean.
@@ -119,6 +120,7 @@ class Images:
     crop: float = 0.875
     resample: str = "bicubic"
     channels: int = 3
+    likely_size: int = 224
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """How tensors of a file become tensors of a model, and back: each way is exact in both directions."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -77,7 +78,8 @@ def made(target: str, value: str, shape: Shape) -> Move:
 def buffer(source: str, value: str, shape: Shape) -> Move:
     """A tensor of the file that follows from its shape, and which the model makes by itself.
 
-    It is "arange" (0, 1, 2...) or "causal_mask" (minus infinity above the diagonal).
+    It is "arange" (0, 1, 2...), "causal_mask" (minus infinity above the diagonal), or one of a window of Swin:
+    "window_index" and "window_mask".
     """
     return Move((source,), (), value, shape)
 
@@ -121,6 +123,43 @@ def causal_mask(length: int) -> Tensor:
     return torch.full((length, length), float("-inf")).triu(1)
 
 
+def window_index(side: int) -> Tensor:
+    """For two pixels of a square window of Swin, the row of their offset in its table of relative positions.
+
+    Returns:
+        [side * side, side * side], of rows of a table [(2 * side - 1)^2, heads].
+    """
+    rows, columns = torch.arange(side * side) // side, torch.arange(side * side) % side
+    of_rows = rows[:, None] - rows + side - 1
+    return of_rows * (2 * side - 1) + columns[:, None] - columns + side - 1
+
+
+def window_mask(across: int, side: int) -> Tensor:
+    """What hides pixels from each other that only a cyclic shift by half a window of Swin brings together.
+
+    Args:
+        across: windows of the grid, in each direction.
+        side: of a window, in pixels.
+
+    Returns:
+        [across * across, side * side, side * side]: -100, or 0 for pixels that see each other.
+    """
+    # What the shift moves to the other end lies in the second half of the last window.
+    place = torch.arange(across * side)
+    part = (place >= (across - 1) * side).long() + (place >= across * side - side // 2).long()
+    parts = part[:, None] * 3 + part
+    of_windows = parts.reshape(across, side, across, side).transpose(1, 2).reshape(across**2, side**2)
+    return torch.where(of_windows[:, :, None] == of_windows[:, None], 0.0, -100.0)
+
+
+def _window_index(move: Move) -> Tensor:
+    return window_index(round(math.prod(move.shape) ** 0.25)).reshape(move.shape)
+
+
+def _window_mask(move: Move) -> Tensor:
+    return window_mask(math.isqrt(move.shape[0]), math.isqrt(move.shape[1]))
+
+
 STEPS: Mapping[str, Step] = {
     "same": Step(lambda tensors, move: tensors, lambda tensors, move: tensors),
     "split": Step(
@@ -137,6 +176,8 @@ STEPS: Mapping[str, Step] = {
     "counter": _make(lambda move: torch.zeros(move.shape, dtype=torch.int64)),
     "arange": _make(_arange),
     "causal_mask": _make(lambda move: causal_mask(move.shape[-1])),
+    "window_index": _make(_window_index),
+    "window_mask": _make(_window_mask),
 }
 
 
