@@ -91,7 +91,7 @@ def _recognise(
     if chosen.unused_patterns:
         raise CheckpointError(f"{checkpoint}: --ignore {chosen.unused_patterns[0]} matches no key of the weights")
     if family := ENCODERS.get(chosen.network.family):
-        return EncoderConversion(recognise_encoder(chosen, family, encoder or EncoderOptions()))
+        return EncoderConversion(recognise_encoder(chosen, family, _with_layout(encoder, layout)))
     if layout not in LAYOUTS and is_multimodal(chosen):
         _refuse(depth, f"{checkpoint}: a multimodal checkpoint")
         return MultimodalConversion(chosen, multimodal or MultimodalOptions())
@@ -100,6 +100,11 @@ def _recognise(
     source = recognise_depth(chosen, layout)
     _refuse(multimodal, f"{checkpoint}: a depth checkpoint")
     return DepthConversion(source, depth or DepthOptions())
+
+
+def _with_layout(options: EncoderOptions | None, layout: str) -> EncoderOptions:
+    """The options of an encoder, with the family that a person names."""
+    return dataclasses.replace(options or EncoderOptions(), layout=layout if layout in ENCODERS else None)
 
 
 def _refuse(options: DepthOptions | MultimodalOptions | None, found: str) -> None:

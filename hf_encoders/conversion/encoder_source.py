@@ -19,6 +19,7 @@ from ..checkpoints.finding.choice import ChosenWeights
 from ..checkpoints.finding.weights import LazyTensors
 from ..checkpoints.state_dicts import check_names, rename
 from ..models.input_errors import one_line
+from .families.encoders import ENCODERS
 from .families.family import EncoderOptions, Family, FileTensors, Plan
 from .families.moves import Move, apply
 
@@ -34,7 +35,7 @@ class EncoderSource:
         family: its family.
         plan: what becomes of its tensors.
         tensors: canonical name → tensor, of those that the plan moves. Each is read when it is asked for.
-        source_keys: canonical name → key in the file, for `tensors`.
+        source_keys: canonical name → key in the file, for `tensors` and the buffers that follow from their shapes.
         dropped: keys of the network that are not carried over.
         metadata: what the file says beside its weights.
         chosen: the weights that were taken, and what else is in the file.
@@ -70,20 +71,23 @@ def recognise_encoder(chosen: ChosenWeights, family: Family, options: EncoderOpt
     weights, keys = rename(path, chosen.network.members, family.canonical)
     shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
     values = LazyTensors(path, weights)
-    plan = family.plan(FileTensors(path, shapes, keys, values, chosen.metadata, chosen.network.path), options)
+    file = FileTensors(path, shapes, keys, values, chosen.metadata, chosen.network.path)
+    family = ENCODERS[family.kin(file, options) or family.name]
+    plan = family.plan(file, options)
     sources = {name for move in plan.moves for name in move.sources}
     kept = {name: key for name, key in keys.items() if name not in plan.dropped}
     check_names(path, kept, dict.fromkeys(name for move in plan.moves for name in move.sources), _verdict(plan, family))
     _check_model(path, plan, shapes, keys)
     # Buffers that the model makes by itself are checked, and not moved.
     used = [name for name in keys if name in sources]
+    moved = {name for move in plan.moves if move.targets for name in move.sources}
     return EncoderSource(
         path=Path(path),
         layout=family.name,
         wrapping=chosen.wrapping,
         family=family,
         plan=plan,
-        tensors=LazyTensors(path, {name: weights[name] for name in used}),
+        tensors=LazyTensors(path, {name: weights[name] for name in used if name in moved}),
         source_keys={name: keys[name] for name in used},
         dropped=[keys[name] for name in plan.dropped if name in keys],
         metadata=chosen.metadata,

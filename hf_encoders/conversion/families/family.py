@@ -32,6 +32,7 @@ class EncoderOptions:
         attention_heads: of each tower; one number, or two for text and image.
         stride_in: the convolution of a bottleneck that has the stride: "1x1" (v1) or "3x3" (v1.5).
         without_head: leave a classifier out.
+        layout: the name of the family, of files that may be of several.
     """
 
     hidden_act: str | None = None
@@ -39,6 +40,7 @@ class EncoderOptions:
     attention_heads: tuple[int, ...] | None = None
     stride_in: str | None = None
     without_head: bool = False
+    layout: str | None = None
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,8 @@ class Family:
         plan: file and options → plan. It raises LayoutError for what transformers' class cannot hold, by its name.
         canonical: name below the network's prefix → the name that the plan knows it by.
         label: of the file's network in words, such as "ViT".
+        kin: the name of the family that a file is of, where several have the same names; None for this one. It raises
+            LayoutError where nothing tells.
     """
 
     name: str
@@ -167,6 +171,7 @@ class Family:
     plan: Callable[[FileTensors, EncoderOptions], Plan]
     canonical: Callable[[str], str] = str
     label: str = ""
+    kin: Callable[[FileTensors, EncoderOptions], str | None] = lambda file, options: None
 
 
 def block_count(names: Mapping[str, object], prefix: str) -> int:

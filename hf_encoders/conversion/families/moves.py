@@ -70,7 +70,7 @@ def made(target: str, value: str, shape: Shape) -> Move:
 
 
 def buffer(source: str, value: str, shape: Shape) -> Move:
-    """A tensor of the file that follows from its shape, and which the model makes by itself: "arange"."""
+    """A tensor of the file that follows from its shape, and which the model makes by itself: "arange", "counter"."""
     return Move((source,), (), value, shape)
 
 
@@ -125,6 +125,8 @@ def apply(moves: Sequence[Move], tensors: Mapping[str, Tensor]) -> dict[str, Ten
     """The model's tensors, from the file's by canonical name."""
     result: dict[str, Tensor] = {}
     for move in moves:
+        if not move.targets:
+            continue  # a buffer that the model makes by itself
         given = [tensors[name] for name in move.sources]
         result |= zip(move.targets, STEPS[move.by].forward(given, move), strict=True)
     return result
