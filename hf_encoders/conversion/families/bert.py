@@ -38,20 +38,34 @@ _HEADS = re.compile(
 )
 # Part of a name → the relative of BERT that has it.
 _RELATIVES = (
-    (r"attention\.self\.distance_embedding\.", "a BERT with relative positions (distance_embedding)"),
-    (r"crossattention\.", "a BERT with cross-attention, as decoders and fusion encoders have it"),
+    (r"(?:^|\.)transformer\.layer\.\d+\.attention\.q_lin\.", "a DistilBERT"),
+    (r"(?:^|\.)albert_layer_groups\.", "an ALBERT, whose blocks share their weights"),
+    (r"(?:^|\.)rel_embeddings\.|attention\.self\.(?:query_proj|in_proj)\.", "a DeBERTa"),
+    (r"attention\.attn\.q\.|(?:^|\.)relative_attention_bias\.", "an MPNet"),
     (r"(?:^|\.)embeddings_project\.", "an ELECTRA whose embeddings are projected (embeddings_project)"),
     (r"attention\.self\.query_global\.", "a Longformer"),
     (r"attention\.self\.key_conv_attn_layer\.", "a ConvBERT"),
+    (r"attention\.self\.conv\.", "a Nyströmformer"),
     (r"embeddings\.embedding_transformation\.", "a MobileBERT"),
     (r"embeddings\.task_type_embeddings\.", "an ERNIE with task types"),
     (r"embeddings\.(?:x_position|h_position|bbox)_?\w*\.", "a LayoutLM, which embeds places on a page"),
+    (r"embeddings\.visual_\w+\.", "a VisualBERT"),
+    (r"embeddings\.patch_embeddings\.", "a ViT, of images"),
+    (r"(?:^|\.)emb_layer_norm_after\.", "an ESM, of proteins (pre-norm)"),
+    (r"^pooler\.weight$", "a BigBird, with sparse attention"),
+    (r"crossattention\.", "a BERT with cross-attention, as decoders and fusion encoders have it"),
     (r"layer\.\d+\.attention\.ln\.", "a MegatronBERT (pre-norm)"),
     (r"layer\.\d+\.(?:attention|intermediate)\.LayerNorm\.", "a RoBERTa with pre-norm (RobertaPreLayerNorm)"),
     (r"layer\.\d+\.attention\.self_attn_layer_norm\.", "an XLM-RoBERTa-XL (pre-norm)"),
-    (r"attention\.self\.(?:pos_\w+|rel_\w+|relative_\w+)", "a BERT with relative positions"),
+    (
+        r"attention\.self\.(?:distance_embedding\.|pos_\w+|rel_\w+|relative_\w+)",
+        "a BERT with relative positions (distance_embedding)",
+    ),
     (r"^encoder\.embed_positions\.", "a RoFormer, with rotary positions"),
 )
+# Relatives that only the name of the encoder in a larger model tells.
+_NAMED_RELATIVES = {"yoso": "a YOSO, with sampled attention", "mra": "an MRA, with approximate attention"}
+_BIG_BIRD = 4096  # positions; BERT has 512 at most, and BigBird's names below "bert."
 # Parts of names and model types → the family.
 _NAMED = {
     "bert": "bert",
@@ -73,16 +87,22 @@ def canonical_bert(name: str) -> str:
     return name
 
 
-def check_relatives(file: FileTensors, architecture: str) -> None:
-    """Refuse the relatives of BERT that transformers' class cannot hold, by their names."""
-    for pattern, what in _RELATIVES:
-        if any(re.search(pattern, name) for name in file.shapes):
-            raise file.refuse(f"{what}, which {architecture} cannot hold")
-    if f"{TRANSFORMERS.positions}.weight" not in file.shapes:
+def _check_relatives(file: FileTensors) -> None:
+    """Refuse the relatives of BERT that transformers' classes cannot hold, by their names."""
+    named = [what for part in _place_parts(file) if (what := _NAMED_RELATIVES.get(part))]
+    by_tensors = [what for pattern, what in _RELATIVES if any(re.search(pattern, name) for name in file.shapes)]
+    if found := [*by_tensors, *named]:
+        raise file.refuse(f"{found[0]}, which BertModel and RobertaModel cannot hold")
+    if f"{TRANSFORMERS.words}.weight" in file.shapes and f"{TRANSFORMERS.positions}.weight" not in file.shapes:
         raise file.refuse(
-            f"has no position embeddings, as a network with relative or rotary positions, which {architecture} cannot"
-            " hold"
+            "has no position embeddings, as a network with relative or rotary positions, which BertModel and"
+            " RobertaModel cannot hold"
         )
+
+
+def _place_parts(file: FileTensors) -> list[str]:
+    """The names on the way to the encoder in the file."""
+    return re.split(r"[^\w-]+", f"{file.place}.{file.keys.get(f'{TRANSFORMERS.words}.weight', '')}")
 
 
 def heads_of(file: FileTensors) -> list[str]:
@@ -93,8 +113,10 @@ def heads_of(file: FileTensors) -> list[str]:
 
 
 def _plan(file: FileTensors, options: EncoderOptions) -> Plan:
-    check_relatives(file, "BertModel")
     sizes, assumed = sizes_of(file, options, TRANSFORMERS, _EPS)
+    if sizes.positions == _BIG_BIRD and options.hidden_act is None:
+        what = "exact GELU and full attention, which BigBird, of as many positions, does not have,"
+        assumed.append(Assumption("attention", what, ("--hidden-act",)))
     beside = heads_of(file)
     labels = _labels(file, sizes.width)
     classified = bool(labels) and sizes.pooler and not options.without_head
@@ -148,8 +170,11 @@ def _labels(file: FileTensors, width: int) -> int:
 def _kin(file: FileTensors, options: EncoderOptions) -> str | None:
     """Whether a file with names of BERT is of a RoBERTa: a wrong choice would shift the positions in silence.
 
+    Relatives of both are refused.
+
     In transformers' RoBERTa row 1 of the positions is that of padding, and stays zero: training never changes it.
     """
+    _check_relatives(file)
     if options.layout in ("bert", "roberta"):
         return options.layout
     shape = file.shapes.get(f"{TRANSFORMERS.positions}.weight", ())
@@ -179,8 +204,7 @@ def _signs(file: FileTensors, positions: int) -> list[tuple[str, str]]:
         signs.append(("one token type", "roberta") if types[0] == 1 else (f"{types[0]} token types", "bert"))
     if positions > 64 and (positions - 2) % 64 == 0:
         signs.append(("padding's two positions", "roberta"))
-    key = f"{file.place}.{file.keys.get(f'{TRANSFORMERS.words}.weight', '')}"
-    for part in re.split(r"[^\w-]+", key):
+    for part in _place_parts(file):
         if family := _NAMED.get(part):
             signs.append((f"the name {part!r}", family))
     for _, value in stated(file.metadata, "model_type", "encoder_model_type"):

@@ -256,7 +256,7 @@ def stated(metadata: Mapping[str, object], *names: str) -> Iterator[tuple[Mappin
 
 
 class _Said:
-    """What a file says about an encoder of some width beside its weights."""
+    """What a file says about an encoder beside its weights: in mappings that give its width, or are fairseq's args."""
 
     def __init__(self, file: FileTensors, width: int):
         self._file, self._width = file, width
@@ -286,8 +286,9 @@ class _Said:
 
     def _values(self, names: tuple[str, ...]) -> Iterator[object]:
         for mapping, value in stated(self._file.metadata, *names):
-            widths = [mapping.get(name) for name in ("hidden_size", "encoder_embed_dim")]
-            if all(width is None or width == self._width for width in widths):
+            is_fairseq = any(str(key).startswith("encoder_") for key in mapping)
+            width = mapping.get("hidden_size", mapping.get("encoder_embed_dim", self._width if is_fairseq else None))
+            if width == self._width:
                 yield value
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...checkpoints.finding.networks import FamilyNames
-from .bert import canonical_bert, check_relatives, heads_of, left_out
+from .bert import canonical_bert, heads_of, left_out
 from .family import EncoderOptions, Family, FileTensors, Plan, Texts
 from .inputs import text_inputs
 from .layers import Tensors
@@ -71,7 +71,6 @@ def _plan(file: FileTensors, options: EncoderOptions) -> Plan:
         naming, beside = _FAIRSEQ, [name for name in file.shapes if _HEADS.fullmatch(name)]
         sizes, assumed = sizes_of(file, options, naming, 1e-5)
     else:
-        check_relatives(file, "RobertaModel")
         naming, beside = TRANSFORMERS, heads_of(file)
         # RobertaConfig's own default, which networks that were trained from scratch in transformers may have.
         sizes, assumed = sizes_of(file, options, naming, 1e-5, (1e-12,))

@@ -226,13 +226,49 @@ RELATIVES = {
     f"{LAYER}attention.LayerNorm.weight": "RobertaPreLayerNorm",
     f"{LAYER}attention.self_attn_layer_norm.weight": "an XLM-RoBERTa-XL",
     f"{LAYER}attention.self.rel_pos_bias.weight": "relative positions",
+    f"{LAYER}attention.self.conv.weight": "a Nyströmformer",
+    "embeddings.visual_projection.weight": "a VisualBERT",
+    "encoder.emb_layer_norm_after.weight": "an ESM",
+    "pooler.weight": "a BigBird",
+    "embeddings.patch_embeddings.projection.weight": "a ViT",
+    "encoder.rel_embeddings.weight": "a DeBERTa",
+    "encoder.relative_attention_bias.weight": "an MPNet",
+    "transformer.layer.0.attention.q_lin.weight": "a DistilBERT",
+    "encoder.albert_layer_groups.0.albert_layers.0.ffn.weight": "an ALBERT",
 }
 
 
 @pytest.mark.parametrize("name", RELATIVES)
 def test_relatives_by_their_names(name, network, tmp_path):
     line = refusal(network.state_dict() | {name: torch.ones(2, WIDTH)}, tmp_path)
-    assert RELATIVES[name] in line and "which BertModel cannot hold" in line
+    assert RELATIVES[name] in line and "which BertModel and RobertaModel cannot hold" in line
+
+
+def test_a_relative_that_only_its_name_tells(network, tmp_path):
+    assert "a YOSO, with sampled attention" in refusal(below("yoso.", network.state_dict()), tmp_path)
+
+
+def test_as_many_positions_as_big_bird_are_warned_about(tmp_path):
+    """Its names are BERT's."""
+    network = SmallBert(positions=4096)
+    check(converted(below("bert.", network.state_dict()), tmp_path), network)
+    assert "BigBird" in assumed(tmp_path)["attention"]["what"]
+
+
+def test_an_adapter_is_explained(network, tmp_path):
+    state = below("base_model.model.bert.", network.state_dict())
+    name = "base_model.model.bert.encoder.layer.0.attention.self.query"
+    state[f"{name}.base_layer.weight"] = state.pop(f"{name}.weight")
+    state |= {f"{name}.lora_A.default.weight": torch.ones(2, WIDTH)}
+    assert "a LoRA adapter, or a network with one" in refusal(state, tmp_path)
+
+
+def test_settings_of_other_parts_say_nothing(network, tmp_path):
+    """A training's own options, and the configuration of a network of another width."""
+    content = {"state_dict": network.state_dict(), "args": {"activation_fn": "relu", "num_attention_heads": 4}}
+    content["config"] = {"hidden_size": 64, "hidden_act": "relu", "num_attention_heads": 1}
+    check(converted(content, tmp_path), network)
+    assert set(assumed(tmp_path)) == {"heads"}
 
 
 def test_without_positions(network, tmp_path):
