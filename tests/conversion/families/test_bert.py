@@ -286,3 +286,10 @@ def test_sizes_in_the_configuration(network, tmp_path):
     assert config | sizes | {"hidden_size": WIDTH, "layer_norm_eps": 1e-12, "pad_token_id": 0} == config
     texts = plan_of(network.state_dict(), tmp_path).plan.texts
     assert (texts.vocab_size, texts.max_length, texts.tokenizer) == (VOCAB, 24, "BertTokenizer")
+
+
+def test_half_of_a_multimodal_encoder_is_no_bert(network, tmp_path):
+    projections = {f"{tower}_projection.weight": torch.ones(7, WIDTH) for tower in ("text", "visual")}
+    path = tmp_path / "checkpoint.pt"
+    torch.save(below("text_encoder.", network.state_dict()) | projections, path)
+    assert choose(open_checkpoint(path), FAMILIES).network.family == "multimodal-encoder"
