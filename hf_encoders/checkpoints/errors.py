@@ -13,3 +13,7 @@ class LayoutError(CheckpointError):
 
 class NoSuchWeightsError(LayoutError):
     """A path that was asked for, and that leads to no weights of the file, or to several."""
+
+
+class AmbiguousWeightsError(LayoutError):
+    """A file holds several networks, and nothing tells which is meant. The message lists them."""

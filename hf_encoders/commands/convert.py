@@ -1,10 +1,12 @@
-"""Turn a legacy checkpoint into a repo that AutoModel.from_pretrained loads, and prove that it is the same.
+"""Turn a checkpoint into a repo that AutoModel.from_pretrained loads, and prove that it is the same.
 
     hf-encoders convert best_model.pth
     hf-encoders convert best_model.pth --output depth-semantic-encoder --include-decoder --dtype float16
     hf-encoders convert checkpoint.pt --text-model bert-base-uncased --with-training-state
     hf-encoders convert checkpoint.pt --tokenizer vocab.txt --attention-heads 12 --depth-encoder depth-semantic-encoder
     hf-encoders convert last.ckpt --weights ema_state_dict --ignore 'head.*'
+    hf-encoders convert dino_vitbase16.pth --weights teacher --license apache-2.0
+    hf-encoders convert ViT-B-32.pt --hidden-act quick_gelu --tokenizer openai/clip-vit-base-patch32
     hf-encoders convert best_model.pth --push-to-hub org/depth-semantic-encoder
 
 The weights are looked for in the whole file, and the output says what was taken and what else is there. All sizes come
@@ -24,19 +26,22 @@ from ..models.input_errors import printable
 from ..progress import quiet_libraries
 from . import verify
 from .converted_weights import several_weights, weights_lines
+from .encoder_options import add_encoder_options, encoder_notes, input_options
 from .options import add_destination, add_format, add_overwrite
 from .runner import Result, perform_alone
 
 if TYPE_CHECKING:
     from ..conversion.depth import DepthOptions
+    from ..conversion.families.family import EncoderOptions
     from ..conversion.multimodal import MultimodalOptions
     from ..hub.reports import ConversionReport
 
-_Options = TypeVar("_Options", "DepthOptions", "MultimodalOptions")
+_Options = TypeVar("_Options", "DepthOptions", "MultimodalOptions", "EncoderOptions")
 
 _DTYPES = ("float32", "float16", "bfloat16")
 _MULTIMODAL = "multimodal-encoder"
-_LAYOUTS = ("auto", "depth-autoencoder", "depth-encoder", _MULTIMODAL)
+_FAMILIES = ("bert", "clip", "convnext", "convnextv2", "dinov2", "resnet", "roberta", "swin", "vit")
+_LAYOUTS = ("auto", "depth-autoencoder", "depth-encoder", _MULTIMODAL, *_FAMILIES)
 
 
 def main() -> None:
@@ -71,14 +76,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     multimodal = parser.add_argument_group("multimodal checkpoints", "DIR_OR_ID is a folder or a Hub id")
     multimodal.add_argument("--text-model", metavar="DIR_OR_ID", help="BERT's configuration and tokenizer")
     multimodal.add_argument("--vision-model", metavar="DIR_OR_ID", help="ViT's configuration and image processor")
-    multimodal.add_argument(
-        "--attention-heads", type=_heads, metavar="N[,N]", help="of both towers, or of the text and the image tower"
-    )
-    multimodal.add_argument("--tokenizer", metavar="DIR_OR_ID", help="a tokenizer, or BERT's vocab.txt")
     multimodal.add_argument("--allow-no-tokenizer", action="store_true", help="write a repo that cannot read texts yet")
     multimodal.add_argument("--depth-encoder", metavar="REPO", help="a depth semantic encoder to add as depth tower")
     multimodal.add_argument("--with-training-state", action="store_true", help="write the optimizer's state too")
+    add_encoder_options(parser)
     hub = parser.add_argument_group("the Hub")
+    hub.add_argument("--license", metavar="NAME", help="the licence for the card, such as apache-2.0; no file tells it")
     hub.add_argument("--push-to-hub", metavar="ID", help="push the result, such as to org/depth-semantic-encoder")
     add_destination(hub)
     again = parser.add_argument_group("checking again")
@@ -103,6 +106,7 @@ def run(args: argparse.Namespace) -> Result:
     from ..conversion.assumptions import from_report, warnings
     from ..conversion.convert import convert
     from ..conversion.depth import DepthOptions
+    from ..conversion.families.family import EncoderOptions
     from ..conversion.multimodal import MultimodalOptions
     from ..conversion.report import read_report
     from ..hub.push import Destination, push_model
@@ -119,9 +123,12 @@ def run(args: argparse.Namespace) -> Result:
         remote_code=bool(args.with_remote_code),
         depth=_options(DepthOptions, args),
         multimodal=_options(MultimodalOptions, args),
+        encoder=_options(EncoderOptions, args),
+        inputs=input_options(args),
+        license=args.license,
     )
     report = read_report(output)
-    notes = _notes(report)
+    notes = _notes(report, args.license)
     assumed = from_report(report)
     on_top = [*warnings(assumed), *several_weights(report["source"], args.weights)]
     lines = [
@@ -151,25 +158,16 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError("--private, --revision and --create-pr go with --push-to-hub")
 
 
-def _heads(text: str) -> tuple[int, ...]:
-    """Numbers of attention heads: one, or two with a comma between them."""
-    try:
-        heads = tuple(int(number) for number in text.split(","))
-    except ValueError:
-        heads = ()
-    if len(heads) not in (1, 2) or min(heads) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of heads nor two with a comma between them")
-    return heads
-
-
 def _options(kind: type[_Options], args: argparse.Namespace) -> _Options:
     """The options of one layout, by the names of its dataclass."""
     return kind(**{field.name: getattr(args, field.name) for field in dataclasses.fields(kind)})
 
 
-def _notes(report: "ConversionReport") -> list[str]:
+def _notes(report: "ConversionReport", license: str | None) -> list[str]:
     """What a person should know about the result, one line each."""
-    notes = _multimodal_notes(report) if report["source"]["layout"] == _MULTIMODAL else []
+    layout = report["source"]["layout"]
+    notes = _multimodal_notes(report) if layout == _MULTIMODAL else []
+    notes += encoder_notes(report, license) if "moved" in report else []
     stated = report["source"]["metadata"].get("config")
     if isinstance(stated, dict) and "height_range" in stated:
         notes.append(

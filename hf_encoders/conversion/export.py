@@ -9,10 +9,11 @@ from torch import Tensor
 from ..models.configuration_depth_semantic_encoder import DepthSemanticEncoderConfig
 from ..models.configuration_multimodal_encoder import MultimodalEncoderConfig
 from ..outputs import new_file
+from .encoders.export import encoder_checkpoint, is_encoder
 from .export_multimodal import multimodal_checkpoint
 from .families.depth_layouts import MODEL_TYPE
 from .read_repo import read_repo, repo_folder
-from .report import known_metadata
+from .report import REPORT_NAME, known_metadata, read_report
 
 
 def export(
@@ -35,21 +36,31 @@ def export(
         OSError: if the output exists already or cannot be written.
     """
     folder = repo_folder(repo, revision)
+    if (folder / REPORT_NAME).is_file() and is_encoder(report := read_report(folder)):
+        if autoencoder:
+            raise ValueError(f"{repo}: has no decoder; leave --autoencoder out")
+        content, notes = encoder_checkpoint(folder, report)
+        _save(content, output, overwrite)
+        return notes
     config, tensors = read_repo(folder)
     if autoencoder and not any(name.startswith("decoder.") for name in tensors):
         is_depth = isinstance(config, DepthSemanticEncoderConfig)
         hint = "leave --autoencoder out" + (", or convert with --include-decoder" if is_depth else "")
         raise ValueError(f"{repo}: has no decoder; {hint}")
-    notes: list[str] = []
+    notes = []
     if isinstance(config, MultimodalEncoderConfig):
         content, notes = multimodal_checkpoint(folder, tensors)
     elif autoencoder:
         content = _training_checkpoint(folder, config, tensors)
     else:
         content = _extracted(repo, config, tensors)
+    _save(content, output, overwrite)
+    return notes
+
+
+def _save(content: Mapping[str, object], output: Path, overwrite: bool) -> None:
     with new_file(output, overwrite) as partial, partial.open("wb") as file:
         torch.save(content, file)
-    return notes
 
 
 def _extracted(repo: str, config: DepthSemanticEncoderConfig, tensors: Mapping[str, Tensor]) -> dict[str, object]:

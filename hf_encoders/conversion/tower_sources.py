@@ -154,15 +154,32 @@ def read_image_processor(option: str, source: str | None, config: ViTConfig) -> 
         side = cast(int, config.image_size)  # BERT and ViT of the legacy files take squares
         size = {"height": side, "width": side}
         return ViTImageProcessorPil(size=size, image_mean=half, image_std=half), False
-    processor = read_part(option, str(source), AutoImageProcessor.from_pretrained)
+    side = cast(int, config.image_size)
+    return read_processor_of_images(option, str(source), config.num_channels, side), True
+
+
+def read_processor_of_images(option: str, source: str, channels: int, side: int | None) -> BaseImageProcessor:
+    """Read an image processor.
+
+    Args:
+        option: the option that names the source, for messages.
+        source: a folder or a Hub id.
+        channels: of the images that the network takes.
+        side: of the square that the network takes, in pixels; None if it takes any.
+
+    Raises:
+        SourceError: if it gives images of another size than the network takes.
+    """
+    processor = read_part(option, source, AutoImageProcessor.from_pretrained)
+    image = Image.new("RGB" if channels == 3 else "L", (40, 30))
     try:
-        given = list(processor(Image.new("RGB", (40, 30)), return_tensors="pt")["pixel_values"].shape)
+        given = list(processor(image, return_tensors="pt")["pixel_values"].shape)
     except Exception as error:
         raise SourceError(f"{option} {source}: its image processor fails ({one_line(error)})") from error
-    expected = [1, config.num_channels, config.image_size, config.image_size]
+    expected = [1, channels, *([side, side] if side else given[2:])]
     if given != expected:
         raise SourceError(f"{option} {source}: its image processor gives {given}, the checkpoint expects {expected}")
-    return processor, True
+    return processor
 
 
 def _from_vocabulary(option: str, file: Path, folder: Path) -> PreTrainedTokenizerBase:

@@ -12,6 +12,8 @@ from ..checkpoints.state_dicts import check_values
 from ..hub.reports import ConversionReport, Verification
 from ..models.configuration_multimodal_encoder import MultimodalEncoderConfig
 from .depth_tower import PROJECTION, TOWER
+from .encoders.export import is_encoder
+from .encoders.verify_again import verify_encoder_again
 from .families.depth_layouts import LegacyDepthCheckpoint, read_depth_checkpoint
 from .families.multimodal_layouts import LegacyMultimodalCheckpoint, read_multimodal_checkpoint
 from .read_repo import Config, read_repo, repo_folder
@@ -38,6 +40,10 @@ def verify_repo(repo: str, checkpoint: Path | None = None, revision: str = "main
     report = read_report(folder)
     if weight_digests(folder) != report["weights_sha256"]:
         raise ValueError(f"{repo}: its weights are not those that the conversion wrote; convert the checkpoint again")
+    if is_encoder(report):
+        verification = verify_encoder_again(folder, report, checkpoint)
+        verification["assumed"] = report.get("assumed", [])
+        return verification
     config, written = read_repo(folder)
     if checkpoint is not None:
         written |= _source_tensors(repo, checkpoint, config, written, report)

@@ -14,7 +14,7 @@ from ..hub.complete import complete_repo
 from ..hub.reports import ConversionReport, Figures, PartsReport, Verification
 from ..outputs import new_folder
 from .compare import EMBEDDINGS, compare
-from .encoder_source import EncoderSource
+from .encoders.source import EncoderSource
 from .families.depth_layouts import LegacyDepthCheckpoint
 from .families.multimodal_layouts import LegacyMultimodalCheckpoint
 from .plain_data import harmless, plain_metadata, plain_text
@@ -74,6 +74,7 @@ def write_repo(
     verified: bool = True,
     overwrite: bool = False,
     remote_code: bool = False,
+    license: str | None = None,
 ) -> None:
     """Write a repo with report and card.
 
@@ -85,6 +86,7 @@ def write_repo(
         verified: compare the written repo with the legacy tensors before it appears.
         overwrite: replace an existing output.
         remote_code: write the model files of the package beside the weights.
+        license: the Hub's identifier of the licence, for the card.
 
     Raises:
         CheckpointError: if the file cannot be used.
@@ -111,7 +113,7 @@ def write_repo(
             report["weights_sha256"] = weight_digests(repo)
             report["versions"] = report_versions()
             write_report(repo, report)
-            complete_repo(repo, remote_code=remote_code, name=plain(output.name))
+            complete_repo(repo, remote_code=remote_code, name=plain(output.name), license=license)
 
 
 def _write(conversion: Conversion, repo: Path, tensors: dict[str, Tensor], dtype: str) -> ConversionReport:

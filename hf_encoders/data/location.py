@@ -12,7 +12,7 @@ from datasets import load_dataset_builder
 from ..modalities import Modality
 from ..models.input_errors import one_line, printable
 from .listing import Listing, list_folder
-from .text_files import TEXT_FORMATS, TextKind, in_utf8
+from .text_rows import TEXT_FORMATS, TextKind, in_utf8
 
 # fmt: off
 SUFFIXES: Mapping[Modality, tuple[str, ...]] = {

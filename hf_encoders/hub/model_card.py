@@ -95,7 +95,7 @@ def write_card(
     evaluations = _evaluations(repo, metrics)
     report = _conversion_report(repo)
     old, old_text = _read_card(repo / CARD_NAME)
-    pipeline_tag, tags = encoder_tags(report) if kind == ENCODER and report else _KINDS[kind]
+    pipeline_tag, tags = _encoder_tags(report) if kind == ENCODER and report else _KINDS[kind]
     in_sentence_transformers = (repo / "modules.json").is_file()
     tags = [*tags, "hf-encoders"]
     if report:
@@ -118,6 +118,8 @@ def write_card(
         report=report,
         depth=_depth_settings(repo),
         has_tokenizer=any(repo.glob("tokenizer*")),
+        has_images=any((repo / file).is_file() for file in ("preprocessor_config.json", "processor_config.json")),
+        license=license or old.license,
         has_code=any(repo.glob("modeling_*.py")),
         in_sentence_transformers=in_sentence_transformers,
         evaluations=evaluations,
@@ -145,9 +147,19 @@ def write_card(
     return repo / CARD_NAME
 
 
-def encoder_tags(report: ConversionReport) -> tuple[str, list[str]]:
-    """The pipeline tag and the tags of a converted encoder."""
-    return "image-feature-extraction", ["feature-extraction"]
+def _encoder_tags(report: ConversionReport) -> tuple[str, list[str]]:
+    """The pipeline tag and the tags of a converted encoder of another family."""
+    architecture, family = report["architecture"], report["source"]["layout"]
+    reads_texts = "tokenizer" in report.get("parts", {})
+    if architecture == "CLIPModel":
+        pipeline_tag = "zero-shot-image-classification"
+    elif "ForImageClassification" in architecture:
+        pipeline_tag = "image-classification"
+    elif "ForSequenceClassification" in architecture:
+        pipeline_tag = "text-classification"
+    else:
+        pipeline_tag = "feature-extraction" if reads_texts else "image-feature-extraction"
+    return pipeline_tag, [family, "feature-extraction"]
 
 
 def _evaluations(repo: Path, metrics: Sequence[Path | Mapping[str, object]]) -> list[Evaluation]:

@@ -76,6 +76,12 @@ class TrainingInfo(TypedDict):
     dropped: Sequence[str]
 
 
+# How tensors of a file became a model's: keys in the file, names in the model, the step, and a shape that it needs.
+MovedTensors = TypedDict(
+    "MovedTensors", {"from": Sequence[str], "to": Sequence[str], "by": str, "shape": Sequence[int]}
+)
+
+
 class PartsReport(TypedDict):
     """The parts of a converted model; which entries there are depends on the family.
 
@@ -86,8 +92,12 @@ class PartsReport(TypedDict):
         attention_heads: configuration → its number of heads.
         assumed: what nothing in the file tells.
         dropped: keys of the file that nothing uses.
-        untrained: parts whose weights are random.
+        untrained: parts whose weights are random, or were made because the file holds none.
         training_state: what `training_state.json` holds; None without one.
+        moved: how each tensor of another family's file became one of the model.
+        container: the keys of the dictionary in the file that held those tensors.
+        options: what a person said about the network of another family.
+        labels: the number of the classes' names that the file had.
     """
 
     parameters: Mapping[str, int]
@@ -98,6 +108,10 @@ class PartsReport(TypedDict):
     dropped: NotRequired[Sequence[str]]
     untrained: NotRequired[Sequence[str]]
     training_state: NotRequired[TrainingInfo | None]
+    moved: NotRequired[Sequence[MovedTensors]]
+    container: NotRequired[Sequence[str]]
+    options: NotRequired[Mapping[str, Json]]
+    labels: NotRequired[int]
 
 
 class OtherWeights(TypedDict):

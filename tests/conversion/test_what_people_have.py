@@ -124,10 +124,9 @@ def nested(state):
     return tree_of_modules
 
 
-def dual_encoder(text_embeddings="word_embeddings"):
+def dual_encoder():
     state = {f"text_model.{name}": tensor for name, tensor in part(M, "text_encoder.").items()}
     state |= {f"vision_model.{name}": tensor for name, tensor in part(M, "visual_encoder.").items()}
-    state = renamed(state, lambda name: name.replace("word_embeddings", text_embeddings))
     return state | {"logit_scale": torch.tensor(2.66), "text_projection.weight": M["text_projection.weight"]}
 
 
@@ -505,16 +504,27 @@ CASES = {
     "FSDP's flat parameters": [
         ({"model": {"_fsdp_wrapped_module._flat_param": torch.ones(9)}}, [], ["flat parameters"])
     ],
-    "a VisionTextDualEncoderModel or CLIPModel of transformers": [
+    "a VisionTextDualEncoderModel of transformers": [
         (dual_encoder(), [], ["VisionTextDualEncoderModel.from_pretrained"]),
-        (dual_encoder("token_embedding"), [], ["CLIPModel.from_pretrained"]),
     ],
     "a state dict that contains itself": [(weights_in_a_circle, [], ["contain themselves"])],
-    "another network, such as torchvision's ResNet-50": [
+    "a network of no known family, such as an EfficientNet": [
+        (
+            {"conv_stem.weight": torch.ones(1), **{f"layer1.{n}.conv_pw.weight": torch.ones(4, 4) for n in range(3)}},
+            [],
+            ["no network of a known family; no name matches one of theirs; `hf-encoders inspect` shows"],
+        ),
+        (
+            {"conv1.weight": torch.ones(1), **{f"layer1.{n}.mixer.weight": torch.ones(4, 4) for n in range(3)}},
+            [],
+            ["no network of a known family; the nearest is resnet (1 of 4 names match)"],
+        ),
+    ],
+    "a part of a known network": [
         (
             {"conv1.weight": torch.ones(1), **{f"layer1.{n}.conv1.weight": torch.ones(4, 4, 1, 1) for n in range(3)}},
             [],
-            ["the closest layout is depth-encoder"],
+            ["the nearest are resnet (4 names match), depth (3 names match); as resnet: 'conv1.weight' has shape [1]"],
         ),
     ],
     "a file of torch.save, of any release, format and pickle protocol": [

@@ -1,23 +1,21 @@
 """Chooses the weights of a file that holds several, and tells what else is there."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..checkpoint import Checkpoint
 from ..errors import LayoutError, NoSuchWeightsError
-from .averages import is_average
 from .left_overs import is_empty
 from .metadata import metadata_without, top_module
-from .nearest import nearest
+from .nearest import matching_names, nearest
 from .networks import FamilyNames, Member, Network, find_networks, path_text
+from .ranking import best, reason
 from .sifting import sift
 from .survey import Keys, Survey, survey
 from .unknown_sets import is_network, unknown_sets
 
-# Keys of state dicts, the most telling ones first.
-_NAMES = ("model_state_dict", "state_dict", "model", "net", "network", "module", "weights", "encoder_state_dict")
 _OPTIMIZER = "optimizer_state_dict"
 _WRAPPINGS = {"model_state_dict": "training checkpoint", "encoder_state_dict": "extracted encoder"}
 BARE = "bare state dict"
@@ -61,6 +59,7 @@ class ChosenWeights:
         metadata: what the file says beside its weights, without the states of its training.
         optimizer: the optimizer's state dict, if the file holds exactly one.
         notes: what a person should know of the choice, one line each.
+        near: family → how many names match, if the network is of no known family but comes close to some.
     """
 
     path: Path
@@ -75,6 +74,7 @@ class ChosenWeights:
     metadata: dict[str, object] = field(default_factory=dict)
     optimizer: object = None
     notes: list[str] = field(default_factory=list)
+    near: dict[str, int] = field(default_factory=dict)
 
 
 def choose(
@@ -82,19 +82,19 @@ def choose(
     families: Sequence[FamilyNames],
     wanted: WeightsWanted | None = None,
     preferred: Sequence[str] = (),
+    alone: Collection[str] = (),
 ) -> ChosenWeights:
-    """Choose the weights to take.
-
-    Of several networks, the weights come before their averages, telling names before others, and the first before the
-    next. The others are told.
+    """Choose the weights to take; see `ranking.best`. The others are told.
 
     Args:
         checkpoint: the file.
         families: the families that are known, by their names.
         wanted: what a person says.
         preferred: the families that are asked for; without any of those, the others.
+        alone: families of which a file may not hold several that are as good.
 
     Raises:
+        AmbiguousWeightsError: if nothing tells which of several networks is meant.
         NoSuchWeightsError: if the path that is wanted leads to no weights, or to several.
         LayoutError: if there are no weights, or they are stored in a form of their own.
     """
@@ -104,8 +104,7 @@ def choose(
     if wanted.path is not None:
         network = _at(checkpoint, found, networks, wanted.path)
     elif networks:
-        largest = max(len(network.members) for network in networks)
-        network = min(networks, key=lambda one: _rank(one, largest, preferred))
+        network = best(checkpoint.path, networks, preferred, alone)
     else:
         network = nearest(checkpoint, found, families)
     if _is_endless(found, network):
@@ -113,6 +112,7 @@ def choose(
     sifted = sift(found, networks, network, wanted.ignore)
     network = replace(network, members=sifted.members)
     _check_whole(checkpoint, network)
+    why = reason(network, networks, alone)
     known = [other for other in networks if other.numbers != network.numbers]
     unknown = [
         other
@@ -131,19 +131,8 @@ def choose(
         unused_patterns=sifted.unused,
         metadata=metadata_without(checkpoint.content, excluded_keys(found, [network, *known, *unknown])),
         optimizer=_optimizer(found),
-        notes=_tied(sifted.members),
-    )
-
-
-def _rank(network: Network, largest: int, preferred: Sequence[str]) -> tuple[object, ...]:
-    keys = network.path.split(".")
-    names = [_NAMES.index(key) for key in keys if key in _NAMES]
-    return (
-        bool(preferred) and network.family not in preferred,
-        2 * len(network.members) < largest,  # a part of a network, such as its pretrained beginning
-        is_average(network.path),
-        min(names, default=len(_NAMES)),
-        network.numbers[0],
+        near={} if networks else matching_names(found, families),
+        notes=[*([why] if why and wanted.path is None else []), *_tied(sifted.members)],
     )
 
 

@@ -28,7 +28,20 @@ def nearest(checkpoint: Checkpoint, found: Survey, families: Sequence[FamilyName
         raise LayoutError(f"{path}: holds {len(found.tensors)} tensors without names, expected a state dict")
     # The marks tell a family from others; without them, names in common are enough.
     close = find_networks(found.tensors, [replace(family, marks=()) for family in families])
-    return max(close or unknown_sets(found, []), key=lambda network: len(network.members))
+    return max(close or unknown_sets(found, []), key=_matches)
+
+
+def matching_names(found: Survey, families: Sequence[FamilyNames]) -> dict[str, int]:
+    """Family → how many names of a file are named as in its files, of the largest network; the most first."""
+    counts: dict[str, int] = {}
+    for family in families:
+        for network in find_networks(found.tensors, [replace(family, marks=())]):
+            counts[family.name] = max(counts.get(family.name, 0), _matches(network))
+    return dict(sorted(counts.items(), key=lambda item: -item[1]))
+
+
+def _matches(network: Network) -> int:
+    return sum(member.matches for member in network.members)
 
 
 def _refuse_without_tensors(checkpoint: Checkpoint, found: Survey) -> None:

@@ -4,15 +4,18 @@ A family's file (`resnet.py`, `vit.py`, ...) makes a `Plan` from the names and s
 neither transformers nor this package's models: transformers' classes are named, and looked up when they are built.
 """
 
+import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
 from ...checkpoints.errors import LayoutError
 from ...checkpoints.finding.networks import FamilyNames
 from ...checkpoints.finding.weights import LazyTensors
+from ...hub.reports import Json
 from ..assumptions import Assumption
 from .moves import Move
 
@@ -42,6 +45,20 @@ class EncoderOptions:
     without_head: bool = False
     layout: str | None = None
 
+    def as_report(self) -> dict[str, Json]:
+        """What was said, as JSON, for `from_report`."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if value not in (None, False)}
+
+    @classmethod
+    def from_report(cls, options: Mapping[str, Json]) -> "EncoderOptions":
+        """What was said when a repo was converted; unknown names are of a newer release and left out."""
+        known: dict[str, Any] = {
+            field.name: tuple(value) if isinstance(value := options[field.name], list) else value
+            for field in dataclasses.fields(cls)
+            if field.name in options
+        }
+        return cls(**known)
+
 
 @dataclass(frozen=True)
 class FileTensors:
@@ -54,6 +71,7 @@ class FileTensors:
         values: canonical name → tensor, read when it is asked for.
         metadata: what the file says beside its weights; plain values and stubs of any class.
         place: the dotted path to the network in the file, such as "state_dict.module.encoder_q".
+        classes: the classes that the file names, such as "clip.model.QuickGELU"; none was imported.
     """
 
     path: str | os.PathLike[str]
@@ -62,6 +80,7 @@ class FileTensors:
     values: LazyTensors
     metadata: Mapping[str, object] = field(default_factory=dict)
     place: str = "."
+    classes: tuple[str, ...] = ()
 
     def shape(self, name: str, dimensions: int) -> Shape:
         """The shape of a tensor that must be there, with so many dimensions and no empty one.
@@ -162,6 +181,7 @@ class Family:
         plan: file and options → plan. It raises LayoutError for what transformers' class cannot hold, by its name.
         canonical: name below the network's prefix → the name that the plan knows it by.
         label: of the file's network in words, such as "ViT".
+        options: the fields of `EncoderOptions` that mean something for it.
         kin: the name of the family that a file is of, where several have the same names; None for this one. It raises
             LayoutError where nothing tells.
     """
@@ -171,6 +191,7 @@ class Family:
     plan: Callable[[FileTensors, EncoderOptions], Plan]
     canonical: Callable[[str], str] = str
     label: str = ""
+    options: tuple[str, ...] = ("hidden_act", "layer_norm_eps", "attention_heads", "without_head")
     kin: Callable[[FileTensors, EncoderOptions], str | None] = lambda file, options: None
 
 

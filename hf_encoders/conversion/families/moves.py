@@ -70,7 +70,10 @@ def made(target: str, value: str, shape: Shape) -> Move:
 
 
 def buffer(source: str, value: str, shape: Shape) -> Move:
-    """A tensor of the file that follows from its shape, and which the model makes by itself: "arange", "counter"."""
+    """A tensor of the file that follows from its shape, and which the model makes by itself.
+
+    It is "arange" (0, 1, 2...), "counter" (zeros) or "causal_mask" (minus infinity above the diagonal).
+    """
     return Move((source,), (), value, shape)
 
 
@@ -104,6 +107,11 @@ def _arange(move: Move) -> Tensor:
     return torch.arange(move.shape[-1]).expand(move.shape).clone()
 
 
+def causal_mask(length: int) -> Tensor:
+    """What is added to the scores of attention, so that no token sees a later one: [L, L]."""
+    return torch.full((length, length), float("-inf")).triu(1)
+
+
 STEPS: Mapping[str, Step] = {
     "same": Step(lambda tensors, move: tensors, lambda tensors, move: tensors),
     "split": Step(
@@ -118,24 +126,27 @@ STEPS: Mapping[str, Step] = {
     "identity": _make(lambda move: torch.eye(move.shape[0])),
     "counter": _make(lambda move: torch.zeros(move.shape, dtype=torch.int64)),
     "arange": _make(_arange),
+    "causal_mask": _make(lambda move: causal_mask(move.shape[-1])),
 }
 
 
 def apply(moves: Sequence[Move], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The model's tensors, from the file's by canonical name."""
+    """The model's tensors, from the file's by canonical name; buffers of the file are not looked at."""
     result: dict[str, Tensor] = {}
     for move in moves:
         if not move.targets:
-            continue  # a buffer that the model makes by itself
+            continue
         given = [tensors[name] for name in move.sources]
         result |= zip(move.targets, STEPS[move.by].forward(given, move), strict=True)
     return result
 
 
 def undo(moves: Sequence[Move], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The file's tensors by canonical name, from the model's."""
+    """The file's tensors by canonical name, from the model's; what the file did not hold is not looked at."""
     result: dict[str, Tensor] = {}
     for move in moves:
+        if not move.sources:
+            continue
         given = [tensors[name] for name in move.targets]
         result |= zip(move.sources, STEPS[move.by].back(given, move), strict=True)
     return result

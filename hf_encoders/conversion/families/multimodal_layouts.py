@@ -21,7 +21,7 @@ from ...checkpoints.finding.weights import LazyTensors, TensorWeight, Weight
 from ...checkpoints.state_dicts import TOWERS, Shape, check_names, check_shapes, rename
 from ...models.input_errors import one_line
 from .multimodal_sizes import text_sizes, vision_sizes
-from .names import FAMILIES, FOREIGN, MULTIMODAL_NAMES
+from .names import DUAL_ENCODER, FAMILIES, MULTIMODAL_NAMES
 
 MULTIMODAL = MULTIMODAL_NAMES
 TEMPERATURE = "temperature"
@@ -91,7 +91,7 @@ class LegacyMultimodalCheckpoint:
 
 def is_multimodal(chosen: ChosenWeights) -> bool:
     """Whether weights are a multimodal encoder's, or come closest to one, by their names."""
-    return chosen.network.family in (MULTIMODAL, *FOREIGN) or any(
+    return chosen.network.family in (MULTIMODAL, DUAL_ENCODER) or any(
         member.name.startswith(TOWERS) for member in chosen.network.members
     )
 
@@ -138,11 +138,10 @@ def recognise_multimodal(
         LayoutError: see `read_multimodal_checkpoint`.
     """
     path = chosen.path
-    if chosen.network.family in FOREIGN:
-        name = chosen.network.family
+    if chosen.network.family == DUAL_ENCODER:
         raise LayoutError(
-            f"{path}: a {name} of transformers, which needs no conversion: put it beside its config.json as"
-            f" pytorch_model.bin, and load the folder with {name}.from_pretrained"
+            f"{path}: a {DUAL_ENCODER} of transformers, which needs no conversion: put it beside its config.json as"
+            f" pytorch_model.bin, and load the folder with {DUAL_ENCODER}.from_pretrained"
         )
     named, keys = rename(path, chosen.network.members, _canonical_name)
     weights = {name: weight for name, weight in named.items() if not _is_unused(name)}

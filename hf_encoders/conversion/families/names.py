@@ -6,9 +6,7 @@ from ...checkpoints.finding.networks import FamilyNames, Network
 from .encoders import ENCODERS
 
 DEPTH, MULTIMODAL_NAMES = "depth", "multimodal-encoder"
-DUAL_ENCODER, CLIP = "VisionTextDualEncoderModel", "CLIPModel"
-# Families that transformers loads by itself.
-FOREIGN = (DUAL_ENCODER, CLIP)
+DUAL_ENCODER = "VisionTextDualEncoderModel"
 
 _ENCODER = (
     r"(?:encoder\.)?(?:(?:stem|depth_enhance|multiscale_fusion|fc|se_block\.fc)\.\d+\..+|se_block\.alpha"
@@ -45,19 +43,14 @@ FAMILIES = (
         r"text_projection\.",
         r"visual_projection\.",
     ),
-    _family(
-        CLIP,
-        rf"(?:text|vision)_model\..+|{_PROJECTIONS}|logit_scale",
-        r"text_model\.embeddings\.token_embedding\.",
-        r"vision_model\.",
-    ),
+    *(names for family in ENCODERS.values() for names in family.names),
+    # CLIPs have such names too, and come before it.
     _family(
         DUAL_ENCODER,
         rf"(?:text|vision)_model\..+|{_PROJECTIONS}|logit_scale",
         r"text_model\.",
         r"vision_model\.",
     ),
-    *(names for family in ENCODERS.values() for names in family.names),
 )
 
 

@@ -99,6 +99,8 @@ def _refuse_relatives(file: FileTensors) -> None:
     def has(pattern: str) -> bool:
         return any(re.match(pattern, name) for name in names)
 
+    if has(r"attnpool\."):
+        raise file.refuse("the ModifiedResNet of a CLIP, which pools by attention, and which ResNetModel cannot hold")
     if has(r"conv1\.\d+\."):
         raise file.refuse("a ResNet-D, with a stem of three convolutions, which ResNetModel cannot hold")
     if has(r"layer\d\.\d+\.downsample\.2\."):
@@ -186,4 +188,4 @@ def _block(tensors: Tensors, name: str, x: Tensor, stride: int, bottleneck: bool
     return F.relu(x + y)
 
 
-RESNET = Family("resnet", _NAMES, _plan, _canonical, "ResNet")
+RESNET = Family("resnet", _NAMES, _plan, _canonical, "ResNet", ("stride_in", "without_head"))

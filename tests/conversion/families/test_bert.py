@@ -12,7 +12,7 @@ from hf_encoders.checkpoints.errors import LayoutError
 from hf_encoders.checkpoints.files import open_checkpoint
 from hf_encoders.checkpoints.finding.choice import WeightsWanted, choose
 from hf_encoders.conversion.convert import convert
-from hf_encoders.conversion.encoder_source import recognise_encoder
+from hf_encoders.conversion.encoders.source import recognise_encoder
 from hf_encoders.conversion.families.bert import BERT
 from hf_encoders.conversion.families.family import EncoderOptions
 from hf_encoders.conversion.families.moves import apply, undo

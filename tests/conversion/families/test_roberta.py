@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from hf_encoders.checkpoints.files import open_checkpoint
 from hf_encoders.checkpoints.finding.choice import choose
-from hf_encoders.conversion.encoder_source import recognise_encoder
+from hf_encoders.conversion.encoders.source import recognise_encoder
 from hf_encoders.conversion.families.encoders import ENCODERS
 from hf_encoders.conversion.families.family import EncoderOptions
 from hf_encoders.conversion.families.moves import apply, undo

@@ -15,7 +15,7 @@ from transformers import (
     RobertaTokenizer,
 )
 
-from hf_encoders.conversion.encoder_texts import read_texts
+from hf_encoders.conversion.encoders.texts import read_texts
 from hf_encoders.conversion.families.family import Texts
 from hf_encoders.conversion.tower_sources import SourceError
 

@@ -4,7 +4,7 @@ The plan of the file's family is compared with the model of transformers that it
 from the file or is told to be made, and each tensor of the file is used or told to be dropped.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -14,14 +14,14 @@ import transformers
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from ..checkpoints.errors import LayoutError
-from ..checkpoints.finding.choice import ChosenWeights
-from ..checkpoints.finding.weights import LazyTensors
-from ..checkpoints.state_dicts import check_names, rename
-from ..models.input_errors import one_line
-from .families.encoders import ENCODERS
-from .families.family import EncoderOptions, Family, FileTensors, Plan
-from .families.moves import Move, apply
+from ...checkpoints.errors import LayoutError
+from ...checkpoints.finding.choice import ChosenWeights
+from ...checkpoints.finding.weights import LazyTensors
+from ...checkpoints.state_dicts import check_names, rename
+from ...models.input_errors import one_line
+from ..families.encoders import ENCODERS
+from ..families.family import EncoderOptions, Family, FileTensors, Plan
+from ..families.moves import Move, apply, undo
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class EncoderSource:
         family: its family.
         plan: what becomes of its tensors.
         tensors: canonical name → tensor, of those that the plan moves. Each is read when it is asked for.
-        source_keys: canonical name → key in the file, for `tensors` and the buffers that follow from their shapes.
+        source_keys: canonical name → key in the file, for `tensors` and for buffers that the model makes by itself.
         dropped: keys of the network that are not carried over.
         metadata: what the file says beside its weights.
         chosen: the weights that were taken, and what else is in the file.
@@ -68,18 +68,20 @@ def recognise_encoder(chosen: ChosenWeights, family: Family, options: EncoderOpt
             cannot hold the network.
     """
     path = chosen.path
+    for option in options.as_report():
+        if option not in (*family.options, "layout"):
+            raise LayoutError(f"{path}: a {family.label} has no --{option.replace('_', '-')}; leave it out")
     weights, keys = rename(path, chosen.network.members, family.canonical)
     shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
     values = LazyTensors(path, weights)
-    file = FileTensors(path, shapes, keys, values, chosen.metadata, chosen.network.path)
+    file = FileTensors(path, shapes, keys, values, chosen.metadata, chosen.network.path, chosen.classes)
     family = ENCODERS[family.kin(file, options) or family.name]
     plan = family.plan(file, options)
     sources = {name for move in plan.moves for name in move.sources}
     kept = {name: key for name, key in keys.items() if name not in plan.dropped}
     check_names(path, kept, dict.fromkeys(name for move in plan.moves for name in move.sources), _verdict(plan, family))
     _check_model(path, plan, shapes, keys)
-    # Buffers that the model makes by itself are checked, and not moved.
-    used = [name for name in keys if name in sources]
+    _check_buffers(path, plan, values, keys)
     moved = {name for move in plan.moves if move.targets for name in move.sources}
     return EncoderSource(
         path=Path(path),
@@ -87,8 +89,8 @@ def recognise_encoder(chosen: ChosenWeights, family: Family, options: EncoderOpt
         wrapping=chosen.wrapping,
         family=family,
         plan=plan,
-        tensors=LazyTensors(path, {name: weights[name] for name in used if name in moved}),
-        source_keys={name: keys[name] for name in used},
+        tensors=LazyTensors(path, {name: weights[name] for name in keys if name in moved}),
+        source_keys={name: key for name, key in keys.items() if name in sources},
         dropped=[keys[name] for name in plan.dropped if name in keys],
         metadata=chosen.metadata,
         chosen=chosen,
@@ -103,9 +105,9 @@ def build(plan: Plan) -> PreTrainedModel:
         ValueError, TypeError: if its configuration is none.
     """
     kind = _architecture(plan)
-    config_class = cast("type[PreTrainedConfig]", kind.config_class)
+    make_config = cast(Callable[..., PreTrainedConfig], kind.config_class)
     with torch.device("meta"):
-        return kind(config_class(**dict(plan.settings)))
+        return kind(make_config(**plan.settings))
 
 
 def _architecture(plan: Plan) -> type[PreTrainedModel]:
@@ -131,9 +133,18 @@ def _check_model(path: Path, plan: Plan, shapes: Mapping[str, Sequence[int]], ke
                 )
     if expected:
         raise LayoutError(
-            f"{path}: nothing gives {len(expected)} tensors of {plan.architecture}, {next(iter(expected))!r} first; this"
+            f"{path}: nothing gives {len(expected)} tensors of {plan.architecture}, {next(iter(expected))!r} first; it"
             " is a fault of the conversion, please report it"
         )
+
+
+def _check_buffers(path: Path, plan: Plan, values: LazyTensors, keys: Mapping[str, str]) -> None:
+    """Compare the buffers that the model makes by itself with those of the file."""
+    for name, expected in undo([move for move in plan.moves if not move.targets], {}).items():
+        buffer = values[name]
+        same_form = buffer.layout == torch.strided and buffer.shape == expected.shape and not buffer.is_quantized
+        if not same_form or not torch.equal(buffer.to(expected.dtype), expected):
+            raise LayoutError(f"{path}: {keys[name]!r} is not what {plan.architecture} makes by itself in its place")
 
 
 def _moved(path: Path, move: Move, given: Mapping[str, Tensor], keys: Mapping[str, str]) -> dict[str, Tensor]:

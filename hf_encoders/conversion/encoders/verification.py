@@ -8,12 +8,11 @@ import transformers
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, PreTrainedModel
 
-from ..hub.reports import Verification, VerificationInputs
-from .compare import RELATIVE, SEED, VerificationError, judge
-from .families.family import Plan
+from ...hub.reports import Verification, VerificationInputs
+from ..compare import RELATIVE, SEED, VerificationError, judge
+from ..families.family import Plan
 
 TOLERANCE = 1e-4  # largest difference, relative to the largest magnitude
-LOGITS = "logits"
 _HIDDEN, _POOLED = "last_hidden_state", "pooler_output"
 
 
@@ -34,7 +33,7 @@ def encoder_outputs(plan: Plan, tensors: Mapping[str, Tensor]) -> dict[str, Tens
 
 
 def verify_encoder(repo: Path, inputs: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Verification:
-    """Run inputs through a repo, loaded with AutoModel and, for logits, with its own class, in float32.
+    """Run inputs through a repo, loaded with AutoModel and, for what only that gives, with its own class, in float32.
 
     Args:
         repo: a folder with a model of transformers.
@@ -46,8 +45,9 @@ def verify_encoder(repo: Path, inputs: Mapping[str, Tensor], expected: Mapping[s
             number.
     """
     outputs = _outputs(repo, inputs, headless=True)
-    if LOGITS in expected:
-        outputs[LOGITS] = _outputs(repo, inputs, headless=False)[LOGITS]
+    if of_head := expected.keys() - outputs.keys():  # logits, embeddings behind a projection
+        with_head = _outputs(repo, inputs, headless=False)
+        outputs |= {name: with_head[name] for name in of_head}
     actual = {name: _comparable(name, outputs[name], inputs) for name in expected}
     given: VerificationInputs = {
         "shapes": {name: list(tensor.shape) for name, tensor in inputs.items()},

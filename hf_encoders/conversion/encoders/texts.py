@@ -14,9 +14,9 @@ from typing import cast
 import transformers
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
-from ..models.input_errors import one_line
-from .families.family import Texts
-from .tower_sources import SETTINGS, SourceError, bert_tokenizer, fit_tokenizer, read_part
+from ...models.input_errors import one_line
+from ..families.family import Texts
+from ..tower_sources import SETTINGS, SourceError, bert_tokenizer, fit_tokenizer, read_part
 
 _BERT, _ROBERTA = "BertTokenizer", "RobertaTokenizer"
 _FULL, _WORDS, _MERGES, _LINES = "tokenizer.json", "vocab.json", "merges.txt", "vocab.txt"

@@ -1,0 +1,1 @@
+"""Encoders of known families → repos that transformers loads by itself, and back."""

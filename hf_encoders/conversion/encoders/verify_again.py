@@ -1,0 +1,71 @@
+"""Verifies the repo of a converted encoder again, against its file or its own tensors under their old names."""
+
+from pathlib import Path
+
+import torch
+
+from ...checkpoints.checkpoint import Checkpoint
+from ...checkpoints.errors import LayoutError, NoSuchWeightsError
+from ...checkpoints.files import open_checkpoint
+from ...checkpoints.finding.choice import ChosenWeights, WeightsWanted, choose
+from ...checkpoints.state_dicts import check_values
+from ...hub.reports import ConversionReport, Verification
+from ..families.encoders import ENCODERS
+from ..families.family import EncoderOptions
+from ..families.names import FAMILIES
+from .export import as_checkpoint, encoder_checkpoint
+from .source import EncoderSource, recognise_encoder
+from .verification import encoder_outputs, verify_encoder
+
+
+def verify_encoder_again(folder: Path, report: ConversionReport, checkpoint: Path | None) -> Verification:
+    """Run the family's reference over the old tensors, and compare its outputs with the repo's.
+
+    Args:
+        folder: a converted repo.
+        report: of its conversion.
+        checkpoint: the file to compare with; by default the repo's own tensors.
+
+    Raises:
+        LayoutError: if the file does not hold the repo's tensors.
+        VerificationError: if the outputs differ.
+        ValueError: if the report does not fit the repo.
+    """
+    content, _ = encoder_checkpoint(folder, report)
+    own = _recognised(as_checkpoint(folder, content), report)
+    source = own if checkpoint is None else _same(folder, own, checkpoint, report)
+    tensors = {name: source.tensors[name].to(own.tensors[name].dtype) for name in source.tensors}
+    return verify_encoder(folder, own.plan.inputs, encoder_outputs(own.plan, tensors))
+
+
+def _same(folder: Path, own: EncoderSource, checkpoint: Path, report: ConversionReport) -> EncoderSource:
+    """The weights of a file, which must be the repo's but for their precision."""
+    source = _recognised(open_checkpoint(checkpoint), report)
+    if missing := own.tensors.keys() - source.tensors.keys():
+        raise LayoutError(f"{checkpoint}: has no {min(missing)!r}, which {folder} has; it is not its source")
+    check_values(checkpoint, source.tensors)
+    for name, tensor in own.tensors.items():
+        given = source.tensors[name]
+        if given.shape != tensor.shape or not torch.equal(given.to(tensor.dtype), tensor):
+            raise LayoutError(
+                f"{checkpoint}: {source.source_keys[name]!r} is not what {folder} holds; it is not its source"
+            )
+    return source
+
+
+def _recognised(checkpoint: Checkpoint, report: ConversionReport) -> EncoderSource:
+    family = ENCODERS[report["source"]["layout"]]
+    chosen = _chosen(checkpoint, report, family.name)
+    if chosen.network.family != family.name:
+        raise LayoutError(f"{checkpoint.path}: holds no {family.label}, which the repo was converted from")
+    return recognise_encoder(chosen, family, EncoderOptions.from_report(report.get("options", {})))
+
+
+def _chosen(checkpoint: Checkpoint, report: ConversionReport, family: str) -> ChosenWeights:
+    """The weights that were converted; of another file with the same weights, those that it would convert."""
+    taken = report["source"].get("weights")
+    path, ignored = (taken["path"], tuple(taken["ignored"])) if taken else (None, ())
+    try:
+        return choose(checkpoint, FAMILIES, WeightsWanted(path, ignored), [family], ENCODERS)
+    except NoSuchWeightsError:
+        return choose(checkpoint, FAMILIES, WeightsWanted(ignore=ignored), [family], ENCODERS)
