@@ -163,7 +163,7 @@ def _of_kind(given: Sequence[_Options], kind: type[_Kind]) -> _Kind:
 
 def _refuse(given: Sequence[_Options], kinds: tuple[type, ...], found: str) -> None:
     """Refuse options of other layouts, unless these have such an option too."""
-    shared = {field.name for kind in kinds for field in dataclasses.fields(kind)}
+    shared = {"layout", *(field.name for kind in kinds for field in dataclasses.fields(kind))}
     for options in given:
         for field in dataclasses.fields(options) if not isinstance(options, kinds) else ():
             default = field.default_factory() if callable(field.default_factory) else field.default
