@@ -102,14 +102,15 @@ def _recognise(checkpoint: Path, layout: str, weights: WeightsWanted | None, giv
     if layout == "auto":
         _refuse_unknown(chosen)
     family = ENCODERS.get(chosen.network.family)
-    if family and layout not in ("auto", family.name):
-        raise CheckpointError(
-            f"{checkpoint}: its layout is {family.name}, not {layout} (leave --layout out, or correct it)"
-        )
     if family:
         _refuse(given, (EncoderOptions, InputOptions), f"{checkpoint}: a checkpoint of the family {family.name}")
-        encoder = _of_kind(given, EncoderOptions)
-        return EncoderConversion(_recognise_encoder(chosen, family, encoder), encoder, _of_kind(given, InputOptions))
+        encoder = _with_layout(_of_kind(given, EncoderOptions), layout)
+        recognised = _recognise_encoder(chosen, family, encoder)
+        if layout not in ("auto", recognised.layout):
+            raise CheckpointError(
+                f"{checkpoint}: its layout is {recognised.layout}, not {layout} (leave --layout out, or correct it)"
+            )
+        return EncoderConversion(recognised, encoder, _of_kind(given, InputOptions))
     if layout in (*ENCODERS, MULTIMODAL) and layout != chosen.network.family:
         raise CheckpointError(f"{checkpoint}: its layout is not {layout} (leave --layout out, or correct it)")
     if layout not in LAYOUTS and is_multimodal(chosen):
@@ -118,6 +119,11 @@ def _recognise(checkpoint: Path, layout: str, weights: WeightsWanted | None, giv
     source = recognise_depth(chosen, layout)
     _refuse(given, (DepthOptions,), f"{checkpoint}: a depth checkpoint")
     return DepthConversion(source, _of_kind(given, DepthOptions))
+
+
+def _with_layout(options: EncoderOptions, layout: str) -> EncoderOptions:
+    """The options of an encoder, with the family that a person names."""
+    return dataclasses.replace(options, layout=layout if layout in ENCODERS else None)
 
 
 def _refuse_unknown(chosen: ChosenWeights) -> None:
@@ -157,7 +163,7 @@ def _of_kind(given: Sequence[_Options], kind: type[_Kind]) -> _Kind:
 
 def _refuse(given: Sequence[_Options], kinds: tuple[type, ...], found: str) -> None:
     """Refuse options of other layouts, unless these have such an option too."""
-    shared = {field.name for kind in kinds for field in dataclasses.fields(kind)}
+    shared = {"layout", *(field.name for kind in kinds for field in dataclasses.fields(kind))}
     for options in given:
         for field in dataclasses.fields(options) if not isinstance(options, kinds) else ():
             default = field.default_factory() if callable(field.default_factory) else field.default

@@ -31,7 +31,7 @@ from ..models.input_errors import InputError, one_line
 _Part = TypeVar("_Part")
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt")
-_SETTINGS = ("tokenizer_config.json", "added_tokens.json", "special_tokens_map.json")
+SETTINGS = ("tokenizer_config.json", "added_tokens.json", "special_tokens_map.json")
 _IMAGE_PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
 
@@ -52,7 +52,7 @@ def read_config(option: str, source: str, expected: type[PreTrainedConfig]) -> P
     """
     if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
         raise SourceError(f"{option} {source}: has no config.json; give the folder of a whole model{_hint(expected)}")
-    config = _read(option, source, AutoConfig.from_pretrained)
+    config = read_part(option, source, AutoConfig.from_pretrained)
     if not isinstance(config, expected):
         raise SourceError(f"{option} {source}: a {config.model_type} model, expected {expected.model_type}")
     config.name_or_path = ""  # a path on this machine means nothing elsewhere
@@ -70,38 +70,67 @@ def read_tokenizer(option: str, source: str, config: BertConfig) -> PreTrainedTo
 
     Args:
         option: the option that names the source, for messages.
-        source: a folder or a Hub id, or BERT's vocab.txt. A vocabulary alone tells by its
-            tokens whether texts are lower-cased; a tokenizer_config.json beside it is asked first.
+        source: see `bert_tokenizer`.
         config: the text tower's configuration.
 
     Raises:
         SourceError: if there is none, or the tower cannot embed its tokens.
     """
+    tokenizer = bert_tokenizer(option, source)
+    return fit_tokenizer(option, source, tokenizer, config.vocab_size, config.max_position_embeddings)
+
+
+def bert_tokenizer(option: str, source: str) -> PreTrainedTokenizerBase:
+    """Read a tokenizer, whose vocabulary is BERT's if nothing in the source says otherwise.
+
+    Args:
+        option: the option that names the source, for messages.
+        source: a folder or a Hub id, or BERT's vocab.txt. A vocabulary alone tells by its
+            tokens whether texts are lower-cased; a tokenizer_config.json beside it is asked first.
+
+    Raises:
+        SourceError: if there is none.
+    """
     path = Path(source)
     if path.is_file():
-        tokenizer = _from_vocabulary_file(option, path)
-    elif (path / "vocab.txt").is_file() and not (path / "tokenizer.json").is_file():
+        return _from_vocabulary_file(option, path)
+    if (path / "vocab.txt").is_file() and not (path / "tokenizer.json").is_file():
         vocabulary_file = path / "vocab.txt"
         if has_mark(vocabulary_file):  # which transformers would take for a part of the first token
-            tokenizer = _from_vocabulary_file(option, vocabulary_file, _SETTINGS)
-        else:
-            tokenizer = _from_vocabulary(option, vocabulary_file, path)
-    elif path.is_dir() and not has_tokenizer(source):
+            return _from_vocabulary_file(option, vocabulary_file, SETTINGS)
+        return _from_vocabulary(option, vocabulary_file, path)
+    if path.is_dir() and not has_tokenizer(source):
         raise SourceError(f"{option} {source}: has no tokenizer ({', '.join(_TOKENIZER_FILES)})")
-    else:
-        tokenizer = _read(option, source, AutoTokenizer.from_pretrained)
+    return read_part(option, source, AutoTokenizer.from_pretrained)
+
+
+def fit_tokenizer(
+    option: str, source: str, tokenizer: PreTrainedTokenizerBase, vocab_size: int, max_length: int
+) -> PreTrainedTokenizerBase:
+    """Fit a tokenizer's limit to a network.
+
+    Args:
+        option: the option that names the source, for messages.
+        source: where it was read from.
+        tokenizer: it is changed.
+        vocab_size: the number of tokens that the network embeds.
+        max_length: the number of tokens of its longest text.
+
+    Raises:
+        SourceError: if the network cannot embed its tokens, or it has no padding token.
+    """
     vocabulary = tokenizer.get_vocab()
     if len(vocabulary) <= len(tokenizer.all_special_tokens):
         raise SourceError(f"{option} {source}: has no vocabulary; give a folder with tokenizer.json or vocab.txt")
     largest = max(vocabulary.values()) + 1
-    if largest > config.vocab_size:
+    if largest > vocab_size:
         raise SourceError(
-            f"{option} {source}: has {largest} tokens, and the checkpoint embeds {config.vocab_size}; give the"
+            f"{option} {source}: has {largest} tokens, and the checkpoint embeds {vocab_size}; give the"
             " tokenizer that it was trained with"
         )
     if tokenizer.pad_token is None:
         raise SourceError(f"{option} {source}: has no padding token, which batches of texts need")
-    tokenizer.model_max_length = min(tokenizer.model_max_length, config.max_position_embeddings)
+    tokenizer.model_max_length = min(tokenizer.model_max_length, max_length)
     return tokenizer
 
 
@@ -141,7 +170,7 @@ def read_processor_of_images(option: str, source: str, channels: int, side: int 
     Raises:
         SourceError: if it gives images of another size than the network takes.
     """
-    processor = _read(option, source, AutoImageProcessor.from_pretrained)
+    processor = read_part(option, source, AutoImageProcessor.from_pretrained)
     image = Image.new("RGB" if channels == 3 else "L", (40, 30))
     try:
         given = list(processor(image, return_tensors="pt")["pixel_values"].shape)
@@ -176,7 +205,7 @@ def _has_capitals(tokens: Sequence[str]) -> bool:
     return any(token != token.lower() for token in tokens if not (token.startswith("[") and token.endswith("]")))
 
 
-def _from_vocabulary_file(option: str, file: Path, beside: Sequence[str] = _SETTINGS[:1]) -> PreTrainedTokenizerBase:
+def _from_vocabulary_file(option: str, file: Path, beside: Sequence[str] = SETTINGS[:1]) -> PreTrainedTokenizerBase:
     """BERT's tokenizer from one file: transformers reads folders only, and prefers other files in them."""
     with tempfile.TemporaryDirectory() as folder:
         tokens = "".join(f"{token}\n" for token in _lines(option, file))
@@ -198,7 +227,12 @@ def _lines(option: str, file: Path) -> list[str]:
     return text.removesuffix("\n").split("\n") if text else []
 
 
-def _read(option: str, source: str, from_pretrained: Callable[..., _Part]) -> _Part:
+def read_part(option: str, source: str, from_pretrained: Callable[..., _Part]) -> _Part:
+    """Read a part of a model; nothing in the source is executed.
+
+    Raises:
+        SourceError: if it cannot be read.
+    """
     try:
         return from_pretrained(source, trust_remote_code=False)
     except Exception as error:  # third-party files may raise anything

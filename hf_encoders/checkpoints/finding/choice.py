@@ -139,9 +139,13 @@ def choose(
 def _at(
     checkpoint: Checkpoint, found: Survey, networks: Sequence[Network], families: Sequence[FamilyNames], path: str
 ) -> Network:
-    """The weights at a path that a person gave: known networks, then parts of them, then tensors of no known family."""
+    """The weights at a path that a person gave: known networks, then parts of them, then tensors of no known family.
+
+    The end of the path of a known network is enough.
+    """
     unknown = unknown_sets(found, networks)
     matching = _matching(networks, path) or _parts_of_networks(found, families, path) or _matching(unknown, path)
+    matching = matching or [network for network in networks if network.path.endswith(f".{path}")]
     if len(matching) == 1:
         return matching[0]
     paths = [network.path for network in matching or [*networks, *unknown]]

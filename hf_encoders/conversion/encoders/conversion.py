@@ -61,7 +61,9 @@ class EncoderConversion:
         self.labels = self._labels()
         self.images = self._images(inputs.images)
         plan = source.plan
-        self.tokenizer = read_texts("--tokenizer", inputs.tokenizer, plan.texts) if inputs.tokenizer else None
+        self.tokenizer = None
+        if inputs.tokenizer and plan.texts is not None:
+            self.tokenizer = read_texts("--tokenizer", inputs.tokenizer, plan.texts, build(plan).config)
         self.parts: dict[str, str | None] = {}
         if plan.texts is not None:
             self.parts["tokenizer"] = file_name(inputs.tokenizer) if inputs.tokenizer else None

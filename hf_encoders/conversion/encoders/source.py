@@ -19,6 +19,7 @@ from ...checkpoints.finding.choice import ChosenWeights
 from ...checkpoints.finding.weights import LazyTensors
 from ...checkpoints.state_dicts import check_names, rename
 from ...models.input_errors import one_line
+from ..families.encoders import ENCODERS
 from ..families.family import EncoderOptions, Family, FileTensors, Plan
 from ..families.moves import Move, apply, undo
 
@@ -68,12 +69,13 @@ def recognise_encoder(chosen: ChosenWeights, family: Family, options: EncoderOpt
     """
     path = chosen.path
     for option in options.as_report():
-        if option not in family.options:
+        if option not in (*family.options, "layout"):
             raise LayoutError(f"{path}: a {family.label} has no --{option.replace('_', '-')}; leave it out")
     weights, keys = rename(path, chosen.network.members, family.canonical)
     shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
     values = LazyTensors(path, weights)
     file = FileTensors(path, shapes, keys, values, chosen.metadata, chosen.network.path, chosen.classes)
+    family = ENCODERS[family.kin(file, options) or family.name]
     plan = family.plan(file, options)
     sources = {name for move in plan.moves for name in move.sources}
     kept = {name: key for name, key in keys.items() if name not in plan.dropped}

@@ -35,6 +35,7 @@ class EncoderOptions:
         attention_heads: of each tower; one number, or two for text and image.
         stride_in: the convolution of a bottleneck that has the stride: "1x1" (v1) or "3x3" (v1.5).
         without_head: leave a classifier out.
+        layout: the name of the family, of files that may be of several.
     """
 
     hidden_act: str | None = None
@@ -42,6 +43,7 @@ class EncoderOptions:
     attention_heads: tuple[int, ...] | None = None
     stride_in: str | None = None
     without_head: bool = False
+    layout: str | None = None
 
     def as_report(self) -> dict[str, Json]:
         """What was said, as JSON, for `from_report`."""
@@ -182,6 +184,8 @@ class Family:
         canonical: name below the network's prefix → the name that the plan knows it by.
         label: of the file's network in words, such as "ViT".
         options: the fields of `EncoderOptions` that mean something for it.
+        kin: the name of the family that a file is of, where several have the same names; None for this one. It raises
+            LayoutError where nothing tells.
     """
 
     name: str
@@ -190,6 +194,7 @@ class Family:
     canonical: Callable[[str], str] = str
     label: str = ""
     options: tuple[str, ...] = ("hidden_act", "layer_norm_eps", "attention_heads", "without_head")
+    kin: Callable[[FileTensors, EncoderOptions], str | None] = lambda file, options: None
 
 
 def block_count(names: Mapping[str, object], prefix: str) -> int:

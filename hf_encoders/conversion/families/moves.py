@@ -78,8 +78,8 @@ def made(target: str, value: str, shape: Shape) -> Move:
 def buffer(source: str, value: str, shape: Shape) -> Move:
     """A tensor of the file that follows from its shape, and which the model makes by itself.
 
-    It is "arange" (0, 1, 2...), "causal_mask" (minus infinity above the diagonal), or one of a window of Swin:
-    "window_index" and "window_mask".
+    It is "arange" (0, 1, 2...), "counter" (zeros), "causal_mask" (minus infinity above the diagonal), or one of Swin's
+    windows: "window_index" and "window_mask".
     """
     return Move((source,), (), value, shape)
 

@@ -35,6 +35,14 @@ OWN_FAMILIES = (
         r"text_encoder\.",
         r"visual_encoder\.",
     ),
+    # One that lacks its image tower is refused as such, and is no BERT.
+    _family(
+        MULTIMODAL_NAMES,
+        rf"text_encoder\..+|{_PROJECTIONS}|temperature",
+        r"text_encoder\.embeddings\.",
+        r"text_projection\.",
+        r"visual_projection\.",
+    ),
 )
 FAMILIES = (
     *OWN_FAMILIES,
