@@ -96,7 +96,7 @@ class PartsReport(TypedDict):
         training_state: what `training_state.json` holds; None without one.
         moved: how each tensor of another family's file became one of the model.
         container: the keys of the dictionary in the file that held those tensors.
-        options: what a person said about the network of another family.
+        options: of the network of another family, what a person said, the file stated or was assumed.
         labels: the number of the classes' names that the file had.
     """
 

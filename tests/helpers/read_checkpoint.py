@@ -14,6 +14,18 @@ def read_checkpoint(path):
     return content
 
 
+def tensors_by_path(path):
+    """Keys on the way to a tensor of a file → the tensor."""
+    found, waiting = {}, [((), open_checkpoint(path).content)]
+    while waiting:
+        keys, value = waiting.pop()
+        if isinstance(value, Mapping):
+            waiting += [((*keys, key), part) for key, part in value.items()]
+        elif isinstance(value, TensorHandle):
+            found[keys] = value.read()
+    return found
+
+
 def _with_tensors(content):
     """The content with tensors in place of their handles, each read once. Containers are changed in place."""
     done = {}

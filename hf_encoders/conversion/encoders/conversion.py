@@ -20,7 +20,7 @@ from ..report import file_name
 from .images import ImageOptions, ImagePreparation, prepare_images
 from .labels import labels_of
 from .sentence_transformers import pooling_of, write_modules
-from .source import EncoderSource, build
+from .source import EncoderSource, build, decided
 from .texts import read_texts
 from .verification import encoder_outputs, verify_encoder
 
@@ -45,7 +45,7 @@ class EncoderConversion:
 
     Args:
         source: the recognised file.
-        options: what a person said about the network, for the report.
+        options: what a person said about the network.
         inputs: what a person says about its inputs.
 
     Raises:
@@ -121,7 +121,7 @@ class EncoderConversion:
             "untrained": list(plan.untrained),
             "moved": moved,
             "container": [harmless(key) for key in source.chosen.network.container],
-            "options": self.options.as_report(),
+            "options": decided(source, self.options).as_report(),
             "labels": len(self.labels) if self.labels else 0,
         }
 

@@ -4,10 +4,11 @@ The plan of the file's family is compared with the model of transformers that it
 from the file or is told to be made, and each tensor of the file is used or told to be dropped.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 import transformers
@@ -22,6 +23,13 @@ from ...models.input_errors import one_line
 from ..families.encoders import ENCODERS
 from ..families.family import EncoderOptions, Family, FileTensors, Plan
 from ..families.moves import Move, apply, undo
+
+# Option → its name in configurations.
+_DECIDED = {
+    "hidden_act": "hidden_act",
+    "layer_norm_eps": "layer_norm_eps",
+    "attention_heads": "num_attention_heads",
+}
 
 
 @dataclass(frozen=True)
@@ -96,6 +104,24 @@ def recognise_encoder(chosen: ChosenWeights, family: Family, options: EncoderOpt
         chosen=chosen,
         notes=list(plan.notes),
     )
+
+
+def decided(source: EncoderSource, options: EncoderOptions) -> EncoderOptions:
+    """The options with what the file stated beside the tensors, or was assumed: enough to plan again without the file.
+
+    Args:
+        source: the recognised file.
+        options: what a person said.
+    """
+    settings = source.plan.settings
+    towers = [settings[name] for name in ("text_config", "vision_config") if name in settings] or [settings]
+    found = {option: [tower[name] for tower in towers if isinstance(tower, Mapping) and name in tower]
+             for option, name in _DECIDED.items()}  # fmt: skip
+    heads = tuple(number for number in found["attention_heads"] if isinstance(number, int))
+    changes: dict[str, Any] = {name: values[0] for name, values in found.items() if values}
+    changes["attention_heads"] = heads or None
+    known = {name: value for name, value in changes.items() if name in source.family.options}
+    return dataclasses.replace(options, **known, layout=source.layout)
 
 
 def build(plan: Plan) -> PreTrainedModel:

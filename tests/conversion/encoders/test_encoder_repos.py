@@ -9,13 +9,13 @@ from PIL import Image
 from transformers import AutoConfig, AutoImageProcessor
 from transformers.image_utils import PILImageResampling
 
-from hf_encoders.checkpoints.files import open_checkpoint
 from hf_encoders.conversion.convert import convert
 from hf_encoders.conversion.export import export
 from hf_encoders.conversion.verify_repo import verify_repo
 from tests.helpers.encoder_files import ResNet, randomised
 from tests.helpers.legacy_files import convert as convert_command
 from tests.helpers.legacy_files import refusal, tiny_state
+from tests.helpers.read_checkpoint import tensors_by_path
 
 STATE = randomised(ResNet(classes=3)).state_dict()
 ONE_CHANNEL = randomised(ResNet(channels=1)).state_dict()
@@ -151,23 +151,12 @@ def test_labels_are_the_files_where_it_has_them(names, expected, file, tmp_path)
     assert list(AutoConfig.from_pretrained(tmp_path / "repo").id2label.values()) == expected
 
 
-def tensors_in(path):
-    found, waiting = {}, [((), open_checkpoint(path).content)]
-    while waiting:
-        keys, value = waiting.pop()
-        if isinstance(value, dict):
-            waiting += [((*keys, key), part) for key, part in value.items()]
-        elif hasattr(value, "read"):
-            found[keys] = value.read()
-    return found
-
-
 def test_the_tensors_go_back_under_their_old_names(file, tmp_path):
     state = {f"module.backbone.{name}": tensor for name, tensor in STATE.items()}
     path = file({"best": {"state_dict": state | {"neck.weight": torch.ones(3)}}, "epoch": 3})
     convert(path, tmp_path / "repo")
     notes = export(str(tmp_path / "repo"), tmp_path / "back.pth")
-    before, after = tensors_in(path), tensors_in(tmp_path / "back.pth")
+    before, after = tensors_by_path(path), tensors_by_path(tmp_path / "back.pth")
     dropped = ("best", "state_dict", "neck.weight")
     assert notes == ["missing: neck.weight, which the conversion did not keep"]
     assert after.keys() == before.keys() - {dropped}
