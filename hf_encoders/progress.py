@@ -3,17 +3,21 @@
 Every function imports what it quiets, so that a command's help costs nothing.
 """
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 def hide_library_bars() -> None:
     """Hide transformers' bars of loading and saving, and those of datasets, for the rest of the process."""
-    from datasets import disable_progress_bars
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    disable_progress_bars()
+    if "datasets" in sys.modules:
+        sys.modules["datasets"].disable_progress_bars()
+    else:  # a conversion never imports it, and that takes longer than a small conversion itself
+        os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 
 
 def quiet_libraries() -> None:
