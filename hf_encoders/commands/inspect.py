@@ -19,6 +19,7 @@ from .runner import Result
 if TYPE_CHECKING:
     from ..conversion.inspection import Inspection, WeightsFound
 
+_MOST_NAMES, _MOST_NEAR = 6, 3
 _MOST_LINES = 40  # of one kind
 _WIDEST = 160  # letters of a value
 
@@ -44,7 +45,8 @@ def run(args: argparse.Namespace) -> Result:
 
 def _lines(found: "Inspection") -> list[str]:
     lines = [f"{found['file']}: {found['container']}, {_size(found['bytes'])}"]
-    lines += _part("weights", [_weights_line(weights) for weights in found["weights"]] or ["none"])
+    weights = [line for weights in found["weights"] for line in (_weights_line(weights), *_names_lines(weights))]
+    lines += _part("weights", weights or ["none"])
     for kind, states in (("optimizer", found["optimizer"]), ("other states of training", found["training"])):
         lines += _part(
             kind,
@@ -83,6 +85,17 @@ def _weights_line(weights: "WeightsFound") -> str:
         more = f" and {len(weights['left_overs']) - 1} more" if len(weights["left_overs"]) > 1 else ""
         parts.append(f"left-overs {weights['left_overs'][0]}{more}")
     return f"{weights['path']}: {', '.join(parts)}" + (f"; {weights['note']}" if weights["note"] else "")
+
+
+def _names_lines(weights: "WeightsFound") -> list[str]:
+    """The first names of weights of no known family, and the families that have such names."""
+    if weights["family"]:
+        return []
+    names = weights["names"][:_MOST_NAMES]
+    more = f" and {weights['tensors'] - len(names):,} more" if weights["tensors"] > len(names) else ""
+    lines = [f"  names: {', '.join(names)}{more}"]
+    near = [f"{name} ({count} names match)" for name, count in list(weights["nearest"].items())[:_MOST_NEAR]]
+    return [*lines, f"  nearest: {', '.join(near)}"] if near else lines
 
 
 def _size(count: int) -> str:

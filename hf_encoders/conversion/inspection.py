@@ -12,14 +12,16 @@ from ..checkpoints.finding.averages import is_average
 from ..checkpoints.finding.choice import BARE, excluded_keys, wrapping_of
 from ..checkpoints.finding.left_overs import explain_parts, is_empty, is_left_over
 from ..checkpoints.finding.metadata import metadata_without
+from ..checkpoints.finding.nearest import matching_names
 from ..checkpoints.finding.networks import Network, find_networks, path_text
-from ..checkpoints.finding.survey import TrainingState, survey
+from ..checkpoints.finding.survey import Survey, TrainingState, survey
 from ..checkpoints.finding.unknown_sets import unknown_sets
 from ..hub.reports import Json
 from .families.names import FAMILIES, layout_of
 from .plain_data import harmless, plain_metadata
 from .source_files import source_size
 
+_MOST_NAMES = 1000
 # What a state dict holds beside parameters.
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "position_ids")
 
@@ -39,6 +41,9 @@ class WeightsFound(TypedDict):
         bytes: of their values; tied tensors count once.
         left_overs: names that are no part of the network, such as those of a profiler.
         note: a form in which they are stored, and what to do about it; empty otherwise.
+        names: of the tensors, without the prefix; the first 1,000.
+        nearest: family → how many names are as in its files, if at least every other one is; empty for weights of a
+            known family.
     """
 
     path: str
@@ -52,6 +57,8 @@ class WeightsFound(TypedDict):
     bytes: int
     left_overs: list[str]
     note: str
+    names: list[str]
+    nearest: dict[str, int]
 
 
 class StateFound(TypedDict):
@@ -109,7 +116,7 @@ def inspect_checkpoint(path: Path) -> Inspection:
         "bytes_read": checkpoint.pickles_read,
         "classes": [harmless(name) for name in checkpoint.classes],
         "weights": [
-            _weights(checkpoint, network)
+            _weights(checkpoint, network, _nearest(found, network))
             for network in sorted([*networks, *others], key=lambda network: network.numbers[0])
         ],
         "optimizer": [_state(state) for state in found.states if state.is_optimizer],
@@ -118,7 +125,7 @@ def inspect_checkpoint(path: Path) -> Inspection:
     }
 
 
-def _weights(checkpoint: Checkpoint, network: Network) -> WeightsFound:
+def _weights(checkpoint: Checkpoint, network: Network, nearest: dict[str, int]) -> WeightsFound:
     left_overs = [m for m in network.members if network.family and not m.matches and is_left_over(m.name)]
     network = replace(network, members=[member for member in network.members if member not in left_overs])
     weights = {member.weight.identity: member for member in network.members}.values()
@@ -137,7 +144,17 @@ def _weights(checkpoint: Checkpoint, network: Network) -> WeightsFound:
         "bytes": sum(member.weight.nbytes for member in weights),
         "left_overs": [harmless(member.key) for member in left_overs],
         "note": harmless(_note(network)),
+        "names": [harmless(member.name) for member in network.members[:_MOST_NAMES]],
+        "nearest": nearest,
     }
+
+
+def _nearest(found: Survey, network: Network) -> dict[str, int]:
+    """The families that have at least every other name of weights of no known family."""
+    if network.family:
+        return {}
+    counts = matching_names(found, FAMILIES, set(network.numbers))
+    return {name: count for name, count in counts.items() if 2 * count >= len(network.members)}
 
 
 def _note(network: Network) -> str:

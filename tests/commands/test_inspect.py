@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from hf_encoders.checkpoints.checkpoint import TensorHandle
 from hf_encoders.commands.main import command
+from tests.helpers.encoder_files import ResNet
 from tests.helpers.legacy_files import refusal, run_command, tiny_state, tree, write_legacy
 from tests.helpers.multimodal_files import adamw_state, multimodal_state
 
@@ -55,6 +56,7 @@ def test_a_training_checkpoint_is_told_whole(tmp_path):
         "prefix": "module.", "tensors": len(S), "parameters": count,
         "dtypes": {"float32": len(S) - integers, "int64": integers},
         "bytes": sum(tensor.nbytes for tensor in S.values()), "left_overs": ["module.total_ops"], "note": "",
+        "names": list(S), "nearest": {},
     }  # fmt: skip
     assert average["path"] == "model_ema" and average["average"] and average["family"] == "depth-autoencoder"
     assert other["path"] == "discriminator" and other["family"] is None and other["tensors"] == 2
@@ -68,7 +70,8 @@ def test_a_training_checkpoint_is_told_whole(tmp_path):
         f"  model.module: depth-autoencoder, state dict, 457 tensors, {count:,} parameters, ",
         "prefix module., left-overs module.total_ops\n",
         "  model_ema: depth-autoencoder, an average, ",
-        "  discriminator: of no known family, state dict, 2 tensors, 40 parameters, 1 float16, 1 float32, 88 bytes\n",
+        "  discriminator: of no known family, state dict, 2 tensors, 40 parameters, 1 float16, 1 float32, 88 bytes\n"
+        "    names: conv.weight, conv.bias\n",
         "optimizer:\n  optimizer: ",
         "metadata:\n  epoch: 3\n",
     ):
@@ -145,3 +148,14 @@ def test_what_cannot_be_read_ends_in_one_line(tmp_path):
     assert "a.pth: a text file" in refusal("inspect", tmp_path / "a.pth", main=command)
     assert "none.pth: no such file" in refusal("inspect", tmp_path / "none.pth", main=command)
     assert tree(tmp_path) == before
+
+
+def test_weights_of_other_families_are_told(tmp_path):
+    resnet = ResNet().state_dict()
+    near = {name: tensor for name, tensor in resnet.items() if "bn1.running_mean" not in name}
+    names = {f"conv_stem.{number}.weight": torch.ones(2, 2) for number in range(9)}
+    found, lines = inspected(saved(tmp_path, {"a": resnet, "b": near, "c": names}))
+    assert [weights["family"] for weights in found["weights"]] == ["resnet", None, None]
+    assert found["weights"][1]["nearest"]["resnet"] == len(near) and found["weights"][2]["nearest"] == {}
+    assert "  a: resnet, state dict, " in lines and f"    nearest: resnet ({len(near)} names match)" in lines
+    assert "names: conv_stem.0.weight, " in lines and "conv_stem.5.weight and 3 more\n" in lines

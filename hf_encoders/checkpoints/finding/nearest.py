@@ -1,6 +1,6 @@
 """What is said of a file in which no network of a known family is found."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 
 from ..checkpoint import Checkpoint
@@ -31,11 +31,19 @@ def nearest(checkpoint: Checkpoint, found: Survey, families: Sequence[FamilyName
     return max(close or unknown_sets(found, []), key=_matches)
 
 
-def matching_names(found: Survey, families: Sequence[FamilyNames]) -> dict[str, int]:
-    """Family → how many names of a file are named as in its files, of the largest network; the most first."""
+def matching_names(
+    found: Survey, families: Sequence[FamilyNames], among: Container[int] | None = None
+) -> dict[str, int]:
+    """Family → how many names are as in its files, of the network that fits best; the most first.
+
+    Args:
+        found: the whole file.
+        families: by their names.
+        among: the positions of the tensors that are looked at; all by default.
+    """
     counts: dict[str, int] = {}
     for family in families:
-        for network in find_networks(found.tensors, [replace(family, marks=())]):
+        for network in find_networks(found.tensors, [replace(family, marks=())], among):
             counts[family.name] = max(counts.get(family.name, 0), _matches(network))
     return dict(sorted(counts.items(), key=lambda item: -item[1]))
 
