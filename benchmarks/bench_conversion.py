@@ -57,7 +57,7 @@ torch.save({{"epoch": 0, "global_step": 0, "model_state_dict": golden_state_dict
 """
 PLAIN_MULTIMODAL = """
 import sys, time, torch, hf_encoders
-from hf_encoders.conversion.families.multimodal_layouts import model_name
+from hf_encoders.conversion.families.legacy.multimodal_layouts import model_name
 from transformers import BertConfig, ViTConfig
 from transformers.utils import logging
 logging.disable_progress_bar()

@@ -15,10 +15,10 @@ from ..outputs import check_folder
 from .depth import DepthConversion, DepthOptions
 from .encoders.conversion import EncoderConversion, InputOptions
 from .encoders.source import EncoderSource, recognise_encoder
-from .families.depth_layouts import LAYOUTS, recognise_depth
 from .families.encoders import ENCODERS
 from .families.family import EncoderOptions, Family
-from .families.multimodal_layouts import MULTIMODAL, is_multimodal
+from .families.legacy.depth_layouts import LAYOUTS, recognise_depth
+from .families.legacy.multimodal_layouts import MULTIMODAL, is_multimodal
 from .families.names import DEPTH, FAMILIES
 from .multimodal import MultimodalConversion, MultimodalOptions
 from .write_repo import Conversion, write_repo

@@ -15,7 +15,7 @@ from ..hub.reports import PartsReport, Verification
 from ..models.image_processing_depth import DepthImageProcessor
 from ..models.modeling_depth_autoencoder import DepthAutoencoderModel
 from ..models.modeling_depth_semantic_encoder import DepthSemanticEncoderModel
-from .families.depth_layouts import AUTOENCODER, LegacyDepthCheckpoint
+from .families.legacy.depth_layouts import AUTOENCODER, LegacyDepthCheckpoint
 from .plain_data import harmless
 from .verify_depth import depth_outputs, verify_depth
 

@@ -11,7 +11,7 @@ from ..models.configuration_multimodal_encoder import MultimodalEncoderConfig
 from ..outputs import new_file
 from .encoders.export import encoder_checkpoint, is_encoder
 from .export_multimodal import multimodal_checkpoint
-from .families.depth_layouts import MODEL_TYPE
+from .families.legacy.depth_layouts import MODEL_TYPE
 from .read_repo import read_repo, repo_folder
 from .report import REPORT_NAME, known_metadata, read_report
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from .depth_tower import PROJECTION, TOWER
-from .families.multimodal_layouts import model_name
+from .families.legacy.multimodal_layouts import model_name
 from .report import known_metadata
 from .training_state import TRAINING_JSON, OptimizerGroup, optimizer_groups, read_training_state
 

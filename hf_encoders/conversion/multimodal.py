@@ -17,7 +17,7 @@ from ..models.modeling_multimodal_encoder import MultimodalEncoderModel
 from ..models.processing_multimodal_encoder import MultimodalEncoderProcessor
 from .assumptions import Assumption, as_report
 from .depth_tower import DepthTower, read_depth_tower
-from .families.multimodal_layouts import LEGACY_TEMPERATURE, Heads, model_name, recognise_multimodal
+from .families.legacy.multimodal_layouts import LEGACY_TEMPERATURE, Heads, model_name, recognise_multimodal
 from .plain_data import harmless
 from .report import file_name
 from .tower_sources import has_tokenizer, read_config, read_image_processor, read_tokenizer

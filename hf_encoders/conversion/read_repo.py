@@ -15,7 +15,7 @@ from ..models.configuration_multimodal_encoder import MultimodalEncoderConfig
 from ..models.input_errors import one_line
 from ..models.modeling_depth_autoencoder import DepthAutoencoderModel
 from ..models.modeling_multimodal_encoder import MultimodalEncoderModel
-from .families.multimodal_layouts import model_name
+from .families.legacy.multimodal_layouts import model_name
 from .training_state import TRAINING_TENSORS
 
 Config = DepthSemanticEncoderConfig | MultimodalEncoderConfig

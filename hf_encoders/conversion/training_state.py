@@ -17,7 +17,7 @@ from ..checkpoints.errors import LayoutError
 from ..checkpoints.finding.weights import LazyTensors, as_weight
 from ..checkpoints.state_dicts import check_values
 from ..hub.reports import Json, TrainingInfo
-from .families.multimodal_layouts import (
+from .families.legacy.multimodal_layouts import (
     TEMPERATURE,
     LegacyMultimodalCheckpoint,
     has_network_order,

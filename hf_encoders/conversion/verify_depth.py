@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig
 from ..hub.reports import Verification, VerificationInputs
 from ..models.modeling_depth_autoencoder import DepthAutoencoderModel
 from .compare import RELATIVE, SEED, judge
-from .families import reference_depth
+from .families.legacy import reference_depth
 
 TOLERANCE = 1e-4  # largest difference, relative to the largest magnitude
 

@@ -11,8 +11,8 @@ from transformers import AutoModel, PreTrainedConfig
 from ..hub.reports import Verification, VerificationInputs
 from .compare import ABSOLUTE, SEED, VerificationError, judge
 from .depth_tower import PROJECTION, legacy_names
-from .families import reference_depth, reference_multimodal
-from .families.reference_multimodal import TowerSettings
+from .families.legacy import reference_depth, reference_multimodal
+from .families.legacy.reference_multimodal import TowerSettings
 from .verify_depth import verification_maps
 
 TOLERANCE = 1e-5  # largest difference; embeddings and cosines are at most 1

@@ -14,8 +14,8 @@ from ..models.configuration_multimodal_encoder import MultimodalEncoderConfig
 from .depth_tower import PROJECTION, TOWER
 from .encoders.export import is_encoder
 from .encoders.verify_again import verify_encoder_again
-from .families.depth_layouts import LegacyDepthCheckpoint, read_depth_checkpoint
-from .families.multimodal_layouts import LegacyMultimodalCheckpoint, read_multimodal_checkpoint
+from .families.legacy.depth_layouts import LegacyDepthCheckpoint, read_depth_checkpoint
+from .families.legacy.multimodal_layouts import LegacyMultimodalCheckpoint, read_multimodal_checkpoint
 from .read_repo import Config, read_repo, repo_folder
 from .report import read_report, weight_digests
 from .verify_depth import depth_outputs, verify_depth

@@ -15,8 +15,8 @@ from ..hub.reports import ConversionReport, Figures, PartsReport, Verification
 from ..outputs import new_folder
 from .compare import EMBEDDINGS, compare
 from .encoders.source import EncoderSource
-from .families.depth_layouts import LegacyDepthCheckpoint
-from .families.multimodal_layouts import LegacyMultimodalCheckpoint
+from .families.legacy.depth_layouts import LegacyDepthCheckpoint
+from .families.legacy.multimodal_layouts import LegacyMultimodalCheckpoint
 from .plain_data import harmless, plain_metadata, plain_text
 from .report import (
     plain,

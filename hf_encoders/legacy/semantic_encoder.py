@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from ..checkpoints.state_dicts import check_values
-from ..conversion.families.depth_layouts import MODEL_TYPE, read_depth_checkpoint
+from ..conversion.families.legacy.depth_layouts import MODEL_TYPE, read_depth_checkpoint
 from ..models.configuration_depth_semantic_encoder import DepthSemanticEncoderConfig
 from ..models.image_processing_depth import DepthImageProcessor
 from ..models.modeling_depth_semantic_encoder import DepthSemanticEncoderModel

@@ -16,7 +16,7 @@ from hf_encoders import DepthAutoencoderModel, DepthSemanticEncoderConfig, Depth
 from hf_encoders.checkpoints.files import open_checkpoint
 from hf_encoders.conversion import convert as convert_module
 from hf_encoders.conversion import depth
-from hf_encoders.conversion.families import depth_layouts
+from hf_encoders.conversion.families.legacy import depth_layouts
 from hf_encoders.conversion.verify_depth import TOLERANCE, verify_depth
 from tests.conftest import SMALL_CHECKPOINT, TINY
 from tests.helpers.legacy_files import (

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, BertConfig, ViTConfig, ViTImageProcessorPil
 
 from hf_encoders import DepthImageProcessor, DepthSemanticEncoderModel, MultimodalEncoderModel
-from hf_encoders.conversion.families.multimodal_layouts import model_name
+from hf_encoders.conversion.families.legacy.multimodal_layouts import model_name
 from hf_encoders.conversion.training_state import read_training_state
 from tests.conftest import DATA
 from tests.helpers.legacy_files import SAVINGS, cast, convert

@@ -11,7 +11,7 @@ from hf_encoders.checkpoints.files import open_checkpoint
 from hf_encoders.conversion import convert as convert_module
 from hf_encoders.conversion import depth, multimodal
 from hf_encoders.conversion.convert import convert
-from hf_encoders.conversion.families import depth_layouts, multimodal_layouts
+from hf_encoders.conversion.families.legacy import depth_layouts, multimodal_layouts
 from hf_encoders.conversion.multimodal import MultimodalOptions
 from tests.helpers.legacy_files import write_legacy
 from tests.helpers.multimodal_files import write_multimodal

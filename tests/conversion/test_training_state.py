@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_encoders.conversion.families.multimodal_layouts import (
+from hf_encoders.conversion.families.legacy.multimodal_layouts import (
     LayoutError,
     is_pooler,
     model_name,

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from hf_encoders.conversion.compare import compare
 from hf_encoders.conversion.depth import DepthConversion
-from hf_encoders.conversion.families import reference_depth
+from hf_encoders.conversion.families.legacy import reference_depth
 from hf_encoders.conversion.report import weight_digests
 from hf_encoders.conversion.verify_depth import verification_maps
 from hf_encoders.models import modeling_depth_semantic_encoder as modeling

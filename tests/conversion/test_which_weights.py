@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from hf_encoders.conversion.families.depth_layouts import read_depth_checkpoint
+from hf_encoders.conversion.families.legacy.depth_layouts import read_depth_checkpoint
 from hf_encoders.conversion.training_state import read_training_state
 from hf_encoders.conversion.verify_repo import verify_repo
 from hf_encoders.legacy.semantic_encoder import SemanticEncoder

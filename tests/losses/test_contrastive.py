@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from hf_encoders import MultimodalEncoderConfig, MultimodalEncoderModel
-from hf_encoders.conversion.families.multimodal_layouts import model_name, read_multimodal_checkpoint
+from hf_encoders.conversion.families.legacy.multimodal_layouts import model_name, read_multimodal_checkpoint
 from hf_encoders.conversion.training_state import legacy_training_state
 from hf_encoders.losses.contrastive import InfoNCELoss, SigmoidLoss, stable_ids
 from tests.conftest import DATA

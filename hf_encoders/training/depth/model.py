@@ -8,7 +8,7 @@ import torch
 from transformers import AutoConfig
 
 from ...checkpoints.state_dicts import check_values
-from ...conversion.families.depth_layouts import AUTOENCODER, read_depth_checkpoint
+from ...conversion.families.legacy.depth_layouts import AUTOENCODER, read_depth_checkpoint
 from ...models.configuration_depth_semantic_encoder import DepthSemanticEncoderConfig
 from ...models.image_processing_depth import DepthImageProcessor
 from ...models.modeling_depth_autoencoder import DepthAutoencoderModel

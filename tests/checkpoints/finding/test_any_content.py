@@ -12,8 +12,8 @@ from hf_encoders.checkpoints.errors import LayoutError
 from hf_encoders.checkpoints.finding.choice import WeightsWanted, choose
 from hf_encoders.commands import inspect
 from hf_encoders.conversion import inspection
-from hf_encoders.conversion.families.depth_layouts import recognise_depth
-from hf_encoders.conversion.families.multimodal_layouts import is_multimodal, recognise_multimodal
+from hf_encoders.conversion.families.legacy.depth_layouts import recognise_depth
+from hf_encoders.conversion.families.legacy.multimodal_layouts import is_multimodal, recognise_multimodal
 from hf_encoders.conversion.families.names import FAMILIES
 from hf_encoders.conversion.plain_data import plain_metadata
 from tests.helpers.legacy_files import tiny_state

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
 from hf_encoders.commands.convert import command as convert_main
-from hf_encoders.conversion.families.multimodal_layouts import model_name
+from hf_encoders.conversion.families.legacy.multimodal_layouts import model_name
 from hf_encoders.conversion.training_state import TRAINING_TENSORS
 from hf_encoders.training.multimodal.arguments import LossArguments, RunArguments
 from hf_encoders.training.multimodal.legacy_state import has_legacy_state, load_legacy_state

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from ...checkpoints.state_dicts import Shape
+from ....checkpoints.state_dicts import Shape
 
 
 class KnownShapes:

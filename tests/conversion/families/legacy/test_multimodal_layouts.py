@@ -12,8 +12,8 @@ from hf_encoders import MultimodalEncoderConfig, MultimodalEncoderModel
 from hf_encoders.checkpoints.errors import CheckpointError, LayoutError
 from hf_encoders.checkpoints.files import open_checkpoint
 from hf_encoders.checkpoints.finding.choice import choose
-from hf_encoders.conversion.families.depth_layouts import read_depth_checkpoint
-from hf_encoders.conversion.families.multimodal_layouts import (
+from hf_encoders.conversion.families.legacy.depth_layouts import read_depth_checkpoint
+from hf_encoders.conversion.families.legacy.multimodal_layouts import (
     has_network_order,
     is_multimodal,
     model_name,

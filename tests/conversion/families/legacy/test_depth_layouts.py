@@ -5,7 +5,7 @@ import torch
 
 from hf_encoders import DepthSemanticEncoderConfig
 from hf_encoders.checkpoints.state_dicts import LayoutError, check_values
-from hf_encoders.conversion.families.depth_layouts import infer_config, read_depth_checkpoint
+from hf_encoders.conversion.families.legacy.depth_layouts import infer_config, read_depth_checkpoint
 from tests.conftest import DATA, SMALL_CHECKPOINT, TINY
 from tests.helpers.legacy_files import SAVINGS, SIZE, WRAPPINGS, cast, encoder_part, tiny_state, write_legacy
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from math import isqrt
 
-from ...checkpoints.state_dicts import Shape
+from ....checkpoints.state_dicts import Shape
 from .known_shapes import KnownShapes
 
 _TEXT, _VISION = "text_encoder", "visual_encoder"

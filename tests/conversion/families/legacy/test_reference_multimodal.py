@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from hf_encoders.conversion.families import reference_depth, reference_multimodal
-from hf_encoders.conversion.families.reference_multimodal import TowerSettings, embed_images, embed_text
+from hf_encoders.conversion.families.legacy import reference_depth, reference_multimodal
+from hf_encoders.conversion.families.legacy.reference_multimodal import TowerSettings, embed_images, embed_text
 from tests.conftest import DATA
 from tests.helpers.golden import golden_state_dict
 from tests.helpers.legacy_files import cast

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 from transformers import BertConfig, BertModel, PreTrainedConfig, ViTConfig, ViTModel
 
-from ...checkpoints.errors import LayoutError
-from ...checkpoints.files import open_checkpoint
-from ...checkpoints.finding.choice import ChosenWeights, WeightsWanted, choose
-from ...checkpoints.finding.weights import LazyTensors, TensorWeight, Weight
-from ...checkpoints.state_dicts import TOWERS, Shape, check_names, check_shapes, rename
-from ...models.input_errors import one_line
+from ....checkpoints.errors import LayoutError
+from ....checkpoints.files import open_checkpoint
+from ....checkpoints.finding.choice import ChosenWeights, WeightsWanted, choose
+from ....checkpoints.finding.weights import LazyTensors, TensorWeight, Weight
+from ....checkpoints.state_dicts import TOWERS, Shape, check_names, check_shapes, rename
+from ....models.input_errors import one_line
+from ..names import DUAL_ENCODER, MULTIMODAL_NAMES, OWN_FAMILIES
 from .multimodal_sizes import text_sizes, vision_sizes
-from .names import DUAL_ENCODER, MULTIMODAL_NAMES, OWN_FAMILIES
 
 MULTIMODAL = MULTIMODAL_NAMES
 TEMPERATURE = "temperature"

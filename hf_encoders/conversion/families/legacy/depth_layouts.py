@@ -9,16 +9,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ...checkpoints.errors import LayoutError
-from ...checkpoints.files import open_checkpoint
-from ...checkpoints.finding.choice import ChosenWeights, WeightsWanted, choose
-from ...checkpoints.finding.modules import as_mapping, without_nodes
-from ...checkpoints.finding.weights import LazyTensors, TensorWeight, Weight
-from ...checkpoints.state_dicts import COUNTER, TOWERS, Shape, check_names, check_shapes, rename
-from ...models.configuration_depth_semantic_encoder import DepthSemanticEncoderConfig
-from ...models.modeling_depth_autoencoder import DepthAutoencoderModel
+from ....checkpoints.errors import LayoutError
+from ....checkpoints.files import open_checkpoint
+from ....checkpoints.finding.choice import ChosenWeights, WeightsWanted, choose
+from ....checkpoints.finding.modules import as_mapping, without_nodes
+from ....checkpoints.finding.weights import LazyTensors, TensorWeight, Weight
+from ....checkpoints.state_dicts import COUNTER, TOWERS, Shape, check_names, check_shapes, rename
+from ....models.configuration_depth_semantic_encoder import DepthSemanticEncoderConfig
+from ....models.modeling_depth_autoencoder import DepthAutoencoderModel
+from ..names import DEPTH, OWN_FAMILIES, layout_of
 from .depth_sizes import infer_config
-from .names import DEPTH, OWN_FAMILIES, layout_of
 
 AUTOENCODER, ENCODER = "depth-autoencoder", "depth-encoder"
 LAYOUTS = (AUTOENCODER, ENCODER)

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from math import isqrt
 
-from ...checkpoints.state_dicts import Shape
-from ...models.configuration_depth_semantic_encoder import DepthSemanticEncoderConfig
+from ....checkpoints.state_dicts import Shape
+from ....models.configuration_depth_semantic_encoder import DepthSemanticEncoderConfig
 from .known_shapes import KnownShapes
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hf_encoders import DepthAutoencoderModel, DepthSemanticEncoderConfig
-from hf_encoders.conversion.families import reference_depth
+from hf_encoders.conversion.families.legacy import reference_depth
 from hf_encoders.conversion.verify_depth import TOLERANCE
 from tests.conftest import SMALL_CHECKPOINT, TINY
 from tests.helpers.legacy_files import cast, one_thread, tiny_state
