@@ -165,20 +165,14 @@ def load_encoder(
     name = _name(source)
     kind = model_kind(name, model.config)
     beside = model.config.name_or_path if isinstance(source, PreTrainedModel) else source
-    words, pictures = (part in kind.modalities for part in ("text", "image"))
-    return AnyEncoder(
-        model.eval(),
-        kind,
-        _pooling(name, model, kind, pooling, revision),
-        _processor("tokenizer", AutoTokenizer.from_pretrained, tokenizer, beside, revision, trust_remote_code)
-        if words
-        else None,
-        _processor(
-            "image processor", AutoImageProcessor.from_pretrained, image_processor, beside, revision, trust_remote_code
-        )
-        if pictures
-        else None,
-    )
+    words = pictures = None
+    if "text" in kind.modalities:
+        read: Callable[..., PreTrainedTokenizerBase] = AutoTokenizer.from_pretrained
+        words = _processor("tokenizer", read, tokenizer, beside, revision, trust_remote_code)
+    if "image" in kind.modalities:
+        look: Callable[..., BaseImageProcessor] = AutoImageProcessor.from_pretrained
+        pictures = _processor("image processor", look, image_processor, beside, revision, trust_remote_code)
+    return AnyEncoder(model.eval(), kind, _pooling(name, model, kind, pooling, revision), words, pictures)
 
 
 def _load(source: str | os.PathLike[str], revision: str, trust: bool) -> PreTrainedModel:

@@ -29,8 +29,8 @@ def maker(model: Encoder, modalities: Sequence[str] | None = None) -> Maker:
 
     Returns:
         `name_or_path` and `revision`, where the model came from; `fingerprint`, of every byte of the weights;
-        `configuration`, pooling included; `pooling`, of another library's model; `adapters`, which of them are active and how; and for each modality a digest
-        of its processor, such as `text_processor`.
+        `configuration`, pooling included; `pooling`, of another library's model; `adapters`, which of them are active
+        and how; and for each modality a digest of its processor, such as `text_processor`.
 
     Raises:
         ValueError: if some weights are not in memory.

@@ -3,7 +3,7 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     import torch
@@ -224,7 +224,7 @@ def load_model(args: argparse.Namespace, device: "torch.device | None" = None) -
     """
     import torch
 
-    from ..any_encoder import load_encoder
+    from ..any_encoder import AnyEncoder, load_encoder
     from ..progress import hide_library_bars
 
     hide_library_bars()
@@ -240,7 +240,8 @@ def load_model(args: argparse.Namespace, device: "torch.device | None" = None) -
     )
     # Accelerate says cpu:0; moving the model there would copy the mapped weights.
     if device.type != "cpu":
-        model.to(device)
+        module: torch.nn.Module = model.model if isinstance(model, AnyEncoder) else cast(torch.nn.Module, model)
+        module.to(device)
     return model
 
 

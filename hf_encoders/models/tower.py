@@ -319,9 +319,6 @@ class Encoder(Protocol):
     def state_dict(self) -> Mapping[str, Tensor]:
         """The weights, by name."""
 
-    def to(self, device: str | torch.device) -> object:
-        """Move the weights."""
-
     @property
     def towers(self) -> tuple[Modality, ...]:
         """The names of the modalities that the model embeds."""
