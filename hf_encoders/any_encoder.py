@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Literal, TypeVar, Unpack, cast
 
 import torch
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from torch import Tensor
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.modeling_utils import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from .model_kinds import ModelKind, NotAnEncoderError, model_kind
 from .models.encoding import BackendName, DtypeName, Encoded, EncodeOptions, Pictures, Texts, encode_method
@@ -29,12 +28,27 @@ from .models.multimodal_towers import has_first_token
 from .models.pixel_towers import ImageTower
 from .models.text_tower import TextTower
 from .models.tower import Encoder, Modality, check_tower, prepare_towers
+from .repo_code import IMAGE_SETTINGS, MODEL_SETTINGS, TOKENIZER_SETTINGS, code_files, needs_code, repo_file
 from .towers import Pooling, make_tower
+
+logger = logging.get_logger(__name__)
 
 POOLINGS: tuple[Pooling, ...] = ("pooler", "cls", "mean")
 _REPORT, _POOLER = "conversion_report.json", "pooler"
 Source = str | os.PathLike[str] | PreTrainedModel
 _Part = TypeVar("_Part", PreTrainedTokenizerBase, BaseImageProcessor)
+# Modality → what reads it, and the option that gives one.
+_PARTS: dict[Modality, tuple[str, str]] = {
+    "text": ("tokenizer", "tokenizer"),
+    "image": ("image processor", "image-processor"),
+}
+_FILES: dict[Modality, tuple[str, ...]] = {
+    "text": ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt", "spiece.model"),
+    "image": ("preprocessor_config.json", "processor_config.json"),
+}
+_SHOWN = 200  # characters of what transformers says of files
+_OURS = ("depth_semantic_encoder", "multimodal_encoder")
+_REMOTE = "transformers_modules."  # where transformers imports a repo's own code
 
 
 class AnyEncoder:
@@ -46,6 +60,7 @@ class AnyEncoder:
         pooling: how its tokens become one vector; None for a model with features of its own.
         tokenizer: reads texts.
         image_processor: reads images.
+        absent: why there is no processor for a modality, where something is to be said of it.
     """
 
     def __init__(
@@ -55,9 +70,11 @@ class AnyEncoder:
         pooling: Pooling | None,
         tokenizer: PreTrainedTokenizerBase | None = None,
         image_processor: BaseImageProcessor | None = None,
+        absent: Mapping[Modality, InputError] | None = None,
     ):
         self.model, self.kind, self.pooling = model, kind, pooling
         self.tokenizer, self.image_processor = tokenizer, image_processor
+        self._absent = dict(absent or {})
 
     @property
     def config(self) -> PreTrainedConfig:
@@ -85,6 +102,20 @@ class AnyEncoder:
         return self
 
     @property
+    def clamped_temperature(self) -> Tensor:
+        """What the model divides cosines of texts and images by, a scalar: 1 / e^logit_scale, as CLIP calls it.
+
+        Raises:
+            ValueError: if it knows none.
+        """
+        scale, temperature = (getattr(self.model, name, None) for name in ("logit_scale", "temperature"))
+        if isinstance(scale, Tensor):
+            return (-scale.detach().float()).exp().squeeze()
+        if isinstance(temperature, Tensor):  # ALIGN's
+            return temperature.detach().float().squeeze()
+        raise ValueError(f"a {type(self.model).__name__} has no temperature of texts and images")
+
+    @property
     def towers(self) -> tuple[Modality, ...]:
         """What it embeds: "text", "image" or both."""
         return self.kind.modalities
@@ -98,11 +129,13 @@ class AnyEncoder:
         check_tower(name, self.towers)
         processor = self.tokenizer if name == "text" else self.image_processor
         if processor is None:
-            what, option = ("tokenizer", "tokenizer") if name == "text" else ("image processor", "image_processor")
+            if error := self._absent.get("text" if name == "text" else "image"):
+                raise error
+            noun, option = _PARTS["text" if name == "text" else "image"]
             raise InputError(
                 path=self.config.name_or_path or type(self.model).__name__,
-                reason=f"has no {what}",
-                hint=f"give one as {option}= (--{option.replace('_', '-')}), a folder or Hub id",
+                reason=f"has no {noun}",
+                hint=f"give one as {option.replace('-', '_')}= (--{option}), a folder or Hub id",
             )
         modality: Literal["text", "image"] = "text" if name == "text" else "image"
         return make_tower(self.model, processor, modality, pooling=self.pooling, normalize=self.kind.projects)
@@ -158,21 +191,31 @@ def load_encoder(
         OSError: if there is no such model.
     """
     model = source if isinstance(source, PreTrainedModel) else _load(source, revision, trust_remote_code)
+    name = _name(source)
+    given: dict[Modality, object] = {"text": tokenizer, "image": image_processor}
     if isinstance(model, Encoder):
         if pooling is not None:
-            raise InputError(path=_name(source), reason="one of our own models, which pools as it was trained to")
+            raise InputError(path=name, reason="one of our own models, which pools as it was trained to")
+        _refuse_unused(name, given, "one of our own models, whose repo has what it reads inputs with")
         return model
-    name = _name(source)
-    kind = model_kind(name, model.config)
+    kind = model_kind(name, model.config, type(model))
+    unread = {modality: value for modality, value in given.items() if modality not in kind.modalities}
+    _refuse_unused(name, unread, f"a {type(model).__name__} embeds {' and '.join(kind.modalities)} alone")
     beside = model.config.name_or_path if isinstance(source, PreTrainedModel) else source
     words = pictures = None
+    absent: dict[Modality, InputError] = {}
     if "text" in kind.modalities:
-        read: Callable[..., PreTrainedTokenizerBase] = AutoTokenizer.from_pretrained
-        words = _processor("tokenizer", read, tokenizer, beside, revision, trust_remote_code)
+        words = _processor("text", _read_tokenizer, tokenizer, beside, revision, trust_remote_code, absent)
     if "image" in kind.modalities:
         look: Callable[..., BaseImageProcessor] = AutoImageProcessor.from_pretrained
-        pictures = _processor("image processor", look, image_processor, beside, revision, trust_remote_code)
-    return AnyEncoder(model.eval(), kind, _pooling(name, model, kind, pooling, revision), words, pictures)
+        pictures = _processor("image", look, image_processor, beside, revision, trust_remote_code, absent)
+    return AnyEncoder(model.eval(), kind, _pooling(name, model, kind, pooling, revision), words, pictures, absent)
+
+
+def _refuse_unused(name: str, given: Mapping[Modality, object], reason: str) -> None:
+    for modality, value in given.items():
+        if value is not None:
+            raise InputError(path=name, reason=reason, hint=f"leave --{_PARTS[modality][1]} out")
 
 
 def _load(source: str | os.PathLike[str], revision: str, trust: bool) -> PreTrainedModel:
@@ -181,11 +224,12 @@ def _load(source: str | os.PathLike[str], revision: str, trust: bool) -> PreTrai
     try:
         config = AutoConfig.from_pretrained(source, **options)
     except ValueError as error:
-        if "trust_remote_code" in str(error):
-            raise _needs_code(name, revision) from None
+        if not trust and (needed := needs_code(name, revision, MODEL_SETTINGS)):
+            raise needed from None
         raise InputError(path=name, reason=f"no model of transformers ({one_line(error)})") from error
-    if config.model_type not in ("depth_semantic_encoder", "multimodal_encoder"):
+    if config.model_type not in _OURS and not type(config).__module__.startswith(_REMOTE):
         model_kind(name, config)  # before its weights are downloaded
+    brought = _unused_code(name, config, revision, trust)
     poolerless = {"add_pooling_layer": False} if _untrained_pooler(name, revision) else {}
     model, loading = AutoModel.from_pretrained(source, config=config, output_loading_info=True, **options)
     missing = sorted(loading["missing_keys"])
@@ -195,9 +239,20 @@ def _load(source: str | os.PathLike[str], revision: str, trust: bool) -> PreTrai
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise InputError(
-            path=name, reason=f"AutoModel makes {missing[0]!r}{more} at random, since the repo has no such weights"
+            path=name,
+            reason=f"AutoModel makes {missing[0]!r}{more} at random, since the repo has no such weights",
+            hint=f"{brought}, and may be of another network: read it, then say --trust-remote-code" if brought else "",
         )
+    if brought:
+        logger.warning("%s: %s, which was not run: this is transformers' own %s", name, brought, type(model).__name__)
     return cast(PreTrainedModel, model)
+
+
+def _unused_code(name: str, config: PreTrainedConfig, revision: str, trust: bool) -> str:
+    """What to say of a repo that brings code for a model that transformers has itself; empty if it brings none."""
+    if trust or config.model_type in _OURS or "AutoModel" not in (getattr(config, "auto_map", None) or {}):
+        return ""
+    return f"the repo brings code of its own ({', '.join(code_files(name, revision, MODEL_SETTINGS))})"
 
 
 def _pooling(
@@ -225,54 +280,70 @@ def _pooling(
 
 def _untrained_pooler(name: str, revision: str) -> bool:
     """Whether a converted repo says that its pooler is made up."""
+    path = repo_file(name, _REPORT, revision)
     try:
-        path = Path(name) / _REPORT if Path(name).is_dir() else Path(hf_hub_download(name, _REPORT, revision=revision))
-        return _POOLER in json.loads(path.read_text(encoding="utf-8")).get("untrained", [])
-    except (OSError, ValueError, AttributeError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError):
+        return path is not None and _POOLER in json.loads(path.read_text(encoding="utf-8")).get("untrained", [])
+    except (OSError, ValueError, AttributeError):
         return False
 
 
+def _read_tokenizer(place: str | os.PathLike[str], **options: object) -> PreTrainedTokenizerBase:
+    """A tokenizer. Without files, transformers makes one that knows no word.
+
+    Raises:
+        ValueError: for such a one.
+    """
+    read: Callable[..., PreTrainedTokenizerBase] = AutoTokenizer.from_pretrained
+    tokenizer = read(place, **options)
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
+        raise ValueError("no file of a vocabulary that fits")
+    return tokenizer
+
+
 def _processor(
-    noun: str,
+    modality: Modality,
     read: Callable[..., _Part],
     given: str | os.PathLike[str] | _Part | None,
     source: str | os.PathLike[str] | None,
     revision: str,
     trust: bool,
+    absent: dict[Modality, InputError],
 ) -> _Part | None:
-    """The processor that a person gave, or the one beside the weights; None without one."""
+    """The processor that a person gave, or the one beside the weights; without one None, and why in `absent`."""
     if given is not None and not isinstance(given, (str, os.PathLike)):
         return given
     place = given or source
     if not place:
         return None
+    name, noun, option = os.fspath(place), *_PARTS[modality]
+    revision = "main" if given else revision
     try:
-        return read(place, revision="main" if given else revision, trust_remote_code=trust)
+        return read(place, revision=revision, trust_remote_code=trust)
     except Exception as error:  # whatever the files of a stranger raise
-        if given is None:
-            return None
-        raise InputError(path=given, reason=f"no {noun} there ({one_line(error)})") from error
+        asks = not trust and "trust_remote_code" in str(error)
+        settings = TOKENIZER_SETTINGS if modality == "text" else IMAGE_SETTINGS
+        if asks and (needed := needs_code(name, revision, settings, noun)):
+            absent[modality] = needed
+        elif given is None:
+            hint = f"give one as {option.replace('-', '_')}= (--{option}), a folder or Hub id"
+            found = _found_files(name, modality)
+            why = one_line(error)
+            why = f"{why[:_SHOWN]}..." if len(why) > _SHOWN else why
+            reason = f"has {found}, which makes no {noun} ({why})" if found else f"has no {noun}"
+            absent[modality] = InputError(path=name, reason=reason, hint=hint)
+        else:
+            is_file = Path(name).is_file()
+            why = "a file, expected its folder or a Hub id" if is_file else f"no {noun} there ({one_line(error)})"
+            absent[modality] = InputError(path=given, reason=why)
+        if given is not None:
+            raise absent[modality] from error
+        return None
 
 
-def _needs_code(name: str, revision: str) -> InputError:
-    """The error of a repo that needs its own code: it says which files would run."""
-    files = "its own code"
-    try:
-        path = (
-            Path(name) / "config.json"
-            if Path(name).is_dir()
-            else Path(hf_hub_download(name, "config.json", revision=revision))
-        )
-        mapping = json.loads(path.read_text(encoding="utf-8")).get("auto_map", {})
-        modules = sorted({str(value).split("--")[-1].split(".")[0] + ".py" for value in mapping.values()})
-        files = ", ".join(modules) or files
-    except (OSError, ValueError, AttributeError):
-        pass
-    return InputError(
-        path=name,
-        reason=f"needs code of its repo ({files}), which was not run",
-        hint="read it, then say --trust-remote-code",
-    )
+def _found_files(name: str, modality: Modality) -> str:
+    """The files of a folder that belong to a processor, for a message."""
+    there = [file for file in _FILES[modality] if (Path(name) / file).is_file()]
+    return ", ".join(there) + (" alone" if len(there) == 1 else "") if there else ""
 
 
 def _name(source: Source) -> str:

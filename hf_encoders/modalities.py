@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # The modalities that are classified by words.
 PICTURES: tuple[Modality, ...] = ("image", "depth")
+# A hint for models that lack texts or pictures.
+BOTH_EXAMPLES = "a model of texts and pictures, such as CLIP or SigLIP"
 # The modality of a PIL image, where its mode says so.
 _PIL_MODALITIES: Mapping[str, Modality] = {
     "RGB": "image",
@@ -42,7 +44,7 @@ def encoder_of(model: object) -> Encoder:
         ValueError: if it has no towers.
     """
     if not isinstance(model, Encoder):
-        raise ValueError(f"a {type(model).__name__}, expected a multimodal or a depth encoder")
+        raise ValueError(f"a {type(model).__name__}, expected an encoder, such as load_encoder gives")
     return model
 
 
@@ -52,7 +54,7 @@ def modalities(model: object) -> tuple[Modality, ...]:
 
 
 def default_modality(model: object) -> Modality:
-    """Images, where the model embeds them, else what it embeds alone."""
+    """Images, where the model embeds them, else what it embeds alone: depth maps or texts."""
     known = modalities(model)
     return known[0] if len(known) == 1 else "image"
 
@@ -115,6 +117,25 @@ def inputs_modality(model: object, inputs: object) -> Modality:
     if isinstance(inputs, Sequence) and not isinstance(inputs, (str, bytes)):
         first = inputs[0] if len(inputs) else None
     return picture_modality(first) or default_modality(model)
+
+
+def check_queries(model: object, queries: Sequence[object]) -> None:
+    """Refuse words as queries of a model of images alone, and files as those of a model of texts alone.
+
+    Raises:
+        ValueError: with the query, and what to do.
+    """
+    known = modalities(model)
+    if len(known) != 1:
+        return
+    for query in queries:
+        if known == ("text",) and is_file(query):
+            raise ValueError(f"{query} is a file, and the model embeds texts alone: give words, or {BOTH_EXAMPLES}")
+        if known != ("text",) and isinstance(query, str) and not os.path.exists(query):
+            raise ValueError(
+                f"{query!r} is no file, and the model embeds no texts, {known[0]} alone: search by files, or take"
+                f" {BOTH_EXAMPLES}"
+            )
 
 
 def is_file(text: object) -> bool:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from transformers.configuration_utils import PreTrainedConfig
+from transformers.modeling_utils import PreTrainedModel
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES,
@@ -24,6 +25,8 @@ _TEXTS |= {"siglip_text_model"}
 _DETECTORS = {*MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES} - {*MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES}
 # Classes that hide a part of each image, at random each time.
 _RANDOM = {"vit_mae": "ViTMAEModel hides most of an image, another part each time"}
+# What a class of somebody else's says that it reads.
+_INPUTS: dict[str, Modality] = {"input_ids": "text", "pixel_values": "image"}
 _GENERATIVE_ENDS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "ForSeq2SeqLM")
 
 
@@ -44,12 +47,13 @@ class ModelKind:
     projects: bool = False
 
 
-def model_kind(name: str, config: PreTrainedConfig) -> ModelKind:
+def model_kind(name: str, config: PreTrainedConfig, network: type[PreTrainedModel] | None = None) -> ModelKind:
     """What a model embeds.
 
     Args:
         name: of the model, for errors.
         config: its configuration.
+        network: its class, which tells where it is none of transformers.
 
     Raises:
         NotAnEncoderError: for generative models, detectors, models that are random, and those of other inputs.
@@ -77,4 +81,9 @@ def model_kind(name: str, config: PreTrainedConfig) -> ModelKind:
         return ModelKind(("image",))
     if kind in _TEXTS:
         return ModelKind(("text",))
+    if network is not None and not network.__module__.startswith("transformers."):
+        if all(hasattr(network, f"get_{modality}_features") for modality in ("text", "image")):
+            return ModelKind(("text", "image"), projects=True)
+        if network.main_input_name in _INPUTS:
+            return ModelKind((_INPUTS[network.main_input_name],))
     raise refuse(f"a model of type {kind!r}, expected one of texts, of images, or of both, such as vit, bert or clip")

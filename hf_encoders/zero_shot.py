@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from transformers.processing_utils import Unpack
 
 from .arrays import Numbers, unit_rows
-from .modalities import PICTURES, inputs_modality
+from .modalities import BOTH_EXAMPLES, PICTURES, inputs_modality, modalities
 from .models.depth_units import DepthUnits
 from .models.encoding import Pictures
 from .models.text_tower import TextTower, unknown_texts
 
 if TYPE_CHECKING:
+    from .any_encoder import AnyEncoder
     from .models.modeling_multimodal_encoder import MultimodalEncoderModel
 
 _ROWS_AT_ONCE = 1024
@@ -37,22 +38,24 @@ class ZeroShotClassifier:
     weights of the model have changed.
 
     Args:
-        model: a `MultimodalEncoderModel`.
+        model: a `MultimodalEncoderModel`, or another of texts and pictures in one space, such as CLIP; see
+            `load_encoder`. Scores are a softmax for SigLIP too.
         labels: different strings, such as "chair".
         templates: one or more prompts, each with one `{}` where the label goes. For depth maps, prompts that are
             worded as the training captions do best.
 
     Raises:
-        ValueError: if there is no label or template, a label is empty or comes twice, or a template has not exactly
+        ValueError: if the model embeds no texts or no pictures, there is no label or template, a label is empty or comes twice, or a template has not exactly
             one `{}` and no other brace.
     """
 
     def __init__(
         self,
-        model: "MultimodalEncoderModel",
+        model: "MultimodalEncoderModel | AnyEncoder",
         labels: Sequence[str],
         templates: str | Sequence[str] = ("a photo of a {}.",),
     ):
+        _check_model(model)
         self.model = model
         self.labels = _checked_labels(labels)
         self.templates = _checked_templates([templates] if isinstance(templates, str) else templates)
@@ -137,6 +140,14 @@ class ZeroShotClassifier:
                 pairs = zip(row_order, row_scores, strict=True)
                 results.append([{"label": self.labels[index], "score": score} for index, score in pairs])
         return results
+
+
+def _check_model(model: object) -> None:
+    known = modalities(model)
+    if "text" not in known or not set(PICTURES) & set(known):
+        found = f"the model embeds {known[0]}, not {'pictures' if 'text' in known else 'text'}" if known else ""
+        found = found or f"a {type(model).__name__} is no encoder"
+        raise ValueError(f"{found}: classification by words takes {BOTH_EXAMPLES}")
 
 
 def _check_top_k(top_k: int) -> None:

@@ -47,7 +47,6 @@ def run(args: argparse.Namespace) -> Result:
         OSError: if the output exists already or cannot be written.
     """
     from ..data.source import open_pictures
-    from ..modalities import encoder
     from ..zero_shot import ZeroShotClassifier
     from .contact_sheet import draw
     from .results import check_output, check_sheet, plain_row, write
@@ -55,7 +54,6 @@ def run(args: argparse.Namespace) -> Result:
     check_output(args)
     labels = read_labels(args.labels)
     model = load_model(args)
-    encoder(model, "text")  # refuses a depth encoder before anything is read
     templates = {"templates": args.template} if args.template else {}
     classifier = ZeroShotClassifier(cast("MultimodalEncoderModel", model), labels, **templates)
     source = open_pictures(model, args.source, args.modality, args.column, args.split)

@@ -14,7 +14,7 @@ from pathlib import Path
 from .runner import Result
 
 # Arguments that may name a file although their type is not Path.
-_FILES_TOO = ("model", "source", "dataset", "train_dataset", "calibration")
+_FILES_TOO = ("model", "source", "dataset", "train_dataset", "calibration", "tokenizer", "image_processor")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

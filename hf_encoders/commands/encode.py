@@ -41,12 +41,17 @@ def run(args: argparse.Namespace) -> Result:
     import numpy as np
 
     from ..data.location import left_out, list_files, list_pictures, locate
-    from ..modalities import encoder, files_modality
+    from ..modalities import default_modality, encoder, files_modality
     from ..outputs import new_file
 
     if args.output.suffix != ".npz":
         raise ValueError(f"{args.output}: the output is a .npz file (arrays 'embeddings' and 'paths')")
     model = load_model(args)
+    if default_modality(model) == "text":
+        raise ValueError(
+            f"{args.model}: embeds texts, and this command files of images or depth maps; for texts run hf-encoders"
+            " embed MODEL FILE --output FOLDER (rows of .txt, .jsonl, .csv, .parquet)"
+        )
     modality = args.modality or files_modality(model, list_pictures(args.paths))
     paths = list_files(args.paths, modality)
     units = depth_units(args, modality)

@@ -85,8 +85,9 @@ def _kind_of_queries(model: "Encoder", queries: Sequence[str], modality: "Modali
     Raises:
         ValueError: if some are files and some are not.
     """
-    from ..modalities import files_modality, is_file, modalities
+    from ..modalities import check_queries, files_modality, is_file, modalities
 
+    check_queries(model, queries)
     files = [query for query in queries if is_file(query)]
     if "text" not in modalities(model):
         return modality

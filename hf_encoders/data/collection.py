@@ -305,6 +305,8 @@ def open_pictures(
         ValueError: also if some files or rows are images and some depth maps.
     """
     location = locate(name)
+    if modality is None and "text" == default_modality(model):
+        modality = "text"  # no file is looked at: a folder of pictures is said to be none of texts
     if modality is None and location.kind == "pictures":
         modality = files_modality(model, pictures_of(location))
     if modality is not None:

@@ -26,6 +26,7 @@ NOUNS: Mapping[Modality, str] = {"image": "image", "depth": "depth map", "text":
 
 Kind = Literal["pictures", "parquet", "webdataset", "hub", TextKind]
 _FORMATS: Mapping[str, Kind] = {".parquet": "parquet", ".tar": "webdataset"}
+_OF_TEXTS = "files of rows (.parquet, .jsonl, .json, .csv, .txt), patterns of them, WebDataset shards or the Hub"
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
@@ -147,7 +148,7 @@ def picture_files(
         ValueError: if there is none, texts are asked for, or a column or split, which such files do not have.
     """
     if modality == "text":
-        raise ValueError(f"{location.name}: texts are read from parquet files, WebDataset shards or the Hub")
+        raise ValueError(f"{location.name}: texts are read from {_OF_TEXTS}")
     if column or split:
         raise ValueError(f"{location.name}: a folder or file of pictures has no {column_option} or --split")
     if location.listing is not None:

@@ -112,6 +112,8 @@ def open_pictures(
     Raises:
         ValueError: also if some files are images and some depth maps.
     """
+    if modality is None and "text" == default_modality(model):
+        modality = "text"  # no file is looked at: a folder of pictures is said to be none of texts
     if modality is not None:
         return open_source(name, modality, column, split)
     location = locate(name)

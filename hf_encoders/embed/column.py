@@ -53,7 +53,7 @@ def with_embeddings(
 
     Args:
         dataset: a data set, a streamed one (embedded as it is read), or a dictionary of splits.
-        model: a multimodal encoder, or a depth encoder.
+        model: a multimodal or a depth encoder, or another: see `load_encoder`.
         column: texts, images or depth maps; strings are the paths of images or maps.
         modality: "text", "image" or "depth"; by default as for `EmbeddingIndex.from_dataset`.
         name: the new column: lists of D float32 numbers, where the data set knows its columns' types.

@@ -42,7 +42,7 @@ class RowEmbedder:
     """Embeds tables of a collection's rows.
 
     Args:
-        model: a multimodal encoder, or a depth encoder.
+        model: a multimodal or a depth encoder, or another: see `load_encoder`.
         collection: what is embedded.
         modality: "text", "image" or "depth".
         id_column: the column that names the rows; by default the collection's own, such as the path of a file, then a

@@ -62,7 +62,7 @@ def embed_columns(
     """Embed columns of a data set. Every process calls this, embeds its share, and gets all embeddings.
 
     Args:
-        model: a multimodal encoder, not wrapped; or a depth encoder.
+        model: a multimodal encoder, not wrapped; a depth encoder; or another, see `load_encoder`.
         rows: N rows of a data set, not streamed.
         columns: modality → column. A text may be a list of captions.
         processes: this process and their number.

@@ -91,7 +91,8 @@ def evaluate(model: Encoder, options: EvaluationOptions, processes: PartialState
         return None
 
     maker = identity(model)
-    report: Report = {"model": maker.pop("name_or_path"), **maker, **test.report(test_part.embedded)}
+    pooling = {"pooling": found} if (found := getattr(model, "pooling", None)) else {}
+    report: Report = {"model": maker.pop("name_or_path"), **maker, **pooling, **test.report(test_part.embedded)}
     if train and train_part:
         report["train"] = train.report(train_part.embedded)
     return report | {
@@ -215,17 +216,21 @@ def _choose_columns(options: EvaluationOptions, model: Encoder, test: Split) -> 
         raise ValueError(f"--tasks retrieval needs two of {', '.join(MODALITIES)}; {found}")
     if "zero-shot" in options.tasks:
         encoder(model, "text")
-    if set(options.tasks) != {"retrieval"} and not set(PICTURES) & set(chosen):
+    of_texts = chosen == ["text"] and modalities(model) == ("text",) and "zero-shot" not in options.tasks
+    if set(options.tasks) != {"retrieval"} and not set(PICTURES) & set(chosen) and not of_texts:
         raise ValueError(f"--tasks {' '.join(options.tasks)} needs {' or '.join(PICTURES)}; {found}")
-    # Labels are embedded by zero-shot itself; captions are for retrieval.
-    return {name: columns[name] for name in chosen if name != "text" or "retrieval" in options.tasks}
+    # Labels are embedded by zero-shot itself; captions are for retrieval, and probed where a model has nothing else.
+    return {name: columns[name] for name in chosen if name != "text" or of_texts or "retrieval" in options.tasks}
 
 
 def _choose_train_columns(options: EvaluationOptions, columns: Mapping[str, str], train: Split) -> dict[str, str]:
     """Modality → the column that the probes learn from.
 
-    These are the pictures of test: all that were asked for, or by default those that train has.
+    These are the pictures of test: all that were asked for, or by default those that train has; texts without pictures.
     """
+    if set(columns) == {"text"}:
+        train.require(columns.values())
+        return dict(columns)
     pictures: dict[str, str] = {name: column for name, column in columns.items() if name in PICTURES}
     if not options.modalities:
         pictures = {name: column for name, column in pictures.items() if column in train.rows.column_names} or pictures

@@ -125,7 +125,9 @@ def probe(
     metrics: dict[str, float] = {}
     for modality, embeds in train.embeds.items():
         test_embeds = test.embeds[modality]
-        train_values, test_values = train_labels.values[train.kept], test_labels.values[test.kept]
+        # A row of several captions has several embeddings.
+        train_values = train_labels.values[train.owners[modality]]
+        test_values = test_labels.values[test.owners[modality]]
         if task == "knn":
             found = knn_metrics(embeds, train_values, test_embeds, test_values, k=k)
         else:

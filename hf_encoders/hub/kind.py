@@ -26,5 +26,6 @@ def repo_kind(repo: Path) -> str:
     if kind not in (DEPTH, MULTIMODAL):
         if (repo / REPORT_NAME).is_file():
             return ENCODER
-        raise InputError(path=repo, reason=f"a model of type {kind!r}, expected {DEPTH} or {MULTIMODAL}")
+        reason = f"a model of type {kind!r}, neither ours ({DEPTH}, {MULTIMODAL}) nor converted (no {REPORT_NAME})"
+        raise InputError(path=repo, reason=reason, hint="transformers' own push_to_hub, or hf upload, pushes others")
     return str(kind)

@@ -10,8 +10,9 @@ from huggingface_hub import ModelCard, ModelCardData
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from jinja2 import Environment, FileSystemLoader
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig
 
+from ..any_encoder import load_encoder
 from ..fingerprint import fingerprint, sha256
 from ..models.input_errors import InputError, one_line
 from ..models.minimum_versions import MINIMUM_VERSIONS
@@ -167,7 +168,7 @@ def _evaluations(repo: Path, metrics: Sequence[Path | Mapping[str, object]]) -> 
     in_repo = [path for path in sorted(repo.glob("metrics*.json")) if path not in metrics]
     evaluations = [Evaluation(report) for report in [*in_repo, *metrics]]
     if evaluations:
-        own = fingerprint(AutoModel.from_pretrained(repo))  # as hf-encoders evaluate loads it
+        own = fingerprint(load_encoder(repo))  # as hf-encoders evaluate loads it
         for evaluation in evaluations:
             if evaluation.fingerprint != own:
                 raise InputError(

@@ -144,11 +144,11 @@ class EmbeddingIndex:
         """Embed a column and index it. Memory holds the embeddings and one batch of inputs.
 
         Args:
-            model: a multimodal encoder, or a depth encoder for `modality="depth"`.
+            model: a multimodal encoder, a depth encoder for `modality="depth"`, or another: see `load_encoder`.
             dataset: its rows are what `search` returns.
             column: texts, images or depth maps; strings are the paths of images or maps.
             modality: "text", "image" or "depth". By default, pictures of 16 and 32 bits are depth maps, and anything
-                else is an image, or a depth map where the model embeds no images.
+                else is an image, or a depth map or text where the model embeds nothing else.
             index_type: see the class, as for `precision`, `rescore_multiplier` and `truncate_dim`.
             options: options of the model's `encode...`, such as `batch_size`, `device`, `dtype`, or
                 `on_error="skip"`, which leaves out rows that cannot be read; `skipped` then lists their positions.

@@ -10,7 +10,7 @@ import PIL.Image
 from torch import Tensor
 
 from ..arrays import AnyArray
-from ..modalities import Encoder, files_modality, is_file, modalities, picture_modality
+from ..modalities import Encoder, check_queries, files_modality, is_file, modalities, picture_modality
 from ..models.depth_units import DepthEncodeOptions
 
 QueryModality = Literal["text", "image", "depth", "embedding"]
@@ -81,14 +81,16 @@ def guess_modality(query: Query, model: Encoder | None) -> QueryModality:
         model: the only modality of the model is the answer, and "embedding" without a model.
 
     Raises:
-        ValueError: if it may be several.
+        ValueError: if it may be several, or is words for a model that embeds none.
     """
     if model is None:
         return "embedding"
     known = modalities(model)
-    if len(known) == 1:
-        return known[0]
     first = _first(query) if isinstance(query, (list, tuple)) else query
+    if len(known) == 1:
+        if known != ("text",):  # a text may have the name of a file
+            check_queries(model, [first])
+        return known[0]
     if is_file(first):
         files = cast("Sequence[str]", query if isinstance(query, (list, tuple)) else [query])
         return files_modality(model, files, "modality=")

@@ -1,0 +1,88 @@
+"""What code of its own a repo brings: which files `trust_remote_code` would run. Nothing of it is run here."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+from .models.input_errors import InputError
+
+# The files of settings that may name code.
+MODEL_SETTINGS = ("config.json",)
+TOKENIZER_SETTINGS = ("tokenizer_config.json", "config.json")
+IMAGE_SETTINGS = ("preprocessor_config.json", "processor_config.json", "config.json")
+_IMPORT = re.compile(r"^\s*(?:from\s+\.(\w+)\s+import|import\s+\.(\w+)|from\s+\.\s+import\s+([\w, ]+))", re.MULTILINE)
+
+
+def repo_file(name: str, file: str, revision: str) -> Path | None:
+    """A file of a folder or of a repo on the Hub; None if there is none, or it cannot be had."""
+    try:
+        path = Path(name) / file if Path(name).is_dir() else Path(hf_hub_download(name, file, revision=revision))
+    except (OSError, ValueError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError):
+        return None
+    return path if path.is_file() else None
+
+
+def code_files(name: str, revision: str, settings: tuple[str, ...]) -> list[str]:
+    """The Python files that settings of a repo name, and those that these import from beside them.
+
+    Args:
+        name: folder or Hub id.
+        revision: branch, tag or commit on the Hub.
+        settings: the files of settings.
+
+    Returns:
+        Names of files; those of another repo begin with its id.
+    """
+    found: dict[str, None] = {}
+    for file in settings:
+        path = repo_file(name, file, revision)
+        for reference in _references(path):
+            repo, _, place = reference.rpartition("--")  # such as OTHER/REPO--modeling.Model
+            _add(found, repo or name, f"{place.split('.')[0]}.py", f"{repo}/" if repo else "", revision)
+    return list(found)
+
+
+def needs_code(name: str, revision: str, settings: tuple[str, ...], noun: str = "") -> InputError | None:
+    """The error of a repo that needs its own code, which says which files would run; None if it names no code.
+
+    Args:
+        name: folder or Hub id.
+        revision: branch, tag or commit on the Hub.
+        settings: see `code_files`.
+        noun: the part that needs it, such as "tokenizer"; by default the model.
+    """
+    files = code_files(name, revision, settings)
+    if not files:
+        return None
+    reason = f"{f'its {noun} ' if noun else ''}needs code of its repo ({', '.join(files)}), which was not run"
+    return InputError(path=name, reason=reason, hint="read it, then say --trust-remote-code")
+
+
+def _add(found: dict[str, None], repo: str, file: str, prefix: str, revision: str) -> None:
+    if prefix + file in found:
+        return
+    found[prefix + file] = None
+    if path := repo_file(repo, file, "main" if prefix else revision):
+        for groups in _IMPORT.findall(path.read_text(encoding="utf-8", errors="replace")):
+            for module in re.findall(r"\w+", " ".join(groups)):
+                if repo_file(repo, f"{module}.py", "main" if prefix else revision):
+                    _add(found, repo, f"{module}.py", prefix, revision)
+
+
+def _references(path: Path | None) -> Iterator[str]:
+    if path is None:
+        return
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    parts = [content, *content.values()] if isinstance(content, Mapping) else []
+    for part in parts:  # processor_config.json holds the settings of each processor
+        mapping = part.get("auto_map") if isinstance(part, Mapping) else None
+        values = mapping.values() if isinstance(mapping, Mapping) else [mapping]
+        for value in values:  # a tokenizer's are a pair, of which one may be missing
+            yield from (name for name in (value if isinstance(value, list) else [value]) if isinstance(name, str))
