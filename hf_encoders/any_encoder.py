@@ -28,7 +28,7 @@ from .models.multimodal_towers import has_first_token
 from .models.pixel_towers import ImageTower
 from .models.text_tower import TextTower
 from .models.tower import Encoder, Modality, check_tower, prepare_towers
-from .repo_code import IMAGE_SETTINGS, MODEL_SETTINGS, TOKENIZER_SETTINGS, code_files, needs_code, repo_file
+from .repo_code import code_files, commit_of, needs_code, repo_file
 from .towers import Pooling, make_tower
 
 logger = logging.get_logger(__name__)
@@ -190,8 +190,12 @@ def load_encoder(
         InputError: if the repo needs its own code, weights are missing, or the pooling is not the model's to choose.
         OSError: if there is no such model.
     """
-    model = source if isinstance(source, PreTrainedModel) else _load(source, revision, trust_remote_code)
     name = _name(source)
+    if isinstance(source, PreTrainedModel):
+        model = source
+    else:  # every file is of one commit, whatever is pushed meanwhile
+        revision = commit_of(name, revision) or revision
+        model = _load(source, revision, trust_remote_code)
     given: dict[Modality, object] = {"text": tokenizer, "image": image_processor}
     if isinstance(model, Encoder):
         if pooling is not None:
@@ -224,9 +228,11 @@ def _load(source: str | os.PathLike[str], revision: str, trust: bool) -> PreTrai
     try:
         config = AutoConfig.from_pretrained(source, **options)
     except ValueError as error:
-        if not trust and (needed := needs_code(name, revision, MODEL_SETTINGS)):
+        if not trust and (needed := needs_code(name, revision)):
             raise needed from None
         raise InputError(path=name, reason=f"no model of transformers ({one_line(error)})") from error
+    if config.model_type not in _OURS:  # ours name their commit themselves
+        config._commit_hash = commit_of(name, revision)
     if config.model_type not in _OURS and not type(config).__module__.startswith(_REMOTE):
         model_kind(name, config)  # before its weights are downloaded
     brought = _unused_code(name, config, revision, trust)
@@ -252,7 +258,7 @@ def _unused_code(name: str, config: PreTrainedConfig, revision: str, trust: bool
     """What to say of a repo that brings code for a model that transformers has itself; empty if it brings none."""
     if trust or config.model_type in _OURS or "AutoModel" not in (getattr(config, "auto_map", None) or {}):
         return ""
-    return f"the repo brings code of its own ({', '.join(code_files(name, revision, MODEL_SETTINGS))})"
+    return f"the repo brings code of its own ({', '.join(code_files(name, revision))})"
 
 
 def _pooling(
@@ -318,18 +324,20 @@ def _processor(
     name, noun, option = os.fspath(place), *_PARTS[modality]
     revision = "main" if given else revision
     try:
-        return read(place, revision=revision, trust_remote_code=trust)
+        found = read(place, revision=revision, trust_remote_code=trust)
+        if not trust and (files := code_files(name, revision, noun)):
+            kind = type(found).__name__
+            logger.warning("%s: %s", name, f"code of its {noun} ({', '.join(files)}) was not run: this is a {kind}")
+        return found
     except Exception as error:  # whatever the files of a stranger raise
-        asks = not trust and "trust_remote_code" in str(error)
-        settings = TOKENIZER_SETTINGS if modality == "text" else IMAGE_SETTINGS
-        if asks and (needed := needs_code(name, revision, settings, noun)):
+        if not trust and (needed := needs_code(name, revision, noun)):
             absent[modality] = needed
         elif given is None:
             hint = f"give one as {option.replace('-', '_')}= (--{option}), a folder or Hub id"
-            found = _found_files(name, modality)
+            there = _found_files(name, modality)
             why = one_line(error)
             why = f"{why[:_SHOWN]}..." if len(why) > _SHOWN else why
-            reason = f"has {found}, which makes no {noun} ({why})" if found else f"has no {noun}"
+            reason = f"has {there}, which makes no {noun} ({why})" if there else f"has no {noun}"
             absent[modality] = InputError(path=name, reason=reason, hint=hint)
         else:
             is_file = Path(name).is_file()

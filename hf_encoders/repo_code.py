@@ -7,13 +7,19 @@ from pathlib import Path
 
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from transformers.utils.hub import extract_commit_hash
 
 from .models.input_errors import InputError
 
-# The files of settings that may name code.
-MODEL_SETTINGS = ("config.json",)
-TOKENIZER_SETTINGS = ("tokenizer_config.json", "config.json")
-IMAGE_SETTINGS = ("preprocessor_config.json", "processor_config.json", "config.json")
+# Part of a repo → the files of settings that may name its code, and the auto classes by which they do.
+_SETTINGS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "model": (("config.json",), ("AutoConfig", "AutoModel")),
+    "tokenizer": (("tokenizer_config.json", "config.json"), ("AutoTokenizer",)),
+    "image processor": (
+        ("preprocessor_config.json", "processor_config.json", "config.json"),
+        ("AutoImageProcessor", "AutoFeatureExtractor"),
+    ),
+}
 _IMPORT = re.compile(r"^\s*(?:from\s+\.(\w+)\s+import|import\s+\.(\w+)|from\s+\.\s+import\s+([\w, ]+))", re.MULTILINE)
 
 
@@ -26,39 +32,47 @@ def repo_file(name: str, file: str, revision: str) -> Path | None:
     return path if path.is_file() else None
 
 
-def code_files(name: str, revision: str, settings: tuple[str, ...]) -> list[str]:
-    """The Python files that settings of a repo name, and those that these import from beside them.
+def commit_of(name: str, revision: str) -> str | None:
+    """The commit that a revision of a repo on the Hub is now; None for a folder, or if it cannot be had."""
+    path = None if Path(name).is_dir() else repo_file(name, "config.json", revision)
+    return extract_commit_hash(str(path), None) if path else None
+
+
+def code_files(name: str, revision: str, part: str = "model") -> list[str]:
+    """The Python files that a part of a repo would run, and those that these import from beside them.
 
     Args:
         name: folder or Hub id.
         revision: branch, tag or commit on the Hub.
-        settings: the files of settings.
+        part: "model", "tokenizer" or "image processor".
 
     Returns:
         Names of files; those of another repo begin with its id.
     """
     found: dict[str, None] = {}
-    for file in settings:
+    files, classes = _SETTINGS[part]
+    for file in files:
         path = repo_file(name, file, revision)
-        for reference in _references(path):
+        for reference in _references(path, classes):
             repo, _, place = reference.rpartition("--")  # such as OTHER/REPO--modeling.Model
             _add(found, repo or name, f"{place.split('.')[0]}.py", f"{repo}/" if repo else "", revision)
     return list(found)
 
 
-def needs_code(name: str, revision: str, settings: tuple[str, ...], noun: str = "") -> InputError | None:
+def needs_code(name: str, revision: str, part: str = "model") -> InputError | None:
     """The error of a repo that needs its own code, which says which files would run; None if it names no code.
 
     Args:
         name: folder or Hub id.
         revision: branch, tag or commit on the Hub.
-        settings: see `code_files`.
-        noun: the part that needs it, such as "tokenizer"; by default the model.
+        part: see `code_files`.
     """
-    files = code_files(name, revision, settings)
+    files = code_files(name, revision, part)
     if not files:
         return None
-    reason = f"{f'its {noun} ' if noun else ''}needs code of its repo ({', '.join(files)}), which was not run"
+    reason = (
+        f"{'' if part == 'model' else f'its {part} '}needs code of its repo ({', '.join(files)}), which was not run"
+    )
     return InputError(path=name, reason=reason, hint="read it, then say --trust-remote-code")
 
 
@@ -73,7 +87,7 @@ def _add(found: dict[str, None], repo: str, file: str, prefix: str, revision: st
                     _add(found, repo, f"{module}.py", prefix, revision)
 
 
-def _references(path: Path | None) -> Iterator[str]:
+def _references(path: Path | None, classes: tuple[str, ...]) -> Iterator[str]:
     if path is None:
         return
     try:
@@ -83,6 +97,7 @@ def _references(path: Path | None) -> Iterator[str]:
     parts = [content, *content.values()] if isinstance(content, Mapping) else []
     for part in parts:  # processor_config.json holds the settings of each processor
         mapping = part.get("auto_map") if isinstance(part, Mapping) else None
-        values = mapping.values() if isinstance(mapping, Mapping) else [mapping]
+        # Older tokenizers name their code without a class.
+        values = [mapping.get(name) for name in classes] if isinstance(mapping, Mapping) else [mapping]
         for value in values:  # a tokenizer's are a pair, of which one may be missing
             yield from (name for name in (value if isinstance(value, list) else [value]) if isinstance(name, str))

@@ -45,8 +45,8 @@ class ZeroShotClassifier:
             worded as the training captions do best.
 
     Raises:
-        ValueError: if the model embeds no texts or no pictures, there is no label or template, a label is empty or comes twice, or a template has not exactly
-            one `{}` and no other brace.
+        ValueError: if the model embeds no texts or no pictures, there is no label or template, a label is empty or
+            comes twice, or a template has not exactly one `{}` and no other brace.
     """
 
     def __init__(

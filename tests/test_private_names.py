@@ -112,7 +112,7 @@ TABLE = [
     PrivateName("transformers", "_merge_kwargs", ("models/processing_multimodal_encoder.py",),
                 "processors check options, and keep the tokenizer's saved ones, by it alone", TRANSFORMERS,
                 has("transformers", "ProcessorMixin", "_merge_kwargs")),
-    PrivateName("transformers", "_commit_hash", (EXPORTED, "fingerprint.py", "models/saved_processor.py"),
+    PrivateName("transformers", "_commit_hash", (EXPORTED, "any_encoder.py", "fingerprint.py", "models/saved_processor.py"),
                 "files of a repo are read at the commit of its weights", TRANSFORMERS,
                 lambda: "_commit_hash" in inspect.getsource(importlib.import_module("transformers").PreTrainedConfig)),
     PrivateName("transformers", "_attn_implementation", (TOWERS,), "a tower and the model share one configuration",
