@@ -144,10 +144,11 @@ class ZeroShotClassifier:
 
 def _check_model(model: object) -> None:
     known = modalities(model)
-    if "text" not in known or not set(PICTURES) & set(known):
-        found = f"the model embeds {known[0]}, not {'pictures' if 'text' in known else 'text'}" if known else ""
-        found = found or f"a {type(model).__name__} is no encoder"
-        raise ValueError(f"{found}: classification by words takes {BOTH_EXAMPLES}")
+    if known and ("text" not in known or not set(PICTURES) & set(known)):
+        lacking = "pictures" if "text" in known else "text"
+        raise ValueError(f"the model embeds {known[0]}, not {lacking}: classification by words takes {BOTH_EXAMPLES}")
+    if not hasattr(model, "tower"):
+        raise ValueError(f"a {type(model).__name__}, expected an encoder: load_encoder(model) makes one of it")
 
 
 def _check_top_k(top_k: int) -> None:

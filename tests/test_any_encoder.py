@@ -244,6 +244,8 @@ def test_classify_needs_texts_and_pictures(family, repos, photos, parquet, capsy
     assert f"the model embeds {kind}, not {lacking}" in line and "such as CLIP or SigLIP" in line
     with pytest.raises(ValueError, match="such as CLIP or SigLIP"):
         ZeroShotClassifier(load_encoder(repos[family]), ["a", "b"])
+    with pytest.raises(ValueError, match=r"expected an encoder: load_encoder\(model\) makes one of it"):
+        ZeroShotClassifier(load_encoder(repos[family]).model, ["a", "b"])
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -35,6 +35,10 @@ def script(tmp_path, capsys):
         (["encode", "model", "ma"], {"maps"}),
         (["embed", "mo"], {"model"}),
         (["embed", "model", "ma"], {"maps"}),
+        (["search", "--pooling", "p"], {"pooler"}),
+        (["evaluate", "--tr"], {"--train-dataset", "--train-split", "--trust-remote-code"}),
+        (["encode", "--tokenizer", "mo"], {"model"}),
+        (["classify", "--image-processor", "mo"], {"model"}),
         (["export", "model", "--to", "o"], {"onnx", "openvino"}),
     ],
 )

@@ -184,7 +184,9 @@ def test_zero_shot_takes_the_classes_and_templates(model):
 def test_probes_leave_skipped_rows_out(task):
     points = torch.tensor([[1.0, 0.1], [0.1, 1.0], [1.0, 0.2], [0.2, 1.0]])
     labels = Labels("noun", np.array(["a", "b", "b", "a", "b"]), ["a", "b"])
-    rows = EmbeddedColumns({"image": points}, {}, [], np.array([True, True, False, True, True]))
+    rows = EmbeddedColumns(
+        {"image": points}, {"image": np.array([0, 1, 3, 4])}, [], np.array([True, True, False, True, True])
+    )
     assert probe(task, rows, labels, rows, labels, k=1)[f"{task}/noun/image/accuracy"] == 1
 
 

@@ -11,6 +11,7 @@ from hf_encoders.command_line import run, with_dashes
 from hf_encoders.commands import main as cli
 from hf_encoders.commands.options import DATA_HELP
 from hf_encoders.data.location import Kind
+from hf_encoders.towers import Pooling
 from hf_encoders.training import pretrain
 from hf_encoders.training.recipe import parse
 
@@ -64,6 +65,15 @@ def test_shared_options_are_where_they_are_due(option, commands, parsers):
     assert set(taking) == commands
     if option not in ("--revision", "--format"):  # which say what they mean for this command
         assert len({action.help for action in taking.values()}) == 1
+
+
+@pytest.mark.parametrize("option", ["--pooling", "--tokenizer", "--image-processor", "--trust-remote-code"])
+def test_what_embeds_takes_the_options_of_other_peoples_encoders(option, parsers):
+    taking = [options(parsers[name])[option] for name in (*(n for n, embeds in MODELS.items() if embeds), "export")]
+    assert len({(action.help, action.default, action.metavar) for action in taking}) == 1
+    assert not taking[0].default and not any(option in options(parsers[name]) for name in ("verify", "push", "inspect"))
+    if option == "--pooling":
+        assert set(taking[0].choices) == set(get_args(Pooling))
 
 
 @pytest.mark.parametrize(

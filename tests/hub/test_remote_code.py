@@ -68,12 +68,24 @@ def test_what_is_no_repo_of_ours(config, tmp_path):
     assert not list(tmp_path.glob("*.py"))
 
 
+# What hands on a person's word: --trust-remote-code, or the argument of `load_encoder`.
+ASKED = {"False", "trust", "trust_remote_code", "args.trust_remote_code"}
+
+
 def test_this_project_never_trusts_code_for_its_user():
     sources = [path for folder in ("hf_encoders", "conversion", "training") for path in (ROOT / folder).rglob("*.py")]
+    nodes = [(path, node) for path in sources for node in ast.walk(ast.parse(path.read_text()))]
     trusting = [
         f"{path.name}:{node.lineno}"
-        for path in sources
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.keyword) and node.arg == "trust_remote_code" and ast.unparse(node.value) != "False"
+        for path, node in nodes
+        if isinstance(node, ast.keyword) and node.arg == "trust_remote_code" and ast.unparse(node.value) not in ASKED
     ]
     assert len(sources) > 50 and trusting == []
+    functions = [node.args for _, node in nodes if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    defaults = [
+        ast.unparse(default)
+        for arguments in functions
+        for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+        if argument.arg in ("trust_remote_code", "trust") and default is not None
+    ]
+    assert defaults and set(defaults) == {"False"}
