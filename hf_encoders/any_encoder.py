@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, TypeVar, Unpack, cast
+from typing import Literal, TypedDict, TypeVar, Unpack, cast
 
 import torch
 from torch import Tensor
@@ -49,6 +49,15 @@ _FILES: dict[Modality, tuple[str, ...]] = {
 _SHOWN = 200  # characters of what transformers says of files
 _OURS = ("depth_semantic_encoder", "multimodal_encoder")
 _REMOTE = "transformers_modules."  # where transformers imports a repo's own code
+
+
+class EncoderLoading(TypedDict, total=False):
+    """The options of `load_encoder` for encoders of other libraries."""
+
+    pooling: Pooling | None
+    tokenizer: str | os.PathLike[str] | PreTrainedTokenizerBase | None
+    image_processor: str | os.PathLike[str] | BaseImageProcessor | None
+    trust_remote_code: bool
 
 
 class AnyEncoder:
@@ -138,7 +147,9 @@ class AnyEncoder:
                 hint=f"give one as {option.replace('-', '_')}= (--{option}), a folder or Hub id",
             )
         modality: Literal["text", "image"] = "text" if name == "text" else "image"
-        return make_tower(self.model, processor, modality, pooling=self.pooling, normalize=self.kind.projects)
+        tower = make_tower(self.model, processor, modality, pooling=self.pooling, normalize=self.kind.projects)
+        tower.pooling = self.pooling
+        return tower
 
     @encode_method
     def encode_text(self, inputs: Texts, batch_size: int = 32, **options: Unpack[EncodeOptions]) -> Encoded:
@@ -169,6 +180,7 @@ def load_encoder(
     image_processor: str | os.PathLike[str] | BaseImageProcessor | None = None,
     revision: str = "main",
     trust_remote_code: bool = False,
+    dtype: torch.dtype | None = None,
 ) -> Encoder:
     """Load any encoder of texts, images or both that AutoModel loads.
 
@@ -181,6 +193,7 @@ def load_encoder(
         image_processor: likewise.
         revision: branch, tag or commit on the Hub.
         trust_remote_code: run the repo's own code. Without it nothing of a repo is executed.
+        dtype: of the weights in memory; by default that of the repo. A model that is given keeps its own.
 
     Returns:
         This project's own models as they are; an `AnyEncoder` for others.
@@ -195,7 +208,7 @@ def load_encoder(
         model = source
     else:  # every file is of one commit, whatever is pushed meanwhile
         revision = commit_of(name, revision) or revision
-        model = _load(source, revision, trust_remote_code)
+        model = _load(source, revision, trust_remote_code, dtype)
     given: dict[Modality, object] = {"text": tokenizer, "image": image_processor}
     if isinstance(model, Encoder):
         if pooling is not None:
@@ -222,7 +235,7 @@ def _refuse_unused(name: str, given: Mapping[Modality, object], reason: str) -> 
             raise InputError(path=name, reason=reason, hint=f"leave --{_PARTS[modality][1]} out")
 
 
-def _load(source: str | os.PathLike[str], revision: str, trust: bool) -> PreTrainedModel:
+def _load(source: str | os.PathLike[str], revision: str, trust: bool, dtype: torch.dtype | None) -> PreTrainedModel:
     name = os.fspath(source)
     options = {"revision": revision, "trust_remote_code": trust}
     try:
@@ -237,7 +250,8 @@ def _load(source: str | os.PathLike[str], revision: str, trust: bool) -> PreTrai
         model_kind(name, config)  # before its weights are downloaded
     brought = _unused_code(name, config, revision, trust)
     poolerless = {"add_pooling_layer": False} if _untrained_pooler(name, revision) else {}
-    model, loading = AutoModel.from_pretrained(source, config=config, output_loading_info=True, **options)
+    precision = {} if dtype is None else {"dtype": dtype}
+    model, loading = AutoModel.from_pretrained(source, config=config, output_loading_info=True, **options, **precision)
     missing = sorted(loading["missing_keys"])
     if missing and all(key.split(".")[0] == _POOLER or f".{_POOLER}." in key for key in missing) and not poolerless:
         setattr(model, _POOLER, None)  # noqa: B010 - random weights would make embeddings that differ each time

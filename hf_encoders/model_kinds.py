@@ -15,6 +15,7 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from .models.input_errors import InputError
+from .models.multimodal_towers import RANDOM
 from .models.tower import Modality
 
 _BOTH = {*MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING_NAMES, "siglip2", "vision-text-dual-encoder"}
@@ -23,8 +24,6 @@ _IMAGES = {*MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES, *MODEL_FOR_IMAGE_MAPPI
 _TEXTS = {*MODEL_FOR_MASKED_LM_MAPPING_NAMES, *MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES, "clip_text_model"}
 _TEXTS |= {"siglip_text_model"}
 _DETECTORS = {*MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES} - {*MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES}
-# Classes that hide a part of each image, at random each time.
-_RANDOM = {"vit_mae": "ViTMAEModel hides most of an image, another part each time"}
 # What a class of somebody else's says that it reads.
 _INPUTS: dict[str, Modality] = {"input_ids": "text", "pixel_values": "image"}
 _GENERATIVE_ENDS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "ForSeq2SeqLM")
@@ -64,9 +63,9 @@ def model_kind(name: str, config: PreTrainedConfig, network: type[PreTrainedMode
     def refuse(reason: str, hint: str = "") -> NotAnEncoderError:
         return NotAnEncoderError(path=name, reason=reason, hint=hint)
 
-    if kind in _RANDOM:
+    if kind in RANDOM:
         hint = "convert its checkpoint with hf-encoders convert, which makes a ViTModel of its encoder"
-        raise refuse(f"{_RANDOM[kind]}, so that the same image is embedded differently", hint)
+        raise refuse(f"{RANDOM[kind]}, so that the same image is embedded differently", hint)
     if kind in _BOTH:
         return ModelKind(("text", "image"), projects=True)
     if getattr(config, "is_encoder_decoder", False):

@@ -20,7 +20,7 @@ _SETTINGS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("AutoImageProcessor", "AutoFeatureExtractor"),
     ),
 }
-_IMPORT = re.compile(r"^\s*(?:from\s+\.(\w+)\s+import|import\s+\.(\w+)|from\s+\.\s+import\s+([\w, ]+))", re.MULTILINE)
+_IMPORT = re.compile(r"^\s*from\s+\.(?:(\w+)\s+import|\s+import\s+([\w, ]+))", re.MULTILINE)
 
 
 def repo_file(name: str, file: str, revision: str) -> Path | None:

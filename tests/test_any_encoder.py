@@ -14,7 +14,7 @@ from hf_encoders.commands import main as cli
 from hf_encoders.embed import with_embeddings
 from hf_encoders.search import EmbeddingIndex
 from hf_encoders.zero_shot import ZeroShotClassifier
-from tests.helpers.any_encoders import BOTH, FAMILIES, IMAGES, NO_ENCODERS, TEXTS, save_encoder
+from tests.helpers.any_encoders import BOTH, IMAGES, KINDS, NO_ENCODERS, TEXTS, save_encoder
 
 CAPTIONS = ["a red chair", "the small lamp left of a blue table", "a table", "green lamp", "the red table", "a map"]
 LABELS = ["seat", "light", "table", "light", "table", "map"]
@@ -26,7 +26,7 @@ ONE_KIND = [*IMAGES, *TEXTS]
 def repos(tmp_path_factory):
     """Family → its repo."""
     folder = tmp_path_factory.mktemp("encoders")
-    return {family: str(save_encoder(folder / family, family)) for family in FAMILIES}
+    return {family: str(save_encoder(family, folder / family, scale=4)) for family in KINDS}
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def expected(repo, family, rows):
                 vectors.append(
                     torch.nn.functional.normalize(network.get_image_features(**pixels).pooler_output, dim=-1)
                 )
-            elif family in ("vit", "dinov2"):
+            elif family in ("vit", "dinov2", "dinov3"):
                 vectors.append(network(**pixels).last_hidden_state[:, 0])
             else:
                 vectors.append(network(**pixels).pooler_output.flatten(1))
@@ -113,7 +113,7 @@ def test_encode_says_what_embeds_texts(family, repos, photos, tmp_path, capsys):
     assert not (tmp_path / "out.npz").exists()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", KINDS)
 def test_embed_writes_a_folder_that_only_its_maker_searches(family, repos, parquet, rows, tmp_path, capsys):
     out = tmp_path / "out"
     column = "caption" if family in TEXTS else "image"
@@ -148,7 +148,7 @@ def test_texts_are_read_from_any_file_of_rows(family, suffix, repos, rows, tmp_p
     assert json.loads(capsys.readouterr().out)["index"] == 1
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", KINDS)
 def test_search_finds_what_is_like_the_query(family, repos, photos, parquet, capsys):
     if family in TEXTS:
         words = ("search", repos[family], parquet, CAPTIONS[3], "--column", "caption")
@@ -187,7 +187,7 @@ def test_pictures_are_nothing_to_a_model_of_texts(family, repos, photos, parquet
     assert "embeds text, not image" in line
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", KINDS)
 def test_an_index_is_saved_and_loaded_by_its_maker_alone(family, repos, rows, tmp_path):
     encoder = load_encoder(repos[family])
     column = "caption" if family in TEXTS else "image"
@@ -213,7 +213,7 @@ def test_another_pooling_is_another_maker(family, pooling, repos, rows, tmp_path
     EmbeddingIndex.load(tmp_path / "index", load_encoder(repos[family], pooling=default))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", KINDS)
 def test_a_column_of_embeddings(family, repos, rows):
     column = "caption" if family in TEXTS else "image"
     with_column = with_embeddings(rows, load_encoder(repos[family]), column, batch_size=4)
@@ -248,7 +248,7 @@ def test_classify_needs_texts_and_pictures(family, repos, photos, parquet, capsy
         ZeroShotClassifier(load_encoder(repos[family]).model, ["a", "b"])
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", KINDS)
 def test_evaluate_measures_what_a_family_can_do(family, repos, parquet, rows, tmp_path, capsys):
     rows.to_parquet(tmp_path / "train.parquet")
     base = ["evaluate", repos[family], parquet, "--output", tmp_path / "metrics.json", "--overwrite"]
@@ -256,7 +256,7 @@ def test_evaluate_measures_what_a_family_can_do(family, repos, parquet, rows, tm
     command(*base, *probes, "--train-split", "train", "--tasks", "knn", "--k", "1")
     report = json.loads((tmp_path / "metrics.json").read_text())
     assert report["metrics"] == {f"knn/label/{modality_of(family)}/accuracy": 1.0}  # each row is its own neighbour
-    default = "mean" if family in TEXTS else "cls" if family in ("vit", "dinov2") else "pooler"
+    default = "mean" if family in TEXTS else "cls" if family in ("vit", "dinov2", "dinov3") else "pooler"
     assert report.get("pooling") == (None if family in BOTH else default)
     if family in BOTH:
         command(*base, "--tasks", "retrieval", "zero-shot", "--label-column", "label")
@@ -283,6 +283,7 @@ COMMANDS = {
     "search": ["{data}", "a", "--column", "{column}"],
     "classify": ["{data}", "--labels", "a,b"],
     "embed": ["{data}", "--output", "{out}", "--column", "{column}"],
+    "export": ["--to", "onnx", "--output", "{out}"],
     "evaluate": ["{data}"],
 }
 WHY = {
@@ -290,7 +291,7 @@ WHY = {
     "gpt2": "a generative model",
     "gpt2-lm": "a generative model",
     "t5": "at random, since the repo has no such weights",
-    "detr": "a detector",
+    "yolos": "a detector",
     "wav2vec2": "a model of type 'wav2vec2', expected one of texts, of images, or of both",
 }
 
@@ -301,7 +302,7 @@ def words_of(name, photos, data, out, column="caption"):
 
 @pytest.mark.parametrize("family", NO_ENCODERS)
 def test_what_is_no_encoder_is_refused_by_every_command(family, photos, parquet, tmp_path, capsys):
-    repo = save_encoder(tmp_path / "repo", family, tokenizer=False)
+    repo = save_encoder(family, tmp_path / "repo", tokenizer=False)
     for name in COMMANDS:
         line = refusal(capsys, name, repo, *words_of(name, photos, parquet, tmp_path / "out"))
         assert WHY[family] in line, name
@@ -311,7 +312,7 @@ def test_what_is_no_encoder_is_refused_by_every_command(family, photos, parquet,
 @pytest.mark.parametrize("family", ["bert", "roberta", "modernbert", "clip"])
 def test_a_model_without_a_tokenizer_asks_for_one(family, repos, photos, parquet, tmp_path, capsys):
     """Of a BERT without files, transformers makes a tokenizer that takes each word for the unknown one."""
-    repo = save_encoder(tmp_path / "repo", family, tokenizer=False)
+    repo = save_encoder(family, tmp_path / "repo", tokenizer=False)
     for name in set(COMMANDS) - ({"classify", "encode"} if family in TEXTS else {"encode"}):
         words = words_of(name, photos, parquet, tmp_path / "out")
         if name == "evaluate" and family in TEXTS:
@@ -326,7 +327,7 @@ def test_a_model_without_a_tokenizer_asks_for_one(family, repos, photos, parquet
 
 @pytest.mark.parametrize("family", ["vit", "clip"])
 def test_a_model_without_an_image_processor_asks_for_one(family, repos, photos, parquet, tmp_path, capsys):
-    repo = save_encoder(tmp_path / "repo", family, image_processor=False)
+    repo = save_encoder(family, tmp_path / "repo", image_processor=False)
     for name in set(COMMANDS) - ({"classify"} if family == "vit" else set()):
         words = words_of(name, photos, parquet, tmp_path / "out", "image")
         words = [str(photos / "1.png") if word == "a" else word for word in words]
@@ -344,11 +345,11 @@ def test_files_that_make_no_processor_are_named(photos, parquet, tmp_path, capsy
         ("bert", "tokenizer.json", "{"),
         ("modernbert", "vocab.txt", "a\nb"),
     ):
-        repo = save_encoder(tmp_path / family, family, tokenizer=False)
+        repo = save_encoder(family, tmp_path / family, tokenizer=False)
         (repo / file).write_text(content)
         line = refusal(capsys, "search", repo, parquet, "a", "--column", "caption")
         assert f"{repo}: has {file} alone, which makes no tokenizer" in line and "--tokenizer" in line
-    repo = save_encoder(tmp_path / "vit", "vit", image_processor=False)
+    repo = save_encoder("vit", tmp_path / "vit", image_processor=False)
     (repo / "preprocessor_config.json").write_text("{")
     line = refusal(capsys, "encode", repo, photos)
     assert "preprocessor_config.json alone, which makes no image processor" in line and "--image-processor" in line

@@ -15,6 +15,7 @@ COMMANDS = {
     "search": ["{texts}", "{query}"],
     "classify": ["{texts}", "--labels", "a,b"],
     "embed": ["{texts}", "--output", "{out}"],
+    "export": ["--to", "onnx", "--output", "{out}"],
     "evaluate": [
         "{texts}",
         "--tasks",
@@ -96,7 +97,7 @@ def repo(tmp_path, ran):
     """Makes a repo of a family with code, and settings that name it."""
 
     def make(family, settings):
-        folder = save_encoder(tmp_path / f"with code {family}", family)
+        folder = save_encoder(family, tmp_path / f"with code {family}")
         for name, code in CODE.items():
             (folder / name).write_text(MARK.format(path=str(ran)) + code)
         for name, content in settings.items():
@@ -146,7 +147,7 @@ def test_it_runs_when_a_person_says_so(repo, ran, places, capsys):
     cli.command(["search", str(folder), str(places["texts"]), "a chair", "--trust-remote-code", "-k", "1"])
     assert ran.exists() and "a chair" in capsys.readouterr().out
     encoder = load_encoder(str(folder), trust_remote_code=True)
-    plain = load_encoder(str(save_encoder(folder.parent / "plain", "bert")))
+    plain = load_encoder(str(save_encoder("bert", folder.parent / "plain")))
     assert encoder.towers == ("text",) and type(encoder.model).__name__ == "OwnModel"
     assert encoder.encode_text("a lamp").tolist() == (2 * plain.encode_text("a lamp")).tolist()
 
@@ -199,7 +200,7 @@ def test_a_tokenizer_that_can_be_read_without_its_code_is(repo, ran, caplog):
 def test_a_processor_that_is_given_runs_no_code_either(repo, ran, places, capsys):
     given = repo("convnext", {"preprocessor_config.json": IMAGES})
     (given / "config.json").unlink()
-    plain = save_encoder(given.parent / "plain", "convnext", image_processor=False)
+    plain = save_encoder("convnext", given.parent / "plain", image_processor=False)
     for name, line in refusals(capsys, plain, places, "--image-processor", str(given)):
         assert f"{given}: its image processor needs code of its repo (image_own.py)" in line, name
     assert not ran.exists()

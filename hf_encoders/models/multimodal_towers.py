@@ -22,6 +22,8 @@ logger = logging.get_logger(__name__)
 
 # Vision transformers call the embedding of the token that stands for the whole image by one of these names.
 _CLASS_TOKENS = {"cls_token", "class_token", "class_embedding"}
+# Type of a model → why the same input is embedded differently each time.
+RANDOM = {"vit_mae": "ViTMAEModel hides most of an image, another part each time"}
 # A Hub id, a folder, or a model.
 Source = str | os.PathLike[str] | PreTrainedModel
 
@@ -41,12 +43,26 @@ def build_tower(config: PreTrainedConfig) -> PreTrainedModel:
 
 
 def load_tower(source: Source) -> PreTrainedModel:
-    """Load a model with its weights from a Hub id or a folder, or copy a model.
+    """Load a model with its weights from a Hub id or a folder, or copy a model; in float32, as it will be trained.
 
     Raises:
         OSError: if there is no such model.
-        ValueError: if weights are missing in the repo.
+        ValueError: if weights are missing in the repo, or the model would not be rebuilt as it is, or is random.
     """
+    tower = _load_or_copy(source)
+    kind = tower.config.model_type
+    if kind in RANDOM:
+        raise ValueError(f"a {kind} cannot be a tower: {RANDOM[kind]}")
+    rebuilt = _model_class(tower.config)
+    if not isinstance(tower, rebuilt):
+        raise ValueError(
+            f"a {type(tower).__name__} cannot be a tower: AutoModel loads it as a {rebuilt.__name__}, with random parts"
+        )
+    # A file in half precision beside new projections in float32 would be a model that fails at its first input.
+    return tower.float() if not isinstance(source, PreTrainedModel) else tower
+
+
+def _load_or_copy(source: Source) -> PreTrainedModel:
     if isinstance(source, PreTrainedModel):
         tower = copy.deepcopy(source)
         if _without_pooler(tower.config):

@@ -1,82 +1,126 @@
-"""Repos of tiny random encoders of transformers, a family each, as people have them: weights, tokenizer, images."""
-
-from collections.abc import Callable, Mapping
-from pathlib import Path
+"""Small models of other libraries' kinds with random weights, saved with a tokenizer or an image processor."""
 
 import torch
-import transformers as library
-from transformers import PreTrainedModel
+from transformers import (
+    BertConfig,
+    BertModel,
+    BertTokenizer,
+    BitImageProcessorPil,
+    CLIPConfig,
+    CLIPModel,
+    ConvNextConfig,
+    ConvNextModel,
+    Dinov2Config,
+    Dinov2Model,
+    DINOv3ViTConfig,
+    DINOv3ViTModel,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPT2Model,
+    ModernBertConfig,
+    ModernBertModel,
+    ResNetConfig,
+    ResNetModel,
+    RobertaConfig,
+    RobertaModel,
+    SiglipConfig,
+    SiglipModel,
+    SwinConfig,
+    SwinModel,
+    T5Config,
+    T5EncoderModel,
+    ViTConfig,
+    ViTMAEConfig,
+    ViTMAEModel,
+    ViTModel,
+    Wav2Vec2Config,
+    Wav2Vec2Model,
+    YolosConfig,
+    YolosModel,
+)
 
-from tests.helpers.multimodal_models import LENGTH, SIZE, SPECIAL, TRANSFORMER, WORDS, tiny_tokenizer
-
-_PIXELS = {"image_size": SIZE, "patch_size": 8}
-_CONVOLUTIONS = {"hidden_sizes": [8, 16], "depths": [1, 1]}
-_WORDS = {"vocab_size": len(SPECIAL + WORDS), "max_position_embeddings": LENGTH}
-_IDS = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3}
-_DUAL = {"text_config": {**TRANSFORMER, **_WORDS, "eos_token_id": 3}, "vision_config": {**TRANSFORMER, **_PIXELS}}
-
-IMAGES: Mapping[str, Callable[[], PreTrainedModel]] = {
-    "vit": lambda: library.ViTModel(library.ViTConfig(**TRANSFORMER, **_PIXELS)),
-    "dinov2": lambda: library.Dinov2Model(library.Dinov2Config(**TRANSFORMER, **_PIXELS)),
-    "convnext": lambda: library.ConvNextModel(library.ConvNextConfig(**_CONVOLUTIONS, num_stages=2)),
-    "swin": lambda: library.SwinModel(
-        library.SwinConfig(
-            image_size=SIZE, patch_size=4, embed_dim=8, depths=[1, 1], num_heads=[2, 2], window_size=4
-        )
+SIDE, LENGTH = 32, 16
+WORDS = (
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    "a",
+    "red",
+    "blue",
+    "chair",
+    "lamp",
+    "table",
+    "on",
+    "the",
+    "green",
+    "small",
+    "map",
+)
+_SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+_IMAGES = {**_SIZES, "image_size": SIDE, "patch_size": 8}
+_TEXTS = {**_SIZES, "vocab_size": len(WORDS), "max_position_embeddings": LENGTH, "pad_token_id": 0}
+_MARKS = {"bos_token_id": 2, "cls_token_id": 2, "eos_token_id": 3, "sep_token_id": 3}
+_STAGES = {"hidden_sizes": [8, 16], "depths": [1, 1]}
+# Kind → what makes the model.
+IMAGES = {
+    "vit": lambda: ViTModel(ViTConfig(**_IMAGES)),
+    "dinov2": lambda: Dinov2Model(Dinov2Config(**_IMAGES)),
+    "dinov3": lambda: DINOv3ViTModel(DINOv3ViTConfig(**_IMAGES)),
+    "convnext": lambda: ConvNextModel(ConvNextConfig(num_stages=2, **_STAGES)),
+    "swin": lambda: SwinModel(
+        SwinConfig(image_size=SIDE, patch_size=4, embed_dim=8, depths=[1, 1], num_heads=[2, 2], window_size=4)
     ),
-    "resnet": lambda: library.ResNetModel(library.ResNetConfig(**_CONVOLUTIONS, embedding_size=8)),
-}  # fmt: skip
-TEXTS: Mapping[str, Callable[[], PreTrainedModel]] = {
-    "bert": lambda: library.BertModel(library.BertConfig(**TRANSFORMER, **_WORDS)),
-    "roberta": lambda: library.RobertaModel(
-        library.RobertaConfig(**TRANSFORMER, **_WORDS | {"max_position_embeddings": LENGTH + 2}, pad_token_id=0)
+    "resnet": lambda: ResNetModel(ResNetConfig(embedding_size=8, **_STAGES)),
+}
+TEXTS = {
+    "bert": lambda: BertModel(BertConfig(**_TEXTS)),
+    "roberta": lambda: RobertaModel(RobertaConfig(**_TEXTS | {"max_position_embeddings": LENGTH + 1})),
+    "modernbert": lambda: ModernBertModel(ModernBertConfig(**_TEXTS, **_MARKS)),
+}
+BOTH = {
+    "clip": lambda: CLIPModel(
+        CLIPConfig(text_config=_TEXTS | {"eos_token_id": 3}, vision_config=_IMAGES, projection_dim=16)
     ),
-    "modernbert": lambda: library.ModernBertModel(library.ModernBertConfig(**TRANSFORMER, **_WORDS, **_IDS)),
+    "siglip": lambda: SiglipModel(SiglipConfig(text_config=_TEXTS, vision_config=_IMAGES)),
 }
-BOTH: Mapping[str, Callable[[], PreTrainedModel]] = {
-    "clip": lambda: library.CLIPModel(library.CLIPConfig(**_DUAL, projection_dim=16)),
-    "siglip": lambda: library.SiglipModel(library.SiglipConfig(**_DUAL)),
-}
-FAMILIES = {**IMAGES, **TEXTS, **BOTH}
+KINDS = {**IMAGES, **TEXTS, **BOTH}
+_GENERATIVE = {"n_embd": 32, "n_layer": 1, "n_head": 2, "vocab_size": 8}
+_SOUNDS = {"conv_dim": [8], "conv_stride": [4], "conv_kernel": [4], "num_feat_extract_layers": 1}
 # What embeds nothing, or not the same each time.
-NO_ENCODERS: Mapping[str, Callable[[], PreTrainedModel]] = {
-    "vit_mae": lambda: library.ViTMAEModel(library.ViTMAEConfig(**TRANSFORMER, **_PIXELS)),
-    "gpt2": lambda: library.GPT2Model(library.GPT2Config(n_embd=32, n_layer=1, n_head=2, vocab_size=8)),
-    "gpt2-lm": lambda: library.GPT2LMHeadModel(library.GPT2Config(n_embd=32, n_layer=1, n_head=2, vocab_size=8)),
-    "t5": lambda: library.T5EncoderModel(
-        library.T5Config(d_model=32, d_ff=32, num_layers=1, num_heads=2, d_kv=16, vocab_size=8)
+NO_ENCODERS = {
+    "vit_mae": lambda: ViTMAEModel(ViTMAEConfig(**_IMAGES)),
+    "gpt2": lambda: GPT2Model(GPT2Config(**_GENERATIVE)),
+    "gpt2-lm": lambda: GPT2LMHeadModel(GPT2Config(**_GENERATIVE)),
+    "t5": lambda: T5EncoderModel(T5Config(d_model=32, d_ff=32, num_layers=1, num_heads=2, d_kv=16, vocab_size=8)),
+    "yolos": lambda: YolosModel(YolosConfig(**_IMAGES | {"image_size": [SIDE, SIDE]})),
+    "wav2vec2": lambda: Wav2Vec2Model(
+        Wav2Vec2Config(**_SIZES, **_SOUNDS, num_conv_pos_embeddings=2, num_conv_pos_embedding_groups=2)
     ),
-    "detr": lambda: library.YolosModel(library.YolosConfig(**TRANSFORMER, image_size=[SIZE, SIZE], patch_size=8)),
-    "wav2vec2": lambda: library.Wav2Vec2Model(
-        library.Wav2Vec2Config(
-            **TRANSFORMER, conv_dim=[8], conv_stride=[4], conv_kernel=[4], num_feat_extract_layers=1,
-            num_conv_pos_embeddings=2, num_conv_pos_embedding_groups=2,
-        )
-    ),
-}  # fmt: skip
+}
 
 
-def save_encoder(folder: Path, family: str, *, tokenizer: bool = True, image_processor: bool = True) -> Path:
-    """Write a repo of a family's tiny model, whose embeddings differ from input to input.
+def save_encoder(kind, folder, *, scale=1, tokenizer=True, image_processor=True):
+    """Save a small model of a kind → the folder.
 
     Args:
+        kind: of `KINDS` or `NO_ENCODERS`.
         folder: where to.
-        family: of `FAMILIES` or `NO_ENCODERS`.
-        tokenizer: whether a model of texts gets one.
-        image_processor: whether a model of images gets one.
+        scale: of the weights: at their initial one, networks give nearly the same for any input.
+        tokenizer, image_processor: whether it gets them, where it reads such inputs.
     """
     torch.manual_seed(0)
-    model = {**FAMILIES, **NO_ENCODERS}[family]()
+    model = {**KINDS, **NO_ENCODERS}[kind]()
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
-                parameter.mul_(4)  # at their initial scale, networks give nearly the same for any input
+                parameter.mul_(scale)
     model.save_pretrained(folder)
-    if tokenizer and family not in IMAGES:
-        words = tiny_tokenizer()
-        words.model_input_names = ["input_ids", "attention_mask"]  # which all of these take
-        words.save_pretrained(folder)
-    if image_processor and family not in TEXTS:
-        size = {"height": SIZE, "width": SIZE}
-        library.ViTImageProcessorPil(size=size).save_pretrained(folder)
+    if kind not in TEXTS and image_processor:
+        size = {"height": SIDE, "width": SIDE}
+        BitImageProcessorPil(size={"shortest_edge": SIDE}, crop_size=size).save_pretrained(folder)
+    if kind not in IMAGES and tokenizer:
+        (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n")
+        BertTokenizer.from_pretrained(folder).save_pretrained(folder)
     return folder

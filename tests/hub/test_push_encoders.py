@@ -90,7 +90,7 @@ def test_metrics_are_of_the_weights_as_they_are_evaluated(converted, hub_client,
 
 def without_pooler(converted, repo):
     """The repo of a ViT whose report says that its pooler is made up."""
-    save_encoder(repo, "vit")
+    save_encoder("vit", repo)
     report = json.loads((converted / "conversion_report.json").read_text())
     from hf_encoders.fingerprint import sha256
 
@@ -101,7 +101,7 @@ def without_pooler(converted, repo):
 
 @pytest.mark.parametrize("family", ["vit", "bert", "clip"])
 def test_what_is_neither_ours_nor_converted_gets_one_line(family, hub_client, tmp_path, capsys):
-    repo = save_encoder(tmp_path / "repo", family)
+    repo = save_encoder(family, tmp_path / "repo")
     before = sorted(path.name for path in repo.iterdir())
     for arguments, said in (
         (["push", repo, f"org/plain-{family}"], "neither ours (depth_semantic_encoder, multimodal_encoder) nor conv"),

@@ -16,7 +16,11 @@ from transformers import (
     RobertaConfig,
     SiglipVisionConfig,
     SwinConfig,
+    T5Config,
+    T5EncoderModel,
     ViTConfig,
+    ViTMAEConfig,
+    ViTMAEModel,
     ViTModel,
 )
 
@@ -230,3 +234,36 @@ class TestFromTowers:
 def test_a_tower_without_a_size_is_refused():
     with pytest.raises(ValueError, match="hidden_size"):
         MultimodalEncoderModel(MultimodalEncoderConfig(vision_config=AutoConfig.for_model("clip")))
+
+
+SMALL = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+
+
+@pytest.mark.parametrize(
+    ("tower", "reason"),
+    [
+        (lambda: ViTMAEModel(ViTMAEConfig(image_size=32, **SMALL)), "ViTMAEModel hides most of an image"),
+        (
+            lambda: T5EncoderModel(T5Config(d_model=32, d_kv=16, d_ff=32, num_layers=1, num_heads=2, vocab_size=9)),
+            "AutoModel loads it as a T5Model, with random parts",
+        ),
+    ],
+)
+@pytest.mark.parametrize("is_saved", [False, True])
+def test_towers_that_are_random_or_not_rebuilt_are_refused(tower, reason, is_saved, tmp_path):
+    model = tower()
+    if is_saved:
+        model.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=reason if not is_saved or "MAE" in reason else "its weights lack 'decoder"):
+        MultimodalEncoderModel.from_towers(BertModel(BertConfig(**SMALL)), tmp_path if is_saved else model)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_towers_of_files_in_half_precision_are_in_the_precision_of_the_projections(dtype, tmp_path):
+    half = getattr(torch, dtype)
+    BertModel(BertConfig(vocab_size=9, **SMALL)).to(half).save_pretrained(tmp_path / "text")
+    ViTModel(ViTConfig(image_size=32, **SMALL)).to(half).save_pretrained(tmp_path / "image")
+    model = MultimodalEncoderModel.from_towers(tmp_path / "text", tmp_path / "image", projection_dim=4)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    with torch.inference_mode():
+        model(input_ids=torch.ones(1, 3, dtype=torch.long), pixel_values=torch.zeros(1, 3, 32, 32))
