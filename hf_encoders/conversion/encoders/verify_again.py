@@ -1,5 +1,6 @@
 """Verifies the repo of a converted encoder again, against its file or its own tensors under their old names."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -32,9 +33,9 @@ def verify_encoder_again(folder: Path, report: ConversionReport, checkpoint: Pat
         ValueError: if the report does not fit the repo.
     """
     content, _ = encoder_checkpoint(folder, report)
-    own = _recognised(as_checkpoint(folder, content), report)
+    own = _recognised(as_checkpoint(folder, report, content), report)
     source = own if checkpoint is None else _same(folder, own, checkpoint, report)
-    tensors = {name: source.tensors[name].to(own.tensors[name].dtype) for name in source.tensors}
+    tensors = {name: source.tensors[name].to(own.tensors[name].dtype) for name in own.tensors}
     return verify_encoder(folder, own.plan.inputs, encoder_outputs(own.plan, tensors))
 
 
@@ -56,9 +57,12 @@ def _same(folder: Path, own: EncoderSource, checkpoint: Path, report: Conversion
 def _recognised(checkpoint: Checkpoint, report: ConversionReport) -> EncoderSource:
     family = ENCODERS[report["source"]["layout"]]
     chosen = _chosen(checkpoint, report, family.name)
-    if chosen.network.family != family.name:
+    found = ENCODERS.get(chosen.network.family)  # a family may have names of another one, as RoBERTa those of BERT
+    options = EncoderOptions.from_report(report.get("options", {}))
+    source = recognise_encoder(chosen, found, replace(options, layout=family.name)) if found else None
+    if source is None or source.family is not family:
         raise LayoutError(f"{checkpoint.path}: holds no {family.label}, which the repo was converted from")
-    return recognise_encoder(chosen, family, EncoderOptions.from_report(report.get("options", {})))
+    return source
 
 
 def _chosen(checkpoint: Checkpoint, report: ConversionReport, family: str) -> ChosenWeights:
