@@ -12,6 +12,7 @@ from .models.minimum_versions import MINIMUM_VERSIONS  # noqa: F401 - ends here 
 from .registration import register_when_imported
 
 if TYPE_CHECKING:
+    from .any_encoder import AnyEncoder, load_encoder
     from .legacy.semantic_encoder import SemanticEncoder, create_semantic_encoder
     from .models.configuration_depth_semantic_encoder import DepthSemanticEncoderConfig
     from .models.configuration_multimodal_encoder import MultimodalEncoderConfig
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from .pipelines import DepthFeatureExtractionPipeline, DepthZeroShotClassificationPipeline
 
 __all__ = [
+    "AnyEncoder",
     "DepthAutoencoderModel",
     "DepthAutoencoderOutput",
     "DepthFeatureExtractionPipeline",
@@ -48,10 +50,12 @@ __all__ = [
     "MultimodalEncoderProcessor",
     "SemanticEncoder",
     "create_semantic_encoder",
+    "load_encoder",
 ]
 
 # Where the names are: as above, for what runs.
 _NAMES = {
+    "any_encoder": ("AnyEncoder", "load_encoder"),
     "models.configuration_depth_semantic_encoder": ("DepthSemanticEncoderConfig",),
     "models.configuration_multimodal_encoder": ("MultimodalEncoderConfig",),
     "models.depth_map_files": ("DepthMapError",),

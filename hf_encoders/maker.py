@@ -29,8 +29,8 @@ def maker(model: Encoder, modalities: Sequence[str] | None = None) -> Maker:
 
     Returns:
         `name_or_path` and `revision`, where the model came from; `fingerprint`, of every byte of the weights;
-        `configuration`, pooling included; `adapters`, which of them are active and how; and for each modality a digest
-        of its processor, such as `text_processor`.
+        `configuration`, pooling included; `pooling`, of another library's model; `adapters`, which of them are active
+        and how; and for each modality a digest of its processor, such as `text_processor`.
 
     Raises:
         ValueError: if some weights are not in memory.
@@ -38,6 +38,7 @@ def maker(model: Encoder, modalities: Sequence[str] | None = None) -> Maker:
     result: Maker = {
         **identity(model),
         "configuration": _digest(settings_with_effect(model.config.to_dict())),
+        **({"pooling": pooling} if (pooling := getattr(model, "pooling", None)) else {}),
         "adapters": _digest(states) if (states := list(_adapters(model))) else None,
     }
     for modality in model.towers if modalities is None else modalities:

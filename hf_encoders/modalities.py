@@ -52,8 +52,9 @@ def modalities(model: object) -> tuple[Modality, ...]:
 
 
 def default_modality(model: object) -> Modality:
-    """Images, where the model embeds them, else depth."""
-    return "depth" if modalities(model) == ("depth",) else "image"
+    """Images, where the model embeds them, else what it embeds alone."""
+    known = modalities(model)
+    return known[0] if len(known) == 1 else "image"
 
 
 def picture_modality(item: object) -> Modality | None:

@@ -85,6 +85,8 @@ def make_tower(
 
 def _projected_size(model: PreTrainedModel) -> int:
     size: int | None = getattr(model.config, "projection_dim", None)
+    if size is None:  # SigLIP's towers have the width of the shared space
+        size = getattr(getattr(model.config, "vision_config", None), "hidden_size", None)
     if size is None:
         raise ValueError(f"the configuration of a {type(model).__name__} has no projection_dim")
     return size

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "hf_encoders"
 # From the ground up; a room or file imports its own floor and those below.
 FLOORS = [
     {"models", "_version", "arrays", "launched_processes", "outputs", "progress", "top_k", "versions"},
-    {"checkpoints", "backends", "losses", "modalities", "fingerprint", "maker", "towers"},
+    {"checkpoints", "backends", "losses", "modalities", "fingerprint", "maker", "towers", "model_kinds", "any_encoder"},
     {"hub", "data"},
     {"search", "conversion", "evaluation", "embed", "export", "zero_shot", "pipelines", "command_line"},
     {"training", "legacy"},

@@ -31,8 +31,8 @@ from .options import (
     SPLIT_HELP,
     add_compute,
     add_depth_units,
+    add_encoder,
     add_format,
-    add_model,
     depth_units,
     load_model,
     say_source,
@@ -56,7 +56,7 @@ def command(argv: Sequence[str]) -> None:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    add_model(parser)
+    add_encoder(parser)
     parser.add_argument("dataset", help=f"{DATA_HELP}, which is streamed")
     parser.add_argument("--output", required=True, type=Path, help="folder to write; an unfinished one is gone on with")
     parser.add_argument("--split", help=SPLIT_HELP)

@@ -7,8 +7,8 @@ from .options import (
     MODALITY_HELP,
     add_compute,
     add_depth_units,
+    add_encoder,
     add_format,
-    add_model,
     add_overwrite,
     depth_units,
     load_model,
@@ -20,7 +20,7 @@ from .runner import Result
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    add_model(parser)
+    add_encoder(parser)
     parser.add_argument("paths", nargs="+", type=Path, help="images or depth maps, or folders of them")
     parser.add_argument("--output", type=Path, default=Path("embeddings.npz"), help="default: %(default)s")
     parser.add_argument("--normalize", action="store_true", help="scale each embedding to length 1")

@@ -21,8 +21,8 @@ from .options import (
     add_batch_size,
     add_depth_units,
     add_device,
+    add_encoder,
     add_format,
-    add_model,
     add_overwrite,
     count,
     depth_units,
@@ -50,7 +50,7 @@ def command(argv: Sequence[str]) -> None:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    add_model(parser)
+    add_encoder(parser)
     add = parser.add_argument
     add("dataset", help=DATA_HELP)
     add("--tasks", nargs="+", choices=_TASKS, default=["retrieval"], help="default: retrieval")

@@ -4,13 +4,13 @@ import argparse
 from pathlib import Path
 
 from ..progress import hide_library_bars
-from .options import DATA_HELP, add_depth_units, add_format, add_model, add_overwrite, depth_units
+from .options import DATA_HELP, add_depth_units, add_encoder, add_format, add_overwrite, depth_units
 from .runner import Result
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    add_model(parser)
+    add_encoder(parser)
     parser.add_argument(
         "--to", required=True, choices=("onnx", "openvino"), help="the library that will run the towers"
     )

@@ -3,7 +3,7 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +30,20 @@ def add_model(parser: argparse.ArgumentParser, text: str = "folder or Hub id of 
         "--revision", default="main", help="branch, tag or commit of a model on the Hub (default: %(default)s)"
     )
     add_token(parser)
+
+
+def add_encoder(parser: argparse.ArgumentParser) -> None:
+    """Add the model that embeds, one of this project's or any encoder of transformers, and what its repo lacks."""
+    add_model(parser)
+    group = parser.add_argument_group("other people's encoders", "DIR_OR_ID is a folder or a Hub id")
+    group.add_argument(
+        "--pooling",
+        choices=("cls", "mean", "pooler"),
+        help="a vector from tokens; default: the class token of images, else the model's own; the mean of a text",
+    )
+    group.add_argument("--tokenizer", metavar="DIR_OR_ID", help="instead of the repo's")
+    group.add_argument("--image-processor", metavar="DIR_OR_ID", help="instead of the repo's")
+    group.add_argument("--trust-remote-code", action="store_true", help="run code that the repo brings; read it first")
 
 
 def add_token(parser: argparse._ActionsContainer) -> None:
@@ -166,7 +180,7 @@ def add_overwrite(parser: argparse.ArgumentParser) -> None:
 
 def add_collection(parser: argparse.ArgumentParser) -> None:
     """Add the model, the collection that it works on, and the output."""
-    add_model(parser)
+    add_encoder(parser)
     parser.add_argument("source", help=DATA_HELP)
     parser.add_argument("--column", help="what is embedded; default: the column of that kind")
     parser.add_argument("--split", help=SPLIT_HELP)
@@ -205,21 +219,30 @@ def load_model(args: argparse.Namespace, device: "torch.device | None" = None) -
         device: the device if they name none; by default an accelerator if there is one.
 
     Raises:
-        ValueError: if there is no such device, or the model is not an encoder of this project.
+        ValueError: if there is no such device, or the model embeds nothing; see `load_encoder`.
         OSError: if there is no such model.
     """
     import torch
-    from transformers import AutoModel
 
-    from ..modalities import encoder_of
+    from ..any_encoder import AnyEncoder, load_encoder
     from ..progress import hide_library_bars
 
     hide_library_bars()
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     device = _checked_device(args.device or device or accelerator or "cpu")
-    model = AutoModel.from_pretrained(args.model, revision=args.revision)
+    model = load_encoder(
+        args.model,
+        pooling=args.pooling,
+        tokenizer=args.tokenizer,
+        image_processor=args.image_processor,
+        revision=args.revision,
+        trust_remote_code=args.trust_remote_code,
+    )
     # Accelerate says cpu:0; moving the model there would copy the mapped weights.
-    return encoder_of(model if device.type == "cpu" else model.to(device))
+    if device.type != "cpu":
+        module: torch.nn.Module = model.model if isinstance(model, AnyEncoder) else cast(torch.nn.Module, model)
+        module.to(device)
+    return model
 
 
 def _checked_device(name: "str | torch.device") -> "torch.device":
