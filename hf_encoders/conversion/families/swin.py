@@ -235,7 +235,7 @@ def _misfit(side: int, sizes: _Sizes) -> str:
     if not sizes.merging:  # Microsoft's network takes no such images, and torchvision's pads first
         return ""
     for stage, depth in enumerate(sizes.depths):
-        grid = side // (sizes.patch * 2**stage)
+        grid = -(-side // (sizes.patch * 2**stage))  # merging pads a grid of odd size
         padding = -grid % sizes.window
         if depth > 1 and padding and grid > sizes.window and 2 * padding != sizes.window:
             fitting = sizes.patch * sizes.window * 2 ** (len(sizes.depths) - 1)
