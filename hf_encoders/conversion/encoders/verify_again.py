@@ -1,8 +1,10 @@
 """Verifies the repo of a converted encoder again, against its file or its own tensors under their old names."""
 
+import dataclasses
 from pathlib import Path
 
 import torch
+from transformers import AutoConfig
 
 from ...checkpoints.checkpoint import Checkpoint
 from ...checkpoints.errors import LayoutError, NoSuchWeightsError
@@ -32,7 +34,7 @@ def verify_encoder_again(folder: Path, report: ConversionReport, checkpoint: Pat
         ValueError: if the report does not fit the repo.
     """
     content, _ = encoder_checkpoint(folder, report)
-    own = _recognised(as_checkpoint(folder, content), report)
+    own = _recognised(as_checkpoint(folder, content), report, _stated(folder))
     source = own if checkpoint is None else _same(folder, own, checkpoint, report)
     tensors = {name: source.tensors[name].to(own.tensors[name].dtype) for name in source.tensors}
     return verify_encoder(folder, own.plan.inputs, encoder_outputs(own.plan, tensors))
@@ -53,11 +55,20 @@ def _same(folder: Path, own: EncoderSource, checkpoint: Path, report: Conversion
     return source
 
 
-def _recognised(checkpoint: Checkpoint, report: ConversionReport) -> EncoderSource:
+def _stated(folder: Path) -> dict[str, object]:
+    """What the file may have stated of its network, and no tensor and no option tells: the rectangle of its images."""
+    size = getattr(AutoConfig.from_pretrained(folder), "image_size", None)
+    return {} if size is None else {"image_size": size}
+
+
+def _recognised(
+    checkpoint: Checkpoint, report: ConversionReport, stated: dict[str, object] | None = None
+) -> EncoderSource:
     family = ENCODERS[report["source"]["layout"]]
     chosen = _chosen(checkpoint, report, family.name)
     if chosen.network.family != family.name:
         raise LayoutError(f"{checkpoint.path}: holds no {family.label}, which the repo was converted from")
+    chosen = dataclasses.replace(chosen, metadata=chosen.metadata | (stated or {}))
     return recognise_encoder(chosen, family, EncoderOptions.from_report(report.get("options", {})))
 
 

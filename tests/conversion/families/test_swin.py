@@ -214,6 +214,12 @@ def test_half_a_window_of_padding_is_padded_alike() -> None:
     assert not images.misfit(24) and images.misfit(20)  # grids of 12 and 6, and of 10 and 5
 
 
+def test_merging_pads_grids_of_odd_sides_before_they_are_cut() -> None:
+    images = plan_of(SWIN, _state_dict(timm=True, depths=(1, 2), heads=(1, 2))).images
+    assert images is not None
+    assert not images.misfit(22) and images.misfit(26)  # grids of 6 and 7 in the second stage
+
+
 def test_a_file_that_was_trained_on_such_images_is_refused(tmp_path: Path) -> None:
     content = {"model": Swin(True).state_dict(), "args": {"img_size": 16}}
     with pytest.raises(InputError, match="windows of 3 patches do not divide images of 16 pixels"):

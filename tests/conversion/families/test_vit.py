@@ -16,6 +16,7 @@ from hf_encoders.conversion.families.encoders import ENCODERS
 from hf_encoders.conversion.families.family import EncoderOptions
 from hf_encoders.conversion.families.moves import apply, undo
 from hf_encoders.conversion.families.names import FAMILIES
+from hf_encoders.conversion.verify_repo import verify_repo
 from tests.helpers.vit_networks import (
     CLASSES,
     HEADS,
@@ -196,6 +197,8 @@ def test_the_file_tells_which_rectangle_its_images_are(tmp_path):
     content = {"model": network.state_dict(), "args": {"img_size": [8, 20]}}
     config = gives_the_same(converted(tmp_path, content), network).config
     assert config.image_size == [8, 20] and config.patch_size == 4
+    verify_repo(str(tmp_path / "repo"))
+    verify_repo(str(tmp_path / "repo"), tmp_path / "file.pth")
 
 
 def test_patches_that_are_not_square_make_a_square_image_first(tmp_path):
