@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, TypeVar, Unpack, cast
+from typing import Literal, TypedDict, TypeVar, Unpack, cast
 
 import torch
 from huggingface_hub import hf_hub_download
@@ -35,6 +35,15 @@ POOLINGS: tuple[Pooling, ...] = ("pooler", "cls", "mean")
 _REPORT, _POOLER = "conversion_report.json", "pooler"
 Source = str | os.PathLike[str] | PreTrainedModel
 _Part = TypeVar("_Part", PreTrainedTokenizerBase, BaseImageProcessor)
+
+
+class EncoderLoading(TypedDict, total=False):
+    """The options of `load_encoder` for encoders of other libraries."""
+
+    pooling: Pooling | None
+    tokenizer: str | os.PathLike[str] | PreTrainedTokenizerBase | None
+    image_processor: str | os.PathLike[str] | BaseImageProcessor | None
+    trust_remote_code: bool
 
 
 class AnyEncoder:
@@ -105,7 +114,9 @@ class AnyEncoder:
                 hint=f"give one as {option}= (--{option.replace('_', '-')}), a folder or Hub id",
             )
         modality: Literal["text", "image"] = "text" if name == "text" else "image"
-        return make_tower(self.model, processor, modality, pooling=self.pooling, normalize=self.kind.projects)
+        tower = make_tower(self.model, processor, modality, pooling=self.pooling, normalize=self.kind.projects)
+        tower.pooling = self.pooling
+        return tower
 
     @encode_method
     def encode_text(self, inputs: Texts, batch_size: int = 32, **options: Unpack[EncodeOptions]) -> Encoded:
@@ -136,6 +147,7 @@ def load_encoder(
     image_processor: str | os.PathLike[str] | BaseImageProcessor | None = None,
     revision: str = "main",
     trust_remote_code: bool = False,
+    dtype: torch.dtype | None = None,
 ) -> Encoder:
     """Load any encoder of texts, images or both that AutoModel loads.
 
@@ -148,6 +160,7 @@ def load_encoder(
         image_processor: likewise.
         revision: branch, tag or commit on the Hub.
         trust_remote_code: run the repo's own code. Without it nothing of a repo is executed.
+        dtype: of the weights in memory; by default that of the repo. A model that is given keeps its own.
 
     Returns:
         This project's own models as they are; an `AnyEncoder` for others.
@@ -157,7 +170,7 @@ def load_encoder(
         InputError: if the repo needs its own code, weights are missing, or the pooling is not the model's to choose.
         OSError: if there is no such model.
     """
-    model = source if isinstance(source, PreTrainedModel) else _load(source, revision, trust_remote_code)
+    model = source if isinstance(source, PreTrainedModel) else _load(source, revision, trust_remote_code, dtype)
     if isinstance(model, Encoder):
         if pooling is not None:
             raise InputError(path=_name(source), reason="one of our own models, which pools as it was trained to")
@@ -175,7 +188,7 @@ def load_encoder(
     return AnyEncoder(model.eval(), kind, _pooling(name, model, kind, pooling, revision), words, pictures)
 
 
-def _load(source: str | os.PathLike[str], revision: str, trust: bool) -> PreTrainedModel:
+def _load(source: str | os.PathLike[str], revision: str, trust: bool, dtype: torch.dtype | None) -> PreTrainedModel:
     name = os.fspath(source)
     options = {"revision": revision, "trust_remote_code": trust}
     try:
@@ -187,7 +200,8 @@ def _load(source: str | os.PathLike[str], revision: str, trust: bool) -> PreTrai
     if config.model_type not in ("depth_semantic_encoder", "multimodal_encoder"):
         model_kind(name, config)  # before its weights are downloaded
     poolerless = {"add_pooling_layer": False} if _untrained_pooler(name, revision) else {}
-    model, loading = AutoModel.from_pretrained(source, config=config, output_loading_info=True, **options)
+    precision = {} if dtype is None else {"dtype": dtype}
+    model, loading = AutoModel.from_pretrained(source, config=config, output_loading_info=True, **options, **precision)
     missing = sorted(loading["missing_keys"])
     if missing and all(key.split(".")[0] == _POOLER or f".{_POOLER}." in key for key in missing) and not poolerless:
         setattr(model, _POOLER, None)  # noqa: B010 - random weights would make embeddings that differ each time

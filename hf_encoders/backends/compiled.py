@@ -95,7 +95,7 @@ def _compile_and_keep(tower: Tower, key: tuple[str, str, str]) -> Backend:
 def _compile(tower: Tower, backend: str, precision: str) -> Backend:
     make, names = BACKENDS[backend], tower.input_names
     try:
-        file = exported_file(tower.model, backend, tower.name, precision)
+        file = exported_file(tower, backend, precision)
         if file is not None:
             program = make(file, names, precision)
             if precision == "int8" or has_the_function_of(program, tower, precision):

@@ -37,25 +37,29 @@ def companions(name: str) -> list[str]:
     return [name.removesuffix("xml") + "bin"] if name.endswith(".xml") else [f"{name}.data"]
 
 
-def exported_file(model: PreTrainedModel, backend: str, tower: str, precision: str) -> Path | None:
-    """The tower's file in the repo that a model came from, or None if it is to be compiled from the weights.
+def exported_file(tower: Tower, backend: str, precision: str) -> Path | None:
+    """A tower's file in the repo that its model came from, or None if it is to be compiled from the weights.
 
     Raises:
         ValueError: if an int8 file is missing, which cannot be made from the weights alone, or was made of other
-            weights or another configuration.
+            weights, another configuration or another pooling.
     """
-    name = tower_file(backend, tower, precision)
+    model, name = tower.model, tower_file(backend, tower.name, precision)
     source = model.config.name_or_path or ""
     report = _find(model, f"{backend}/{EXPORT_REPORT}") if source else None
     found = _find(model, name) if report else None
-    same_weights = report and json.loads(report.read_text(encoding="utf-8"))["fingerprint"] == fingerprint(model)
-    if found and same_weights and _has_saved_config(model):
+    stated = json.loads(report.read_text(encoding="utf-8")) if report else {}
+    same_weights = stated and stated["fingerprint"] == fingerprint(model)
+    same_pooling = stated.get("pooling", {}).get(tower.name) == tower.pooling
+    if found and same_weights and same_pooling and _has_saved_config(model):
         for companion in companions(name):
             _find(model, companion)
         return found
     if precision != "int8":
         return None
-    other = "another configuration" if same_weights else "other weights"
+    other = "other weights"
+    if same_weights:
+        other = "another configuration" if same_pooling else "another pooling"
     reason = f"was made of {other} than the model has now" if found else f"is not in {source or 'the model'}"
     command = f"hf-encoders export {source or 'MODEL'} --to {backend} --int8 --calibration DATA"
     raise ValueError(f"{name} {reason}; make it with: {command}")

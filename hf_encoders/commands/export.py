@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from ..progress import hide_library_bars
-from .options import DATA_HELP, add_depth_units, add_encoder, add_format, add_overwrite, depth_units
+from .options import DATA_HELP, add_depth_units, add_encoder, add_format, add_overwrite, depth_units, encoder_loading
 from .runner import Result
 
 
@@ -45,6 +45,7 @@ def run(args: argparse.Namespace) -> Result:
         depth_units=depth_units(args, *(["depth"] if args.calibration else [])),
         overwrite=args.overwrite,
         revision=args.revision,
+        **encoder_loading(args),
     )
     lines = []
     for tower, precisions in report["towers"].items():
@@ -52,5 +53,5 @@ def run(args: argparse.Namespace) -> Result:
             difference, cosine = measured["relative_difference"], measured["least_cosine"]
             figures = f"differs by {difference:.1e} of the largest number, cosine ≥ {cosine:.5f}"
             lines.append(f"{tower} in {precision}: {figures}")
-    lines.append(f'use it: AutoModel.from_pretrained("{output}").encode...(..., backend="{args.to}")')
+    lines.append(f'use it: hf_encoders.load_encoder("{output}").encode_...(..., backend="{args.to}")')
     return Result(lines, {"output": str(output), **report})

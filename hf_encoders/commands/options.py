@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 if TYPE_CHECKING:
     import torch
 
+    from ..any_encoder import EncoderLoading
     from ..models.depth_units import DepthUnits
     from ..models.image_processing_depth import DepthImageProcessor
     from ..models.tower import Encoder
@@ -44,6 +45,16 @@ def add_encoder(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--tokenizer", metavar="DIR_OR_ID", help="instead of the repo's")
     group.add_argument("--image-processor", metavar="DIR_OR_ID", help="instead of the repo's")
     group.add_argument("--trust-remote-code", action="store_true", help="run code that the repo brings; read it first")
+
+
+def encoder_loading(args: argparse.Namespace) -> "EncoderLoading":
+    """The options of `add_encoder`, as `load_encoder` takes them."""
+    return {
+        "pooling": args.pooling,
+        "tokenizer": args.tokenizer,
+        "image_processor": args.image_processor,
+        "trust_remote_code": args.trust_remote_code,
+    }
 
 
 def add_token(parser: argparse._ActionsContainer) -> None:
@@ -230,14 +241,7 @@ def load_model(args: argparse.Namespace, device: "torch.device | None" = None) -
     hide_library_bars()
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     device = _checked_device(args.device or device or accelerator or "cpu")
-    model = load_encoder(
-        args.model,
-        pooling=args.pooling,
-        tokenizer=args.tokenizer,
-        image_processor=args.image_processor,
-        revision=args.revision,
-        trust_remote_code=args.trust_remote_code,
-    )
+    model = load_encoder(args.model, revision=args.revision, **encoder_loading(args))
     # Accelerate says cpu:0; moving the model there would copy the mapped weights.
     if device.type != "cpu":
         module: torch.nn.Module = model.model if isinstance(model, AnyEncoder) else cast(torch.nn.Module, model)

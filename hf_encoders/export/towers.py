@@ -3,13 +3,14 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import TypedDict, Unpack, cast
 
 import torch
 from huggingface_hub import snapshot_download
 from torch import Tensor
-from transformers import AutoModel
+from transformers import PreTrainedModel
 
+from ..any_encoder import AnyEncoder, EncoderLoading, load_encoder
 from ..backends.compiled import BACKENDS
 from ..backends.exported_files import EXPORT_REPORT, random_batch, tower_file
 from ..backends.onnx_backend import save_onnx
@@ -17,7 +18,7 @@ from ..backends.openvino_backend import save_openvino
 from ..backends.programs import export_tower
 from ..fingerprint import fingerprint
 from ..hub.contents import copy_contents
-from ..modalities import Modality, encoder_of
+from ..modalities import Modality
 from ..models.backend import Backend
 from ..models.depth_units import DepthUnits
 from ..models.tower import Tower, check_weights
@@ -40,12 +41,14 @@ class ExportReport(TypedDict):
 
     Args:
         fingerprint: the fingerprint of the weights that the towers were compiled from.
+        pooling: tower → how its tokens became one vector, where that is a person's choice.
         towers: tower → precision → how far its embeddings are from PyTorch's: `largest_difference`,
             `relative_difference`, `least_cosine` and `mean_cosine`.
         versions: library → its version.
     """
 
     fingerprint: str
+    pooling: dict[str, str | None]
     towers: dict[str, dict[str, dict[str, float]]]
     versions: dict[str, str]
 
@@ -60,6 +63,7 @@ def export(
     depth_units: DepthUnits | None = None,
     overwrite: bool = False,
     revision: str = "main",
+    **encoder: Unpack[EncoderLoading],
 ) -> ExportReport:
     """Write the repo of a model with its towers compiled, each by itself, for batches of any size.
 
@@ -77,6 +81,7 @@ def export(
         depth_units: what the raw values of the calibration's depth maps mean.
         overwrite: replace an existing output.
         revision: branch, tag or commit of a model on the Hub.
+        encoder: how an encoder of another library is loaded; see `load_encoder`.
 
     Returns:
         The report.
@@ -86,9 +91,9 @@ def export(
         ValueError: if the model has no such tower, or the calibration data has no inputs for any tower.
         OSError: if the model is not there, or the output is there already or cannot be written.
     """
-    loaded = AutoModel.from_pretrained(model, revision=revision, dtype=torch.float32)
+    encoding = load_encoder(model, revision=revision, dtype=torch.float32, **encoder)
+    loaded = encoding.model if isinstance(encoding, AnyEncoder) else cast(PreTrainedModel, encoding)
     check_weights(loaded)
-    encoding = encoder_of(loaded)
     for tower in towers:
         encoding.tower(tower)  # ValueError
     towers = towers or encoding.towers
@@ -99,6 +104,7 @@ def export(
         (repo / backend).mkdir(exist_ok=True)
         report: ExportReport = {
             "fingerprint": fingerprint(loaded),
+            "pooling": {name: encoding.tower(name).pooling for name in towers},
             "towers": {name: _export_tower(encoding.tower(name), backend, repo, batches.get(name)) for name in towers},
             "versions": library_versions(_LIBRARIES[backend]),
         }

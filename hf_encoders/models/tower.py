@@ -78,11 +78,13 @@ class Tower(ABC, Generic[Processor]):
         input_names: the tensors that a compiled program takes, in order.
         processors: where the processor is.
         limit: how many tokens the tower takes at most; None for pictures, and where there is no limit.
+        pooling: the name of `pool`, where a person may choose it.
     """
 
     name: ClassVar[Modality]
     input_names: ClassVar[tuple[str, ...]]
     limit: int | None = None
+    pooling: str | None = None
 
     def __init__(
         self,
