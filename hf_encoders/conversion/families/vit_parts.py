@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ...checkpoints.finding.modules import as_mapping, without_nodes
 from ..assumptions import Assumption
-from ..encoders.stated import stated_numbers, stated_values
+from ..encoders.stated import stated_numbers, stated_of_width, stated_values
 from .family import EncoderOptions, FileTensors, Images
 from .inputs import image_inputs
 from .layers import ACTIVATIONS, Tensors, attention, layer_norm, linear, maybe, tensor
@@ -128,11 +128,12 @@ def choices(
     heads, assumed = _heads(file, options, width)
     eps = options.layer_norm_eps
     if eps is None:
-        stated = [numbers[0] for numbers in stated_numbers(file.metadata, "layer_norm_eps") if 0 < numbers[0] < 1]
+        found = stated_of_width(file.metadata, width, "layer_norm_eps")
+        stated = [value for value in found if isinstance(value, float) and 0 < value < 1]
         eps = stated[0] if stated else default_eps
         what = f"an epsilon of {eps:g} in all LayerNorms{_AMONG if stated else ''}"
         assumed.append(Assumption("epsilon", what, ("--layer-norm-eps",)))
-    said = [value for value in stated_values(file.metadata, "hidden_act") if isinstance(value, str)]
+    said = [value for value in stated_of_width(file.metadata, width, "hidden_act") if isinstance(value, str)]
     if options.hidden_act is None and said:
         assumed.append(Assumption("activation", f"the activation {said[0]}{_AMONG}", ("--hidden-act",)))
     act = options.hidden_act or (said[0] if said else act)

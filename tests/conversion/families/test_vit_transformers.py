@@ -173,6 +173,13 @@ def test_a_configuration_in_the_file_tells_epsilon_and_activation(tmp_path):
     )
 
 
+def test_a_configuration_of_another_width_tells_nothing(tmp_path):
+    configuration = {"hidden_size": 2 * WIDTH, "layer_norm_eps": 1e-2, "hidden_act": "silu"}
+    repo = converted(tmp_path, {"model": old_names(vit()), "config": configuration})
+    model = load(repo)
+    assert (model.config.layer_norm_eps, model.config.hidden_act) == (1e-12, "gelu")
+
+
 def test_an_activation_in_the_file_that_is_not_known_is_refused(tmp_path):
     assert "no activation is called 'mish'" in refusal(
         tmp_path, {"model": old_names(vit()), "config": {"hidden_act": "mish"}}
