@@ -68,7 +68,7 @@ def check_names(path: PathName, keys: Mapping[str, str], expected: Collection[st
             raise LayoutError(f"{path}: {foreign}")
         lists = [text for text in (_list("missing", missing), _list("unexpected", unexpected)) if text]
         matching = len(expected) - len(missing)
-        hint = "; --ignore PATTERN leaves keys out" if unexpected and not missing else ""
+        hint = "; --ignore PATTERN leaves out what is no part of it" if unexpected and not missing else ""
         raise LayoutError(f"{path}: {verdict} ({matching} of {len(expected)} keys match): {'; '.join(lists)}{hint}")
 
 

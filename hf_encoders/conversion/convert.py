@@ -20,6 +20,7 @@ from .families.family import EncoderOptions, Family
 from .families.legacy.depth_layouts import LAYOUTS, recognise_depth
 from .families.legacy.multimodal_layouts import MULTIMODAL, is_multimodal
 from .families.names import DEPTH, FAMILIES
+from .families.strangers import stranger
 from .multimodal import MultimodalConversion, MultimodalOptions
 from .write_repo import Conversion, write_repo
 
@@ -83,8 +84,11 @@ def convert(
     if output.resolve() in checkpoint.resolve().parents:
         raise CheckpointError(f"{checkpoint}: lies in {output}, which would be replaced; choose another --output")
     wanted = (depth, multimodal, encoder, inputs)
+    conversion = _recognise(checkpoint, layout, weights, [options for options in wanted if options is not None])
+    if remote_code and isinstance(conversion, EncoderConversion):
+        raise CheckpointError(f"{checkpoint}: transformers loads its repo without further code; leave remote code out")
     write_repo(
-        _recognise(checkpoint, layout, weights, [options for options in wanted if options is not None]),
+        conversion,
         output,
         dtype=dtype,
         verified=verified,
@@ -129,8 +133,11 @@ def _with_layout(options: EncoderOptions, layout: str) -> EncoderOptions:
 def _refuse_unknown(chosen: ChosenWeights) -> None:
     """Refuse a network of no known family, of which less than half of the names are as in files of one."""
     members = chosen.network.members
+    is_unknown = chosen.near or not chosen.network.family
+    if is_unknown and (what := stranger(member.key for member in members)):
+        raise LayoutError(f"{chosen.path}: {what}, which is no network of a known family")
     known = sum(member.matches for member in members) if chosen.network.family else 0
-    if (chosen.near or not chosen.network.family) and 2 * known < len(members):
+    if is_unknown and 2 * known < len(members):
         near = _nearest(chosen, f" of {len(members)}") or "no name matches one of theirs"
         what = f"a {chosen.wrapping}, which is " if chosen.wrapping.startswith("pickled") else ""
         raise LayoutError(

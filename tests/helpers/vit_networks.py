@@ -57,9 +57,10 @@ class Mlp(nn.Module):
     def __init__(self, kind):
         super().__init__()
         self.fc1, self.fc2 = nn.Linear(kind.width, kind.mlp), nn.Linear(kind.mlp, kind.width)
+        self.act = F.gelu
 
     def forward(self, x):
-        return self.fc2(F.gelu(self.fc1(x)))
+        return self.fc2(self.act(self.fc1(x)))
 
 
 class GatedMlp(nn.Module):

@@ -14,7 +14,7 @@ from .survey import FoundTensor, Keys
 
 # Part of a path → it leads to an average, or to a network that follows another one slowly.
 _AVERAGE = re.compile(
-    r"(?i:(^|[_.\-])(ema\d*|swa|avg|averaged?|shadow|polyak|teacher|momentum|target|slow)(?=[_.*\-]|$))|_k$"
+    r"(?i:(^|[_.\-])(ema\d*|swa|avg|averaged?|shadow|polyak|teacher|momentum|target|slow)(?=[_.*\-]|$))|_k(?=\.|$)"
     r"|(^|[^A-Z])(EMA|SWA)([A-Z][a-z]|$)"
 )
 _FLAT = re.compile(r"(ema_)(?=\w+$)|((?:\w+\.)*(?:model_)?ema\.)(?=\w+$)")

@@ -144,8 +144,8 @@ def _at(
     The end of the path of a known network is enough.
     """
     unknown = unknown_sets(found, networks)
-    matching = _matching(networks, path) or _parts_of_networks(found, families, path) or _matching(unknown, path)
-    matching = matching or [network for network in networks if network.path.endswith(f".{path}")]
+    matching = _matching(networks, path) or [network for network in networks if network.path.endswith(f".{path}")]
+    matching = matching or _parts_of_networks(found, families, path) or _matching(unknown, path)
     if len(matching) == 1:
         return matching[0]
     paths = [network.path for network in matching or [*networks, *unknown]]
@@ -165,10 +165,14 @@ def _matching(networks: Sequence[Network], path: str) -> list[Network]:
 
 
 def _parts_of_networks(found: Survey, families: Sequence[FamilyNames], path: str) -> list[Network]:
-    """Networks within another one, such as the image tower of a CLIP."""
+    """Networks within another one, such as the image tower of a CLIP; the end of the path of one is enough."""
     plain = path.replace('"', "") + "."
-    numbers = {number for number, tensor in enumerate(found.tensors) if ".".join(tensor.keys).startswith(plain)}
-    return find_networks(found.tensors, families, numbers) if numbers else []
+    names = [".".join(tensor.keys) for tensor in found.tensors]
+    for fits in (lambda name: name.startswith(plain), lambda name: f".{plain}" in name):
+        numbers = {number for number, name in enumerate(names) if fits(name)}
+        if inner := find_networks(found.tensors, families, numbers) if numbers else []:
+            return inner
+    return []
 
 
 def _is_endless(found: Survey, network: Network) -> bool:

@@ -13,6 +13,11 @@ _FIRST = re.compile(
     r"|precision|recall|perceptual(_?\w+)?|vgg(\d+)?(_?loss)?)(_\w+)?",
     re.IGNORECASE,
 )
+# Parts of a path to a loss's network. "best_val_loss" is a key for the weights with the smallest one.
+_LOSS = re.compile(
+    r"(?!best|min|low|last)(\w+_)?(criterions?|criteria|loss(es)?|loss_?f(n|unc\w*)|lpips|perceptual)(_\w+)?",
+    re.IGNORECASE,
+)
 # Names of single numbers at the top: the progress of a training, not its result.
 _PROGRESS = re.compile(r"(current_|global_|best_)?(epochs?|steps?|iters?|iterations?|loss|lr|num_updates|decay)(_num)?")
 
@@ -60,6 +65,11 @@ def is_left_over(name: str) -> bool:
     return name.rpartition(".")[2] in _LAST or bool(
         _FIRST.fullmatch(first) or (not rest and _PROGRESS.fullmatch(first))
     )
+
+
+def is_of_a_loss(path: str) -> bool:
+    """Whether a dotted path leads into a loss, whose network the training did not make."""
+    return any(_LOSS.fullmatch(part) for part in path.split("."))
 
 
 def is_empty(members: Sequence[Member]) -> bool:

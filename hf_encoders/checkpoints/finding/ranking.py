@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 
 from ..errors import AmbiguousWeightsError
 from .averages import is_average
+from .left_overs import is_of_a_loss
 from .networks import Network
 from .wrappers import WRAPPERS
 
@@ -19,7 +20,8 @@ def best(path: object, networks: Sequence[Network], preferred: Sequence[str], al
 
     Weights come before their averages, so that online and query encoders come before target and key encoders. Whole
     networks come before parts of one, telling names before others, and the first before the next. Of the families in
-    `alone`, the teacher of self-distillation comes before its student, because DINO, DINOv2 and iBOT evaluate it.
+    `alone`, the teacher of self-distillation comes before its student, because DINO, DINOv2 and iBOT evaluate it, and a
+    loss's network comes last.
 
     Args:
         path: the file, for errors.
@@ -28,16 +30,23 @@ def best(path: object, networks: Sequence[Network], preferred: Sequence[str], al
         alone: families of which position in the file tells nothing.
 
     Raises:
-        AmbiguousWeightsError: if several networks of such families are as good, or are of different families.
+        AmbiguousWeightsError: if several networks of such families are as good, or are of different families, or if
+            the one that there is belongs to a loss.
     """
     asked_for = [network for network in networks if network.family in preferred] or list(networks)
     distilled = [network for network in asked_for if network.family in alone]
     ranks = {id(network): _rank(network, asked_for, distilled) for network in asked_for}
     first = min(asked_for, key=lambda network: (*ranks[id(network)], network.numbers[0]))
+    if first.family in alone and is_of_a_loss(first.path):
+        raise AmbiguousWeightsError(
+            f"{path}: the only known network in it is part of a loss: {first.path} ({first.family},"
+            f" {len(first.members)} tensors); if it is meant, take it with --weights PATH"
+        )
     rivals = [
         other
         for other in asked_for
         if other is not first
+        and not (is_of_a_loss(other.path) and other.family in alone)
         and (ranks[id(other)] == ranks[id(first)] or (other.family != first.family and not _follows(other, distilled)))
     ]
     if rivals and first.family in alone:
@@ -63,6 +72,7 @@ def _rank(network: Network, networks: Sequence[Network], distilled: Sequence[Net
     largest = max((len(other.members) for other in whole), default=0)
     names = [_NAMES.index(key) for key in network.path.split(".") if key in _NAMES]
     return (
+        any(network is one for one in distilled) and is_of_a_loss(network.path),
         2 * len(network.members) < largest,  # a part of a network, such as its pretrained beginning
         _follows(network, distilled),
         min(names, default=len(_NAMES)),

@@ -173,6 +173,8 @@ def _check_options(source: EncoderSource, inputs: InputOptions) -> None:
     for option, value, fits in given:
         if value is not None and not fits:
             raise LayoutError(f"{source.path}: a {plan.architecture} has no use for {option}; leave it out")
+    if inputs.pooling is not None and inputs.tokenizer is None:
+        raise LayoutError(f"{source.path}: --pooling goes with --tokenizer: sentence-transformers reads texts")
 
 
 def _of_type(tensor: Tensor, dtype: torch.dtype) -> Tensor:

@@ -45,9 +45,11 @@ def encoder_checkpoint(folder: Path, report: ConversionReport) -> tuple[dict[str
     return content, _notes(report.get("dropped", ()))
 
 
-def as_checkpoint(folder: Path, content: dict[str, object]) -> Checkpoint:
-    """Such a dictionary as an opened file, to be recognised again."""
-    return Checkpoint(folder, "converted repo", content)
+def as_checkpoint(folder: Path, report: ConversionReport, content: dict[str, object]) -> Checkpoint:
+    """Such a dictionary as an opened file, to be recognised again, with what the file said beside its weights."""
+    source = report["source"]
+    content = {**source.get("metadata", {}), **content}
+    return Checkpoint(folder, "converted repo", content, tuple(source.get("classes", ())))
 
 
 def _state_dict(folder: Path) -> dict[str, Tensor]:

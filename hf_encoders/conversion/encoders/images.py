@@ -76,6 +76,8 @@ def prepare_images(
         return ImagePreparation(processor, (), options.image_processor)
     mean, std, of_values = _normalisation(path, images, metadata, options)
     side, of_size = _side(path, images, metadata, options)
+    if reason := images.misfit(side):
+        raise InputError(path=path, reason=reason)
     if mean is None or std is None:
         return ImagePreparation(None, ())
     kind = CLIPImageProcessorPil if architecture.startswith("CLIP") else BitImageProcessorPil

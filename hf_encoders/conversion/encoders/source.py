@@ -82,7 +82,8 @@ def recognise_encoder(chosen: ChosenWeights, family: Family, options: EncoderOpt
     weights, keys = rename(path, chosen.network.members, family.canonical)
     shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
     values = LazyTensors(path, weights)
-    file = FileTensors(path, shapes, keys, values, chosen.metadata, chosen.network.path, chosen.classes)
+    beside = (*chosen.dropped, *(member.key for other in chosen.others for member in other.members))
+    file = FileTensors(path, shapes, keys, values, chosen.metadata, chosen.network.path, chosen.classes, beside)
     family = ENCODERS[family.kin(file, options) or family.name]
     plan = family.plan(file, options)
     sources = {name for move in plan.moves for name in move.sources}
@@ -144,7 +145,7 @@ def _check_model(path: Path, plan: Plan, shapes: Mapping[str, Sequence[int]], ke
     """Compare the plan with the model: names and shapes."""
     try:
         model = build(plan)
-    except (ValueError, TypeError, ArithmeticError, RuntimeError, KeyError) as error:
+    except (ValueError, TypeError, ArithmeticError, RuntimeError, LookupError) as error:
         raise LayoutError(f"{path}: no {plan.architecture} can be built from its sizes ({one_line(error)})") from error
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     given = {name: torch.empty(tuple(shape), device="meta") for name, shape in shapes.items()}

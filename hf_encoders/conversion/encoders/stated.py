@@ -28,6 +28,14 @@ def stated_values(metadata: Mapping[str, object], *names: str) -> Iterator[objec
                 yield value
 
 
+def stated_of_width(metadata: Mapping[str, object], width: int, name: str) -> Iterator[object]:
+    """The values under a name, but for those in the configuration of a network of another width."""
+    for place in _places(metadata, _DEEPEST):
+        value = without_nodes(place.get(name))
+        if value is not None and without_nodes(place.get("hidden_size")) in (None, width):
+            yield value
+
+
 def stated_numbers(metadata: Mapping[str, object], *names: str) -> Iterator[tuple[float, ...]]:
     """The values that are a number or a sequence of numbers."""
     for value in stated_values(metadata, *names):

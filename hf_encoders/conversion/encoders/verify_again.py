@@ -1,8 +1,10 @@
 """Verifies the repo of a converted encoder again, against its file or its own tensors under their old names."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+from transformers import AutoConfig
 
 from ...checkpoints.checkpoint import Checkpoint
 from ...checkpoints.errors import LayoutError, NoSuchWeightsError
@@ -32,9 +34,9 @@ def verify_encoder_again(folder: Path, report: ConversionReport, checkpoint: Pat
         ValueError: if the report does not fit the repo.
     """
     content, _ = encoder_checkpoint(folder, report)
-    own = _recognised(as_checkpoint(folder, content), report)
+    own = _recognised(as_checkpoint(folder, report, content), report, _stated(folder))
     source = own if checkpoint is None else _same(folder, own, checkpoint, report)
-    tensors = {name: source.tensors[name].to(own.tensors[name].dtype) for name in source.tensors}
+    tensors = {name: source.tensors[name].to(own.tensors[name].dtype) for name in own.tensors}
     return verify_encoder(folder, own.plan.inputs, encoder_outputs(own.plan, tensors))
 
 
@@ -53,12 +55,24 @@ def _same(folder: Path, own: EncoderSource, checkpoint: Path, report: Conversion
     return source
 
 
-def _recognised(checkpoint: Checkpoint, report: ConversionReport) -> EncoderSource:
+def _stated(folder: Path) -> dict[str, object]:
+    """What the file may have stated of its network, and no tensor and no option tells: the rectangle of its images."""
+    size = getattr(AutoConfig.from_pretrained(folder), "image_size", None)
+    return {} if size is None else {"image_size": size}
+
+
+def _recognised(
+    checkpoint: Checkpoint, report: ConversionReport, stated: dict[str, object] | None = None
+) -> EncoderSource:
     family = ENCODERS[report["source"]["layout"]]
     chosen = _chosen(checkpoint, report, family.name)
-    if chosen.network.family != family.name:
+    chosen = replace(chosen, metadata=chosen.metadata | (stated or {}))
+    found = ENCODERS.get(chosen.network.family)  # a family may have names of another one, as RoBERTa those of BERT
+    options = EncoderOptions.from_report(report.get("options", {}))
+    source = recognise_encoder(chosen, found, replace(options, layout=family.name)) if found else None
+    if source is None or source.family is not family:
         raise LayoutError(f"{checkpoint.path}: holds no {family.label}, which the repo was converted from")
-    return recognise_encoder(chosen, family, EncoderOptions.from_report(report.get("options", {})))
+    return source
 
 
 def _chosen(checkpoint: Checkpoint, report: ConversionReport, family: str) -> ChosenWeights:

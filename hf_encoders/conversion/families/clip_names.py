@@ -20,6 +20,16 @@ _IMAGE = (
     r"|transformer\.resblocks\.\d+\..+"
 )
 _OURS = r"(?:text|vision)_model\..+|(?:text|visual)_projection\.weight|logit_scale|logit_bias"
+# A tower alone, which releases of transformers save with and without its prefix.
+_LAYERS = r"encoder\.layers\.\d+\..+"
+_IMAGE_OURS = (
+    r"embeddings\.(?:class_embedding|(?:patch|position)_embedding\.weight|position_ids)"
+    rf"|(?:pre_layrnorm|post_layernorm)\.(?:weight|bias)|{_LAYERS}"
+)
+_TEXT_OURS = (
+    r"embeddings\.(?:(?:token|position)_embedding\.weight|position_ids)"
+    rf"|final_layer_norm\.(?:weight|bias)|{_LAYERS}"
+)
 
 
 def _names(pattern: str, *marks: str) -> FamilyNames:
@@ -37,6 +47,18 @@ NAMES = (
     _names(_IMAGE, r"class_embedding$", r"conv1\.weight$", r"transformer\.resblocks\."),
     _names(rf"{_TEXT}|logit_scale", r"token_embedding\.", r"transformer\.resblocks\.", r"ln_final\."),
     _names(_OURS, r"text_model\.embeddings\.token_embedding\.", r"vision_model\."),
+    _names(
+        rf"vision_model\.(?:{_IMAGE_OURS})|visual_projection\.weight",
+        r"vision_model\.embeddings\.class_embedding$",
+        r"visual_projection\.weight$",
+    ),
+    _names(
+        rf"text_model\.(?:{_TEXT_OURS})|text_projection\.weight",
+        r"text_model\.embeddings\.token_embedding\.",
+        r"text_projection\.weight$",
+    ),
+    _names(_IMAGE_OURS, r"embeddings\.class_embedding$", r"pre_layrnorm\."),
+    _names(_TEXT_OURS, r"embeddings\.token_embedding\.", r"final_layer_norm\."),
 )
 # Names of transformers, below vision_model or text_model → OpenAI's.
 _OF_TRANSFORMERS = (
@@ -69,7 +91,8 @@ def canonical(name: str) -> str:
     prefix = {"vision_model": "visual.", "visual_encoder": "visual."}.get(first, "")
     if first in ("visual_encoder", "text_encoder"):
         return f"{prefix}{rest}"
-    if first in ("text_model", "vision_model"):
+    if re.fullmatch(rf"(?:text|vision)_model\..+|{_IMAGE_OURS}|{_TEXT_OURS}", name):
+        rest = rest if first.endswith("_model") else name
         for theirs, openais in _OF_TRANSFORMERS:
             if rest.startswith(theirs):
                 rest = openais + rest[len(theirs) :]
@@ -100,7 +123,11 @@ def refuse_relatives(file: FileTensors, image: str, has_text: bool, has_image: b
         ),
         (has_text, r"transformer\.(?!resblocks\.)", "a CLIP with a text tower of transformers (text.transformer)"),
         (True, r".*\.ls_[12]\.", "a CLIP with LayerScale"),
-        (True, r".*\.(?:attn\.(?:ln|logit_scale|head_scale)|ln_attn|mlp\.ln)\b", "a CLIP with scaled attention"),
+        (
+            True,
+            r".*\.(?:attn\.(?:ln(?:_\w+)?|logit_scale|head_scale)|ln_attn|mlp\.ln)\b",
+            "a CLIP with scaled attention",
+        ),
         (has_text, r"positional_embedding_res$", "a LongCLIP, with two tables of positions"),
         (has_text, r"text_projection\.bias$", "a CLIP whose text projection has a bias"),
     ):

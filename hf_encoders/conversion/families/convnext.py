@@ -199,6 +199,11 @@ def _refuse_relatives(file: FileTensors, generation: Generation) -> None:
         raise file.refuse(f"a {generation.label} that normalises before it pools (norm_pre), which {model} cannot hold")
     if has(r"norms\.\d"):
         raise file.refuse("a ConvNeXt of DINOv3 (norms), which is transformers' DINOv3ConvNextModel")
+    if has(r"norm\d\.(?:weight|bias)$"):
+        raise file.refuse(
+            f"a {generation.label} with a norm for each stage (a detector's backbone), which {model} cannot hold;"
+            " --ignore '*norm?.*' converts the rest"
+        )
     if has(r"stages\.\d+\.\d+\.(?:xca|convs)\."):
         raise file.refuse(f"an EdgeNeXt, whose blocks have attention, and which {model} cannot hold")
     if has(r"stages\.\d+\.\d+\.shortcut\."):

@@ -69,7 +69,7 @@ def _plan(file: FileTensors, options: EncoderOptions) -> Plan:
         "num_attention_heads": chosen.heads,
         "mlp_ratio": factor,
         "use_swiglu_ffn": is_gated,
-        "hidden_act": chosen.act,
+        "hidden_act": "silu" if is_gated else chosen.act,
         "layer_norm_eps": chosen.eps,
         "qkv_bias": "blocks.0.attn.qkv.bias" in file.shapes,
         **cut.settings(),

@@ -72,6 +72,7 @@ class FileTensors:
         metadata: what the file says beside its weights; plain values and stubs of any class.
         place: the dotted path to the network in the file, such as "state_dict.module.encoder_q".
         classes: the classes that the file names, such as "clip.model.QuickGELU"; none was imported.
+        beside: keys of the file's tensors that are no part of the network, such as a segmentation head's.
     """
 
     path: str | os.PathLike[str]
@@ -81,6 +82,7 @@ class FileTensors:
     metadata: Mapping[str, object] = field(default_factory=dict)
     place: str = "."
     classes: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
 
     def shape(self, name: str, dimensions: int) -> Shape:
         """The shape of a tensor that must be there, with so many dimensions and no empty one.
@@ -111,6 +113,7 @@ class Images:
         std: of the channels.
         size: the side of the square that the network takes; None if its tensors do not tell.
         likely_size: what is assumed if neither the tensors nor the file nor a person tell.
+        misfit: side of an image → why the model computes something else for it than the network did; empty if not.
         crop: the part of the resized image's shorter side that is kept, as timm's `crop_pct`.
         resample: "bicubic" or "bilinear".
         channels: of the network's input. Other numbers than three have no processor unless a person gives the mean.
@@ -123,6 +126,7 @@ class Images:
     resample: str = "bicubic"
     channels: int = 3
     likely_size: int = 224
+    misfit: Callable[[int], str] = lambda side: ""
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,8 @@ OWN_FAMILIES = (
         MULTIMODAL_NAMES,
         rf"(?:text|visual)_encoder\..+|{_PROJECTIONS}|temperature",
         r"text_encoder\.",
-        r"visual_encoder\.",
+        # Names of transformers: others with such towers, as ALBEF and BLIP, are no legacy files.
+        r"visual_encoder\.(?:\w+\.)?(?:embeddings|encoder|layernorm|pooler)\.",
     ),
     # One that lacks its image tower is refused as such, and is no BERT.
     _family(

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...checkpoints.finding.networks import FamilyNames
 from ..assumptions import Assumption
+from ..encoders.stated import stated_numbers, stated_values
 from .family import EncoderOptions, Family, FileTensors, Images, Plan, block_count
 from .inputs import image_inputs
 from .layers import Tensors, batch_norm, conv, linear
@@ -36,6 +37,10 @@ _NAMES = (
 _NUMBERED = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4", "9": "fc"}
 # Heads of self-supervised training, which sit in place of fc or beside it.
 _HEADS = re.compile(r"(?:fc\.\d+|projection_head|projector|prediction_head|predictor|prototypes|head|aux_head)\b.*")
+# Heads for segmentation, whose backbones are often dilated: torchvision's, mmsegmentation's, DeepLab's and PSPNet's.
+_SEGMENTATION = re.compile(
+    r"(?:^|\.)(?:(?:aux_classifier|auxiliary_head|decode_head|sem_seg_head|aspp|ppm|psp)\.|classifier\.(?:\d+\.convs|4)\.)"
+)
 _MOMENTUM = re.compile(r"encoder_[qk]$")
 _IMAGENET = Images(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), resample="bilinear")
 _SIDE = 224
@@ -50,6 +55,8 @@ def _canonical(name: str) -> str:
 def _plan(file: FileTensors, options: EncoderOptions) -> Plan:
     _refuse_relatives(file)
     width, channels, *_ = file.shape("conv1.weight", 4)
+    if options.stride_in is not None and "layer1.0.conv3.weight" not in file.shapes:
+        raise file.refuse("its blocks are no bottlenecks, whose stride has one place; leave --stride-in out")
     stages = [stage for stage in _STAGES if block_count(file.shapes, f"layer{stage}.")]
     depths = [block_count(file.shapes, f"layer{stage}.") for stage in stages]
     bottleneck = "layer1.0.conv3.weight" in file.shapes
@@ -71,11 +78,14 @@ def _plan(file: FileTensors, options: EncoderOptions) -> Plan:
     }
     if has_head:
         settings["num_labels"] = file.shape("fc.weight", 2)[0]
-        moves += [same("fc.weight", "classifier.1.weight"), same("fc.bias", "classifier.1.bias")]
+        moves += [same("fc.weight", "classifier.1.weight"), _classifier_bias(file)]
     assumed = []
     if bottleneck and options.stride_in is None:
         what = "stride on the 3x3 convolution of a bottleneck (v1.5, as torchvision and timm)"
         assumed.append(Assumption("stride", what, ("--stride-in",)))
+    if any(map(_SEGMENTATION.search, file.beside)):
+        what = "stages that halve the image, and no dilation, although a head for segmentation is beside the network,"
+        assumed.append(Assumption("dilation", what, ()))
 
     def reference(tensors: Tensors, inputs: Tensors) -> dict[str, Tensor]:
         return _forward(tensors, inputs["pixel_values"], depths, bottleneck, early, has_head)
@@ -99,6 +109,8 @@ def _refuse_relatives(file: FileTensors) -> None:
     def has(pattern: str) -> bool:
         return any(re.match(pattern, name) for name in names)
 
+    if told := _told_relative(file):
+        raise file.refuse(f"{told}, as its arguments say, which ResNetModel cannot hold")
     if has(r"attnpool\."):
         raise file.refuse("the ModifiedResNet of a CLIP, which pools by attention, and which ResNetModel cannot hold")
     if has(r"conv1\.\d+\."):
@@ -107,10 +119,35 @@ def _refuse_relatives(file: FileTensors) -> None:
         raise file.refuse("a ResNet-D, which pools before it downsamples, and which ResNetModel cannot hold")
     if has(r"layer\d\.\d+\.(?:se|se_module)\."):
         raise file.refuse("an SE-ResNet (squeeze and excitation), which ResNetModel cannot hold")
+    if has(r"layer\d\.\d+\.(?:convs|bns)\.\d"):
+        raise file.refuse("a Res2Net, whose blocks have convolutions of several scales, which ResNetModel cannot hold")
+    if has(r"layer\d\.\d+\.conv\d\.(?:attn|conv|fc|paths)"):
+        raise file.refuse("a ResNet with attention in its convolutions (SK, ResNeSt), which ResNetModel cannot hold")
+    if "bn1.weight" in names and not has(r".*\.running_mean$"):
+        raise file.refuse("a ResNet with norms that keep no statistics (GroupNorm), which ResNetModel cannot hold")
+    if not has(r"layer1\.0\."):
+        raise file.refuse("lacks the blocks of a ResNet ('layer1.0.conv1.weight')")
     kernel = file.shape("conv1.weight", 4)[2:]
     if kernel != (7, 7):
         small = "a ResNet with the small stem of CIFAR" if kernel == (3, 3) else "a ResNet with another stem"
         raise file.refuse(f"{small} ({kernel[0]}x{kernel[1]}), which ResNetModel, with 7x7, cannot hold")
+
+
+def _told_relative(file: FileTensors) -> str:
+    """A relative with the same tensors, by the arguments of the file's training; empty without one."""
+    for name in stated_values(file.metadata, "arch", "model", "model_name"):
+        if isinstance(name, str) and re.match(r"resnet(?:aa|blur)\d", name.lower()):
+            return f"a ResNet that blurs before it takes every second pixel ({name})"
+    halves = [
+        value
+        for value in stated_values(file.metadata, "replace_stride_with_dilation")
+        if isinstance(value, (list, tuple))
+    ]
+    numbers = stated_numbers(file.metadata, "dilations")
+    is_told = any(value is True for value in stated_values(file.metadata, "dilation"))
+    if is_told or any(map(any, halves)) or any(max(found) > 1 for found in numbers):
+        return "a dilated ResNet"
+    return ""
 
 
 def _refuse_wide(file: FileTensors, stages: list[int], depths: list[int], bottleneck: bool) -> None:
@@ -133,6 +170,13 @@ def _head(file: FileTensors, options: EncoderOptions) -> tuple[list[str], bool]:
     if options.without_head or is_projection:
         return [*dropped, *(name for name in ("fc.weight", "fc.bias") if name in file.shapes)], False
     return dropped, True
+
+
+def _classifier_bias(file: FileTensors) -> Move:
+    target = "classifier.1.bias"
+    if "fc.bias" in file.shapes:
+        return same("fc.bias", target)
+    return made(target, "zeros", (file.shape("fc.weight", 2)[0],))
 
 
 def _moves(

@@ -148,7 +148,15 @@ def _plan(file: FileTensors, options: EncoderOptions) -> Plan:
         reference=reference,
         inputs=image_inputs(channels, checked),
         dropped=[name for name in file.shapes if name == "mask_token" or (name.startswith("head.") and not has_head)],
-        images=Images((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), told, 0.9, channels=channels, likely_size=side),
+        images=Images(
+            (0.485, 0.456, 0.406),
+            (0.229, 0.224, 0.225),
+            told,
+            0.9,
+            channels=channels,
+            likely_size=side,
+            misfit=lambda side: _misfit(side, sizes),
+        ),
     )
 
 
@@ -216,6 +224,26 @@ def _told_side(file: FileTensors, sizes: _Sizes) -> int | None:
         if name.endswith(_MASK) and (match := _BLOCK.match(name)) and len(shape) == 3:
             return math.isqrt(shape[0]) * sizes.window * 2 ** int(match[1]) * sizes.patch
     return None
+
+
+def _misfit(side: int, sizes: _Sizes) -> str:
+    """Why SwinModel computes something else for images of a side; empty if it does not.
+
+    Where windows do not divide the grid, timm pads what was shifted, and SwinModel shifts what was padded. That is the
+    same only if the padding is as wide as what was shifted, and both make up a window.
+    """
+    if not sizes.merging:  # Microsoft's network takes no such images, and torchvision's pads first
+        return ""
+    for stage, depth in enumerate(sizes.depths):
+        grid = -(-side // (sizes.patch * 2**stage))  # merging pads a grid of odd size
+        padding = -grid % sizes.window
+        if depth > 1 and padding and grid > sizes.window and 2 * padding != sizes.window:
+            fitting = sizes.patch * sizes.window * 2 ** (len(sizes.depths) - 1)
+            return (
+                f"windows of {sizes.window} patches do not divide images of {side} pixels, which timm and SwinModel pad"
+                f" differently; say --image-size with a multiple of {fitting} if it was trained so"
+            )
+    return ""
 
 
 def _moves(file: FileTensors, sizes: _Sizes, has_head: bool) -> Iterator[Move]:

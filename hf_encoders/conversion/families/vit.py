@@ -63,7 +63,7 @@ _OF_TORCHVISION = tuple(
 # What MAE's decoder and the heads of self-supervised training are called, beside the encoder.
 _DECODER = re.compile(r"decoder_(?:embed|pos_embed|blocks|norm|pred)\b.*")
 _HEADS = re.compile(
-    r"head\.(?:\d+|mlp|last_layer|layers|projection)\b.*|mask_token|masked_embed"
+    r"head\.(?:\d+|mlp|last_layer|layers|projection)\b.*|mask_token|masked_embed|fc\.\w+\.\w+"
     r"|(?:dino_head|ibot_head|projection_head|projector|prediction_head|predictor|prototypes|aux_head)\..*"
 )
 _CLASSIFIERS = ("head", "head_dist")

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ...checkpoints.finding.modules import as_mapping, without_nodes
 from ..assumptions import Assumption
-from ..encoders.stated import stated_numbers, stated_values
+from ..encoders.stated import stated_numbers, stated_of_width, stated_values
 from .family import EncoderOptions, FileTensors, Images
 from .inputs import image_inputs
 from .layers import ACTIVATIONS, Tensors, attention, layer_norm, linear, maybe, tensor
@@ -32,6 +32,7 @@ _PUBLISHED = {
 _SIZE = re.compile(r"gigantic|giant|huge|large|base|small|tiny")
 _MOCO = re.compile(r"(?:^|\.)(?:base|momentum)_encoder(?:\.|$)")
 _MOCO_SMALL = (384, 12)  # width and heads of MoCo v3's vit_small, where all others have 6
+_AMONG = ", as one of the networks in the file's arguments has,"
 _IMAGE_SIZE = ("img_size", "image_size", "input_size")
 _IMAGENET = Images(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
@@ -40,7 +41,8 @@ _RELATIVES = (
     (r"patch_embed\.(?:backbone\.|proj\.\d+\.)", "a hybrid ViT, with several convolutions before its blocks"),
     (r"norm_pre\.", "a ViT with a norm before its blocks (norm_pre), as timm's of CLIP"),
     (r"neck\.\d|.*\.rel_pos_[hw]$", "an image encoder of SAM"),
-    (r"blocks\.\d+\.attn\.q_proj\.|.*\.mlp\.(?:w1|fc1_g)\.weight$", "an EVA"),
+    (r"blocks\.\d+\.attn\.q_proj\.", "an EVA"),
+    (r".*\.mlp\.(?:w1|fc1_g)\.weight$", "a ViT with gated MLPs of separate matrices (SwiGLU), as EVA and AIMv2"),
     (r"rope|storage_tokens$", "a ViT with rotary positions, as DINOv3"),
     (r"blocks_token_only\.|.*\.attn\.proj_[lw]\.", "a CaiT"),
     (r".*(?:relative_position|rel_pos)|.*\.attn\.[qv]_bias$", "a BEiT or a relative of it"),
@@ -126,9 +128,15 @@ def choices(
     heads, assumed = _heads(file, options, width)
     eps = options.layer_norm_eps
     if eps is None:
-        eps = default_eps
-        assumed.append(Assumption("epsilon", f"an epsilon of {eps:g} in all LayerNorms", ("--layer-norm-eps",)))
-    act = options.hidden_act or act
+        found = stated_of_width(file.metadata, width, "layer_norm_eps")
+        stated = [value for value in found if isinstance(value, float) and 0 < value < 1]
+        eps = stated[0] if stated else default_eps
+        what = f"an epsilon of {eps:g} in all LayerNorms{_AMONG if stated else ''}"
+        assumed.append(Assumption("epsilon", what, ("--layer-norm-eps",)))
+    said = [value for value in stated_of_width(file.metadata, width, "hidden_act") if isinstance(value, str)]
+    if options.hidden_act is None and said:
+        assumed.append(Assumption("activation", f"the activation {said[0]}{_AMONG}", ("--hidden-act",)))
+    act = options.hidden_act or (said[0] if said else act)
     if act not in ACTIVATIONS:
         raise file.refuse(f"no activation is called {act!r}; say one of {', '.join(ACTIVATIONS)} with --hidden-act")
     return Choices(heads, eps, act), assumed
@@ -145,7 +153,7 @@ def _heads(file: FileTensors, options: EncoderOptions, width: int) -> tuple[int,
     if (told := _told_heads(file, width)) is not None:
         return told, []
     if (number := _some_heads(file, width)) is not None:  # of this network, or of a part beside it
-        what = f"{number} attention heads of {width // number} channels, a number among the file's arguments,"
+        what = f"{number} attention heads of {width // number} channels{_AMONG}"
         return number, [Assumption("heads", what, ("--attention-heads",))]
     in_moco = bool(_MOCO.search(file.place)) and width == _MOCO_SMALL[0]
     heads = _MOCO_SMALL[1] if in_moco else _HEADS.get(width, width // _HEAD if width % _HEAD == 0 else 0)
@@ -183,7 +191,11 @@ def _divides(heads: object, width: int) -> bool:
 
 def pools_average(file: FileTensors) -> bool:
     """Whether the file's arguments tell that its classifier reads the mean of the patches."""
-    told = stated_values(file.metadata, "global_pool", "gp")
+    arguments = map(as_mapping, stated_values(file.metadata, "model_kwargs"))
+    told = [
+        *stated_values(file.metadata, "global_pool", "gp"),
+        *(without_nodes(each.get("global_pool")) for each in arguments),
+    ]
     return any(value is True or value in ("avg", "avgmax", "max") for value in told)
 
 
@@ -221,6 +233,10 @@ def _told_grid(file: FileTensors, count: int, height: int, width: int) -> tuple[
 
 
 def _square_grid(file: FileTensors, count: int, height: int, width: int) -> tuple[int, int] | None:
+    pixels = count * height * width
+    side = isqrt(max(pixels, 0))
+    if side and side * side == pixels and side % height == side % width == 0:
+        return side // height, side // width
     side = isqrt(max(count, 0))
     return (side, side) if side and side * side == count else None
 

@@ -124,6 +124,10 @@ def _refuse_relatives(file: FileTensors) -> None:
         raise file.refuse("a ViT of videos (VideoMAE), whose patches have a duration, which ViTModel cannot hold")
     if any(re.search(r"relative_position|lambda_[12]$", name) for name in names):
         raise file.refuse("a BEiT or a relative of it, which ViTModel cannot hold")
+    if any(re.search(r"\.layer_scale[12]\.lambda1$", name) for name in names):
+        raise file.refuse("a DINOv2 under transformers' names, which is no ViTModel; load it as Dinov2Model")
+    if "embeddings.detection_tokens" in names:
+        raise file.refuse("a YOLOS (detection_tokens), which ViTModel cannot hold")
     for name, what in (("cls_token", "a class token"), ("position_embeddings", "learnt positions")):
         if f"embeddings.{name}" not in names:
             raise file.refuse(f"a ViT without {what} ({name}), which ViTModel cannot hold")

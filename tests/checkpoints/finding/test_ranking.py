@@ -26,6 +26,10 @@ SALMON = {"fin.0": torch.ones(1), "scales": torch.ones(1)}
 OURS = {f"ours.{number}": torch.ones(1) for number in range(3)}
 
 
+def below(prefix, state):
+    return {prefix + name: tensor for name, tensor in state.items()}
+
+
 def chosen(content, path=None, preferred=()):
     return choose(Checkpoint("a.pth", "test", content), FAMILIES, WeightsWanted(path), preferred, ALONE)
 
@@ -40,6 +44,13 @@ def chosen(content, path=None, preferred=()):
         ({"student": sparrow(size=2), "teacher": sparrow(size=9)}, "student"),
         ({"teacher": sparrow(), "model": sparrow()}, "model"),  # no pair
         ({"encoder_k": sparrow(), "encoder_q": sparrow()}, "encoder_q"),
+        (
+            {"state_dict": below("encoder_k.net.", sparrow()) | below("encoder_q.net.", sparrow())},
+            "state_dict.encoder_q.net",
+        ),
+        ({"model": below("criterion.net.", sparrow(9)) | below("net.", sparrow())}, "model.net"),
+        ({"perceptual_loss": SALMON, "model": sparrow()}, "model"),
+        ({"best_val_loss": sparrow(), "best_val_loss_ema": sparrow()}, "best_val_loss"),
         ({"target_network": sparrow(), "online_network": sparrow()}, "online_network"),
         ({"momentum_encoder": sparrow(), "base_encoder": sparrow()}, "base_encoder"),
         ({"state_dict_ema": sparrow(), "state_dict": sparrow()}, "state_dict"),
@@ -97,3 +108,20 @@ def test_a_part_of_a_network_is_taken_where_it_is_asked_for():
     part = choose(Checkpoint("a.pth", "test", content), families, WeightsWanted("model.roe"), (), ALONE)
     assert part.network.family == "salmon" and part.network.prefix == "roe."
     assert [member.name for member in part.network.members] == ["fin.0", "scales"]
+
+
+def test_a_network_of_a_loss_is_not_what_was_trained():
+    content = {"state_dict": {"generator.weight": torch.ones(3, 3)} | below("perceptual_loss.net.", sparrow())}
+    with pytest.raises(AmbiguousWeightsError, match="part of a loss: state_dict.perceptual_loss.net") as error:
+        chosen(content)
+    assert "--weights PATH" in str(error.value) and "\n" not in str(error.value)
+    assert chosen(content, "perceptual_loss.net").network.family == "sparrow"
+
+
+@pytest.mark.parametrize("path", ["state_dict.module.wings.visual", "module.wings.visual", "visual"])
+def test_a_part_is_found_by_the_end_of_its_path(path):
+    families = [*FAMILIES, FamilyNames("bird", re.compile(r"visual_encoder\..+|beak|feet"), (re.compile("beak"),))]
+    bird = {"beak": torch.ones(1), "feet": torch.ones(2)} | below("visual.", sparrow())
+    content = {"state_dict": below("module.wings.", bird)}
+    found = choose(Checkpoint("a.pth", "test", content), families, WeightsWanted(path), (), ALONE)
+    assert found.network.family == "sparrow" and found.network.path == "state_dict.module.wings.visual"

@@ -113,6 +113,7 @@ def test_an_image_processor_is_taken_over(file, tmp_path):
         (["--layer-norm-eps", "2"], "no number between 0 and 1"),
         (["--latent-dim", "7"], "a checkpoint of the family resnet; leave --latent-dim out"),
         (["--text-model", "x"], "a checkpoint of the family resnet; leave --text-model out"),
+        (["--with-remote-code"], "transformers loads its repo without further code; leave remote code out"),
         (["--layout", "vit"], "its layout is resnet, not vit"),
         (["--layout", "depth-encoder"], "its layout is resnet, not depth-encoder"),
     ],

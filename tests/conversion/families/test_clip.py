@@ -13,6 +13,7 @@ from hf_encoders.conversion.convert import convert
 from hf_encoders.conversion.families import moves
 from hf_encoders.conversion.families.clip import CLIP
 from hf_encoders.conversion.families.family import EncoderOptions, FileTensors
+from hf_encoders.conversion.verify_repo import verify_repo
 from tests.helpers.clip_network import (
     DIM,
     LENGTH,
@@ -231,6 +232,27 @@ def test_a_tower_without_a_projection_is_a_model_too(tower, tmp_path):
         assert_same(model(pixel_values=pixels).last_hidden_state, network.visual.hidden(pixels))
     else:
         assert_same(model(input_ids=ids).last_hidden_state, network.hidden(ids))
+
+
+@pytest.mark.parametrize("projected", [True, False])
+@pytest.mark.parametrize("prefix", ["vision_model.", "text_model.", "trainer.vision_model.", ""])
+def test_a_tower_of_transformers_alone(prefix, projected, tmp_path):
+    """CLIPTextModel saves its names without a prefix since release 5."""
+    network, kind = Clip(), "text_model." if prefix in ("text_model.", "") else "vision_model."
+    state = {name: tensor for name, tensor in of_transformers(network.state_dict()).items() if name.startswith(kind)}
+    if projected and prefix:
+        name = f"{'text' if kind == 'text_model.' else 'visual'}_projection.weight"
+        state[name] = of_transformers(network.state_dict())[name]
+    elif not prefix:
+        state = {name.removeprefix(kind): tensor for name, tensor in state.items()}
+    model, _ = loaded(tmp_path, prefixed(prefix.removesuffix(kind), state), EncoderOptions(hidden_act="gelu"))
+    pixels, ids = samples()
+    with torch.inference_mode():
+        if kind == "text_model.":
+            assert_same(model(input_ids=ids).last_hidden_state, network.hidden(ids))
+        else:
+            assert_same(model(pixel_values=pixels).last_hidden_state, network.visual.hidden(pixels))
+    assert verify_repo(str(tmp_path / "repo"), None)
 
 
 @pytest.mark.parametrize("way", [dict, of_transformers, lambda state: state | scalars()])

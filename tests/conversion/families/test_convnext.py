@@ -127,6 +127,7 @@ def test_every_tensor_comes_back_the_same(names: Callable[[dict[str, Tensor]], d
         ({"stem.2.weight": torch.ones(6), "stem.2.bias": torch.ones(6)}, "with an overlapping stem"),
         ({"stages.0.downsample.0.weight": torch.ones(6)}, "whose first stage downsamples"),
         ({"norm_pre.weight": torch.ones(12), "head.norm.weight": None}, "normalises before it pools"),
+        ({"norm2.weight": torch.ones(12)}, "a detector's backbone"),
         ({"norms.3.weight": torch.ones(12)}, "DINOv3ConvNextModel"),
         ({"stages.1.blocks.0.xca.qkv.weight": torch.ones(3)}, "an EdgeNeXt"),
         ({"stages.1.blocks.0.shortcut.conv.weight": torch.ones(3)}, "shortcuts with weights"),

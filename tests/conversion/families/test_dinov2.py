@@ -16,6 +16,7 @@ from hf_encoders.conversion.families.encoders import ENCODERS
 from hf_encoders.conversion.families.family import EncoderOptions
 from hf_encoders.conversion.families.moves import apply, undo
 from hf_encoders.conversion.families.names import FAMILIES
+from hf_encoders.conversion.verify_repo import verify_repo
 from tests.helpers.vit_networks import (
     CLASSES,
     HEADS,
@@ -191,6 +192,12 @@ def test_images_that_are_not_square_are_refused(tmp_path):
 def test_the_activation_of_gated_mlps_is_no_option(tmp_path):
     state = vit(**META | {"gated": "w12", "mlp": GATED}).state_dict()
     assert "leave --hidden-act out" in refusal(tmp_path, state, EncoderOptions(attention_heads=(3,), hidden_act="relu"))
+
+
+def test_gated_mlps_are_verified_again(tmp_path):
+    repo = converted(tmp_path, vit(**META | {"gated": "w12", "mlp": GATED}).state_dict())
+    verify_repo(str(repo))
+    verify_repo(str(repo), tmp_path / "file.pth")
 
 
 @pytest.mark.parametrize("case", [*CASES, "a classifier"])

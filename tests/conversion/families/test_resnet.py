@@ -1,5 +1,7 @@
 """ResNets as people have them become transformers' ResNetModel, and their relatives are refused by name."""
 
+import argparse
+import json
 import re
 
 import pytest
@@ -146,6 +148,10 @@ def added(name):
         (lambda: renamed(r"^conv1\.", "conv1.0."), "a ResNet-D"),
         (lambda: renamed(r"downsample\.1\.", "downsample.2."), "a ResNet-D"),
         (lambda: added("layer1.0.se.fc1.weight"), "an SE-ResNet"),
+        (lambda: added("layer1.0.convs.0.weight"), "a Res2Net"),
+        (lambda: added("layer1.0.conv2.fc1.weight"), "attention in its convolutions"),
+        (lambda: {n: t for n, t in ResNet().state_dict().items() if "running" not in n}, "GroupNorm"),
+        (lambda: {n: t for n, t in ResNet().state_dict().items() if "layer" not in n}, "lacks the blocks of a ResNet"),
     ],
 )
 def test_relatives_are_refused_by_name(state, named, tmp_path):
@@ -173,3 +179,51 @@ def test_what_is_missing_or_left_over_is_named(state, said, tmp_path):
         return
     with pytest.raises(CheckpointError, match=re.escape(said)):
         convert(path, tmp_path / "repo")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"arch": "resnetaa50"}, "blurs before it takes every second pixel (resnetaa50)"),
+        ({"model": "resnetblur18"}, "blurs"),
+        ({"replace_stride_with_dilation": [False, True, True]}, "a dilated ResNet"),
+        ({"dilations": (1, 1, 2, 4)}, "a dilated ResNet"),
+        ({"dilation": True}, "a dilated ResNet"),
+    ],
+)
+def test_relatives_with_the_same_tensors_are_refused_by_the_arguments(arguments, named, tmp_path):
+    path = saved(tmp_path, {"model": ResNet().state_dict(), "args": argparse.Namespace(**arguments)})
+    with pytest.raises(CheckpointError, match=re.escape(named)):
+        convert(path, tmp_path / "repo")
+
+
+@pytest.mark.parametrize("arguments", [{"dilations": (1, 1, 1, 1)}, {"replace_stride_with_dilation": [False] * 3}])
+def test_arguments_of_a_plain_resnet_convert(arguments, tmp_path):
+    loaded(saved(tmp_path, {"model": ResNet().state_dict(), "args": arguments}), tmp_path / "repo")
+
+
+@pytest.mark.parametrize(
+    ("head", "is_assumed"),
+    [("classifier.0.convs.0.0.weight", True), ("decode_head.conv_seg.weight", True), ("head.fc.weight", False)],
+)
+def test_no_dilation_is_assumed_beside_a_head_for_segmentation(head, is_assumed, tmp_path):
+    state = {f"backbone.{name}": tensor for name, tensor in ResNet().state_dict().items()}
+    loaded(saved(tmp_path, state | {head: torch.ones(4, 64)}), tmp_path / "repo")
+    report = json.loads((tmp_path / "repo" / "conversion_report.json").read_text())
+    assert ("dilation" in {each["quantity"] for each in report["assumed"]}) == is_assumed
+
+
+def test_basic_blocks_have_no_choice_of_stride(tmp_path):
+    with pytest.raises(CheckpointError, match="leave --stride-in out"):
+        convert(saved(tmp_path, ResNet().state_dict()), tmp_path / "repo", encoder=EncoderOptions(stride_in="1x1"))
+
+
+@pytest.mark.numeric
+def test_a_classifier_without_bias_has_one_of_zeros(tmp_path):
+    network = randomised(ResNet(classes=4))
+    torch.nn.init.zeros_(network.fc.bias)
+    state = {name: tensor for name, tensor in network.state_dict().items() if name != "fc.bias"}
+    convert(saved(tmp_path, state), tmp_path / "repo")
+    model = AutoModelForImageClassification.from_pretrained(tmp_path / "repo", dtype=torch.float32)
+    with torch.inference_mode():
+        assert difference(model(X).logits, network.fc(network(X).mean((2, 3)))) < 1e-5

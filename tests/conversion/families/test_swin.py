@@ -8,9 +8,13 @@ import torch
 from torch import Tensor
 
 from hf_encoders.checkpoints.errors import LayoutError
+from hf_encoders.conversion.convert import convert
+from hf_encoders.conversion.encoders.conversion import InputOptions
+from hf_encoders.conversion.encoders.images import ImageOptions
 from hf_encoders.conversion.families import moves
 from hf_encoders.conversion.families.family import EncoderOptions
 from hf_encoders.conversion.families.swin import SWIN
+from hf_encoders.models.input_errors import InputError
 from tests.helpers.foreign_encoders import converted, difference, loaded, plan_of, randomise
 from tests.helpers.swin_network import PATCH, WINDOW, Swin, torchvision_names, with_buffers
 
@@ -192,3 +196,33 @@ def test_options_that_swin_model_does_not_have_are_refused(tmp_path: Path, optio
 
 def test_the_epsilon_that_swin_has_may_be_said(tmp_path: Path) -> None:
     assert converted(tmp_path, _state_dict(), EncoderOptions(layer_norm_eps=1e-5)).is_dir()
+
+
+@pytest.mark.parametrize(
+    ("timm", "side", "is_told"),
+    [(True, 16, True), (True, 18, True), (True, NATIVE, False), (True, 24, False), (False, 16, False)],
+)
+def test_images_that_timm_pads_differently_are_told(timm: bool, side: int, is_told: bool) -> None:
+    images = plan_of(SWIN, _state_dict(timm=timm)).images
+    assert images is not None
+    assert bool(images.misfit(side)) == is_told
+
+
+def test_half_a_window_of_padding_is_padded_alike() -> None:
+    images = plan_of(SWIN, _state_dict(timm=True, window=4)).images
+    assert images is not None
+    assert not images.misfit(24) and images.misfit(20)  # grids of 12 and 6, and of 10 and 5
+
+
+def test_merging_pads_grids_of_odd_sides_before_they_are_cut() -> None:
+    images = plan_of(SWIN, _state_dict(timm=True, depths=(1, 2), heads=(1, 2))).images
+    assert images is not None
+    assert not images.misfit(22) and images.misfit(26)  # grids of 6 and 7 in the second stage
+
+
+def test_a_file_that_was_trained_on_such_images_is_refused(tmp_path: Path) -> None:
+    content = {"model": Swin(True).state_dict(), "args": {"img_size": 16}}
+    with pytest.raises(InputError, match="windows of 3 patches do not divide images of 16 pixels"):
+        converted(tmp_path, content)
+    assert not (tmp_path / "repo").exists()
+    convert(tmp_path / "checkpoint.pth", tmp_path / "repo", inputs=InputOptions(ImageOptions(image_size=24)))

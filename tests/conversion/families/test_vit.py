@@ -16,6 +16,7 @@ from hf_encoders.conversion.families.encoders import ENCODERS
 from hf_encoders.conversion.families.family import EncoderOptions
 from hf_encoders.conversion.families.moves import apply, undo
 from hf_encoders.conversion.families.names import FAMILIES
+from hf_encoders.conversion.verify_repo import verify_repo
 from tests.helpers.vit_networks import (
     CLASSES,
     HEADS,
@@ -196,6 +197,14 @@ def test_the_file_tells_which_rectangle_its_images_are(tmp_path):
     content = {"model": network.state_dict(), "args": {"img_size": [8, 20]}}
     config = gives_the_same(converted(tmp_path, content), network).config
     assert config.image_size == [8, 20] and config.patch_size == 4
+    verify_repo(str(tmp_path / "repo"))
+    verify_repo(str(tmp_path / "repo"), tmp_path / "file.pth")
+
+
+def test_patches_that_are_not_square_make_a_square_image_first(tmp_path):
+    network = vit(grid=(3, 6), patch=(8, 4))
+    model = gives_the_same(converted(tmp_path, {"model": network.state_dict()}), network)
+    assert model.config.image_size == 24
 
 
 def test_pre_logits_are_the_pooler(tmp_path):
@@ -278,6 +287,7 @@ RELATIVES = {
     "CLIP": ({"norm_pre.weight": ONE}, "norm_pre"),
     "SAM": ({"blocks.0.attn.rel_pos_h": torch.ones(5, 16)}, "SAM"),
     "EVA": ({"blocks.0.attn.q_proj.weight": torch.ones(WIDTH, WIDTH)}, "EVA"),
+    "AIMv2": ({"blocks.0.mlp.fc1_g.weight": torch.ones(8, WIDTH)}, "as EVA and AIMv2"),
     "DINOv3": ({"rope_embed.periods": torch.ones(8)}, "rotary positions"),
     "CaiT": ({"blocks.0.attn.proj_l.weight": torch.ones(3, 3)}, "CaiT"),
     "BEiT": ({"blocks.0.attn.q_bias": ONE}, "BEiT"),
@@ -314,8 +324,9 @@ def test_what_a_vit_of_transformers_cannot_hold_is_refused_by_its_name(tmp_path,
     assert words in refusal(tmp_path, {"model": changed(**changes)})
 
 
-def test_mean_pooling_is_refused_by_the_arguments_too(tmp_path):
-    content = {"model": vit(classes=CLASSES).state_dict(), "args": argparse.Namespace(global_pool="avg")}
+@pytest.mark.parametrize("arguments", [{"global_pool": "avg"}, {"model_kwargs": {"global_pool": "avg"}}])
+def test_mean_pooling_is_refused_by_the_arguments_too(tmp_path, arguments):
+    content = {"model": vit(classes=CLASSES).state_dict(), "args": argparse.Namespace(**arguments)}
     assert "--without-head converts the rest" in refusal(tmp_path, content)
 
 

@@ -158,6 +158,34 @@ def test_heads_and_epsilon_are_assumed(tmp_path):
     ]
 
 
+def test_a_configuration_in_the_file_tells_epsilon_and_activation(tmp_path):
+    network = vit(eps=1e-2)
+    for layer in network.blocks:
+        layer.mlp.act = torch.relu
+    configuration = {"num_attention_heads": 3, "layer_norm_eps": 1e-2, "hidden_act": "relu"}
+    repo = converted(tmp_path, {"model": old_names(network), "config": configuration}, EncoderOptions())
+    model = gives_the_same(repo, network)
+    assert (model.config.layer_norm_eps, model.config.hidden_act) == (1e-2, "relu")
+    report = json.loads((repo / "conversion_report.json").read_text(encoding="utf-8"))
+    found = [each["what"] for each in report["assumed"] if each["of_network"]]
+    assert len(found) == 3 and all(
+        what.endswith("as one of the networks in the file's arguments has,") for what in found
+    )
+
+
+def test_a_configuration_of_another_width_tells_nothing(tmp_path):
+    configuration = {"hidden_size": 2 * WIDTH, "layer_norm_eps": 1e-2, "hidden_act": "silu"}
+    repo = converted(tmp_path, {"model": old_names(vit()), "config": configuration})
+    model = load(repo)
+    assert (model.config.layer_norm_eps, model.config.hidden_act) == (1e-12, "gelu")
+
+
+def test_an_activation_in_the_file_that_is_not_known_is_refused(tmp_path):
+    assert "no activation is called 'mish'" in refusal(
+        tmp_path, {"model": old_names(vit()), "config": {"hidden_act": "mish"}}
+    )
+
+
 def classifier():
     return {"classifier.weight": torch.ones(CLASSES, WIDTH), "classifier.bias": torch.ones(CLASSES)}
 
@@ -176,6 +204,8 @@ REFUSED = {
         {f"{kind}_{name}": tensor for kind in ("cls", "distillation") for name, tensor in classifier().items()},
         [], "its heads are cls_classifier and distillation_classifier",
     ),
+    "DINOv2": ({"encoder.layer.0.layer_scale1.lambda1": torch.ones(WIDTH)}, [], "load it as Dinov2Model"),
+    "YOLOS": ({"embeddings.detection_tokens": torch.ones(1, 2, WIDTH)}, [], "a YOLOS"),
     "no class token": ({}, ["embeddings.cls_token"], "without a class token"),
     "no positions": ({}, ["embeddings.position_embeddings"], "without learnt positions"),
     "positions of patches alone": (
