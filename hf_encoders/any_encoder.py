@@ -8,9 +8,9 @@ Our own models are returned as they are.
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal, TypedDict, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Literal, TypedDict, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -21,15 +21,19 @@ from transformers.modeling_utils import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from .encode_methods import EncodeMethods
 from .model_kinds import ModelKind, NotAnEncoderError, model_kind
-from .models.encoding import BackendName, DtypeName, Encoded, EncodeOptions, Pictures, Texts, encode_method
 from .models.input_errors import InputError, one_line
 from .models.multimodal_towers import has_first_token
 from .models.pixel_towers import ImageTower
-from .models.text_tower import TextTower
-from .models.tower import Encoder, Modality, check_tower, prepare_towers
+from .models.text_tower import PROMPTS_FILE, TextTower, read_prompts
+from .models.tower import Encoder, Modality, check_tower
 from .repo_code import code_files, commit_of, needs_code, repo_file
+from .sentence_encoder import sentence_encoder
 from .towers import Pooling, make_tower
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 logger = logging.get_logger(__name__)
 
@@ -60,7 +64,7 @@ class EncoderLoading(TypedDict, total=False):
     trust_remote_code: bool
 
 
-class AnyEncoder:
+class AnyEncoder(EncodeMethods):
     """A model of transformers with towers; see `load_encoder`.
 
     Args:
@@ -69,6 +73,7 @@ class AnyEncoder:
         pooling: how its tokens become one vector; None for a model with features of its own.
         tokenizer: reads texts.
         image_processor: reads images.
+        prompts: what goes before texts, by name: "query" in `encode_query`, "document" in `encode_document`.
         absent: why there is no processor for a modality, where something is to be said of it.
     """
 
@@ -79,9 +84,10 @@ class AnyEncoder:
         pooling: Pooling | None,
         tokenizer: PreTrainedTokenizerBase | None = None,
         image_processor: BaseImageProcessor | None = None,
+        prompts: Mapping[str, str] | None = None,
         absent: Mapping[Modality, InputError] | None = None,
     ):
-        self.model, self.kind, self.pooling = model, kind, pooling
+        self.model, self.kind, self.pooling, self.prompts = model, kind, pooling, dict(prompts or {})
         self.tokenizer, self.image_processor = tokenizer, image_processor
         self._absent = dict(absent or {})
 
@@ -151,29 +157,13 @@ class AnyEncoder:
         tower.pooling = self.pooling
         return tower
 
-    @encode_method
-    def encode_text(self, inputs: Texts, batch_size: int = 32, **options: Unpack[EncodeOptions]) -> Encoded:
-        """Embed texts: [N, D]; see `MultimodalEncoderModel.encode_text`."""
-        return self.tower("text").encode(inputs, batch_size, **options)
-
-    @encode_method
-    def encode_image(self, inputs: Pictures, batch_size: int = 32, **options: Unpack[EncodeOptions]) -> Encoded:
-        """Embed images: [N, D]; see `MultimodalEncoderModel.encode_image`."""
-        return self.tower("image").encode(inputs, batch_size, **options)
-
-    def prepare(
-        self,
-        modalities: Modality | Sequence[Modality] | None = None,
-        *,
-        backend: BackendName = "openvino",
-        dtype: DtypeName | torch.dtype | None = None,
-    ) -> None:
-        """Load and compile now, so that the first request does not wait for it."""
-        prepare_towers(self, modalities, backend, dtype)
+    def prompted_tower(self, name: str) -> TextTower:
+        """The tower of texts with a prompt; see `EncodeMethods`."""
+        return cast(TextTower, self.tower("text")).with_prompt(self.prompts.get(name, ""))
 
 
 def load_encoder(
-    source: Source,
+    source: "Source | SentenceTransformer",
     *,
     pooling: Pooling | None = None,
     tokenizer: str | os.PathLike[str] | PreTrainedTokenizerBase | None = None,
@@ -182,13 +172,16 @@ def load_encoder(
     trust_remote_code: bool = False,
     dtype: torch.dtype | None = None,
 ) -> Encoder:
-    """Load any encoder of texts, images or both that AutoModel loads.
+    """Load any encoder of texts, images or both that AutoModel or sentence-transformers loads.
+
+    A repo with modules.json is opened by sentence-transformers, for the same embeddings as there.
 
     Args:
         source: Hub id, folder or model.
         pooling: how tokens become one vector: "cls", "mean" or "pooler" (the model's own pooled output). By default the
             class token of images where the model has one, else its pooled output; the mean of texts' tokens. A model
-            with features of its own, such as CLIP, takes none.
+            with features of its own, such as CLIP, takes none. Given, it opens a repo of sentence-transformers as the
+            plain transformer.
         tokenizer: instead of the one in the repo, or where it has none.
         image_processor: likewise.
         revision: branch, tag or commit on the Hub.
@@ -196,14 +189,20 @@ def load_encoder(
         dtype: of the weights in memory; by default that of the repo. A model that is given keeps its own.
 
     Returns:
-        This project's own models as they are; an `AnyEncoder` for others.
+        This project's own models as they are; a `SentenceEncoder` for modules; an `AnyEncoder` for others.
 
     Raises:
         NotAnEncoderError: for a model that embeds nothing, or embeds at random.
         InputError: if the repo needs its own code, weights are missing, or the pooling is not the model's to choose.
         OSError: if there is no such model.
     """
-    name = _name(source)
+    if not isinstance(source, PreTrainedModel) and pooling is None:
+        processors = tokenizer is not None or image_processor is not None
+        found = sentence_encoder(source, revision, trust_remote_code, dtype, has_processors=processors)
+        if found is not None:
+            return found
+    name = _name(cast(Source, source))
+    source = cast(Source, source)
     if isinstance(source, PreTrainedModel):
         model = source
     else:  # every file is of one commit, whatever is pushed meanwhile
@@ -226,7 +225,9 @@ def load_encoder(
     if "image" in kind.modalities:
         look: Callable[..., BaseImageProcessor] = AutoImageProcessor.from_pretrained
         pictures = _processor("image", look, image_processor, beside, revision, trust_remote_code, absent)
-    return AnyEncoder(model.eval(), kind, _pooling(name, model, kind, pooling, revision), words, pictures, absent)
+    prompts = read_prompts(repo_file(name, PROMPTS_FILE, revision)) if "text" in kind.modalities else {}
+    pool = _pooling(name, model, kind, pooling, revision)
+    return AnyEncoder(model.eval(), kind, pool, words, pictures, prompts, absent)
 
 
 def _refuse_unused(name: str, given: Mapping[Modality, object], reason: str) -> None:

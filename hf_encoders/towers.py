@@ -23,16 +23,18 @@ Pooling = Literal["pooler", "cls", "mean"]
 _PARTS = {"text": "tokenizer", "image": "image_processor"}
 
 
-class _Given(Generic[Processor]):
+class Given(Generic[Processor]):
     """The processor that a tower was made with."""
 
     def __init__(self, processor: Processor):
         self._processor = processor
 
     def get(self) -> Processor:
+        """The processor."""
         return self._processor
 
     def set(self, processor: Processor) -> None:
+        """Use another one."""
         self._processor = processor
 
 
@@ -77,9 +79,9 @@ def make_tower(
         call, pool = features, pooler_output
         size, network = _projected_size(model), getattr(model, "text_model", model)
     if modality == "image":
-        images = _Given(cast(BaseImageProcessor, processor))
+        images = Given(cast(BaseImageProcessor, processor))
         return ImageTower(model, call, images, size, pool=pool, normalize=normalize)
-    texts = _Given(cast(PreTrainedTokenizerBase, processor))
+    texts = Given(cast(PreTrainedTokenizerBase, processor))
     return TextTower(model, call, texts, size, network, pool=pool, normalize=normalize)
 
 
@@ -109,4 +111,4 @@ def _mean(outputs: Outputs, batch: Mapping[str, Tensor]) -> Tensor:
 
 _POOLS: dict[str, Pool] = {"pooler": _pooler, "cls": _first_token, "mean": _mean}
 
-__all__ = ["Pooling", "make_tower"]
+__all__ = ["Given", "Pooling", "make_tower"]

@@ -55,6 +55,7 @@ def test_every_line_runs_in_its_order(folder, hub, hub_client, capsys):
             "texts.shape == (2, 256)",
             "(embeddings @ model.encode_depth('depth.png').T).item() > 0.999 and tum.unit_scale == 1 / 5000",
             "len(rooms[0]['embedding']) == 256",
+            "queries.shape == (1, 256) and documents.shape == (2, 256)",
         ),
         strict=True,
     ):

@@ -235,7 +235,7 @@ def load_model(args: argparse.Namespace, device: "torch.device | None" = None) -
     """
     import torch
 
-    from ..any_encoder import AnyEncoder, load_encoder
+    from ..any_encoder import load_encoder
     from ..progress import hide_library_bars
 
     hide_library_bars()
@@ -244,8 +244,7 @@ def load_model(args: argparse.Namespace, device: "torch.device | None" = None) -
     model = load_encoder(args.model, revision=args.revision, **encoder_loading(args))
     # Accelerate says cpu:0; moving the model there would copy the mapped weights.
     if device.type != "cpu":
-        module: torch.nn.Module = model.model if isinstance(model, AnyEncoder) else cast(torch.nn.Module, model)
-        module.to(device)
+        cast(torch.nn.Module, model).to(device)  # every encoder has it
     return model
 
 

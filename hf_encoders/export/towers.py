@@ -23,6 +23,7 @@ from ..models.backend import Backend
 from ..models.depth_units import DepthUnits
 from ..models.tower import Tower, check_weights
 from ..outputs import new_folder
+from ..sentence_encoder import SentenceEncoder
 from ..versions import library_versions
 from .int8 import calibration_inputs, save_int8, with_even_channels
 
@@ -92,7 +93,9 @@ def export(
         OSError: if the model is not there, or the output is there already or cannot be written.
     """
     encoding = load_encoder(model, revision=revision, dtype=torch.float32, **encoder)
-    loaded = encoding.model if isinstance(encoding, AnyEncoder) else cast(PreTrainedModel, encoding)
+    loaded = cast(PreTrainedModel, encoding)
+    if isinstance(encoding, (AnyEncoder, SentenceEncoder)):
+        loaded = encoding.model
     check_weights(loaded)
     for tower in towers:
         encoding.tower(tower)  # ValueError

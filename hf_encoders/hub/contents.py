@@ -23,6 +23,7 @@ _REPO_FILES = (
     "sentencepiece.bpe.model", "tokenizer.model", "chat_template.jinja", "chat_template.json",
     # sentence-transformers
     "modules.json", "config_sentence_transformers.json", "sentence_bert_config.json", "?_*/config.json",
+    "?_*/model.safetensors",
     # reports and the card
     CARD_NAME, "LICENSE*", "NOTICE*", ".gitattributes", "conversion_report.json", "export_report.json",
     "metrics*.json", "training_recipe.yaml", "training_curves.png",

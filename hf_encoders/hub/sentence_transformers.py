@@ -1,8 +1,9 @@
-"""Writes the two small files with which `SentenceTransformer(repo)` gives the same embeddings as our models."""
+"""Writes the small files with which `SentenceTransformer(repo)` gives the same embeddings as our models."""
 
 import json
 from pathlib import Path
 
+from ..models.text_tower import PROMPTS_FILE
 from .kind import ENCODER, MULTIMODAL, repo_kind
 
 _MODULES_FILE, _TRANSFORMER_FILE = "modules.json", "sentence_bert_config.json"
@@ -10,6 +11,13 @@ _TRANSFORMER = "sentence_transformers.base.modules.transformer.Transformer"
 _NORMALIZE = "sentence_transformers.base.modules.normalize.Normalize"
 # sentence-transformers' modality → the method that embeds it.
 _MULTIMODAL = {"text": "get_text_features", "image": "get_image_features"}
+# What goes before texts: nothing, until somebody writes it there.
+WITHOUT_PROMPTS: dict[str, object] = {
+    "model_type": "SentenceTransformer",
+    "prompts": {"query": "", "document": ""},
+    "default_prompt_name": None,
+    "similarity_fn_name": "cosine",
+}
 # sentence-transformers has no modality for depth. It passes images to our processor unchanged, so depth maps too.
 _DEPTH = {"image": "forward"}
 
@@ -22,7 +30,8 @@ def write_sentence_transformers_files(repo: Path) -> None:
     unknown path for a text; `encode([{"image": item}])` says what an item is, and takes every input that ours takes.
 
     The files depend on the repo alone. Nothing is written if one of them is somebody else's, such as another
-    arrangement of modules, or if the repo has no processor for a modality that sentence-transformers knows.
+    arrangement of modules, or if the repo has no processor for a modality that sentence-transformers knows. Prompts
+    that the repo has stay.
 
     Args:
         repo: folder with the model's config.json and its processor.
@@ -42,6 +51,8 @@ def write_sentence_transformers_files(repo: Path) -> None:
     # Indented as sentence-transformers saves them, so that a file that it saves again stays the same.
     _write(repo / _TRANSFORMER_FILE, _transformer(methods), indent=4)
     _write(repo / _MODULES_FILE, _modules(normalize=methods is not _DEPTH), indent=2)
+    if not (repo / PROMPTS_FILE).exists():
+        _write(repo / PROMPTS_FILE, WITHOUT_PROMPTS, indent=2)
 
 
 def _processed_modalities(repo: Path) -> list[str]:

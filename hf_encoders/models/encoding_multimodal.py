@@ -1,7 +1,11 @@
 """`encode_text`, `encode_image`, `encode_depth`: any input → unit vectors in the shared space."""
 
-from collections.abc import Callable, Sequence
-from typing import Literal, cast, overload
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 import torch
 from transformers.image_processing_utils import BaseImageProcessor
@@ -16,12 +20,25 @@ from .encoding import BackendName, DtypeName, Encoded, EncodeOptions, Pictures, 
 from .image_processing_depth import DepthImageProcessor
 from .pixel_towers import DepthTower, ImageTower
 from .processing_multimodal_encoder import MultimodalEncoderProcessor
-from .saved_processor import ProcessorPart, SavedProcessor
-from .text_tower import TextTower
+from .saved_processor import ProcessorPart, RepoSource, SavedProcessor
+from .text_tower import PROMPTS_FILE, TextTower, read_prompts
 from .tower import MODALITIES, Encoder, Modality, check_tower, prepare_towers
 
+if TYPE_CHECKING:  # the mixin stands before SavedProcessorMixin, whose methods it extends
+    from .saved_processor import SavedProcessorMixin
 
-class MultimodalEncodingMixin:
+    _Base = SavedProcessorMixin[MultimodalEncoderProcessor]
+else:
+    _Base = object
+
+_MAY_BE_ABSENT = {
+    "_raise_exceptions_for_missing_entries": False,
+    "_raise_exceptions_for_gated_repo": False,
+    "_raise_exceptions_for_connection_errors": False,
+}
+
+
+class MultimodalEncodingMixin(_Base):
     """Adds the towers and the `encode_...` methods over the `get_..._features` of the model.
 
     Each method takes raw inputs, one or many, or what the processor returned for them. It embeds them in batches, in
@@ -38,8 +55,13 @@ class MultimodalEncodingMixin:
     inputs = model.processor(text=["a red chair"], images=["chair.jpg"])
     loss = model(**inputs, return_loss=True).loss                                   # with gradients
     ```
+
+    Attributes:
+        prompts: what goes before texts, by name: "query" in `encode_query`, "document" in `encode_document`. They are
+            read from the repo's config_sentence_transformers.json, and saved there.
     """
 
+    prompts: Mapping[str, str] = MappingProxyType({})
     config: MultimodalEncoderConfig
     saved_processor: SavedProcessor[MultimodalEncoderProcessor] | ProcessorPart[MultimodalEncoderProcessor]
     text_encoder: PreTrainedModel
@@ -103,11 +125,21 @@ class MultimodalEncodingMixin:
         Args:
             inputs: a string, a list or `datasets` column of strings, any iterable; or the tokenizer's output. Strings
                 are sorted by length inside, and cut at the limit of the model or of the tokenizer
-                (`model_max_length`), whichever is less, with one warning.
+                (`model_max_length`), whichever is less, with one warning that counts those that are cut.
             batch_size: how many inputs the model sees at a time; it does not change the result.
             options: see `EncodeOptions`.
         """
         return self.tower("text").encode(inputs, batch_size, **options)
+
+    @encode_method
+    def encode_query(self, inputs: Texts, batch_size: int = 32, **options: Unpack[EncodeOptions]) -> Encoded:
+        """Embed what is searched for: as `encode_text`, with the prompt "query" before each text."""
+        return self.tower("text").with_prompt(self.prompts.get("query", "")).encode(inputs, batch_size, **options)
+
+    @encode_method
+    def encode_document(self, inputs: Texts, batch_size: int = 32, **options: Unpack[EncodeOptions]) -> Encoded:
+        """Embed what is found: as `encode_text`, with the prompt "document" before each text."""
+        return self.tower("text").with_prompt(self.prompts.get("document", "")).encode(inputs, batch_size, **options)
 
     @encode_method
     def encode_image(self, inputs: Pictures, batch_size: int = 32, **options: Unpack[EncodeOptions]) -> Encoded:
@@ -172,6 +204,19 @@ class MultimodalEncodingMixin:
         """Raise ValueError if the model has no depth tower."""
         if self.config.depth_config is None:
             raise ValueError("this model has no depth tower; build one with from_towers(text=, vision=, depth=)")
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *arguments: Any, **options: Any) -> None:
+        """Save the weights and the processor, and the prompts if there are any; see `SavedProcessorMixin`."""
+        super().save_pretrained(save_directory, *arguments, **options)
+        is_main: bool = arguments[0] if arguments else options.get("is_main_process", True)
+        path = Path(save_directory) / PROMPTS_FILE
+        if is_main and (path.is_file() or any(self.prompts.values())):
+            kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"similarity_fn_name": "cosine"}
+            path.write_text(json.dumps({**kept, "prompts": dict(self.prompts)}, indent=2), encoding="utf-8")
+
+    def _belongs_to(self, source: RepoSource, name: str, options: Mapping[str, object]) -> None:
+        super()._belongs_to(source, name, options)
+        self.prompts = read_prompts(self.source.find(PROMPTS_FILE, **_MAY_BE_ABSENT)) if self.source.name else {}
 
     @property
     def _tokenizer(self) -> ProcessorPart[PreTrainedTokenizerBase]:

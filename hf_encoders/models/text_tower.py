@@ -1,40 +1,63 @@
 """The tower of texts: texts of like length share a batch, so that little padding is computed."""
 
+import copy
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import cast
+from pathlib import Path
+from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling as Outputs
 from transformers.modeling_utils import PreTrainedModel
-from transformers.tokenization_utils_base import LARGE_INTEGER, PreTrainedTokenizerBase
+from transformers.tokenization_utils_base import LARGE_INTEGER, BatchEncoding, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from .concurrency import ProcessLock
 from .input_batches import Batch, Skipped, check_readable, prepared_batches
-from .input_errors import InputError, InputTypeError
+from .input_errors import InputError, InputTypeError, one_line
 from .multimodal_towers import token_limit
 from .tower import Pool, ProcessorSource, Tower, pooler_output
 
 logger = logging.get_logger(__name__)
 
 # Texts are sorted within windows of so many batches: enough to save padding, and memory stays flat.
-_BATCHES_PER_WINDOW = 64
+BATCHES_PER_WINDOW = 64
 _PROCESSED = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
 _EXAMPLE_LENGTH = 16
 
+# The file of sentence-transformers that holds what goes before texts.
+PROMPTS_FILE = "config_sentence_transformers.json"
+
 # Tokenizers are not thread-safe: each keeps its truncation and padding, and several threads may share one.
-_TOKENIZING = ProcessLock()
+TOKENIZING = ProcessLock()
 
 _Tokens = dict[str, list[list[int]]]
 
 
-class _Truncation:
-    """Warns once that texts were cut."""
+class Truncation:
+    """Counts the texts that were cut, and warns of them once."""
 
     def __init__(self) -> None:
-        self.seen = False
+        self.count, self.first, self.limit = 0, 0, 0
+
+    def see(self, index: int, limit: int) -> None:
+        """A text was cut.
+
+        Args:
+            index: of the text.
+            limit: how many tokens of it are left.
+        """
+        self.first = min(self.first, index) if self.count else index
+        self.count, self.limit = self.count + 1, limit
+
+    def warn(self) -> None:
+        """Say how many texts were cut, and where, if any were."""
+        if self.count:
+            several = f"{self.count} texts (the first is text {self.first}) are"
+            subject = f"text {self.first} is" if self.count == 1 else several
+            logger.warning("%s longer than %d tokens; what is beyond is left out", subject, self.limit)
 
 
 class TextTower(Tower[PreTrainedTokenizerBase]):
@@ -48,6 +71,8 @@ class TextTower(Tower[PreTrainedTokenizerBase]):
 
     name = "text"
     input_names = ("input_ids", "attention_mask")
+    # Stands before each raw text.
+    prompt = ""
 
     def __init__(
         self,
@@ -74,6 +99,12 @@ class TextTower(Tower[PreTrainedTokenizerBase]):
         """How many tokens the model knows."""
         return cast(nn.Embedding, self._network.get_input_embeddings()).num_embeddings
 
+    def with_prompt(self, prompt: str) -> Self:
+        """This tower with something before each raw text, such as "query: "; others may use it as it is."""
+        tower = copy.copy(self)
+        tower.prompt = prompt
+        return tower
+
     def is_single(self, inputs: object) -> bool:
         """Tell one string from many."""
         return isinstance(inputs, (str, bytes)) or not hasattr(inputs, "__iter__") or getattr(inputs, "ndim", 1) == 0
@@ -84,23 +115,27 @@ class TextTower(Tower[PreTrainedTokenizerBase]):
             return None
         if "input_ids" not in inputs:
             raise ValueError(f"a mapping with {', '.join(map(str, inputs)) or 'nothing'}, expected input_ids")
+        if self.prompt:
+            raise ValueError(f"the prompt {self.prompt!r} goes before raw texts, and these were tokenized before")
         return {name: torch.as_tensor(inputs[name]) for name in _PROCESSED if name in inputs}
 
     def prepare(self, items: Sequence[object], first_index: int = 0) -> dict[str, Tensor]:
         """Strings → `input_ids` and what else the tokenizer gives [B, L]; strings are cut at the limit."""
         tokenizer = self._matching_tokenizer()
-        texts = list(_checked(items, first_index, None).values())
+        texts = list(self._prompted(checked_texts(items, first_index, None)).values())
         limit = self._most_tokens(tokenizer)
-        with _TOKENIZING:
+        with TOKENIZING:
             return dict(
                 tokenizer(texts, truncation=limit is not None, max_length=limit, padding=True, return_tensors="pt")
             )
 
     def batches(self, inputs: object, size: int, skipped: Skipped | None = None) -> Iterator[Batch]:
-        """Strings → batches of like length; the first string that is cut at the limit gives a warning."""
-        window = partial(self._window, size=size, skipped=skipped, truncation=_Truncation())
+        """Strings → batches of like length; after the last one, a warning counts those that were cut at the limit."""
+        truncation = Truncation()
+        window = partial(self._window, size=size, skipped=skipped, truncation=truncation)
         # One thread: one at a time may use the tokenizer.
-        return prepared_batches(inputs, size * _BATCHES_PER_WINDOW, self.is_single, window)
+        yield from prepared_batches(inputs, size * BATCHES_PER_WINDOW, self.is_single, window)
+        truncation.warn()
 
     def outputs(self, batch: Mapping[str, Tensor]) -> Outputs:
         """The outputs of the model for tokens [B, L].
@@ -138,14 +173,14 @@ class TextTower(Tower[PreTrainedTokenizerBase]):
         return {name: torch.ones(shape, dtype=torch.long) for name in self.input_names}
 
     def _window(
-        self, start: int, items: Sequence[object], *, size: int, skipped: Skipped | None, truncation: _Truncation
+        self, start: int, items: Sequence[object], *, size: int, skipped: Skipped | None, truncation: Truncation
     ) -> list[Batch]:
         """The batches of a window of texts; the longest come first, so that too little memory shows at once."""
-        texts = _checked(items, start, skipped)
+        texts = self._prompted(checked_texts(items, start, skipped))
         if not texts:
             return []
         tokenizer, indices = self._matching_tokenizer(), list(texts)
-        with _TOKENIZING:
+        with TOKENIZING:
             tokens = self._tokenize(tokenizer, texts, truncation)
             by_length = sorted(range(len(indices)), key=lambda row: -len(tokens["input_ids"][row]))
             batches: list[Batch] = []
@@ -155,21 +190,18 @@ class TextTower(Tower[PreTrainedTokenizerBase]):
             return batches
 
     def _tokenize(
-        self, tokenizer: PreTrainedTokenizerBase, texts: Mapping[int, str], truncation: _Truncation
+        self, tokenizer: PreTrainedTokenizerBase, texts: Mapping[int, str], truncation: Truncation
     ) -> _Tokens:
         """The tokens of each text, unpadded."""
         limit = self._most_tokens(tokenizer)
-        tokens: _Tokens = dict(tokenizer(list(texts.values()), truncation=limit is not None, max_length=limit))
-        if limit is None or truncation.seen:
-            return tokens
-        for (index, text), ids in zip(texts.items(), tokens["input_ids"], strict=True):
-            # verbose=False: transformers has a warning of its own for this.
-            if len(ids) == limit and len(tokenizer(text, verbose=False)["input_ids"]) > limit:
-                truncation.seen = True
-                warning = "text %d (and perhaps others) is longer than %d tokens; what is beyond is left out"
-                logger.warning(warning, index, limit)
-                break
-        return tokens
+        tokens = tokenizer(list(texts.values()), truncation=limit is not None, max_length=limit)
+        if limit is not None:
+            lengths = map(len, tokens["input_ids"])
+            note_cut_texts(tokenizer, texts, tokens, list(lengths), limit, truncation)
+        return dict(tokens)
+
+    def _prompted(self, texts: dict[int, str]) -> dict[int, str]:
+        return {index: self.prompt + text for index, text in texts.items()} if self.prompt else texts
 
     def _matching_tokenizer(self) -> PreTrainedTokenizerBase:
         tokenizer = self.processor
@@ -185,8 +217,43 @@ class TextTower(Tower[PreTrainedTokenizerBase]):
         return self.limit if own > LARGE_INTEGER else min(self.limit or own, own)
 
 
-def _checked(items: Sequence[object], start: int, skipped: Skipped | None) -> dict[int, str]:
-    """Index → text, of the items that are texts."""
+def note_cut_texts(
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Mapping[int, str],
+    tokens: Mapping[str, object],
+    lengths: Sequence[int],
+    limit: int,
+    truncation: Truncation,
+) -> None:
+    """Note the texts that a tokenizer cut.
+
+    Args:
+        tokenizer: which cut them.
+        texts: index → text.
+        tokens: what it made of them.
+        lengths: how many tokens of each are left.
+        limit: the most tokens.
+        truncation: where they are noted.
+    """
+    # A tokenizer in Rust keeps what it cut off.
+    encodings = tokens.encodings if isinstance(tokens, BatchEncoding) else None
+    for row, ((index, text), length) in enumerate(zip(texts.items(), lengths, strict=True)):
+        if length < limit:
+            continue
+        # verbose=False: transformers has a warning of its own for this.
+        cut = encodings[row].overflowing if encodings else len(tokenizer(text, verbose=False)["input_ids"]) > limit
+        if cut:
+            truncation.see(index, limit)
+
+
+def checked_texts(items: Sequence[object], start: int, skipped: Skipped | None) -> dict[int, str]:
+    """Index → text, of the items that are texts.
+
+    Args:
+        items: what should be texts.
+        start: the index of the first.
+        skipped: collects the others; without it they raise ValueError or TypeError.
+    """
     texts: dict[int, str] = {}
     for index, text in enumerate(items, start=start):
         try:
@@ -227,6 +294,24 @@ def _is_unicode(text: str) -> bool:
 def unknown_texts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[str]:
     """The texts of which the tokenizer knows no token: they all embed alike, as its token for the unknown."""
     special = set(tokenizer.all_special_ids)
-    with _TOKENIZING:
+    with TOKENIZING:
         tokens: list[list[int]] = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
     return [text for text, ids in zip(texts, tokens, strict=True) if special.issuperset(ids)]
+
+
+def read_prompts(path: Path | None) -> dict[str, str]:
+    """What goes before texts, by name ("query", "document").
+
+    Args:
+        path: a file of sentence-transformers; without one there are no prompts.
+
+    Raises:
+        InputError: if the file is damaged.
+    """
+    if path is None:
+        return {}
+    try:
+        prompts = json.loads(path.read_text(encoding="utf-8")).get("prompts") or {}
+        return {str(name): str(prompt or "") for name, prompt in prompts.items()}
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(path=path, reason=f"prompts cannot be read ({one_line(error)})") from error

@@ -34,6 +34,7 @@ from tests.helpers.legacy_files import (
 FILES = {
     "README.md", "config.json", "conversion_report.json", "model.safetensors", "preprocessor_config.json",
     "modules.json", "sentence_bert_config.json",
+    "config_sentence_transformers.json",
 }  # fmt: skip
 # A bare state dict has no metadata that could hold NumPy numbers.
 CASES = [(w, s) for w in WRAPPINGS for s in SAVINGS if not (s == "numpy" and w.startswith(("bare", "wrapper")))]

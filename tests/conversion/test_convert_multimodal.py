@@ -22,6 +22,7 @@ from tests.helpers.multimodal_files import NAMINGS, multimodal_state, without_po
 FILES = {
     "README.md", "config.json", "conversion_report.json", "model.safetensors", "processor_config.json",
     "tokenizer.json", "tokenizer_config.json", "modules.json", "sentence_bert_config.json",
+    "config_sentence_transformers.json",
 }  # fmt: skip
 TOKENS = "[PAD] [UNK] [CLS] [SEP] [MASK] a photo of chair table red ##s".split()
 HIDDEN = 128

@@ -111,6 +111,22 @@ def test_its_other_calls(tiny_multimodal, tmp_path):
     assert torch.allclose(prompted, tiny_multimodal.encode_text("a red chair"), atol=1e-5)
 
 
+def test_prompts(tiny_multimodal, tmp_path):
+    repo = saved(tiny_multimodal, tmp_path)
+    path = repo / "config_sentence_transformers.json"
+    written = json.loads(path.read_text())
+    assert written["prompts"] == {"query": "", "document": ""} and load(repo).similarity_fn_name == "cosine"
+    path.write_text(json.dumps({**written, "prompts": {"query": "a red ", "document": "the "}}))
+    write_sentence_transformers_files(repo)  # leaves them
+    theirs, ours = load(repo), AutoModel.from_pretrained(repo)
+    texts = ["chair", "lamp"]
+    np.testing.assert_allclose(theirs.encode_query(texts), ours.encode_query(texts), atol=1e-5)
+    np.testing.assert_allclose(theirs.encode_document(texts), ours.encode_document(texts), atol=1e-5)
+    assert torch.allclose(
+        ours.encode_query(texts), tiny_multimodal.encode_text(["a red chair", "a red lamp"]), atol=1e-5
+    )
+
+
 @pytest.mark.parametrize("tokenizers_limit", [5, 10 * LENGTH])
 def test_texts_are_cut_where_the_model_or_its_tokenizer_ends(tiny_multimodal, tmp_path, tokenizers_limit):
     tiny_multimodal.processor.tokenizer.model_max_length = tokenizers_limit
@@ -207,5 +223,5 @@ def test_files_follow_the_repo(tiny_multimodal, tmp_path):
 
 def test_another_model(tmp_path):
     BertConfig().save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="a model of type .bert., expected depth_semantic_encoder"):
+    with pytest.raises(ValueError, match="a model of type .bert., neither ours"):
         write_sentence_transformers_files(tmp_path)

@@ -9,6 +9,7 @@ import torch
 from datasets import Dataset
 from PIL import Image
 from torch import nn
+from transformers import AutoModel
 
 from hf_encoders import (
     DepthImageProcessor,
@@ -16,6 +17,7 @@ from hf_encoders import (
     MultimodalEncoderModel,
     MultimodalEncoderProcessor,
 )
+from hf_encoders.models.text_tower import Truncation, note_cut_texts
 from tests.helpers.multimodal_models import LENGTH, SIZE, tiny_model, tiny_tokenizer
 
 pytestmark = pytest.mark.numeric
@@ -89,7 +91,51 @@ def test_long_texts_are_cut_with_one_warning(tiny_multimodal, caplog):
     cut = tiny_multimodal.encode_text([f"{word} " * (LENGTH - 2) for word in WORDS])
     torch.testing.assert_close(embeddings[1:], cut, atol=1e-5, rtol=0)
     messages = [record.getMessage() for record in caplog.records]
-    assert messages == [f"text 1 (and perhaps others) is longer than {LENGTH} tokens; what is beyond is left out"]
+    those = f"{len(WORDS)} texts (the first is text 1) are"
+    assert messages == [f"{those} longer than {LENGTH} tokens; what is beyond is left out"]
+
+
+def test_one_long_text_is_named(tiny_multimodal, caplog):
+    tiny_multimodal.encode_text(["red", "red " * 40, "red " * (LENGTH - 2), ""])
+    assert caplog.messages == [f"text 1 is longer than {LENGTH} tokens; what is beyond is left out"]
+
+
+def test_a_tokenizer_in_python_counts_too(tiny_multimodal, caplog):
+    tokenizer = tiny_multimodal.text_tokenizer
+    texts = {4: "red " * 40, 7: "red " * (LENGTH - 2)}
+    truncation = Truncation()
+    tokens = dict(tokenizer(list(texts.values()), truncation=True))  # without what the one in Rust keeps
+    note_cut_texts(tokenizer, texts, tokens, [LENGTH, LENGTH], LENGTH, truncation)
+    assert (truncation.count, truncation.first) == (1, 4) and not caplog.records
+
+
+def test_prompts_go_before_texts(tiny_multimodal, tmp_path, caplog):
+    encoded = tiny_multimodal.encode_text(["chair", "lamp"])
+    for encode in (tiny_multimodal.encode_query, tiny_multimodal.encode_document):  # without prompts
+        assert torch.equal(encode(["chair", "lamp"]), encoded)
+    tiny_multimodal.prompts = {"query": "a red "}
+    tiny_multimodal.save_pretrained(tmp_path)
+    model = AutoModel.from_pretrained(tmp_path)
+    assert model.prompts == {"query": "a red "}
+    expected = tiny_multimodal.encode_text(["a red chair", "a red lamp"])
+    torch.testing.assert_close(model.encode_query(["chair", "lamp"]), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(model.encode_query(word for word in ("chair", "lamp")), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(model.encode_document(["chair", "lamp"]), encoded, atol=1e-5, rtol=0)
+    with pytest.raises(ValueError, match="the prompt 'a red ' goes before raw texts"):
+        model.encode_query(model.processor(text=["chair"]))
+    caplog.clear()
+    model.encode_query("chair " * (LENGTH - 3))
+    assert "text 0 is longer than" in caplog.text  # with its prompt
+    model.prompts = {}
+    model.save_pretrained(tmp_path)
+    assert AutoModel.from_pretrained(tmp_path).prompts == {}
+
+
+def test_damaged_prompts_are_named(tiny_multimodal, tmp_path):
+    tiny_multimodal.save_pretrained(tmp_path)
+    (tmp_path / "config_sentence_transformers.json").write_text('{"prompts": 3}')
+    with pytest.raises(ValueError, match=r"config_sentence_transformers\.json: prompts cannot be read"):
+        AutoModel.from_pretrained(tmp_path)
 
 
 def test_texts_that_just_fit_give_no_warning(tiny_multimodal, caplog):

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from ...hub.sentence_transformers import WITHOUT_PROMPTS
+from ...models.text_tower import PROMPTS_FILE
 from ..assumptions import Assumption
 from ..families.family import Plan
 
@@ -32,7 +34,7 @@ def pooling_of(plan: Plan, stated: str | None) -> tuple[str | None, list[Assumpt
 
 
 def write_modules(repo: Path, plan: Plan, pooling: str | None, *, tokenizer: bool, images: bool) -> None:
-    """Write modules.json and the settings of its modules, if sentence-transformers can load the model.
+    """Write modules.json, the settings of its modules and empty prompts, if sentence-transformers can load the model.
 
     Args:
         repo: folder with the model, its tokenizer and its image processor.
@@ -83,6 +85,7 @@ def _write_list(repo: Path, modules: list[tuple[str, str]]) -> None:
         {"idx": number, "name": str(number), "path": path, "type": kind} for number, (path, kind) in enumerate(modules)
     ]
     _write(repo / "modules.json", content)
+    _write(repo / PROMPTS_FILE, WITHOUT_PROMPTS)
 
 
 def _write(path: Path, content: object) -> None:

@@ -10,6 +10,7 @@ from PIL import Image
 from sentence_transformers import SentenceTransformer
 from transformers import AutoImageProcessor, AutoModel, AutoProcessor, AutoTokenizer
 
+from hf_encoders import load_encoder
 from hf_encoders.conversion.convert import convert
 from hf_encoders.conversion.encoders.conversion import InputOptions
 from hf_encoders.conversion.families.family import EncoderOptions
@@ -55,6 +56,9 @@ def test_texts(family, pooling, tmp_path):
     report = json.loads((tmp_path / "repo" / "conversion_report.json").read_text())
     assumed = [each for each in report["assumed"] if each["quantity"] == "pooling"]
     assert len(assumed) == (pooling is None)
+    assert encoder.prompts == {"query": "", "document": ""} and encoder.similarity_fn_name == "cosine"
+    assert (tmp_path / "repo" / "config_sentence_transformers.json").is_file()
+    assert difference(load_encoder(repo).encode_text(TEXTS), expected) < 1e-5
 
 
 def small_roberta(folder):
@@ -81,6 +85,7 @@ def test_images(name, tmp_path):
         expected = AutoModel.from_pretrained(repo)(**pixels).pooler_output
     embeddings = SentenceTransformer(repo).encode(PICTURES, convert_to_tensor=True).cpu()
     assert difference(embeddings, expected) < 1e-5
+    assert difference(load_encoder(repo).encode_image(PICTURES), expected) < 1e-5
 
 
 def test_texts_and_images_of_a_clip(tmp_path):
@@ -98,6 +103,10 @@ def test_texts_and_images_of_a_clip(tmp_path):
     assert difference(texts, outputs.text_embeds) < 1e-5
     assert difference(images, outputs.image_embeds) < 1e-5
     assert torch.allclose(F.normalize(texts), texts, atol=1e-6)
+    ours = load_encoder(repo)
+    assert ours.towers == ("text", "image")
+    assert difference(ours.encode_text(TEXTS), texts) < 1e-5
+    assert difference(ours.encode_image(PICTURES), images) < 1e-5
 
 
 def test_what_it_cannot_load_has_no_files_for_it(tmp_path):
