@@ -20,6 +20,8 @@ from .models.text_tower import TextTower
 from .models.tower import Pool, Processor, pooler_output
 
 Pooling = Literal["pooler", "cls", "mean"]
+# Models whose texts were padded to the limit in training, and whose padding is read.
+_READ_PADDING = ("siglip", "siglip2", "siglip_text_model")
 _PARTS = {"text": "tokenizer", "image": "image_processor"}
 
 
@@ -82,7 +84,9 @@ def make_tower(
         images = Given(cast(BaseImageProcessor, processor))
         return ImageTower(model, call, images, size, pool=pool, normalize=normalize)
     texts = Given(cast(PreTrainedTokenizerBase, processor))
-    return TextTower(model, call, texts, size, network, pool=pool, normalize=normalize)
+    tower = TextTower(model, call, texts, size, network, pool=pool, normalize=normalize)
+    tower.reads_padding = model.config.model_type in _READ_PADDING
+    return tower
 
 
 def _projected_size(model: PreTrainedModel) -> int:

@@ -6,11 +6,16 @@ import shutil
 import subprocess
 
 import pytest
+import torch
 
 from hf_encoders.commands import main as cli
 from tests.conftest import ROOT
+from tests.conversion.encoders.test_texts import clip as write_clip_tokenizer
+from tests.helpers.clip_network import Clip
+from tests.helpers.encoder_files import ResNet
 from tests.helpers.multimodal_files import write_multimodal
 from tests.helpers.multimodal_models import SPECIAL, WORDS
+from tests.helpers.small_texts import SmallBert
 
 README = (ROOT / "README.md").read_text()
 # What a terminal starts, here without a process of its own; training takes minutes, and data that a person brings.
@@ -23,6 +28,17 @@ def blocks(language):
     return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 
 
+def write_encoders(folder):
+    """Small networks in the files of other people's encoders."""
+    resnet = {f"module.encoder_q.{name}": tensor for name, tensor in ResNet().state_dict().items()}
+    torch.save({"state_dict": resnet}, folder / "moco_v2_800ep.pth.tar")
+    torch.save(Clip(text=128, image=128, heads=(2, 2), vocabulary=520).state_dict(), folder / "ViT-B-32.pt")
+    write_clip_tokenizer(folder / "clip-tokenizer")
+    bert = SmallBert(width=128).state_dict()
+    both = {f"{name}.{key}": tensor for name in ("question_model", "ctx_model") for key, tensor in bert.items()}
+    torch.save({"model_dict": both}, folder / "dpr_biencoder.20")
+
+
 @pytest.fixture
 def folder(tmp_path, objects_test, monkeypatch):
     """The current folder, with what the README's lines name."""
@@ -30,6 +46,7 @@ def folder(tmp_path, objects_test, monkeypatch):
         (tmp_path / name).symlink_to(ROOT / name)
     write_multimodal(tmp_path / "best_checkpoint.pt")
     (tmp_path / "vocab.txt").write_text("\n".join(SPECIAL + WORDS))
+    write_encoders(tmp_path)
     (tmp_path / "maps").mkdir()
     objects_test[0]["depth"].save(tmp_path / "depth.png")
     objects_test[0]["depth"].save(tmp_path / "maps" / "depth.png")
@@ -47,7 +64,7 @@ def test_every_line_runs_in_its_order(folder, hub, hub_client, capsys):
         if line.startswith(PROGRAM) and not line.startswith(LEFT_OUT):
             cli.command(shlex.split(line.removeprefix(PROGRAM).replace(HEADS, TINY_HEADS)))
             printed[line] = capsys.readouterr().out
-    assert len(printed) == 11
+    assert len(printed) == 14
     for code, check in zip(
         blocks("python"),
         (

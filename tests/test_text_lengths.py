@@ -2,7 +2,10 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from transformers import (
+    AutoModel,
+    AutoTokenizer,
     BertConfig,
     BertModel,
     CLIPConfig,
@@ -14,6 +17,7 @@ from transformers import (
 )
 
 from hf_encoders import load_encoder
+from tests.helpers.any_encoders import LENGTH, save_encoder
 from tests.helpers.multimodal_models import TEXT, TRANSFORMER, tiny_tokenizer
 
 pytestmark = pytest.mark.numeric
@@ -49,3 +53,18 @@ def test_texts_are_cut_at_the_limit(kind, whose, tmp_path, caplog):
     assert caplog.messages == [
         f"2 texts (the first is text 1) are longer than {limit} tokens; what is beyond is left out"
     ]
+
+
+def test_siglip_reads_texts_that_are_padded_to_its_limit(tmp_path):
+    """Its feature is that of the last position, so that a text's neighbours in a batch must not count."""
+    encoder = load_encoder(save_encoder("siglip", tmp_path))
+    texts = ["a red chair", "the lamp on the table on a red chair", "a lamp"]
+    tokens = AutoTokenizer.from_pretrained(tmp_path)(
+        texts, padding="max_length", max_length=LENGTH, return_tensors="pt"
+    )
+    model = AutoModel.from_pretrained(tmp_path).eval()
+    with torch.inference_mode():
+        expected = F.normalize(model.get_text_features(input_ids=tokens["input_ids"]).pooler_output)
+    assert torch.allclose(encoder.encode_text(texts), expected, atol=1e-6)
+    assert torch.allclose(torch.cat([encoder.encode_text(text) for text in texts]), expected, atol=1e-6)
+    assert torch.allclose(encoder.encode_text(texts, backend="onnx"), expected, atol=1e-5)

@@ -73,6 +73,9 @@ class TextTower(Tower[PreTrainedTokenizerBase]):
     input_names = ("input_ids", "attention_mask")
     # Stands before each raw text.
     prompt = ""
+    # Whether each text is padded to the limit and its padding is read, as by towers that were trained so: SigLIP's
+    # feature of a text is that of the last position.
+    reads_padding = False
 
     def __init__(
         self,
@@ -125,9 +128,11 @@ class TextTower(Tower[PreTrainedTokenizerBase]):
         texts = list(self._prompted(checked_texts(items, first_index, None)).values())
         limit = self._most_tokens(tokenizer)
         with TOKENIZING:
-            return dict(
-                tokenizer(texts, truncation=limit is not None, max_length=limit, padding=True, return_tensors="pt")
+            padding = "max_length" if self.reads_padding else True
+            tokens = tokenizer(
+                texts, truncation=limit is not None, max_length=limit, padding=padding, return_tensors="pt"
             )
+            return self._with_padding_read(dict(tokens))
 
     def batches(self, inputs: object, size: int, skipped: Skipped | None = None) -> Iterator[Batch]:
         """Strings → batches of like length; after the last one, a warning counts those that were cut at the limit."""
@@ -186,7 +191,7 @@ class TextTower(Tower[PreTrainedTokenizerBase]):
             batches: list[Batch] = []
             for first in range(0, len(by_length), size):
                 rows = by_length[first : first + size]
-                batches.append(([indices[row] for row in rows], _padded(tokenizer, tokens, rows)))
+                batches.append(([indices[row] for row in rows], self._padded(tokenizer, tokens, rows)))
             return batches
 
     def _tokenize(
@@ -202,6 +207,18 @@ class TextTower(Tower[PreTrainedTokenizerBase]):
 
     def _prompted(self, texts: dict[int, str]) -> dict[int, str]:
         return {index: self.prompt + text for index, text in texts.items()} if self.prompt else texts
+
+    def _padded(self, tokenizer: PreTrainedTokenizerBase, tokens: _Tokens, rows: Sequence[int]) -> dict[str, Tensor]:
+        part = {name: [values[row] for row in rows] for name, values in tokens.items()}
+        if self.reads_padding:
+            limit = self._most_tokens(tokenizer)
+            return self._with_padding_read(
+                dict(tokenizer.pad(part, padding="max_length", max_length=limit, return_tensors="pt"))
+            )
+        return dict(tokenizer.pad(part, return_tensors="pt"))
+
+    def _with_padding_read(self, tokens: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"input_ids": tokens["input_ids"]} if self.reads_padding else tokens
 
     def _matching_tokenizer(self) -> PreTrainedTokenizerBase:
         tokenizer = self.processor
@@ -276,11 +293,6 @@ def checked_texts(items: Sequence[object], start: int, skipped: Skipped | None) 
         else:
             texts[index] = text
     return texts
-
-
-def _padded(tokenizer: PreTrainedTokenizerBase, tokens: _Tokens, rows: Sequence[int]) -> dict[str, Tensor]:
-    part = {name: [values[row] for row in rows] for name, values in tokens.items()}
-    return dict(tokenizer.pad(part, return_tensors="pt"))
 
 
 def _is_unicode(text: str) -> bool:
