@@ -160,7 +160,7 @@ def _plan(file: FileTensors, options: EncoderOptions) -> Plan:
         moves=list(_moves(file, sizes, head)),
         reference=reference,
         inputs=image_inputs(channels, checked),
-        dropped=[name for name in file.shapes if _LEFT_OUT.fullmatch(name) or (name.startswith(its_head) and not head)],
+        dropped=_dropped(file, "" if head else its_head),
         assumed=assumed,
         images=Images(
             (0.485, 0.456, 0.406),
@@ -187,6 +187,11 @@ def _refuse_relatives(file: FileTensors) -> None:
         )
     if any(re.match(r"(?:norm\d|layers\.\d+\.norm)\.", name) for name in file.shapes):
         raise file.refuse("a Swin Transformer with a norm for each stage (a detector's backbone), not one at its end")
+
+
+def _dropped(file: FileTensors, head: str) -> list[str]:
+    """The names of what is left out: of masked training, and of a head if one is named."""
+    return [name for name in file.shapes if _LEFT_OUT.fullmatch(name) or (head and name.startswith(f"{head}."))]
 
 
 def _window(file: FileTensors) -> int:
