@@ -229,12 +229,16 @@ def test_the_stride_of_bottlenecks_is_stated_or_said(tmp_path):
     original = network("ResNetModel", image_side(ResNetConfig(downsample_in_bottleneck=True, **RESNET)))
     state = {"model": original.state_dict()}
     stated = {**state, "config": {"downsample_in_bottleneck": True}}
-    for folder, content, options in (("a", stated, None), ("b", state, EncoderOptions(stride_in="1x1"))):
+    pickled = {**state, "config": original.config}
+    said = EncoderOptions(stride_in="1x1")
+    for folder, content, options in (("a", stated, None), ("b", pickled, None), ("c", state, said)):
         (tmp_path / folder).mkdir()
         repo = converted(tmp_path / folder, content, options)
         compare(repo, "ResNetModel", original, images_of(original.config))
         assert verify_repo(str(repo))
         assert len(assumed(repo)) == (options is None)
+        report = json.loads((repo / "conversion_report.json").read_text(encoding="utf-8"))
+        assert report["options"]["stride_in"] == "1x1"  # it is planned again without the file
     assert "v1.5" in assumed(converted(tmp_path, state))[0]
 
 
