@@ -121,6 +121,8 @@ def decided(source: EncoderSource, options: EncoderOptions) -> EncoderOptions:
     heads = tuple(number for number in found["attention_heads"] if isinstance(number, int))
     changes: dict[str, Any] = {name: values[0] for name, values in found.items() if values}
     changes["attention_heads"] = heads or None
+    if settings.get("downsample_in_bottleneck"):
+        changes["stride_in"] = "1x1"
     known = {name: value for name, value in changes.items() if name in source.family.options}
     return dataclasses.replace(options, **known, layout=source.layout)
 

@@ -1,7 +1,8 @@
-"""ConvNeXt: the paper's own names, timm's and torchvision's.
+"""ConvNeXt: the paper's own names, timm's, torchvision's and transformers'.
 
 Liu et al., A ConvNet for the 2020s, 2022. All LayerNorms have an epsilon of 1e-6, in the paper's code, in torchvision
-and in timm (but for the XXLarge), and fixed in transformers. `convnextv2.py` shares what both generations have.
+and in timm (but for the XXLarge), and fixed in transformers, but for the last one. `convnextv2.py` shares what both
+generations have.
 """
 
 import re
@@ -12,12 +13,23 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...checkpoints.finding.networks import FamilyNames
+from ..assumptions import Assumption
 from .family import EncoderOptions, Family, FileTensors, Images, Plan, block_count
 from .inputs import image_inputs
 from .layers import ACTIVATIONS, Tensors, conv, layer_norm, linear, tensor
 from .moves import Move, made, reshaped, same
+from .transformers_names import (
+    AMONG,
+    CONVNEXT_NAMING,
+    CONVNEXTV2_NAMING,
+    STAGE_NORMS,
+    Naming,
+    stated_activation,
+    stated_epsilon,
+)
 
 EPS = 1e-6
+_CONFIGURED_EPS = 1e-12  # of the last norm of transformers' models
 _PAIR = ("weight", "bias")
 _NAMES = (
     FamilyNames(
@@ -57,6 +69,7 @@ _NAMES = (
             re.compile(r"features\.1\.0\.layer_scale$"),
         ),
     ),
+    CONVNEXT_NAMING.names,
 )
 _TORCHVISION = {
     r"block\.0": "dwconv",
@@ -97,12 +110,14 @@ class Generation:
         label: for people.
         classes: how transformers' classes begin.
         prefix: of the encoder's tensors beside a classifier, in transformers.
+        naming: transformers' names.
         response_norm: whether the blocks have a global response normalisation, in place of a layer scale.
     """
 
     label: str
     classes: str
     prefix: str
+    naming: Naming
     response_norm: bool = False
 
 
@@ -126,7 +141,7 @@ def canonical(name: str) -> str:
     for pattern, replacement in _RENAMED:
         if pattern.match(name):
             return pattern.sub(replacement, name, count=1)
-    return name
+    return CONVNEXTV2_NAMING.canonical(CONVNEXT_NAMING.canonical(name))
 
 
 def plan_convnext(file: FileTensors, options: EncoderOptions, generation: Generation) -> Plan:
@@ -144,14 +159,19 @@ def plan_convnext(file: FileTensors, options: EncoderOptions, generation: Genera
         depths=[block_count(file.shapes, f"stages.{stage}.") for stage in stages],
         widths=[file.shape(f"stages.{stage}.0.dwconv.weight", 4)[0] for stage in stages],
     )
-    activation = _settled(file, options, generation, sizes)
-    has_head = "head.weight" in file.shapes and not options.without_head
-    if has_head and _HIDDEN_LAYER in file.shapes:
+    is_of_transformers = generation.naming.is_of(file)
+    if is_of_transformers:
+        activation, eps, assumed = _chosen_of_transformers(file, options, sizes)
+    else:
+        activation, eps, assumed = _settled(file, options, generation, sizes), EPS, []
+    its_head = "classifier" if is_of_transformers else "head"
+    head = its_head if f"{its_head}.weight" in file.shapes and not options.without_head else ""
+    if head and _HIDDEN_LAYER in file.shapes:
         raise file.refuse(
             f"a {generation.label} whose classifier has a hidden layer (head.pre_logits), which"
             f" {generation.classes}ForImageClassification cannot hold; --without-head converts all but the classifier"
         )
-    is_backbone = not has_head and "norm.weight" not in file.shapes
+    is_backbone = not head and "norm.weight" not in file.shapes
     settings: dict[str, object] = {
         "num_channels": channels,
         "patch_size": patch,
@@ -159,24 +179,25 @@ def plan_convnext(file: FileTensors, options: EncoderOptions, generation: Genera
         "hidden_sizes": sizes.widths,
         "depths": sizes.depths,
         "hidden_act": activation,
-        "layer_norm_eps": EPS,
+        "layer_norm_eps": eps,
     }
     if not generation.response_norm:
         # The value itself is that of a new network; zero means that there is no layer scale.
         settings["layer_scale_init_value"] = 1e-6 if _has_layer_scale(file) else 0.0
-    if has_head:
-        settings["num_labels"] = file.shape("head.weight", 2)[0]
+    if head:
+        settings["num_labels"] = file.shape(f"{head}.weight", 2)[0]
 
     def reference(tensors: Tensors, inputs: Tensors) -> dict[str, Tensor]:
-        return _forward(tensors, inputs["pixel_values"], sizes, activation, has_head)
+        return _forward(tensors, inputs["pixel_values"], sizes, activation, eps, head)
 
     return Plan(
-        architecture=f"{generation.classes}{'ForImageClassification' if has_head else 'Model'}",
+        architecture=f"{generation.classes}{'ForImageClassification' if head else 'Model'}",
         settings=settings,
-        moves=list(_moves(file, sizes, generation, has_head, is_backbone)),
+        moves=list(_moves(file, sizes, generation, head, is_backbone)),
         reference=reference,
         inputs=image_inputs(channels, patch * 2 ** (len(sizes.depths) - 1) * 3),
-        dropped=[name for name in file.shapes if name.startswith("head.")] if not has_head else [],
+        dropped=[name for name in file.shapes if name.startswith(f"{its_head}.")] if not head else [],
+        assumed=assumed,
         untrained=["layernorm"] if is_backbone else [],
         images=Images((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), None, channels=channels),
     )
@@ -199,6 +220,11 @@ def _refuse_relatives(file: FileTensors, generation: Generation) -> None:
         raise file.refuse(f"a {generation.label} that normalises before it pools (norm_pre), which {model} cannot hold")
     if has(r"norms\.\d"):
         raise file.refuse("a ConvNeXt of DINOv3 (norms), which is transformers' DINOv3ConvNextModel")
+    if has(re.escape(STAGE_NORMS)):
+        raise file.refuse(
+            f"a {generation.label} with a norm for each stage (a detector's backbone), which {model} cannot hold;"
+            f" --ignore '*{STAGE_NORMS}*' converts the rest"
+        )
     if has(r"norm\d\.(?:weight|bias)$"):
         raise file.refuse(
             f"a {generation.label} with a norm for each stage (a detector's backbone), which {model} cannot hold;"
@@ -231,14 +257,32 @@ def _settled(file: FileTensors, options: EncoderOptions, generation: Generation,
     return activation
 
 
+def _chosen_of_transformers(
+    file: FileTensors, options: EncoderOptions, sizes: Sizes
+) -> tuple[str, float, list[Assumption]]:
+    """The activation, and the epsilon of the last norm, which alone follows a configuration of transformers.
+
+    Raises:
+        LayoutError: if there is no such activation.
+    """
+    stated, assumed = stated_activation(file, sizes.widths[-1]) if options.hidden_act is None else (None, [])
+    activation = options.hidden_act or stated or "gelu"
+    if activation not in ACTIVATIONS:
+        raise file.refuse(f"--hidden-act {activation} is not known; choose one of {', '.join(ACTIVATIONS)}")
+    if options.layer_norm_eps is not None:
+        return activation, options.layer_norm_eps, assumed
+    told = stated_epsilon(file, sizes.widths[-1])
+    eps = told or _CONFIGURED_EPS
+    what = f"an epsilon of {eps:g} in the last LayerNorm{AMONG if told else ', as in transformers,'}"
+    return activation, eps, [*assumed, Assumption("epsilon", what, ("--layer-norm-eps",))]
+
+
 def _has_layer_scale(file: FileTensors) -> bool:
     return any(re.fullmatch(r"stages\.\d+\.\d+\.gamma", name) for name in file.shapes)
 
 
-def _moves(
-    file: FileTensors, sizes: Sizes, generation: Generation, has_head: bool, is_backbone: bool
-) -> Iterator[Move]:
-    prefix = f"{generation.prefix}." if has_head else ""
+def _moves(file: FileTensors, sizes: Sizes, generation: Generation, head: str, is_backbone: bool) -> Iterator[Move]:
+    prefix = f"{generation.prefix}." if head else ""
 
     def pair(source: str, target: str) -> Iterator[Move]:
         yield from (same(f"{source}.{kind}", f"{target}.{kind}") for kind in _PAIR)
@@ -257,8 +301,8 @@ def _moves(
         yield made(f"{prefix}layernorm.bias", "zeros", (sizes.widths[-1],))
     else:
         yield from pair("norm", f"{prefix}layernorm")
-    if has_head:
-        yield from pair("head", "classifier")
+    if head:
+        yield from pair(head, "classifier")
 
 
 def _block_moves(file: FileTensors, source: str, target: str, generation: Generation) -> Iterator[Move]:
@@ -287,7 +331,7 @@ def _squeezed(source: str, target: str, shape: tuple[int, ...], dimensions: int)
     return same(source, target)
 
 
-def _forward(tensors: Tensors, x: Tensor, sizes: Sizes, activation: str, has_head: bool) -> dict[str, Tensor]:
+def _forward(tensors: Tensors, x: Tensor, sizes: Sizes, activation: str, eps: float, head: str) -> dict[str, Tensor]:
     x = _channel_norm(tensors, "downsample_layers.0.1", conv(tensors, "downsample_layers.0.0", x, stride=sizes.patch))
     for stage, depth in enumerate(sizes.depths):
         if stage:
@@ -297,12 +341,12 @@ def _forward(tensors: Tensors, x: Tensor, sizes: Sizes, activation: str, has_hea
             x = x + _branch(tensors, f"stages.{stage}.{block}", x, activation)
     pooled = x.mean((2, 3))
     if "norm.weight" in tensors:
-        pooled = layer_norm(tensors, "norm", pooled, EPS)
+        pooled = layer_norm(tensors, "norm", pooled, eps)
     else:
-        pooled = F.layer_norm(pooled, pooled.shape[-1:], eps=EPS)
+        pooled = F.layer_norm(pooled, pooled.shape[-1:], eps=eps)
     outputs = {"last_hidden_state": x, "pooler_output": pooled}
-    if has_head:
-        outputs["logits"] = linear(tensors, "head", pooled)
+    if head:
+        outputs["logits"] = linear(tensors, head, pooled)
     return outputs
 
 
@@ -333,7 +377,7 @@ def _channel_norm(tensors: Tensors, name: str, x: Tensor) -> Tensor:
     return layer_norm(tensors, name, x.permute(0, 2, 3, 1), EPS).permute(0, 3, 1, 2)
 
 
-_FIRST = Generation("ConvNeXt", "ConvNext", "convnext")
+_FIRST = Generation("ConvNeXt", "ConvNext", "convnext", CONVNEXT_NAMING)
 
 
 def _plan(file: FileTensors, options: EncoderOptions) -> Plan:

@@ -1,4 +1,4 @@
-"""ConvNeXt V2: the paper's own names, and timm's; also the encoder of its masked training (FCMAE).
+"""ConvNeXt V2: the paper's own names, timm's and transformers'; also the encoder of its masked training (FCMAE).
 
 Woo et al., ConvNeXt V2: Co-designing and Scaling ConvNets with Masked Autoencoders, 2023. Its blocks have a global
 response normalisation in place of the layer scale; the rest is ConvNeXt's.
@@ -9,6 +9,7 @@ import re
 from ...checkpoints.finding.networks import FamilyNames
 from .convnext import CONVNEXT, Generation, canonical, plan_convnext
 from .family import EncoderOptions, Family, FileTensors, Plan
+from .transformers_names import CONVNEXTV2_NAMING
 
 # Sparse convolutions, which FCMAE trains with, have kernels in place of weights, and norms and layers one level deeper.
 _SPARSE = re.compile(r".+\.(?:kernel|ln\.\w+|linear\.\w+)")
@@ -37,8 +38,9 @@ _NAMES = (
             re.compile(r"stages\.0\.blocks\.0\.mlp\.grn\.weight$"),
         ),
     ),
+    CONVNEXTV2_NAMING.names,
 )
-_SECOND = Generation("ConvNeXt V2", "ConvNextV2", "convnextv2", response_norm=True)
+_SECOND = Generation("ConvNeXt V2", "ConvNextV2", "convnextv2", CONVNEXTV2_NAMING, response_norm=True)
 
 
 def _plan(file: FileTensors, options: EncoderOptions) -> Plan:

@@ -23,6 +23,9 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+PARTS = ("query", "key", "value")  # of an attention whose layers are three
+
+
 def tensor(tensors: Tensors, name: str, like: Tensor) -> Tensor:
     """A tensor in the precision of another."""
     return tensors[name].to(like.dtype)
@@ -36,6 +39,13 @@ def maybe(tensors: Tensors, name: str, like: Tensor) -> Tensor | None:
 def linear(tensors: Tensors, name: str, x: Tensor) -> Tensor:
     """`name.weight` [out, in], and `name.bias` where there is one."""
     return F.linear(x, tensor(tensors, f"{name}.weight", x), maybe(tensors, f"{name}.bias", x))
+
+
+def query_key_value(tensors: Tensors, name: str, x: Tensor) -> tuple[Tensor, ...]:
+    """Query, key and value of one layer `name.qkv`, or of three."""
+    if f"{name}.qkv.weight" in tensors:
+        return linear(tensors, f"{name}.qkv", x).chunk(3, dim=-1)
+    return tuple(linear(tensors, f"{name}.{part}", x) for part in PARTS)
 
 
 def layer_norm(tensors: Tensors, name: str, x: Tensor, eps: float) -> Tensor:

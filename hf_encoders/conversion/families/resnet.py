@@ -1,4 +1,4 @@
-"""ResNet: torchvision's and timm's names, and the numbers of `Sequential(*resnet.children())`.
+"""ResNet: torchvision's and timm's names, transformers', and the numbers of `Sequential(*resnet.children())`.
 
 He et al., Deep Residual Learning for Image Recognition, 2016. The stride of a bottleneck is on its 1x1 convolution
 there (v1), and on its 3x3 convolution in torchvision and timm (v1.5); no tensor tells which.
@@ -17,6 +17,7 @@ from .family import EncoderOptions, Family, FileTensors, Images, Plan, block_cou
 from .inputs import image_inputs
 from .layers import Tensors, batch_norm, conv, linear
 from .moves import Move, made, same
+from .transformers_names import AMONG, RESNET_NAMING, STAGE_NORMS, states
 
 _NORM = ("weight", "bias", "running_mean", "running_var")
 _COUNTER = "num_batches_tracked"
@@ -33,6 +34,7 @@ _NAMES = (
         re.compile(rf"0\.weight|1\.(?:{'|'.join(_NORM)}|{_COUNTER})|[4-7]{_BLOCK}"),
         (re.compile(r"0\.weight$"), re.compile(r"1\.running_mean$"), re.compile(r"4\.0\.conv1\.weight$")),
     ),
+    RESNET_NAMING.names,
 )
 _NUMBERED = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4", "9": "fc"}
 # Heads of self-supervised training, which sit in place of fc or beside it.
@@ -43,13 +45,15 @@ _SEGMENTATION = re.compile(
 )
 _MOMENTUM = re.compile(r"encoder_[qk]$")
 _IMAGENET = Images(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), resample="bilinear")
+_CLASSIFIER = "classifier.1"  # in transformers
+_EARLY = "downsample_in_bottleneck"  # transformers' name of a stride on the first 1x1 convolution
 _SIDE = 224
 _CHECKED = 96  # pixels; all strides and paddings show, and it costs a fifth of 224
 
 
 def _canonical(name: str) -> str:
     first, dot, rest = name.partition(".")
-    return f"{_NUMBERED[first]}{dot}{rest}" if first in _NUMBERED else name
+    return f"{_NUMBERED[first]}{dot}{rest}" if first in _NUMBERED else RESNET_NAMING.canonical(name)
 
 
 def _plan(file: FileTensors, options: EncoderOptions) -> Plan:
@@ -63,9 +67,10 @@ def _plan(file: FileTensors, options: EncoderOptions) -> Plan:
     last = "conv3" if bottleneck else "conv2"
     hidden_sizes = [file.shape(f"layer{stage}.0.{last}.weight", 4)[0] for stage in stages]
     _refuse_wide(file, stages, depths, bottleneck)
-    dropped, has_head = _head(file, options)
-    early = bottleneck and options.stride_in == "1x1"
-    prefix = "resnet." if has_head else ""
+    dropped, head = _head(file, options)
+    told_early = options.stride_in is None and RESNET_NAMING.is_of(file) and states(file, _EARLY)
+    early = bottleneck and (told_early or options.stride_in == "1x1")
+    prefix = "resnet." if head else ""
     moves = list(_moves(file, depths, bottleneck, width, hidden_sizes, prefix))
     settings: dict[str, object] = {
         "num_channels": channels,
@@ -76,22 +81,24 @@ def _plan(file: FileTensors, options: EncoderOptions) -> Plan:
         "hidden_act": "relu",
         "downsample_in_bottleneck": early,
     }
-    if has_head:
-        settings["num_labels"] = file.shape("fc.weight", 2)[0]
-        moves += [same("fc.weight", "classifier.1.weight"), _classifier_bias(file)]
+    if head:
+        settings["num_labels"] = file.shape(f"{head}.weight", 2)[0]
+        moves += [same(f"{head}.weight", f"{_CLASSIFIER}.weight"), _classifier_bias(file, head)]
     assumed = []
     if bottleneck and options.stride_in is None:
         what = "stride on the 3x3 convolution of a bottleneck (v1.5, as torchvision and timm)"
+        if early:
+            what = f"stride on the first 1x1 convolution of a bottleneck (v1){AMONG}"
         assumed.append(Assumption("stride", what, ("--stride-in",)))
     if any(map(_SEGMENTATION.search, file.beside)):
         what = "stages that halve the image, and no dilation, although a head for segmentation is beside the network,"
         assumed.append(Assumption("dilation", what, ()))
 
     def reference(tensors: Tensors, inputs: Tensors) -> dict[str, Tensor]:
-        return _forward(tensors, inputs["pixel_values"], depths, bottleneck, early, has_head)
+        return _forward(tensors, inputs["pixel_values"], depths, bottleneck, early, head)
 
     return Plan(
-        architecture="ResNetForImageClassification" if has_head else "ResNetModel",
+        architecture="ResNetForImageClassification" if head else "ResNetModel",
         settings=settings,
         moves=moves,
         reference=reference,
@@ -115,6 +122,10 @@ def _refuse_relatives(file: FileTensors) -> None:
         raise file.refuse("the ModifiedResNet of a CLIP, which pools by attention, and which ResNetModel cannot hold")
     if has(r"conv1\.\d+\."):
         raise file.refuse("a ResNet-D, with a stem of three convolutions, which ResNetModel cannot hold")
+    if has(rf"{re.escape(STAGE_NORMS)}"):
+        raise file.refuse("a network of transformers with a norm for each stage, which ResNetModel cannot hold")
+    if RESNET_NAMING.is_of(file):
+        _refuse_of_transformers(file)
     if has(r"layer\d\.\d+\.downsample\.2\."):
         raise file.refuse("a ResNet-D, which pools before it downsamples, and which ResNetModel cannot hold")
     if has(r"layer\d\.\d+\.(?:se|se_module)\."):
@@ -131,6 +142,23 @@ def _refuse_relatives(file: FileTensors) -> None:
     if kernel != (7, 7):
         small = "a ResNet with the small stem of CIFAR" if kernel == (3, 3) else "a ResNet with another stem"
         raise file.refuse(f"{small} ({kernel[0]}x{kernel[1]}), which ResNetModel, with 7x7, cannot hold")
+
+
+def _refuse_of_transformers(file: FileTensors) -> None:
+    """Refuse what transformers names as its ResNet, and what is not built here."""
+    if file.shape("conv1.weight", 4)[2:] == (3, 3):
+        raise file.refuse("a RegNet under transformers' names (its stem is 3x3), which ResNetModel cannot hold")
+    size = file.shapes.get("layer1.0.downsample.0.weight", ())[:2]
+    if states(file, "downsample_in_first_stage") or (size and size[0] == size[1]):
+        raise file.refuse(
+            "a ResNet whose first stage halves the image (downsample_in_first_stage), whose strides no tensor tells;"
+            " load it by transformers"
+        )
+    if others := [act for act in stated_values(file.metadata, "hidden_act") if isinstance(act, str) and act != "relu"]:
+        raise file.refuse(
+            f"its arguments state the activation {others[0]}, which ResNetModel has behind its blocks and not within;"
+            " load it by transformers"
+        )
 
 
 def _told_relative(file: FileTensors) -> str:
@@ -161,22 +189,23 @@ def _refuse_wide(file: FileTensors, stages: list[int], depths: list[int], bottle
                 raise file.refuse("a wide ResNet (its bottlenecks are wider), which ResNetModel cannot hold")
 
 
-def _head(file: FileTensors, options: EncoderOptions) -> tuple[list[str], bool]:
-    """The names that are left out, and whether fc is a classifier that is kept."""
+def _head(file: FileTensors, options: EncoderOptions) -> tuple[list[str], str]:
+    """The names that are left out, and the name of the classifier that is kept; empty without one."""
     dropped = [name for name in file.shapes if _HEADS.fullmatch(name)]
-    if "fc.weight" not in file.shapes:
-        return dropped, False
+    head = _CLASSIFIER if RESNET_NAMING.is_of(file) else "fc"
+    if f"{head}.weight" not in file.shapes:
+        return dropped, ""
     is_projection = bool(_MOMENTUM.search(file.place))  # MoCo v1 keeps its projection under the name of fc
     if options.without_head or is_projection:
-        return [*dropped, *(name for name in ("fc.weight", "fc.bias") if name in file.shapes)], False
-    return dropped, True
+        return [*dropped, *(name for name in (f"{head}.weight", f"{head}.bias") if name in file.shapes)], ""
+    return dropped, head
 
 
-def _classifier_bias(file: FileTensors) -> Move:
-    target = "classifier.1.bias"
-    if "fc.bias" in file.shapes:
-        return same("fc.bias", target)
-    return made(target, "zeros", (file.shape("fc.weight", 2)[0],))
+def _classifier_bias(file: FileTensors, head: str) -> Move:
+    target = f"{_CLASSIFIER}.bias"
+    if f"{head}.bias" in file.shapes:
+        return same(f"{head}.bias", target)
+    return made(target, "zeros", (file.shape(f"{head}.weight", 2)[0],))
 
 
 def _moves(
@@ -204,7 +233,7 @@ def _moves(
 
 
 def _forward(
-    tensors: Mapping[str, Tensor], x: Tensor, depths: list[int], bottleneck: bool, early: bool, has_head: bool
+    tensors: Mapping[str, Tensor], x: Tensor, depths: list[int], bottleneck: bool, early: bool, head: str
 ) -> dict[str, Tensor]:
     x = F.relu(batch_norm(tensors, "bn1", conv(tensors, "conv1", x, stride=2, padding=3)))
     x = F.max_pool2d(x, 3, 2, 1)
@@ -213,8 +242,8 @@ def _forward(
             stride = 2 if stage > 0 and block == 0 else 1
             x = _block(tensors, f"layer{stage + 1}.{block}", x, stride, bottleneck, early)
     outputs = {"last_hidden_state": x, "pooler_output": x.mean((2, 3))}
-    if has_head:
-        outputs["logits"] = linear(tensors, "fc", outputs["pooler_output"])
+    if head:
+        outputs["logits"] = linear(tensors, head, outputs["pooler_output"])
     return outputs
 
 

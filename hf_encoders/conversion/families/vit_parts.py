@@ -18,7 +18,7 @@ from ..assumptions import Assumption
 from ..encoders.stated import stated_numbers, stated_of_width, stated_values
 from .family import EncoderOptions, FileTensors, Images
 from .inputs import image_inputs
-from .layers import ACTIVATIONS, Tensors, attention, layer_norm, linear, maybe, tensor
+from .layers import ACTIVATIONS, Tensors, attention, layer_norm, linear, maybe, query_key_value, tensor
 from .moves import Move, made
 
 EPS = 1e-6  # of timm, torchvision, DeiT, DINO, MAE, MoCo v3 and DINOv2
@@ -280,13 +280,16 @@ def embedded(tensors: Tensors, name: str, images: Tensor) -> Tensor:
 
 def block(tensors: Tensors, name: str, x: Tensor, chosen: Choices) -> Tensor:
     """One block with timm's names: layer scale where there is one, a gated MLP where its first matrix is doubled."""
-    y = linear(tensors, f"{name}.attn.qkv", layer_norm(tensors, f"{name}.norm1", x, chosen.eps))
-    query, key, value = y.chunk(3, dim=-1)
+    y = layer_norm(tensors, f"{name}.norm1", x, chosen.eps)
+    query, key, value = query_key_value(tensors, f"{name}.attn", y)
     y = linear(tensors, f"{name}.attn.proj", attention(query, key, value, chosen.heads))
     x = x + _scaled(tensors, f"{name}.ls1.gamma", y)
     y = layer_norm(tensors, f"{name}.norm2", x, chosen.eps)
-    first, last = ("w12", "w3") if f"{name}.mlp.w12.weight" in tensors else ("fc1", "fc2")
-    y = linear(tensors, f"{name}.mlp.{first}", y)
+    first, last = ("w12", "w3") if f"{name}.mlp.w3.weight" in tensors else ("fc1", "fc2")
+    if f"{name}.mlp.gate.weight" in tensors:
+        y = torch.cat([linear(tensors, f"{name}.mlp.{part}", y) for part in ("gate", "up")], dim=-1)
+    else:
+        y = linear(tensors, f"{name}.mlp.{first}", y)
     if y.shape[-1] == 2 * tensors[f"{name}.mlp.{last}.weight"].shape[1]:
         gate, up = y.chunk(2, dim=-1)
         y = F.silu(gate) * up
