@@ -47,7 +47,6 @@ _MOMENTUM = re.compile(r"encoder_[qk]$")
 _IMAGENET = Images(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), resample="bilinear")
 _CLASSIFIER = "classifier.1"  # in transformers
 _EARLY = "downsample_in_bottleneck"  # transformers' name of a stride on the first 1x1 convolution
-_SIDE = 224
 _CHECKED = 96  # pixels; all strides and paddings show, and it costs a fifth of 224
 
 
