@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, RobertaConfig, ViTConfig, ViTImageProcessorPil
 
 from hf_encoders.conversion import multimodal
-from hf_encoders.conversion.families import reference_multimodal
+from hf_encoders.conversion.families.legacy import reference_multimodal
 from hf_encoders.conversion.multimodal import MultimodalConversion
 from tests.helpers.legacy_files import convert, refusal, tree, write_legacy
 from tests.helpers.multimodal_files import multimodal_state, write_multimodal

@@ -68,7 +68,7 @@ def test_an_absent_tower_is_refused_with_what_there_is(name, message):
 
 def test_a_model_without_towers_is_refused():
     assert modalities(torch.nn.Linear(1, 1)) == ()
-    with pytest.raises(ValueError, match="a Linear, expected a multimodal or a depth encoder"):
+    with pytest.raises(ValueError, match="a Linear, expected an encoder, such as load_encoder gives"):
         encoder_of(torch.nn.Linear(1, 1))
 
 
