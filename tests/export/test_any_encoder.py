@@ -20,7 +20,6 @@ def inputs_of(modality):
     return [(torch.rand(40, 50, 3, generator=generator) * 255).to(torch.uint8).numpy() for _ in range(3)]
 
 
-@pytest.mark.numeric
 @pytest.mark.parametrize("backend", ["onnx", "openvino"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_exported_repo_gives_the_same(kind, backend, tmp_path):
