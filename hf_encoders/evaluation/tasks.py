@@ -86,8 +86,8 @@ def retrieval_names(columns: Collection[str]) -> list[str]:
 
 
 def is_better(name: str, value: float, best: float | None) -> bool:
-    """Whether the value of a metric is better than the best so far: a rank is better if it is lower."""
-    return best is None or (value < best if name.endswith(MEDIAN_RANK) else value > best)
+    """Whether the value of a metric is better than the best so far: a rank or a loss is better if it is lower."""
+    return best is None or (value < best if name.endswith((MEDIAN_RANK, "loss")) else value > best)
 
 
 def recall_line(metrics: Mapping[str, float]) -> str:

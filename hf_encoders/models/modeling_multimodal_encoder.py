@@ -154,7 +154,7 @@ class MultimodalEncoderModel(
         """Join towers, with their weights, by new projections.
 
         Args:
-            text: Hub id, folder or model of the text tower; a model is copied.
+            text: Hub id, folder or model of the text tower; a model is copied, and of a CLIP its tower of texts taken.
             vision: the same for the image tower.
             depth: the same for the depth tower: a depth semantic encoder.
             tokenizer: for the processor; by default the one beside the text tower, if there is one.
@@ -165,7 +165,7 @@ class MultimodalEncoderModel(
         Raises:
             OSError, ValueError: if a tower cannot be loaded, or is not whole.
         """
-        towers = {"text_encoder": load_tower(text), "visual_encoder": load_tower(vision)}
+        towers = {"text_encoder": load_tower(text, "text"), "visual_encoder": load_tower(vision, "vision")}
         model = cls(
             MultimodalEncoderConfig(
                 text_config=towers["text_encoder"].config, vision_config=towers["visual_encoder"].config, **config

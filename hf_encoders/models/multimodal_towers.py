@@ -4,7 +4,7 @@ import copy
 import inspect
 import os
 from collections.abc import Mapping
-from typing import overload
+from typing import Literal, overload
 
 import torch
 from torch import Tensor
@@ -42,14 +42,20 @@ def build_tower(config: PreTrainedConfig) -> PreTrainedModel:
     return tower
 
 
-def load_tower(source: Source) -> PreTrainedModel:
+def load_tower(source: Source, part: Literal["text", "vision"] | None = None) -> PreTrainedModel:
     """Load a model with its weights from a Hub id or a folder, or copy a model; in float32, as it will be trained.
+
+    Args:
+        source: where from.
+        part: the part that is taken of a model that has both, such as CLIP.
 
     Raises:
         OSError: if there is no such model.
         ValueError: if weights are missing in the repo, or the model would not be rebuilt as it is, or is random.
     """
     tower = _load_or_copy(source)
+    if part and isinstance(half := getattr(tower, f"{part}_model", None), PreTrainedModel):
+        tower = half
     kind = tower.config.model_type
     if kind in RANDOM:
         raise ValueError(f"a {kind} cannot be a tower: {RANDOM[kind]}")

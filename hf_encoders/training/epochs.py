@@ -53,6 +53,11 @@ def steps_in_all(progress: Progress, batches: int, per_step: int, epochs: int) -
     return progress.step + of_this_epoch + (left - 1) * (batches // per_step)
 
 
+def is_stale(progress: Progress, patience: int) -> bool:
+    """Whether `patience` epochs in a row brought no better validation (0: never)."""
+    return 0 < patience <= progress.epoch - progress.best_epoch
+
+
 def _next(batches: Iterator[Batch]) -> Batch | None:
     """The next batch, drawn without a change of the random state: loaders draw numbers when they begin.
 

@@ -25,28 +25,30 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from ..command_line import run as run_command
-from ..evaluation.embedded_columns import embed_columns
-from ..evaluation.tasks import is_better, metric_lines, recall_line, retrieval, retrieval_names
+from ..evaluation.tasks import is_better, metric_lines, recall_line, retrieval_names
 from ..hub.push import Destination, reserve
 from ..models.modeling_multimodal_encoder import MultimodalEncoderModel
 from ..progress import hide_library_bars
 from . import checkpoints
 from .accelerator import asks_for_sharding, count_bad, make_accelerator, say
-from .averaging import fit_batch_norm, make_averages, share_batch_norm
+from .averaging import fit_batch_norm, make_averages
 from .checkpoints import Progress
 from .checks import check_finite, check_metric, check_room, checkpoint_size
 from .data_identity import data_identity
 from .depth_units import described, learn_percentiles
-from .epochs import steps_in_all, steps_of_epoch
+from .epochs import is_stale, steps_in_all, steps_of_epoch
+from .multimodal import validation
 from .multimodal.arguments import DataArguments, LossArguments, ModelArguments, RunArguments
 from .multimodal.legacy_state import has_legacy_state, load_legacy_state
 from .multimodal.model import build_model, compile_towers, use_modalities
 from .multimodal.optimizer import make_optimizer, parameter_groups, reset_rates, step_schedule
-from .multimodal.rows import load_rows
+from .multimodal.rows import load_rows, with_validation_split
 from .multimodal.samples import Batch, ModelInputs, SampleMaker, Samples, make_loader, raw_maps
 from .multimodal.step import Step, make_loss
 from .multimodal.teacher import Teacher
 from .multimodal.text_checks import check_captions, tokenizer_identity
+from .multimodal.validation import Validation
+from .opening import data_line, loss_line, model_line
 from .recipe import parse
 from .result import present, publish
 from .resume_command import resume_command
@@ -75,9 +77,16 @@ class Trainer:
         changes = self.resumption.changes
         data, model = changes.settled(data), changes.settled(model)
         loss, run = changes.settled(loss), changes.settled(run)
-        self.data, self.run, self.options = data, run, (data, model, loss, run)
+        self.options = (data, model, loss, run)
+        data = with_validation_split(data)
+        self.data, self.run = data, run
         if data.validation_split:
-            check_metric(run.validation_metric, retrieval_names(data.columns))
+            check_metric(run.validation_metric, [*retrieval_names(data.columns), validation.LOSS])
+        elif run.patience:
+            raise ValueError(
+                f"--patience {run.patience} waits for a better validation metric, and no data set has a split"
+                " 'validation'; give a --validation_split, or --patience 0"
+            )
         self.accelerator = make_accelerator(run, None if kept is None else kept.precision)
         self.resumption.check_precision(self.accelerator.mixed_precision)
         self.requests = Requests(self.accelerator)
@@ -93,9 +102,10 @@ class Trainer:
             say(self.accelerator, described(self.plain_model.depth_processor))
         self.loss = make_loss(loss, data.columns).to(self.accelerator.device)
         self.teacher = Teacher(loss, self.accelerator) if loss.teacher else None
-        self.validation_rows = None
+        self.validation = None
         if data.validation_split:
-            self.validation_rows = load_rows(replace(data, streaming=False), data.validation_split)
+            rows = load_rows(replace(data, streaming=False), data.validation_split)
+            self.validation = Validation(rows, data.columns, self.loss, self._rows_of_a_step, self.accelerator)
         loader = self._make_loader()
         check_captions(data, self.plain_model.processor.part("tokenizer"))
         self.identity = self._identify(loader)
@@ -118,6 +128,25 @@ class Trainer:
         self.loader = loader if data.streaming else self.accelerator.prepare(loader)
         self.step = Step(self.accelerator, self.model, self.loss, run, self.teacher)
         self.progress = Progress()
+        for line in self._opening(loader):
+            say(self.accelerator, line)
+
+    @property
+    def _rows_of_a_step(self) -> int:
+        return self.run.batch_size * self.run.gradient_accumulation_steps * self.accelerator.num_processes
+
+    def _opening(self, loader: DataLoader) -> list[str]:
+        data, model, loss, run = self.options
+        rows = len(loader.dataset) if isinstance(loader.dataset, Samples) else None
+        validated = f"validated on {self.data.validation_split!r}" if self.validation else "not validated"
+        source = model.init_from or " and ".join(filter(None, [model.text_model, model.vision_model])) or "new"
+        rate = f"AdamW at {run.learning_rate:g} ({run.lr_schedule})"
+        precision = self.accelerator.mixed_precision
+        return [
+            data_line(data.dataset, rows, data.columns, validated),
+            model_line(self.plain_model, source),
+            loss_line(loss.loss, self.total_steps, self._rows_of_a_step, rate, precision),
+        ]
 
     def _make_loader(self) -> DataLoader:
         teacher = self.teacher.inputs if self.teacher is not None else None
@@ -170,20 +199,35 @@ class Trainer:
             unit="step",
         )
         with bar:  # an error closes it too, and is printed on a line of its own
-            # A run may have been killed after its last step, and before the end of the epoch was worked off.
-            while self.progress.step < self.total_steps or self.progress.batches:
+            if self._is_finished():
+                done = f"all {self.progress.step} steps are taken; more with --epochs"
+                stale = f"{self.run.validation_metric} got no better; more with --patience"
+                bar.write(f"nothing is left to do: {done if self.progress.step >= self.total_steps else stale}")
+            elif self.validation is not None and not self.progress.step:
+                metrics = self._measure(self.plain_model)
+                bar.write(f"before training: validation {metrics[validation.LOSS]:.4f}, {recall_line(metrics)}")
+            while not self._is_finished():
                 self._train_epoch(bar)
         self.accelerator.end_training()
         if self.progress.best_metrics:
             title = f"{self.output_dir}: the weights of step {self.progress.best_step}, on {self.data.validation_split}"
             say(self.accelerator, "\n".join(["", title, *metric_lines(self.progress.best_metrics)]))
         if self.accelerator.is_main_process:
-            present(self.output_dir, self.options, ["loss", self.run.validation_metric])
+            curves = ["loss", validation.LOSS, self.run.validation_metric]
+            present(self.output_dir, self.options, list(dict.fromkeys(curves)))
+
+    def _is_finished(self) -> bool:
+        # A run may have been killed after its last step, and before the end of the epoch was worked off.
+        progress = self.progress
+        if progress.batches:
+            return False
+        return progress.step >= self.total_steps or is_stale(progress, self.run.patience)
 
     def _train_epoch(self, bar: "tqdm[NoReturn]") -> None:
         progress, run = self.progress, self.run
         self.model.train()
-        started = time.perf_counter()
+        began = started = time.perf_counter()
+        losses: list[float] = []
         for micro_batches in self._steps_of_epoch():
             waited = time.perf_counter() - started
             bad = [f"row {sample.index}: {sample.reason}" for batch in micro_batches for sample in batch["bad"]]
@@ -207,15 +251,16 @@ class Trainer:
             self.optimizer.zero_grad()
             if self.averages is not None:
                 self.averages.update_parameters(self.plain_model)
+            losses.append(output.loss.item())
             progress.step += 1
             progress.batches += len(micro_batches)
             seconds = time.perf_counter() - started
             started += seconds
             bar.update()
-            bar.set_postfix(loss=f"{output.loss.item():.3f}")
+            bar.set_postfix(loss=f"{losses[-1]:.3f}")
             if progress.step % run.logging_steps == 0:
                 rows = sum(len(batch["rows"]) for batch in micro_batches) * self.accelerator.num_processes
-                values = {"loss": output.loss.item(), "learning_rate": rate}
+                values = {"loss": losses[-1], "learning_rate": rate}
                 values |= {"rows_per_second": rows / seconds, "share_of_time_waiting_for_data": waited / seconds}
                 values |= {f"loss/{name}": part.item() for name, part in output.parts.items()}
                 values |= {} if norm is None else {"gradient_norm": float(norm)}
@@ -230,7 +275,10 @@ class Trainer:
             if progress.step == self.total_steps:
                 break
         progress.epoch, progress.batches = progress.epoch + 1, 0
-        self._finish_epoch(bar)
+        mean = f"{sum(losses) / len(losses):.4f}" if losses else "(before)"
+        measured = self._finish_epoch()
+        seconds = time.perf_counter() - began
+        bar.write(f"epoch {progress.epoch}, step {progress.step}  loss {mean}  {measured}{seconds:.0f} s")
 
     def _steps_of_epoch(self) -> Iterator[list[Batch]]:
         progress, per_step = self.progress, self.run.gradient_accumulation_steps
@@ -238,30 +286,37 @@ class Trainer:
             return iter(())
         return steps_of_epoch(self.loader, progress.epoch, progress.batches, per_step)
 
-    def _finish_epoch(self, bar: "tqdm[NoReturn]") -> None:
-        progress = self.progress
+    def _finish_epoch(self) -> str:
+        """Measure, publish and save; returns what was measured, for people."""
+        progress, shown = self.progress, ""
         with self.whole.of(self.plain_model if self.averages is None else self.averages.module) as whole:
             model = cast(MultimodalEncoderModel, whole)
             if self.averages is not None:
                 with self.accelerator.autocast():
                     fit_batch_norm(model, self._some_inputs())
-            if self.validation_rows is None:
+            if self.validation is None:
                 self._publish(model)
             else:
-                metrics = self._validate(model)
-                self.accelerator.log(metrics, step=progress.step)
+                metrics = self._measured(self.validation.measure(model))
                 metric = self.run.validation_metric
-                value = metrics[metric]
-                bar.write(f"epoch {progress.epoch}, step {progress.step}: {recall_line(metrics)}")
-                if is_better(metric, value, progress.best):
-                    progress.best, progress.best_step, progress.best_metrics = value, progress.step, metrics
+                shown = f"validation {metrics[validation.LOSS]:.4f}, {recall_line(metrics)}  "
+                if is_better(metric, metrics[metric], progress.best):
+                    progress.best, progress.best_step, progress.best_metrics = metrics[metric], progress.step, metrics
+                    progress.best_epoch = progress.epoch
+                    shown += "best  "
                     self._publish(model)
         self._save()
+        return shown
 
-    def _validate(self, model: MultimodalEncoderModel) -> dict[str, float]:
-        share_batch_norm(model)
-        rows = embed_columns(model, self.validation_rows, self.data.columns, self.accelerator, show_progress_bar=False)
-        return retrieval(rows)
+    def _measure(self, model: torch.nn.Module) -> dict[str, float]:
+        """The metrics of the validation rows, logged."""
+        assert self.validation is not None
+        with self.whole.of(model) as whole:
+            return self._measured(self.validation.measure(cast(MultimodalEncoderModel, whole)))
+
+    def _measured(self, metrics: dict[str, float]) -> dict[str, float]:
+        self.accelerator.log(metrics, step=self.progress.step)
+        return metrics
 
     def _some_inputs(self) -> Iterator[dict[str, Tensor]]:
         """Inputs from another loader, which leaves the run's undisturbed."""

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from accelerate.utils import broadcast, broadcast_object_list, gather_object, set_seed
 from torch.utils.data import DataLoader, Subset
+from tqdm.auto import tqdm
 
 from ..command_line import run as run_command
 from ..models.modeling_depth_autoencoder import reconstruction_loss
@@ -36,9 +37,10 @@ from .data_identity import data_identity
 from .depth.arguments import DepthDataArguments, DepthModelArguments, DepthRunArguments
 from .depth.maps import DepthBatch, collate, open_maps
 from .depth.model import build_autoencoder
-from .depth.schedule import epoch_schedule, is_stale, reset_rates
+from .depth.schedule import epoch_schedule, reset_rates
 from .depth_units import described, learn_percentiles, spread
-from .epochs import steps_of_epoch
+from .epochs import is_stale, steps_of_epoch
+from .opening import data_line, loss_line, model_line
 from .recipe import parse
 from .result import present, publish
 from .resume_command import resume_command
@@ -99,6 +101,21 @@ class DepthTrainer:
             )
         self._check_room()
         self.progress = Progress()
+        for line in self._opening(len(validation_maps)):
+            say(self.accelerator, line)
+
+    def _opening(self, validation_maps: int) -> list[str]:
+        data, model, run = self.options
+        rows_of_a_step = run.batch_size * self.accelerator.num_processes
+        config = self.network.config
+        parts = {"MSE": "mse", "L1": "l1", "SSIM": "ssim", "edges": "edge"}
+        weights = " + ".join(f"{getattr(config, f'{name}_loss_weight'):g} {shown}" for shown, name in parts.items())
+        rate = f"AdamW at {run.learning_rate:g} ({run.lr_schedule})"
+        return [
+            data_line([data.dataset], len(self.maps), {}, f"{validation_maps:,} maps to validate on"),
+            model_line(self.network, model.init_from or "new"),
+            loss_line(weights, len(self.loader) * run.epochs, rows_of_a_step, rate, self.accelerator.mixed_precision),
+        ]
 
     def _check_room(self) -> None:
         run, size = self.run, checkpoint_size(self.network)
@@ -124,7 +141,11 @@ class DepthTrainer:
             say(self.accelerator, f"{self.output_dir}: its run ended before its first checkpoint, and begins again")
         config = {name: str(value) for name, value in (asdict(run) | asdict(self.data)).items()}
         self.accelerator.init_trackers("pretrain_depth", config=config)
-        while progress.epoch < run.epochs and not is_stale(progress, run.patience):
+        if self._is_finished():
+            done = f"all {progress.epoch} epochs are trained; more with --epochs"
+            stale = "the validation loss got no better; more with --patience"
+            say(self.accelerator, f"nothing is left to do: {done if progress.epoch >= run.epochs else stale}")
+        while not self._is_finished():
             if not self._train_epoch():
                 again = resume_command()
                 say(self.accelerator, f"stopped after step {progress.step}; go on with: {again}")
@@ -137,6 +158,9 @@ class DepthTrainer:
         self.accelerator.end_training()
         if self.accelerator.is_main_process:
             present(self.output_dir, self.options, ["loss", "validation_loss"])
+
+    def _is_finished(self) -> bool:
+        return self.progress.epoch >= self.run.epochs or is_stale(self.progress, self.run.patience)
 
     def _reset_rates(self) -> None:
         """Give the restored optimizer the learning rate and the decay of the options, where they are others."""
@@ -153,17 +177,19 @@ class DepthTrainer:
         """Train to the end of an epoch; returns False if the run was asked to stop before."""
         progress, started, losses = self.progress, time.perf_counter(), []
         self.model.train()
-        for (batch,) in steps_of_epoch(self.loader, progress.epoch, progress.batches, per_step=1):
-            loss = self._step(batch)
-            progress.batches += 1
-            if loss is not None:
-                losses.append(loss)
-            request = self.requests.read()
-            is_due = loss is not None and self.run.checkpoint_steps and progress.step % self.run.checkpoint_steps == 0
-            if request or is_due:
-                self._save()
-            if request == "stop":
-                return False
+        with self._bar() as bar:
+            for (batch,) in steps_of_epoch(self.loader, progress.epoch, progress.batches, per_step=1):
+                loss = self._step(batch)
+                progress.batches += 1
+                bar.update()
+                if loss is not None:
+                    losses.append(loss)
+                    bar.set_postfix(loss=f"{loss:.4f}")
+                request, every = self.requests.read(), self.run.checkpoint_steps
+                if request or (loss is not None and every and progress.step % every == 0):
+                    self._save()
+                if request == "stop":
+                    return False
 
         validation = self._validate()
         progress.epoch, progress.batches = progress.epoch + 1, 0
@@ -185,6 +211,17 @@ class DepthTrainer:
             f"{'  best' if progress.best_epoch == progress.epoch else ''}  {seconds:.0f} s",
         )
         return True
+
+    def _bar(self) -> "tqdm[NoReturn]":
+        """The progress of an epoch; it goes when the epoch's line is written."""
+        return tqdm(
+            total=len(self.loader),
+            initial=self.progress.batches,
+            desc=f"epoch {self.progress.epoch + 1}/{self.run.epochs}",
+            disable=not self.accelerator.is_main_process,
+            unit="step",
+            leave=False,
+        )
 
     def _step(self, batch: DepthBatch) -> float | None:
         """Take one optimizer step; returns its loss, or None where some process has too few maps."""

@@ -14,6 +14,7 @@ from ..command_line import OneLineArgumentParser
 from ..data.location import locate
 from ..data.text_files import TextFileError, read_text
 from ..models.input_errors import one_line
+from .recipe_model import without_its_model
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -25,7 +26,7 @@ RECIPES = Path(__file__).parent / "recipes"
 _CLONE = Path(__file__).resolve().parents[2]  # where `samples` lies, unless the package is installed elsewhere
 _SAMPLES = "samples/"
 _SUFFIXES = (".yaml", ".yml")
-_MODEL_TYPE = "model_type"
+_MODEL_TYPE, _INSTEAD, _PARTS = "model_type", "instead", "parts"  # of the dataclass of the model
 _DATASET = "dataset"
 # Options whose values may be paths in a clone.
 _PATHS = ("dataset", "init_from", "text_model", "vision_model", "depth_model", "tokenizer", "teacher")
@@ -61,14 +62,19 @@ def parse(
             the data set is not given or not there. Nothing has been loaded or downloaded then.
     """
     arguments = list(argv)
-    given = arguments.pop(0) if arguments and not arguments[0].startswith("-") else default_recipe
-    recipe = find_recipe(given)
+    named = arguments.pop(0) if arguments and not arguments[0].startswith("-") else None
+    recipe = find_recipe(named or default_recipe)
     description += f" A RECIPE may come first ({', '.join(recipe_names())}, or a YAML file); flags overrule it."
     parser = _Parser(kinds, description=description)  # type: ignore[arg-type]  # mypy sees argparse alone
     defaults = _read_recipe(recipe, {one.name: one.metadata.get("choices") for kind in kinds for one in fields(kind)})
-    (trained,) = (getattr(kind, _MODEL_TYPE) for kind in kinds if hasattr(kind, _MODEL_TYPE))
+    (model,) = (kind for kind in kinds if hasattr(kind, _MODEL_TYPE))
+    trained = getattr(model, _MODEL_TYPE)
     if (found := defaults.pop(_MODEL_TYPE, trained)) != trained:
         raise ValueError(f"{recipe}: trains a {found}, this script a {trained}; use hf-encoders train")
+    flags = _given(kinds, arguments)
+    if named is None and _DATASET in flags:  # the default recipe is of its own data, whose words and units are others
+        defaults = {}
+    defaults = without_its_model(defaults, flags, getattr(model, _INSTEAD, {}), getattr(model, _PARTS, ()))
     parser.set_defaults(**defaults)
     options = parser.parse_args_into_dataclasses(arguments, look_for_args_file=False)
     data = _named_data(options)
@@ -139,6 +145,14 @@ class _Parser(OneLineArgumentParser, HfArgumentParser):
         action = super().add_argument(*names, **settings)
         action.option_strings = [name for name in action.option_strings if "-" not in name.lstrip("-")]
         return action
+
+
+def _given(kinds: "Sequence[type[DataclassInstance]]", arguments: Sequence[str]) -> set[str]:
+    """The names of the options among the words of a command line."""
+    parser = _Parser(kinds, add_help=False, argument_default=argparse.SUPPRESS)  # type: ignore[arg-type]
+    for action in parser._actions:
+        action.default = argparse.SUPPRESS
+    return set(vars(parser.parse_known_args(list(arguments))[0]))
 
 
 def as_mapping(option: str, settings: Settings) -> dict[str, Any]:

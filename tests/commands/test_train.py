@@ -144,3 +144,51 @@ def test_its_help_is_that_of_the_training(capsys):
     shown = capsys.readouterr().out
     assert "--resume_from_checkpoint" in shown
     assert "--resume-from-checkpoint" not in shown  # one spelling; both are parsed
+
+
+def parsed(*words):
+    data, model, *_ = parse(list(words), pretrain.KINDS, pretrain.DEFAULT_RECIPE, "")
+    return data, model
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        (["sample", "--init_from", "x"], {"init_from": "x"}),
+        (["sample", "--text-model=x", "--vision_model", "y"], {"text_model": "x", "vision_model": "y"}),
+        (["lit", "--init_from", "x"], {"init_from": "x", "freeze": ["visual_encoder"]}),
+        (["lit", "--vision_model", "x"], {"vision_model": "x", "text_model": "google-bert/bert-base-uncased"}),
+        (["lit", "--vision_model", "x"], {"projection_dim": 512}),  # the same way: the rest of the model stays
+        (["lit", "--model_config", '{"projection_dim": 8}'], {"model_config": {"projection_dim": 8}}),
+        (["sample", "--model_config", '{"projection_dim": 8}'], {"tokenizer": "samples/tokenizer/vocab.txt"}),
+        (["{file}", "--init_from", "x"], {"init_from": "x", "tokenizer": "mine"}),  # it names another repo, not a way
+    ],
+)
+def test_flags_of_a_model_stand_instead_of_that_of_the_recipe(words, kept, tmp_path):
+    (tmp_path / "mine.yaml").write_text("init_from: y\ntokenizer: mine")
+    words = [word.format(file=tmp_path / "mine.yaml") if "{file}" in word else word for word in words]
+    _, model = parsed(*words, "--dataset", "org/data")
+    for name, value in kept.items():
+        found = getattr(model, name)
+        assert str(found).endswith(str(value)) if name == "tokenizer" else found == value
+    ways = [model.init_from, model.text_model or model.vision_model, model.model_config]
+    assert sum(map(bool, ways)) == 1
+    if "tokenizer" not in kept:
+        assert not (model.tokenizer or model.image_processor or model.depth_processor)
+
+
+def test_the_default_recipe_is_of_its_own_data():
+    data, model = parsed()
+    assert data.depth_column == "depth" and model.model_config and model.tokenizer.endswith("vocab.txt")
+    data, model = parsed("--dataset", "org/captions", "--init_from", "x")
+    assert not (data.depth_column or model.model_config or model.tokenizer) and data.image_scale == 1
+    data, model = parsed("sample", "--dataset", "org/captions")  # named, it is meant
+    assert data.dataset == ["org/captions"] and model.model_config
+    with pytest.raises(ValueError, match=r"name a recipe \(.*sample.*\), or give one of --init_from, --text_model and"):
+        pretrain.command(["--dataset", "org/captions"])
+
+
+def test_a_depth_network_that_is_given_stands_instead_of_that_of_the_recipe():
+    words = ["depth_sample", "--init_from", "x"]
+    _, model, _ = parse(words, pretrain_depth.KINDS, pretrain_depth.DEFAULT_RECIPE, "")
+    assert model.init_from == "x" and model.model_config is None

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel, AutoProcessor
 
 from hf_encoders import MultimodalEncoderModel
+from hf_encoders.hub.card_curves import read_curves
 from hf_encoders.training import pretrain
 from tests.conftest import ROOT, SAMPLES
 from tests.helpers.legacy_files import refusal
@@ -247,8 +248,20 @@ def test_the_result_is_a_repo(trainer_options, tmp_path, capsys):
     printed = capsys.readouterr()
     assert re.search(r"retrieval/image_to_depth_recall@10 +\d\.\d{3}", printed.out)
     recalls = r"\d\.\d\d/\d\.\d\d/\d\.\d\d"
-    line = rf"epoch 1, step 5: recall@1/5/10: text → image {recalls}, text → depth {recalls}, image → depth {recalls}"
-    assert re.search(line, printed.out)
+    measured = rf"recall@1/5/10: text → image {recalls}, text → depth {recalls}, image → depth {recalls}"
+    assert re.search(rf"before training: validation \d\.\d{{4}}, {measured}\n", printed.out)
+    assert re.search(
+        rf"epoch 1, step 5  loss \d\.\d{{4}}  validation \d\.\d{{4}}, {measured}  best  \d+ s\n", printed.out
+    )
+    assert read_curves(tmp_path / "out" / "logs", ["validation_loss"])["validation_loss"][0][0] == 0
+    opening = [line for line in printed.out.splitlines() if line.startswith(("data: ", "model: ", "loss: "))]
+    assert re.fullmatch(
+        r"data: 100 rows of \S+/samples/rooms; text in 'caption'; image in 'image'; depth in 'depth'; validated on"
+        r" 'validation'",
+        opening[0],
+    )
+    assert re.fullmatch(r"model: MultimodalEncoderModel, new; \S+( M)? parameters", opening[1])
+    assert opening[2] == "loss: infonce; 5 steps of 20 rows, AdamW at 0.001 (cosine), in float32"
     assert list((tmp_path / "out" / "logs").rglob("events.out.tfevents*"))
     card = ModelCard.load(tmp_path / "out" / "README.md")
     assert "training_curves.png" in card.text and (tmp_path / "out" / "training_curves.png").stat().st_size > 5000

@@ -1,5 +1,6 @@
 """Options of `pretrain_depth`: data, model and run."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -44,6 +45,9 @@ class DepthModelArguments(DepthUnitArguments):
     """The network, and where its weights come from."""
 
     model_type: ClassVar[str] = "depth_semantic_encoder"
+    # As in the multimodal ModelArguments.
+    instead: ClassVar[Mapping[str, tuple[str, ...]]] = {"init_from": ("model_config",)}
+    parts: ClassVar[tuple[str, ...]] = ("depth_processor",)
     init_from: str = option("", "a depth repo to go on from, or a legacy .pth file; by default a new network")
     model_config: Settings = option(None, "fields of DepthSemanticEncoderConfig, the weights of the loss among them")
     depth_processor: Settings = option(None, "settings of DepthImageProcessor, on top of those of --init_from")

@@ -10,7 +10,6 @@ from torch.optim.lr_scheduler import (
     StepLR,
 )
 
-from ..checkpoints import Progress
 from .arguments import DepthRunArguments
 
 _PLATEAU = "plateau"
@@ -68,11 +67,6 @@ def reset_rates(
         for group in optimizer.param_groups:
             group["lr"] = ahead.param_groups[0]["lr"]
     return schedule
-
-
-def is_stale(progress: Progress, patience: int) -> bool:
-    """Whether `patience` epochs in a row brought no better validation loss (0: never)."""
-    return 0 < patience <= progress.epoch - progress.best_epoch
 
 
 def _start(optimizer: Optimizer, rate: float) -> None:

@@ -1,5 +1,6 @@
 """Options of `pretrain`: data, model, loss and run."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,7 +16,9 @@ class DataArguments:
         [], "Hub ids, folders, parquet, JSON or CSV files, or WebDataset shards; several are joined"
     )
     train_split: str = option("train", "split to train on")
-    validation_split: str = option("validation", "split for the metrics of each epoch; empty for none")
+    validation_split: str = option(
+        "auto", "split for the metrics of each epoch; auto: 'validation' where the data has it; empty for none"
+    )
     streaming: bool = option(False, "read while training, without a copy on disk")
     shuffle_buffer: int = option(1000, "rows that streaming shuffles among")
     text_column: str = option("caption", "captions: a text, or a list of texts of which each epoch takes one")
@@ -39,6 +42,16 @@ class ModelArguments(DepthUnitArguments):
     """The model, and where its parts come from."""
 
     model_type: ClassVar[str] = "multimodal_encoder"
+    # Flag → the options of a recipe that it stands instead of, and what goes with them.
+    instead: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "init_from": ("text_model", "vision_model", "model_config"),
+        "text_model": ("init_from", "model_config"),
+        "vision_model": ("init_from", "model_config"),
+        "model_config": ("init_from", "text_model", "vision_model"),
+    }
+    parts: ClassVar[tuple[str, ...]] = (
+        "tokenizer", "image_processor", "depth_processor", "projection_dim", "depth_model",
+    )  # fmt: skip
     init_from: str = option("", "a multimodal repo to go on from, such as a converted legacy checkpoint")
     text_model: str = option("", "Hub id or folder of the text tower")
     vision_model: str = option("", "Hub id or folder of the image tower")
@@ -95,6 +108,7 @@ class RunArguments:
     )
     compile: bool = option(False, "compile the towers")
     validation_metric: str = option("retrieval/text_to_image_recall@1", "metric that selects the best checkpoint")
+    patience: int = option(0, "stop after so many epochs without a better validation metric (0: never)")
     checkpoint_steps: int = option(0, "steps between checkpoints (0: after each epoch only)")
     keep_last: int = option(2, "checkpoints to keep beside the best")
     resume_from_checkpoint: str = option("", "latest, or the folder of a checkpoint")

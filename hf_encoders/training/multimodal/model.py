@@ -15,7 +15,7 @@ from ...models.modeling_multimodal_encoder import MultimodalEncoderModel
 from ...models.processing_multimodal_encoder import MultimodalEncoderProcessor
 from ..checks import check_finite
 from ..depth_units import with_units
-from ..recipe import as_mapping
+from ..recipe import as_mapping, recipe_names
 from .arguments import LossArguments, ModelArguments
 from .text_checks import check_tokenizer, warn_of_other_tokens
 
@@ -32,6 +32,9 @@ def build_model(options: ModelArguments, loss: LossArguments, seed: int) -> Mult
         "--text_model and --vision_model": bool(options.text_model or options.vision_model),
         "--model_config": options.model_config is not None,
     }
+    if not any(ways.values()):
+        named = ", ".join(recipe_names())
+        raise ValueError(f"no model: name a recipe ({named}), or give one of {', '.join(ways)}")
     if sum(ways.values()) != 1:
         raise ValueError(f"give one of {', '.join(ways)}: they say what is trained")
     if options.init_from:

@@ -1,7 +1,23 @@
 """The rows that a run trains on or validates with."""
 
-from ...data.splits import Rows, load_joined
+from dataclasses import replace
+
+from ...data.splits import Rows, load_joined, load_splits
 from .arguments import DataArguments
+
+_AUTO, _USUAL = "auto", "validation"
+
+
+def with_validation_split(options: DataArguments) -> DataArguments:
+    """The options with the split to validate on: "auto" is the split "validation", or none where the data has none.
+
+    Raises:
+        ValueError: if a data set cannot be loaded.
+    """
+    if options.validation_split != _AUTO:
+        return options
+    splits = [load_splits(name, options.train_split, options.streaming) for name in options.dataset]
+    return replace(options, validation_split=_USUAL if any(_USUAL in found for found in splits) else "")
 
 
 def load_rows(options: DataArguments, split: str) -> Rows:

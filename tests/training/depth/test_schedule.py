@@ -5,7 +5,8 @@ import torch
 
 from hf_encoders.training.checkpoints import Progress
 from hf_encoders.training.depth.arguments import DepthRunArguments
-from hf_encoders.training.depth.schedule import epoch_schedule, is_stale
+from hf_encoders.training.depth.schedule import epoch_schedule
+from hf_encoders.training.epochs import is_stale
 
 
 def rates(name, epochs, **options):

@@ -1,0 +1,44 @@
+"""What a run says before it begins: what it reads, what it trains, and what it minimises."""
+
+from collections.abc import Mapping
+
+from torch import nn
+
+
+def data_line(names: list[str], rows: int | None, columns: Mapping[str, str], validation: str) -> str:
+    """The data of a run, for people.
+
+    Args:
+        names: the data sets.
+        rows: how many there are to train on; None for a stream.
+        columns: modality → column.
+        validation: what is measured after each epoch.
+    """
+    count = "a stream of rows" if rows is None else f"{rows:,} rows"
+    read = "".join(f"; {modality} in {column!r}" for modality, column in columns.items())
+    return f"data: {count} of {', '.join(names)}{read}; {validation}"
+
+
+def model_line(model: nn.Module, source: str) -> str:
+    """The network of a run: its class, where its weights come from, its size, and what is frozen."""
+    parameters = list(model.parameters())
+    size = sum(parameter.numel() for parameter in parameters)
+    trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+    frozen = [name for name, part in model.named_children() if _is_frozen(part)]
+    kept = f", of which {_millions(trained)} are trained ({', '.join(frozen)} frozen)" if frozen else ""
+    return f"model: {type(model).__name__}, {source}; {_millions(size)} parameters{kept}"
+
+
+def loss_line(loss: str, steps: int, rows_of_a_step: int, rate: str, precision: str) -> str:
+    """The loss of a run, and how it is minimised."""
+    number = "float32" if precision == "no" else precision
+    return f"loss: {loss}; {steps:,} steps of {rows_of_a_step:,} rows, {rate}, in {number}"
+
+
+def _is_frozen(part: nn.Module) -> bool:
+    parameters = list(part.parameters())
+    return bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.1f} M" if count >= 1e5 else f"{count:,}"

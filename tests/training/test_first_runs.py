@@ -1,0 +1,129 @@
+"""What a person meets in the first runs on data of their own: models, splits, and ends."""
+
+import json
+import re
+
+import pytest
+from accelerate.state import AcceleratorState
+from datasets import Dataset
+from transformers import AutoModel
+
+from hf_encoders.training import pretrain, pretrain_depth
+from hf_encoders.training.multimodal.validation import Validation
+from tests.conftest import SAMPLES, TINY
+from tests.helpers.legacy_files import refusal
+from tests.helpers.multimodal_models import tiny_model
+from tests.helpers.training_runs import write_recipe
+
+SMALL = ["--batch_size=8", "--max_steps=1", "--num_workers=0", "--report_to=none", "--mixed_precision=no"]
+ROOMS = {"dataset": [str(SAMPLES / "rooms")], "train_split": "validation", "validation_split": "validation"}
+
+
+@pytest.fixture(autouse=True)
+def _fresh_state():
+    """Accelerate keeps the precision of a process's first run."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture
+def mine(tmp_path):
+    """Captions and images of one's own, without depth maps: a file, and a folder with two splits."""
+    rows = Dataset.from_parquet(str(SAMPLES / "rooms" / "validation.parquet")).select(range(16))
+    rows = rows.select_columns(["image", "caption"])
+    (tmp_path / "mine").mkdir()
+    for name in ("mine.parquet", "mine/train.parquet", "mine/validation.parquet"):
+        rows.to_parquet(tmp_path / name)
+    return tmp_path
+
+
+@pytest.fixture
+def options(tmp_path):
+    return lambda **changes: [str(write_recipe(tmp_path, **changes)), "--output_dir", str(tmp_path / "out")]
+
+
+@pytest.mark.parametrize(("data", "validated"), [("mine.parquet", False), ("mine", True)])
+@pytest.mark.parametrize("recipe", [[], ["finetune"], ["sample", "--depth_column", ""]], ids=["none", "its", "another"])
+def test_a_repo_goes_on_with_captions_of_ones_own(recipe, data, validated, mine, capsys):
+    if recipe[:1] == ["finetune"] and not validated:
+        pytest.skip("it waits for a better metric, and has none: below")
+    tiny_model(depth=False).save_pretrained(mine / "repo")
+    split = ["--validation_split", "auto"] if recipe[:1] == ["sample"] else []
+    words = [*recipe, "--init_from", str(mine / "repo"), "--dataset", str(mine / data), *split]
+    pretrain.command([*words, "--output_dir", str(mine / "out"), *SMALL])
+    assert (mine / "out" / "model.safetensors").is_file()
+    out = capsys.readouterr().out
+    assert ("validated on 'validation'" in out) is validated and ("not validated" in out) is not validated
+    assert f"model: MultimodalEncoderModel, {mine}/repo; " in out and "loss: infonce; 1 steps of 8 rows" in out
+
+
+def test_frozen_parts_are_named(mine, capsys):
+    tiny_model(depth=False).save_pretrained(mine / "repo")
+    words = ["lit", "--init_from", str(mine / "repo"), "--dataset", str(mine / "mine"), "--output_dir"]
+    pretrain.command([*words, str(mine / "out"), *SMALL, "--gradient_accumulation_steps=1"])
+    assert re.search(
+        r"model: .* parameters, of which \S+ are trained \(visual_encoder frozen\)\n", capsys.readouterr().out
+    )
+
+
+def test_patience_needs_something_to_wait_for(options):
+    message = "--patience 2 waits for a better validation metric, and no data set has a split 'validation'; give"
+    assert message in refusal(*options(patience=2), main=pretrain.command)
+
+
+def test_a_run_that_gets_no_better_ends_and_is_then_finished(options, monkeypatch, capsys):
+    measured = Validation.measure
+    values = iter([0.1, 0.5, 0.4, 0.4, 0.6, 0.3, 0.3, 0.3])  # before the first step, and after each epoch
+    recall = "retrieval/text_to_image_recall@1"
+    monkeypatch.setattr(Validation, "measure", lambda *words: measured(*words) | {recall: next(values)})
+    words = options(**ROOMS, epochs=9, patience=2, batch_size=50)
+    pretrain.command(words)
+    out = capsys.readouterr().out
+    assert "epoch 3, step 6 " in out and "epoch 4" not in out and "the weights of step 2, on validation" in out
+    again = [*words, "--resume_from_checkpoint", "latest"]
+    pretrain.command(again)
+    out = capsys.readouterr().out
+    assert f"nothing is left to do: {recall} got no better; more with --patience" in out and "before" not in out
+    pretrain.command([*again, "--patience=3"])  # obeyed: epoch 4 is better
+    out = capsys.readouterr().out
+    assert (
+        "epoch 4, step 8 " in out
+        and "epoch 7, step 14 " in out
+        and "epoch 8" not in out
+        and "the weights of step 8" in out
+    )
+
+
+@pytest.mark.parametrize("flags", [["--learning_rate=0.1"], ["--epochs=1"], ["--logging_steps=3", "--ema_decay=0"]])
+def test_a_finished_run_says_so_whatever_the_flags(flags, options, capsys):
+    pretrain.command(options(epochs=1, batch_size=50))
+    before = capsys.readouterr().out
+    assert "nothing is left" not in before
+    pretrain.command([*options(epochs=1, batch_size=50), "--resume_from_checkpoint", "latest", *flags])
+    assert "nothing is left to do: all 2 steps are taken; more with --epochs" in capsys.readouterr().out
+
+
+def test_the_validation_loss_may_choose_the_best(options, tmp_path, capsys):
+    pretrain.command(options(**ROOMS, epochs=2, batch_size=50, validation_metric="validation_loss"))
+    values = [float(value) for value in re.findall(r"epoch \d.*validation (\d\.\d+),", capsys.readouterr().out)]
+    assert len(values) == 2 and values[0] != values[1]
+    (kept,) = sorted((tmp_path / "out" / "checkpoints").glob("checkpoint-4/progress.json"))
+    assert json.loads(kept.read_text())["best"] == pytest.approx(min(values), abs=1e-3)
+
+
+def test_depth_runs_say_what_they_do(tmp_path, capsys):
+    maps = str(SAMPLES / "rooms" / "validation.parquet")
+    network = TINY | {"image_size": 32, "decoder_hidden_sizes": [8, 8, 8], "decoder_head_sizes": [8, 8, 8]}
+    words = ["--dataset", maps, "--epochs=1", "--batch_size=30", "--num_workers=0", "--report_to=none"]
+    out = ["--output_dir", str(tmp_path / "out"), "--mixed_precision=no"]
+    recipe = write_recipe(tmp_path, model_type="depth_semantic_encoder", model_config=network)
+    recipe.write_text("model_type: depth_semantic_encoder\nmodel_config: " + repr(network))
+    pretrain_depth.command([str(recipe), *words, *out])
+    printed = capsys.readouterr()
+    assert f"data: 90 rows of {maps}; 10 maps to validate on\n" in printed.out
+    assert re.search(r"model: DepthAutoencoderModel, new; \S+( M)? parameters\n", printed.out)
+    assert "loss: 1 MSE + 1 L1 + 0.3 SSIM + 0.2 edges; 3 steps of 30 rows, AdamW at 0.0003 (step)" in printed.out
+    assert "epoch 1/1" in printed.err and "3/3" in printed.err  # the bar within the epoch
+    assert "is left to do" not in printed.out
+    pretrain_depth.command([str(recipe), *words, *out, "--resume_from_checkpoint", "latest"])
+    assert "nothing is left to do: all 1 epochs are trained; more with --epochs" in capsys.readouterr().out
+    assert AutoModel.from_pretrained(tmp_path / "out").config.image_size == 32
