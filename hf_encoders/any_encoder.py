@@ -22,6 +22,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from .encode_methods import EncodeMethods
+from .image_sizes import SizedImageTower, at_side
 from .model_kinds import ModelKind, NotAnEncoderError, model_kind
 from .models.input_errors import InputError, one_line
 from .models.multimodal_towers import has_first_token
@@ -46,6 +47,7 @@ _PARTS: dict[Modality, tuple[str, str]] = {
     "text": ("tokenizer", "tokenizer"),
     "image": ("image processor", "image-processor"),
 }
+_READ_BY: dict[str, Modality] = {"tokenizer": "text", "image-processor": "image", "interpolate": "image"}
 _FILES: dict[Modality, tuple[str, ...]] = {
     "text": ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt", "spiece.model"),
     "image": ("preprocessor_config.json", "processor_config.json"),
@@ -61,6 +63,7 @@ class EncoderLoading(TypedDict, total=False):
     pooling: Pooling | None
     tokenizer: str | os.PathLike[str] | PreTrainedTokenizerBase | None
     image_processor: str | os.PathLike[str] | BaseImageProcessor | None
+    interpolate: int | None
     trust_remote_code: bool
 
 
@@ -75,6 +78,7 @@ class AnyEncoder(EncodeMethods):
         image_processor: reads images.
         prompts: what goes before texts, by name: "query" in `encode_query`, "document" in `encode_document`.
         absent: why there is no processor for a modality, where something is to be said of it.
+        interpolate: the side of the images, where it is not the model's own.
     """
 
     def __init__(
@@ -86,10 +90,11 @@ class AnyEncoder(EncodeMethods):
         image_processor: BaseImageProcessor | None = None,
         prompts: Mapping[str, str] | None = None,
         absent: Mapping[Modality, InputError] | None = None,
+        interpolate: int | None = None,
     ):
         self.model, self.kind, self.pooling, self.prompts = model, kind, pooling, dict(prompts or {})
         self.tokenizer, self.image_processor = tokenizer, image_processor
-        self._absent = dict(absent or {})
+        self._absent, self.interpolate = dict(absent or {}), interpolate
 
     @property
     def config(self) -> PreTrainedConfig:
@@ -153,7 +158,8 @@ class AnyEncoder(EncodeMethods):
                 hint=f"give one as {option.replace('-', '_')}= (--{option}), a folder or Hub id",
             )
         modality: Literal["text", "image"] = "text" if name == "text" else "image"
-        tower = make_tower(self.model, processor, modality, pooling=self.pooling, normalize=self.kind.projects)
+        side, unit = self.interpolate, self.kind.projects
+        tower = make_tower(self.model, processor, modality, pooling=self.pooling, normalize=unit, interpolate=side)
         tower.pooling = self.pooling
         return tower
 
@@ -168,6 +174,7 @@ def load_encoder(
     pooling: Pooling | None = None,
     tokenizer: str | os.PathLike[str] | PreTrainedTokenizerBase | None = None,
     image_processor: str | os.PathLike[str] | BaseImageProcessor | None = None,
+    interpolate: int | None = None,
     revision: str = "main",
     trust_remote_code: bool = False,
     dtype: torch.dtype | None = None,
@@ -184,6 +191,8 @@ def load_encoder(
             plain transformer.
         tokenizer: instead of the one in the repo, or where it has none.
         image_processor: likewise.
+        interpolate: embed images of this side in pixels: the image processor makes such squares, and a model whose
+            positions are of another size interpolates them, as transformers does (`interpolate_pos_encoding=True`).
         revision: branch, tag or commit on the Hub.
         trust_remote_code: run the repo's own code. Without it nothing of a repo is executed.
         dtype: of the weights in memory; by default that of the repo. A model that is given keeps its own.
@@ -193,11 +202,12 @@ def load_encoder(
 
     Raises:
         NotAnEncoderError: for a model that embeds nothing, or embeds at random.
-        InputError: if the repo needs its own code, weights are missing, or the pooling is not the model's to choose.
+        InputError: if the repo needs its own code, weights are missing, or the pooling is not the model's to choose;
+            if the model or its image processor has one size alone, and `interpolate` is another.
         OSError: if there is no such model.
     """
     if not isinstance(source, PreTrainedModel) and pooling is None:
-        processors = tokenizer is not None or image_processor is not None
+        processors = any(option is not None for option in (tokenizer, image_processor, interpolate))
         found = sentence_encoder(source, revision, trust_remote_code, dtype, has_processors=processors)
         if found is not None:
             return found
@@ -208,14 +218,14 @@ def load_encoder(
     else:  # every file is of one commit, whatever is pushed meanwhile
         revision = commit_of(name, revision) or revision
         model = _load(source, revision, trust_remote_code, dtype)
-    given: dict[Modality, object] = {"text": tokenizer, "image": image_processor}
+    given = {"tokenizer": tokenizer, "image-processor": image_processor, "interpolate": interpolate}
     if isinstance(model, Encoder):
         if pooling is not None:
             raise InputError(path=name, reason="one of our own models, which pools as it was trained to")
         _refuse_unused(name, given, "one of our own models, whose repo has what it reads inputs with")
         return model
     kind = model_kind(name, model.config, type(model))
-    unread = {modality: value for modality, value in given.items() if modality not in kind.modalities}
+    unread = {option: value for option, value in given.items() if _READ_BY[option] not in kind.modalities}
     _refuse_unused(name, unread, f"a {type(model).__name__} embeds {' and '.join(kind.modalities)} alone")
     beside = model.config.name_or_path if isinstance(source, PreTrainedModel) else source
     words = pictures = None
@@ -227,13 +237,18 @@ def load_encoder(
         pictures = _processor("image", look, image_processor, beside, revision, trust_remote_code, absent)
     prompts = read_prompts(repo_file(name, PROMPTS_FILE, revision)) if "text" in kind.modalities else {}
     pool = _pooling(name, model, kind, pooling, revision)
-    return AnyEncoder(model.eval(), kind, pool, words, pictures, prompts, absent)
+    if interpolate is not None and pictures is not None:
+        pictures, interpolate = at_side(name, model.config, pictures, interpolate)
+    encoder = AnyEncoder(model.eval(), kind, pool, words, pictures, prompts, absent, interpolate)
+    if interpolate is not None:
+        cast(SizedImageTower, encoder.tower("image")).check_size()
+    return encoder
 
 
-def _refuse_unused(name: str, given: Mapping[Modality, object], reason: str) -> None:
-    for modality, value in given.items():
+def _refuse_unused(name: str, given: Mapping[str, object], reason: str) -> None:
+    for option, value in given.items():
         if value is not None:
-            raise InputError(path=name, reason=reason, hint=f"leave --{_PARTS[modality][1]} out")
+            raise InputError(path=name, reason=reason, hint=f"leave --{option} out")
 
 
 def _load(source: str | os.PathLike[str], revision: str, trust: bool, dtype: torch.dtype | None) -> PreTrainedModel:

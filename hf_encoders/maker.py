@@ -16,7 +16,7 @@ from .modalities import Encoder
 # Name → value, as plain JSON: see `maker`.
 Maker: TypeAlias = dict[str, str | None]
 
-_NOUNS = {"fingerprint": "weights", "configuration": "configuration", "adapters": "active adapters"}
+_NOUNS = {"fingerprint": "weights", "adapters": "active adapters", "interpolate": "image size"}
 _PROCESSOR = "_processor"
 
 
@@ -29,7 +29,8 @@ def maker(model: Encoder, modalities: Sequence[str] | None = None) -> Maker:
 
     Returns:
         `name_or_path` and `revision`, where the model came from; `fingerprint`, of every byte of the weights;
-        `configuration`, pooling included; `pooling`, of another library's model; `modules`, of one of
+        `configuration`, pooling included; `pooling`, of another library's model; `interpolate`, the side of its images
+        where it is not its own; `modules`, of one of
         sentence-transformers, with prompts and pooling; `adapters`, which of them are active and how; and for each
         modality a digest of its processor, such as `text_processor`.
 
@@ -43,7 +44,10 @@ def maker(model: Encoder, modalities: Sequence[str] | None = None) -> Maker:
         **({"modules": _digest(settings)} if (settings := getattr(model, "settings", None)) else {}),
         "adapters": _digest(states) if (states := list(_adapters(model))) else None,
     }
-    for modality in model.towers if modalities is None else modalities:
+    embedded = model.towers if modalities is None else modalities
+    if "image" in embedded and (side := getattr(model, "interpolate", None)):
+        result["interpolate"] = str(side)
+    for modality in embedded:
         try:
             processor = model.tower(modality).processor
         except (OSError, ValueError):  # a model whose inputs are processed elsewhere

@@ -14,6 +14,7 @@ from transformers.modeling_utils import PreTrainedModel
 from transformers.processing_utils import ProcessorMixin
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
+from .image_sizes import SizedImageTower
 from .models.multimodal_towers import feature_size, hidden_state, mean_feature
 from .models.pixel_towers import ImageTower
 from .models.text_tower import TextTower
@@ -47,6 +48,7 @@ def make_tower(
     *,
     pooling: Pooling | None = None,
     normalize: bool = False,
+    interpolate: int | None = None,
 ) -> TextTower | ImageTower:
     """The tower of a model of transformers.
 
@@ -58,6 +60,8 @@ def make_tower(
             padding): the one that the model was trained with, which no configuration tells. None for a model with
             `get_text_features` or `get_image_features`, which pool and project by themselves.
         normalize: whether `encode` scales embeddings to length 1 unless told otherwise.
+        interpolate: the side in pixels of the squares that the image processor makes, where it is not the model's own:
+            the model interpolates its positions.
 
     Raises:
         ValueError: if the pooling is missing, unknown, or not the model's to choose, or the size of its features is
@@ -82,7 +86,7 @@ def make_tower(
         size, network = _projected_size(model), getattr(model, "text_model", model)
     if modality == "image":
         images = Given(cast(BaseImageProcessor, processor))
-        return ImageTower(model, call, images, size, pool=pool, normalize=normalize)
+        return SizedImageTower(model, call, images, size, pool=pool, normalize=normalize, interpolate=interpolate)
     texts = Given(cast(PreTrainedTokenizerBase, processor))
     tower = TextTower(model, call, texts, size, network, pool=pool, normalize=normalize)
     tower.reads_padding = model.config.model_type in _READ_PADDING

@@ -20,6 +20,7 @@ FLOORS = [
         "fingerprint",
         "maker",
         "towers",
+        "image_sizes",
         "model_kinds",
         "any_encoder",
         "sentence_encoder",

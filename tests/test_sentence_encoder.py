@@ -342,10 +342,10 @@ def test_damaged_repos_end_in_one_line(tmp_path):
         load_encoder(repo)
 
 
-@pytest.mark.parametrize("option", ["tokenizer", "image_processor"])
+@pytest.mark.parametrize("option", [{"tokenizer": "plain"}, {"image_processor": "plain"}, {"interpolate": 64}])
 def test_processors_are_those_of_its_modules(option, tmp_path):
     with pytest.raises(InputError, match="processors of their own; give a pooling too"):
-        load_encoder(cls_repo(tmp_path), **{option: str(tmp_path / "plain")})
+        load_encoder(cls_repo(tmp_path), **option)
 
 
 def test_repos_of_the_hub(hub_client, tmp_path, monkeypatch, caplog):

@@ -42,7 +42,7 @@ def exported_file(tower: Tower, backend: str, precision: str) -> Path | None:
 
     Raises:
         ValueError: if an int8 file is missing, which cannot be made from the weights alone, or was made of other
-            weights, another configuration or another pooling.
+            weights, another configuration, another pooling or images of another size.
     """
     model, name = tower.model, tower_file(backend, tower.name, precision)
     source = model.config.name_or_path or ""
@@ -51,7 +51,8 @@ def exported_file(tower: Tower, backend: str, precision: str) -> Path | None:
     stated = json.loads(report.read_text(encoding="utf-8")) if report else {}
     same_weights = stated and stated["fingerprint"] == fingerprint(model)
     same_pooling = stated.get("pooling", {}).get(tower.name) == tower.pooling
-    if found and same_weights and same_pooling and _has_saved_config(model):
+    same_size = stated.get("interpolate", {}).get(tower.name) == tower.interpolate
+    if found and same_weights and same_pooling and same_size and _has_saved_config(model):
         for companion in companions(name):
             _find(model, companion)
         return found
@@ -59,7 +60,8 @@ def exported_file(tower: Tower, backend: str, precision: str) -> Path | None:
         return None
     other = "other weights"
     if same_weights:
-        other = "another configuration" if same_pooling else "another pooling"
+        other = "another pooling" if not same_pooling else "another configuration"
+        other = other if same_size else "images of another size"
     reason = f"was made of {other} than the model has now" if found else f"is not in {source or 'the model'}"
     command = f"hf-encoders export {source or 'MODEL'} --to {backend} --int8 --calibration DATA"
     raise ValueError(f"{name} {reason}; make it with: {command}")

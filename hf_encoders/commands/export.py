@@ -53,5 +53,10 @@ def run(args: argparse.Namespace) -> Result:
             difference, cosine = measured["relative_difference"], measured["least_cosine"]
             figures = f"differs by {difference:.1e} of the largest number, cosine ≥ {cosine:.5f}"
             lines.append(f"{tower} in {precision}: {figures}")
-    lines.append(f'use it: hf_encoders.load_encoder("{output}").encode_...(..., backend="{args.to}")')
+    side = report["interpolate"].get("image")
+    at_size = ""
+    if side is not None:
+        lines.append(f"image: for {side} x {side} pixels, so it is loaded with --interpolate {side}")
+        at_size = f", interpolate={side}"
+    lines.append(f'use it: hf_encoders.load_encoder("{output}"{at_size}).encode_...(..., backend="{args.to}")')
     return Result(lines, {"output": str(output), **report})

@@ -44,6 +44,12 @@ def add_encoder(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--tokenizer", metavar="DIR_OR_ID", help="instead of the repo's")
     group.add_argument("--image-processor", metavar="DIR_OR_ID", help="instead of the repo's")
+    group.add_argument(
+        "--interpolate",
+        type=count,
+        metavar="SIZE",
+        help="embed images of SIZE x SIZE pixels, and interpolate the model's positions; default: its own size",
+    )
     group.add_argument("--trust-remote-code", action="store_true", help="run code that the repo brings; read it first")
 
 
@@ -53,6 +59,7 @@ def encoder_loading(args: argparse.Namespace) -> "EncoderLoading":
         "pooling": args.pooling,
         "tokenizer": args.tokenizer,
         "image_processor": args.image_processor,
+        "interpolate": args.interpolate,
         "trust_remote_code": args.trust_remote_code,
     }
 

@@ -158,7 +158,9 @@ def read_image_processor(option: str, source: str | None, config: ViTConfig) -> 
     return read_processor_of_images(option, str(source), config.num_channels, side), True
 
 
-def read_processor_of_images(option: str, source: str, channels: int, side: int | None) -> BaseImageProcessor:
+def read_processor_of_images(
+    option: str, source: str, channels: int, side: int | None, hint: str = ""
+) -> BaseImageProcessor:
     """Read an image processor.
 
     Args:
@@ -166,6 +168,7 @@ def read_processor_of_images(option: str, source: str, channels: int, side: int 
         source: a folder or a Hub id.
         channels: of the images that the network takes.
         side: of the square that the network takes, in pixels; None if it takes any.
+        hint: what to do about images of another size.
 
     Raises:
         SourceError: if it gives images of another size than the network takes.
@@ -178,7 +181,8 @@ def read_processor_of_images(option: str, source: str, channels: int, side: int 
         raise SourceError(f"{option} {source}: its image processor fails ({one_line(error)})") from error
     expected = [1, channels, *([side, side] if side else given[2:])]
     if given != expected:
-        raise SourceError(f"{option} {source}: its image processor gives {given}, the checkpoint expects {expected}")
+        what = f"{option} {source}: its image processor gives {given}, the checkpoint expects {expected}"
+        raise SourceError(f"{what}; {hint}" if hint and given[1] == channels else what)
     return processor
 
 

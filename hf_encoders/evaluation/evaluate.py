@@ -91,8 +91,8 @@ def evaluate(model: Encoder, options: EvaluationOptions, processes: PartialState
         return None
 
     maker = identity(model)
-    pooling = {"pooling": found} if (found := getattr(model, "pooling", None)) else {}
-    report: Report = {"model": maker.pop("name_or_path"), **maker, **pooling, **test.report(test_part.embedded)}
+    chosen = {name: value for name in ("pooling", "interpolate") if (value := getattr(model, name, None))}
+    report: Report = {"model": maker.pop("name_or_path"), **maker, **chosen, **test.report(test_part.embedded)}
     if train and train_part:
         report["train"] = train.report(train_part.embedded)
     return report | {

@@ -43,6 +43,7 @@ class ExportReport(TypedDict):
     Args:
         fingerprint: the fingerprint of the weights that the towers were compiled from.
         pooling: tower → how its tokens became one vector, where that is a person's choice.
+        interpolate: tower → the side of its images, where that is not the model's own.
         towers: tower → precision → how far its embeddings are from PyTorch's: `largest_difference`,
             `relative_difference`, `least_cosine` and `mean_cosine`.
         versions: library → its version.
@@ -50,6 +51,7 @@ class ExportReport(TypedDict):
 
     fingerprint: str
     pooling: dict[str, str | None]
+    interpolate: dict[str, int | None]
     towers: dict[str, dict[str, dict[str, float]]]
     versions: dict[str, str]
 
@@ -108,6 +110,7 @@ def export(
         report: ExportReport = {
             "fingerprint": fingerprint(loaded),
             "pooling": {name: encoding.tower(name).pooling for name in towers},
+            "interpolate": {name: encoding.tower(name).interpolate for name in towers},
             "towers": {name: _export_tower(encoding.tower(name), backend, repo, batches.get(name)) for name in towers},
             "versions": library_versions(_LIBRARIES[backend]),
         }

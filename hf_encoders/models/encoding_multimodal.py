@@ -148,7 +148,8 @@ class MultimodalEncodingMixin(_Base):
         Args:
             inputs: what `read_image` reads (paths, PIL images of any mode, arrays [H, W], [H, W, C], [C, H, W]), one or
                 many, a `datasets` column; or the processor's output or `pixel_values`, a 4-dimensional
-                floating-point *tensor*.
+                floating-point *tensor*. A picture is embedded as a viewer shows it: upright, in RGB, what is
+                transparent on white, 16 bits scaled to 8.
             batch_size: how many inputs the model sees at a time; it does not change the result.
             options: see `EncodeOptions`.
         """

@@ -11,8 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
+from transformers.utils import logging
 
 from .input_errors import InputError, InputTypeError, reason
+
+logger = logging.get_logger(__name__)
 
 # Rounding moves floats this far outside of 0 to 1, for example in a resized picture.
 _TOLERANCE = 1e-3
@@ -27,6 +30,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.", append=True)
 
 # Millimetres in 8 bits are white beyond 255, and metres are darker than this.
 _DARK, _ALMOST_ALL = 21, 0.99
+_WHITE = np.uint8(255)
 _Pixels = NDArray[Any]
 
 
@@ -35,8 +39,10 @@ class ImageError(InputError):
 
 
 def read_image(item: object, name: str) -> Image.Image:
-    """Read one picture, upright (the EXIF orientation is applied) and without its alpha channel, as `convert("RGB")`.
+    """Read one picture as a viewer shows it: upright (the EXIF orientation is applied), and on white where it is clear.
 
+    What alpha, a palette or a key colour makes transparent is laid on white, as a page shows it; the colour that a file
+    hides there is anything. Said once in the log. An opaque picture is that of `convert("RGB")`.
     An animation or a file of several pages gives its first frame; a PIL image gives the frame that it stands at.
     Pictures of more than 8 bits are scaled, not cut off at 255: 16-bit grey keeps its high byte, as Pillow does with
     16-bit colours.
@@ -165,8 +171,11 @@ def _from_pil(image: Image.Image, name: str) -> Image.Image:
         if image.mode == "F":
             return _grey(_scale_floats(np.asarray(image), name))
         if image.mode == "I" or image.mode.startswith("I;16"):
-            return _grey(_scale_integers(np.asarray(image), name))
-        return image.convert("RGB")
+            values = np.asarray(image)
+            grey = _scale_integers(values, name)
+            clear = image.info.get("transparency")  # the key colour of a 16-bit PNG, which Pillow converts no further
+            return _grey(grey if clear is None else np.where(values == clear, _WHITE, grey))
+        return _on_white(image) if image.has_transparency_data else image.convert("RGB")
     except ImageError:
         raise
     except Exception as error:  # as above
@@ -178,6 +187,15 @@ def _upright(image: Image.Image) -> Image.Image:
         return ImageOps.exif_transpose(image)
     except Exception:  # damaged metadata raises anything; the pixels are whole
         return image
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """A picture with alpha, a palette or a key colour that says what is transparent → RGB."""
+    layer = image.convert("RGBA")
+    if layer.getchannel("A").getextrema() == (255, 255):
+        return image.convert("RGB")  # the bytes of opaque pictures stay those of Pillow's conversion
+    logger.warning_once("pictures are transparent in places: they are laid on white, as a viewer shows them")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
 
 
 def _scale_floats(values: _Pixels, name: str) -> _Pixels:
@@ -219,7 +237,6 @@ def _from_array(array: _Pixels, name: str) -> Image.Image:
         raise ImageError(
             name=name, reason=f"an array of shape {shape}, expected [H, W], [H, W, 1|3|4] or [1|3|4, H, W]"
         )
-    array = array[..., :3]
     if array.dtype == np.bool_:
         pixels = array * np.uint8(255)
     elif array.dtype == np.uint8:
@@ -239,7 +256,8 @@ def _from_array(array: _Pixels, name: str) -> Image.Image:
         )
     if pixels.shape[-1] == 1:
         return _grey(pixels[..., 0])
-    return Image.fromarray(np.ascontiguousarray(pixels))
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    return _on_white(image) if image.mode == "RGBA" else image
 
 
 def _to_8_bits(values: _Pixels) -> _Pixels:

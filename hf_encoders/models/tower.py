@@ -79,12 +79,14 @@ class Tower(ABC, Generic[Processor]):
         processors: where the processor is.
         limit: how many tokens the tower takes at most; None for pictures, and where there is no limit.
         pooling: the name of `pool`, where a person may choose it.
+        interpolate: the side of the images, where a person chose another than the model's own.
     """
 
     name: ClassVar[Modality]
     input_names: ClassVar[tuple[str, ...]]
     limit: int | None = None
     pooling: str | None = None
+    interpolate: int | None = None
 
     def __init__(
         self,

@@ -1,6 +1,7 @@
 """A picture of any kind arrives as the RGB image that Pillow and transformers see, or as an error with its name."""
 
 import io
+import logging
 import os
 import pickle
 import re
@@ -40,6 +41,17 @@ def encoded(image, kind="PNG", **options):
     file = io.BytesIO()
     image.save(file, kind, **options)
     return {"bytes": file.getvalue(), "path": None}
+
+
+def on_white(rgba):
+    """What a page shows of pixels [H, W, 4], within the rounding of 8 bits."""
+    colours, alpha = np.asarray(rgba, float)[..., :3], np.asarray(rgba, float)[..., 3:] / 255
+    return colours * alpha + 255 * (1 - alpha)
+
+
+def assert_nearly(image, expected):
+    assert type(image) is Image.Image and image.mode == "RGB"
+    np.testing.assert_allclose(np.asarray(image), expected, atol=1)
 
 
 def assert_pixels(image, expected):
@@ -95,25 +107,67 @@ def test_errors_survive_being_sent_between_processes():
         assert type(sent) is type(error) and str(sent) == r"na\udcffme: no such file"
 
 
-@pytest.mark.parametrize(
-    "mode", ["1", "L", "P", "PA", "LA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV", "LAB"]
-)
-def test_modes_of_8_bits_are_converted_as_pillow_does(mode):
-    source = Image.fromarray(noise(5, 7, 3))
-    image = source if mode == "RGB" else Image.new(mode, source.size)
-    for position in np.ndindex(source.size):
+def filled(mode):
+    """A picture of a mode, each band a number higher."""
+    image = Image.new(mode, (7, 5))
+    for position in np.ndindex(image.size):
         image.putpixel(position, tuple(range(10, 10 + len(image.getbands())))[: len(image.getbands())])
+    return image
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"])
+def test_modes_of_8_bits_are_converted_as_pillow_does(mode):
+    image = filled(mode)
     before = image.tobytes()
     assert_pixels(read_image(image, "image"), image.convert("RGB"))
     assert image.tobytes() == before and read_image(image, "image") is not image
 
 
-@pytest.mark.parametrize("transparency", [1, b"\x00\x80"])
-def test_palettes_with_transparency(transparency):
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "RGBa"])
+def test_alpha_is_laid_on_white(mode):
+    image = filled("RGBA").convert(mode) if mode == "RGBa" else filled(mode)
+    before = image.tobytes()
+    assert_nearly(read_image(image, "image"), on_white(image.convert("RGBA")))
+    assert image.tobytes() == before
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
+def test_opaque_pictures_are_those_of_pillow(mode):
+    image = Image.fromarray(noise(5, 7, 3)).convert(mode[:-1]).convert(mode)
+    assert_pixels(read_image(image, "image"), image.convert("RGB"))
+
+
+def test_the_hidden_colour_of_clear_pixels_does_not_count():
+    colours = [Image.new("RGBA", (7, 5), (*colour, 0)) for colour in ((0, 0, 0), (255, 0, 7))]
+    for image in colours:
+        assert_pixels(read_image(encoded(image), "image"), np.full((5, 7, 3), 255))
+
+
+def test_white_is_said_once(caplog):
+    logging.Logger.warning_once.cache_clear()
+    for _ in range(3):
+        read_image(filled("LA"), "image")
+    assert [record.getMessage() for record in caplog.records] == [
+        "pictures are transparent in places: they are laid on white, as a viewer shows them"
+    ]
+
+
+@pytest.mark.parametrize(("transparency", "alpha"), [(1, [255, 0]), (b"\x00\x80", [0, 128])])
+def test_palettes_with_transparency(transparency, alpha):
     image = Image.fromarray(noise(5, 7) % 2, "L").convert("P")
     image.putpalette([10, 20, 30, 200, 100, 0])
-    expected = np.array([[10, 20, 30], [200, 100, 0]], np.uint8)[noise(5, 7) % 2]
-    assert_pixels(read_image(encoded(image, transparency=transparency), "image"), expected)
+    colours = np.array([[10, 20, 30, alpha[0]], [200, 100, 0, alpha[1]]], np.uint8)
+    item = encoded(image, transparency=transparency)
+    assert_nearly(read_image(item, "image"), on_white(colours[noise(5, 7) % 2]))
+
+
+@pytest.mark.parametrize(("mode", "key"), [("L", 7), ("RGB", (7, 7, 7)), ("1", 0), ("I;16", 7 << 8)])
+def test_a_colour_that_stands_for_nothing(mode, key):
+    values = np.where(noise(5, 7) < 128, 7 if mode != "1" else 0, 255).astype(np.uint8)
+    image = Image.fromarray(values.astype(np.uint16) << 8) if mode == "I;16" else Image.fromarray(values).convert(mode)
+    item = encoded(image, transparency=key)
+    assert "transparency" in Image.open(io.BytesIO(item["bytes"])).info
+    assert_pixels(read_image(item, "image"), np.full((5, 7, 3), 255))
 
 
 @pytest.mark.parametrize(
@@ -207,13 +261,15 @@ ARRAYS = {
 def test_arrays(case, kind, dtype):
     array = ARRAYS[case]
     expected = array.transpose(1, 2, 0) if case in ("1hw", "3hw", "4hw", "first") else np.atleast_3d(array)
-    expected = np.broadcast_to(expected[..., :3], (*expected.shape[:2], 3))
     item = array
     if dtype == "bool":
         item, expected = array > 127, (expected > 127) * np.uint8(255)
     elif dtype != "uint8":
         item = (array / 255).astype(dtype)
-    assert_pixels(read_image(kind(item), "image"), expected)
+    if expected.shape[-1] == 4:
+        assert_nearly(read_image(kind(item), "image"), on_white(expected))
+    else:
+        assert_pixels(read_image(kind(item), "image"), np.broadcast_to(expected, (*expected.shape[:2], 3)))
 
 
 def test_tensors_of_other_kinds():

@@ -18,6 +18,7 @@ _SIZES = ("input_size", "img_size", "image_size", "crop_size", "train_crop_size"
 _CROPS = ("crop_pct",)
 _RESAMPLINGS = {"bilinear": 2, "bicubic": 3}
 _BYTE = 255
+_INTERPOLATE = "leave it out, and say --interpolate {} to the commands that embed"
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,9 @@ def prepare_images(
             raise InputError(
                 path=path, reason="--image-processor says the mean, the deviation and the size; leave them out"
             )
-        processor = read_processor_of_images("--image-processor", options.image_processor, images.channels, images.size)
+        processor = read_processor_of_images(
+            "--image-processor", options.image_processor, images.channels, images.size, _INTERPOLATE.format("SIZE")
+        )
         return ImagePreparation(processor, (), options.image_processor)
     mean, std, of_values = _normalisation(path, images, metadata, options)
     side, of_size = _side(path, images, metadata, options)
@@ -134,6 +137,7 @@ def _side(
             raise InputError(
                 path=path,
                 reason=f"--image-size {options.image_size}: the file's positions are those of {images.size} pixels",
+                hint=_INTERPOLATE.format(options.image_size),
             )
         return images.size, None
     if options.image_size is not None:

@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoConfig, AutoImageProcessor
+from transformers import AutoConfig, AutoImageProcessor, BitImageProcessorPil, ViTConfig, ViTModel
 from transformers.image_utils import PILImageResampling
 
 from hf_encoders.conversion.convert import convert
@@ -96,6 +96,19 @@ def test_an_image_processor_is_taken_over(file, tmp_path):
     assert "--image-processor says the mean, the deviation and the size; leave them out" in line
     line = refusal(file({"model": ONE_CHANNEL}), "--image-processor", tmp_path / "first")
     assert "--image-processor" in line and "image processor" in line
+
+
+def test_images_of_another_size_than_the_positions_are_interpolated_later(file, tmp_path):
+    sizes = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 64}
+    vit = ViTModel(ViTConfig(**sizes, image_size=32, patch_size=8))
+    path = file({"model": randomised(vit).state_dict()})
+    line = refusal(path, "--output", tmp_path / "repo", "--image-size", "64")
+    assert (
+        "--image-size 64: the file's positions are those of 32 pixels; leave it out, and say --interpolate 64" in line
+    )
+    BitImageProcessorPil(size={"shortest_edge": 64}, crop_size={"height": 64, "width": 64}).save_pretrained(tmp_path)
+    line = refusal(path, "--output", tmp_path / "repo", "--image-processor", tmp_path)
+    assert "the checkpoint expects [1, 3, 32, 32]; leave it out, and say --interpolate SIZE" in line
 
 
 @pytest.mark.parametrize(
