@@ -4,8 +4,11 @@
 
 What counts: a file that is opened for writing, a rename, a removal, a new folder, below the current folder. The signal
 is SIGKILL, sent just before the change. Of several processes of a run, the first one is ended.
+
+A run of one process is forked from one that has imported what all commands import, which takes longer than the command.
 """
 
+import multiprocessing
 import os
 import re
 import runpy
@@ -52,10 +55,13 @@ class Trial:
     def run(self, folder: Path, number: int = 0, again: bool = False) -> subprocess.CompletedProcess[str]:
         """Run the command in a folder; end it at a change."""
         words = [*self.words, *(self.again if again and (folder / self.output).exists() else ())]
-        runner = ["-m", "tests.helpers.kill_trial", str(number), str(folder.with_suffix(".log")), *words]
+        log = folder.with_suffix(".log")
+        if self.ranks == 1:
+            return _forked(number, log, words, folder, dict(self.environment))
+        runner = ["-m", "tests.helpers.kill_trial", str(number), str(log), *words]
         launcher = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", str(self.ranks)]
         launcher += ["--mixed_precision", "no", "--main_process_port", "0"]
-        command = [sys.executable, *(launcher if self.ranks > 1 else []), *runner]
+        command = [sys.executable, *launcher, *runner]
         environment = os.environ | {"PYTHONPATH": str(ROOT)} | _ENVIRONMENT | dict(self.environment)
         with open(folder.with_suffix(".out"), "w+") as out:  # a worker process may hold a pipe open for a while
             done = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, env=environment, cwd=folder, text=True)
@@ -157,12 +163,50 @@ def _end_at(number: int, log: Path) -> None:
     sys.addaudithook(hook)
 
 
-if __name__ == "__main__":
-    number, log, *sys.argv = sys.argv[1:]
+def _run(number: int, log: Path, words: Sequence[str]) -> None:
+    """The command, in this process."""
+    sys.argv = list(words)
     if os.environ.get("RANK", "0") == "0":
-        _end_at(int(number), Path(log))
+        _end_at(number, log)
     if sys.argv[0] == "-m":
         sys.argv = sys.argv[1:]
         runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
     else:
         runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+_COMMON = ["accelerate", "datasets", "pandas", "safetensors.torch", "torch._dynamo", "transformers.modeling_utils"]
+
+
+def _forked(
+    number: int, log: Path, words: Sequence[str], folder: Path, environment: Mapping[str, str]
+) -> "subprocess.CompletedProcess[str]":
+    """Run a command in a process that has its imports already."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([*_COMMON, "hf_encoders.training.pretrain", "hf_encoders.training.pretrain_depth"])
+    before = {name: os.environ.get(name) for name in _ENVIRONMENT}
+    os.environ.update(_ENVIRONMENT)  # the server is started by the first run, and keeps what it finds
+    try:
+        process = context.Process(target=_in_folder, args=(number, log, list(words), folder, environment))
+        process.start()
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+    process.join()
+    return subprocess.CompletedProcess(list(words), process.exitcode, folder.with_suffix(".out").read_text())
+
+
+def _in_folder(number: int, log: Path, words: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
+    """A run in its folder, whose output goes beside it."""
+    os.chdir(folder)
+    os.environ.update(environment)
+    sys.path.insert(0, str(ROOT))
+    with open(folder.with_suffix(".out"), "w") as out:
+        for stream in (1, 2):
+            os.dup2(out.fileno(), stream)
+    _run(number, log, words)
+
+
+if __name__ == "__main__":
+    number, log, *words = sys.argv[1:]
+    _run(int(number), Path(log), words)
