@@ -40,7 +40,7 @@ from .epochs import is_stale, steps_in_all, steps_of_epoch
 from .multimodal import validation
 from .multimodal.arguments import DataArguments, LossArguments, ModelArguments, RunArguments
 from .multimodal.legacy_state import has_legacy_state, load_legacy_state
-from .multimodal.model import build_model, compile_towers, use_modalities
+from .multimodal.model import build_model, check_way, compile_towers, use_modalities
 from .multimodal.optimizer import make_optimizer, parameter_groups, reset_rates, step_schedule
 from .multimodal.rows import load_rows, with_validation_split
 from .multimodal.samples import Batch, ModelInputs, SampleMaker, Samples, make_loader, raw_maps
@@ -78,6 +78,7 @@ class Trainer:
         data, model = changes.settled(data), changes.settled(model)
         loss, run = changes.settled(loss), changes.settled(run)
         self.options = (data, model, loss, run)
+        check_way(model)
         data = with_validation_split(data)
         self.data, self.run = data, run
         if data.validation_split:

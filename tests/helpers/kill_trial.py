@@ -199,8 +199,7 @@ def _forked(
 def _in_folder(number: int, log: Path, words: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
     """A run in its folder, whose output goes beside it."""
     os.chdir(folder)
-    os.environ.update(environment)
-    sys.path.insert(0, str(ROOT))
+    os.environ.update({"PYTHONPATH": str(ROOT), **environment})
     with open(folder.with_suffix(".out"), "w") as out:
         for stream in (1, 2):
             os.dup2(out.fileno(), stream)

@@ -27,16 +27,7 @@ def build_model(options: ModelArguments, loss: LossArguments, seed: int) -> Mult
         ValueError, OSError: if the options do not name one model, or a part cannot be loaded.
     """
     torch.manual_seed(seed)
-    ways = {
-        "--init_from": bool(options.init_from),
-        "--text_model and --vision_model": bool(options.text_model or options.vision_model),
-        "--model_config": options.model_config is not None,
-    }
-    if not any(ways.values()):
-        named = ", ".join(recipe_names())
-        raise ValueError(f"no model: name a recipe ({named}), or give one of {', '.join(ways)}")
-    if sum(ways.values()) != 1:
-        raise ValueError(f"give one of {', '.join(ways)}: they say what is trained")
+    check_way(options)
     if options.init_from:
         model = _from_repo(options)
     elif options.model_config is not None:
@@ -52,6 +43,24 @@ def build_model(options: ModelArguments, loss: LossArguments, seed: int) -> Mult
     if options.freeze:
         model.freeze(options.freeze)
     return model.train()
+
+
+def check_way(options: ModelArguments) -> None:
+    """Refuse options that do not name one model.
+
+    Raises:
+        ValueError: if they name none, or several.
+    """
+    ways = {
+        "--init_from": bool(options.init_from),
+        "--text_model and --vision_model": bool(options.text_model or options.vision_model),
+        "--model_config": options.model_config is not None,
+    }
+    if not any(ways.values()):
+        named = ", ".join(recipe_names())
+        raise ValueError(f"no model: name a recipe ({named}), or give one of {', '.join(ways)}")
+    if sum(ways.values()) != 1:
+        raise ValueError(f"give one of {', '.join(ways)}: they say what is trained")
 
 
 def _set_units(model: MultimodalEncoderModel, options: ModelArguments) -> None:
