@@ -149,10 +149,11 @@ class _Parser(OneLineArgumentParser, HfArgumentParser):
 
 def _given(kinds: "Sequence[type[DataclassInstance]]", arguments: Sequence[str]) -> set[str]:
     """The names of the options among the words of a command line."""
-    parser = _Parser(kinds, add_help=False, argument_default=argparse.SUPPRESS)  # type: ignore[arg-type]
-    parser.set_defaults(**{one.name: argparse.SUPPRESS for kind in kinds for one in fields(kind)})
+    absent = object()
+    parser = _Parser(kinds, add_help=False)  # type: ignore[arg-type]  # as above
+    parser.set_defaults(**{one.name: absent for kind in kinds for one in fields(kind)})
     found = vars(parser.parse_known_args(list(arguments))[0])
-    return {name for name, value in found.items() if value is not argparse.SUPPRESS}
+    return {name for name, value in found.items() if value is not absent}
 
 
 def as_mapping(option: str, settings: Settings) -> dict[str, Any]:
