@@ -9,8 +9,7 @@ import bundled
 from datasets import Dataset
 
 from hf_encoders import MultimodalEncoderModel
-from hf_encoders.conversion.convert import convert
-from hf_encoders.conversion.encoders.conversion import InputOptions
+from hf_encoders.commands import convert
 from hf_encoders.evaluation import retrieval_metrics
 from hf_encoders.outputs import new_folder
 from hf_encoders.training import pretrain

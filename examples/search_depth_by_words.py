@@ -1,6 +1,7 @@
 """Words find depth maps through an image tower that never saw one: a DINO ViT, trained on the bundled rooms.
 
     python examples/search_depth_by_words.py found.png
+    python examples/search_depth_by_words.py found.png --epochs 5    # any flag of `hf-encoders train`
 
 Maps become gray pictures (near is bright, eight metres are black), and the converted ViT and a converted RoBERTa learn
 to find each other by captions. Drawn are the best five maps of each query, of scenes that were not trained on.
@@ -43,7 +44,7 @@ def pictures(name: str, split: str) -> Path:
 def main() -> None:
     """Make pictures, train, search, draw."""
     training = [str(pictures(name, "train")) for name in ("rooms", "objects")]
-    words = ("--dataset", *training, "--image_column", "picture", *FLAGS)
+    words = ("--dataset", *training, "--image_column", "picture", *FLAGS, *sys.argv[2:])
     model = foreign.train(bundled.OUTPUT / "depth-by-words", *words)
 
     rooms = Dataset.from_parquet(str(pictures("rooms", "test")))

@@ -78,7 +78,12 @@ def _load_or_copy(source: Source) -> PreTrainedModel:
         config = AutoConfig.from_pretrained(source)
     except OSError as error:
         raise OSError(f"{source}: cannot be loaded ({one_line(error)})") from error
-    tower, info = AutoModel.from_pretrained(source, config=config, output_loading_info=True, **_without_pooler(config))
+    pooler, verbosity = _without_pooler(config), logging.get_verbosity()
+    logging.set_verbosity_error()  # transformers would print a table of the pooler's weights, which are left out
+    try:
+        tower, info = AutoModel.from_pretrained(source, config=config, output_loading_info=True, **pooler)
+    finally:
+        logging.set_verbosity(verbosity)
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise ValueError(f"{source}: its weights lack {missing[0]!r} ({len(missing)} tensors in all)")
