@@ -69,6 +69,7 @@ bench: $(INSTALLED)  ## the benchmarks, each beside the plain way
 	$(BIN)/python benchmarks/bench_encode.py
 	$(BIN)/python benchmarks/bench_encode_libraries.py
 	$(BIN)/python benchmarks/bench_identity.py
+	$(BIN)/python benchmarks/bench_load_encoder.py
 	$(BIN)/python benchmarks/bench_loading.py
 	$(BIN)/python benchmarks/bench_quantization.py
 	$(BIN)/python benchmarks/bench_scale.py

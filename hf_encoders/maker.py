@@ -30,21 +30,24 @@ def maker(model: Encoder, modalities: Sequence[str] | None = None) -> Maker:
     Returns:
         `name_or_path` and `revision`, where the model came from; `fingerprint`, of every byte of the weights;
         `configuration`, pooling included; `pooling`, of another library's model; `interpolate`, the side of its images
-        where it is not its own; `modules`, of one of
-        sentence-transformers, with prompts and pooling; `adapters`, which of them are active and how; and for each
-        modality a digest of its processor, such as `text_processor`.
+        where it is not its own; `prompts`, where texts get any; `modules`, of one of sentence-transformers, with
+        prompts and pooling; `adapters`, which of them are active and how; and for each modality a digest of its
+        processor, such as `text_processor`.
 
     Raises:
         ValueError: if some weights are not in memory.
     """
+    embedded = model.towers if modalities is None else modalities
+    settings = getattr(model, "settings", None)
+    prompts: Mapping[str, str] = getattr(model, "prompts", {}) if "text" in embedded and not settings else {}
     result: Maker = {
         **identity(model),
         "configuration": _digest(settings_with_effect(model.config.to_dict())),
         **({"pooling": pooling} if (pooling := getattr(model, "pooling", None)) else {}),
-        **({"modules": _digest(settings)} if (settings := getattr(model, "settings", None)) else {}),
+        **({"prompts": _digest(dict(prompts))} if any(prompts.values()) else {}),
+        **({"modules": _digest(settings)} if settings else {}),
         "adapters": _digest(states) if (states := list(_adapters(model))) else None,
     }
-    embedded = model.towers if modalities is None else modalities
     if "image" in embedded and (side := getattr(model, "interpolate", None)):
         result["interpolate"] = str(side)
     for modality in embedded:

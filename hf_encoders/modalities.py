@@ -4,18 +4,21 @@ import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkable
 
 import PIL.Image
 
 from .models.depth_map_files import is_depth_file
 from .models.depth_units import DepthUnits
 from .models.encoding import Encode
-from .models.tower import MODALITIES, Encoder, Modality
+from .models.text_tower import TextTower
+from .models.tower import MODALITIES, Encoder, Modality, Tower
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
+# What a text is for: it is searched for, or it is found. Models that were trained so have a prompt for each.
+TextTask = Literal["query", "document"]
 # The modalities that are classified by words.
 PICTURES: tuple[Modality, ...] = ("image", "depth")
 # A hint for models that lack texts or pictures.
@@ -198,18 +201,47 @@ def _some_cells(dataset: "Dataset | IterableDataset", column: str) -> list[objec
     return [row[column] for row in cells.take(_LOOKED_AT)]
 
 
-def encoder(model: object, modality: str, units: DepthUnits | None = None) -> Encode[object]:
-    """The method of a model that embeds a modality.
+@runtime_checkable
+class _Prompting(Protocol):
+    """A model that may have prompts for texts."""
+
+    def prompted_tower(self, name: str) -> TextTower:
+        """See `EncodeMethods`."""
+
+
+def tower_of(model: object, modality: str, task: TextTask | None = None) -> Tower[Any]:
+    """The tower of a model that embeds a modality.
 
     Args:
         model: it has towers.
         modality: "text", "image" or "depth".
-        units: what the raw values of depth maps mean; for other modalities it is left out.
+        task: what texts are for: they get the model's prompt for that, as in `encode_query` and `encode_document`.
+            Without it they get the model's default prompt, if it has one.
 
     Raises:
         ValueError: if the modality is unknown, or the model does not embed it: the message lists what it embeds.
     """
     if modality not in MODALITIES:
         raise ValueError(f"modality is one of {', '.join(MODALITIES)}, got {modality!r}")
-    encode = encoder_of(model).tower(modality).encode
+    tower = encoder_of(model).tower(modality)
+    if task is not None and modality == "text" and isinstance(model, _Prompting):
+        return model.prompted_tower(task)
+    return tower
+
+
+def encoder(
+    model: object, modality: str, units: DepthUnits | None = None, task: TextTask | None = None
+) -> Encode[object]:
+    """The method of a model that embeds a modality.
+
+    Args:
+        model: it has towers.
+        modality: "text", "image" or "depth".
+        units: what the raw values of depth maps mean; for other modalities it is left out.
+        task: see `tower_of`.
+
+    Raises:
+        ValueError: see `tower_of`.
+    """
+    encode = tower_of(model, modality, task).encode
     return cast(Encode[object], partial(encode, **units)) if units and modality == "depth" else encode

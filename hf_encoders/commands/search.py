@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> Result:
         "DepthEncodeOptions", {**options, "on_error": args.on_error, **(units if modality == "depth" else {})}
     )
     # Queries come first: one that cannot be read is then known before the collection is embedded.
-    queries = encoder(model, by, units)(args.queries, **options, convert_to="numpy")
+    queries = encoder(model, by, units, task="query")(args.queries, **options, convert_to="numpy")
     check_sheet(args, modality, len(args.queries) * (min(args.k, len(source.dataset)) + (by != "text")))
     with source.named():
         index = EmbeddingIndex.from_dataset(model, source.dataset, source.column, modality, **index_options)

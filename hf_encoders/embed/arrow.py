@@ -1,7 +1,6 @@
 """Arrow tables in, Arrow tables with embeddings out: `ArrowEmbedder`."""
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,8 +11,9 @@ from transformers.processing_utils import Unpack
 
 from ..arrays import Mask, Vectors
 from ..data.columns import is_picture
-from ..modalities import Encoder, Modality, encoder
+from ..modalities import Encoder, Modality, tower_of
 from ..models.depth_units import DepthEncodeOptions
+from ..models.text_tower import TextTower, Truncation
 
 # Raw inputs: texts, paths or decoded pictures, one per row.
 Items: TypeAlias = Column | list[object]
@@ -21,6 +21,8 @@ Items: TypeAlias = Column | list[object]
 
 class ArrowEmbedder:
     """Embeds one column of Arrow tables. No other column is decoded, and the one that is embedded keeps its bytes.
+
+    Texts get the model's prompt for documents, if it has one: see `encode_document`.
 
     ```python
     embedder = ArrowEmbedder(model, "image", "image", batch_size=64)
@@ -59,9 +61,10 @@ class ArrowEmbedder:
     ):
         self.column, self.modality, self.name = column, modality, name
         self._features = None if features is None else self._decoded(features)
-        self._encode: Callable[..., Any] = partial(encoder(model, modality), batch_size=batch_size)
+        self._tower = tower_of(model, modality, "document")
         self._is_skipping = options.get("on_error") == "skip"
-        self._options: Mapping[str, object] = {**options, "convert_to": "numpy", "show_progress_bar": False}
+        own = {"batch_size": batch_size, "convert_to": "numpy", "show_progress_bar": False}
+        self._options: Mapping[str, Any] = {**options, **own}
         self.dimensions: int = self.embed_items([])[0].shape[1]
 
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -73,8 +76,12 @@ class ArrowEmbedder:
         embeddings, kept = self.embed(table)
         return table.filter(pa.array(kept)).append_column(self.name, fixed_size_lists(embeddings))
 
-    def embed(self, table: pa.Table) -> tuple[Vectors, Mask]:
+    def embed(self, table: pa.Table, truncation: Truncation | None = None) -> tuple[Vectors, Mask]:
         """Embed the rows of a table.
+
+        Args:
+            table: the rows.
+            truncation: counts the texts that are cut, for a warning by the caller; by default each call warns.
 
         Returns:
             [M, D] float32, and which of the N rows have an embedding, [N] booleans.
@@ -82,11 +89,11 @@ class ArrowEmbedder:
         Raises:
             ValueError: if a row cannot be embedded, unless such rows are left out.
         """
-        return self.embed_items(self.items(table))
+        return self.embed_items(self.items(table), truncation)
 
-    def embed_items(self, items: Items) -> tuple[Vectors, Mask]:
+    def embed_items(self, items: Items, truncation: Truncation | None = None) -> tuple[Vectors, Mask]:
         """Embed raw inputs; as `embed`."""
-        found = self._encode(items, **self._options)
+        found = self._encode(items, truncation, self._options)
         if self._is_skipping:
             embeddings, kept = found
             return embeddings, kept
@@ -96,7 +103,7 @@ class ArrowEmbedder:
         """Why a row cannot be embedded; None if it can."""
         items = self.items(table.slice(row, 1))
         try:
-            self._encode(items, **{**self._options, "on_error": "raise"})
+            self._encode(items, Truncation(), {**self._options, "on_error": "raise"})
         except (ValueError, TypeError) as error:
             return error
         return None
@@ -107,6 +114,12 @@ class ArrowEmbedder:
         features = self._features or self._decoded(Features.from_arrow_schema(column.schema))
         encoded = table_cast(column, features.arrow_schema)
         return Dataset(InMemoryTable(encoded), DatasetInfo(features=features))[self.column]
+
+    def _encode(self, items: Items, truncation: Truncation | None, options: Mapping[str, Any]) -> Any:
+        tower = self._tower
+        if truncation is not None and isinstance(tower, TextTower):
+            tower = tower.counting(truncation)
+        return tower.encode(items, **options)
 
     def _decoded(self, features: Features) -> Features:
         feature = features[self.column]

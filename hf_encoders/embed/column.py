@@ -16,6 +16,7 @@ from ..data.file_states import digest, file_state, named_files
 from ..maker import maker
 from ..modalities import Encoder, Modality, column_modality
 from ..models.depth_units import DepthEncodeOptions
+from ..models.text_tower import Truncation
 from ..progress import no_progress_bars
 from .arrow import ArrowEmbedder, Items, fixed_size_lists
 
@@ -24,6 +25,7 @@ _WITHOUT_EFFECT = ("convert_to", "device", "show_progress_bar")
 
 _ROWS_PER_READ = 10_000
 _AnyDataset = TypeVar("_AnyDataset", Dataset, IterableDataset, DatasetDict, IterableDatasetDict)
+_Split = TypeVar("_Split", Dataset, IterableDataset)
 # Rows as plain Python: column → values.
 _Batch = dict[str, list[object]]
 
@@ -49,7 +51,8 @@ def with_embeddings(
 
     The other columns stay as they are, undecoded, and the rows in order. What `datasets` loaded from files is embedded
     once: the next call, in another process too, finds the embeddings in its cache, unless the weights, the processor,
-    the data or an option that matters has changed.
+    the data or an option that matters has changed. Texts get the model's prompt for documents, if it has one. One
+    warning counts the texts that are cut at the model's limit; of a stream, whose end is not known, it names the first.
 
     Args:
         dataset: a data set, a streamed one (embedded as it is read), or a dictionary of splits.
@@ -69,12 +72,32 @@ def with_embeddings(
         ValueError: if there is no such column, or one called `name` already, for an option out of range, or a row that
             cannot be embedded.
     """
+    cut = Truncation()
     if isinstance(dataset, (DatasetDict, IterableDatasetDict)):
-        parts = {
-            split: with_embeddings(part, model, column, modality, name=name, batch_size=batch_size, **options)
-            for split, part in dataset.items()
-        }
-        return type(dataset)(parts)
+        parts = {}
+        for split, part in dataset.items():
+            of_split = Truncation()
+            parts[split] = _with_embeddings(part, model, column, modality, name, batch_size, options, of_split)
+            of_split.name = f"{of_split.first} of {split}"
+            cut.add(of_split)
+        result = type(dataset)(parts)
+    else:
+        result = _with_embeddings(dataset, model, column, modality, name, batch_size, options, cut)
+    cut.warn()
+    return result
+
+
+def _with_embeddings(
+    dataset: _Split,
+    model: Encoder,
+    column: str,
+    modality: Modality | None,
+    name: str,
+    batch_size: int,
+    options: DepthEncodeOptions,
+    cut: Truncation,
+) -> _Split:
+    """As `with_embeddings`, for one split; texts that are cut are counted, but for a stream's."""
     if not isinstance(dataset, (Dataset, IterableDataset)):
         raise TypeError(f"a {type(dataset).__name__}, expected a data set of the datasets library")
     _check_columns(dataset, column, name)
@@ -86,7 +109,7 @@ def with_embeddings(
         return _embed_stream(dataset, embedder, batch_size)
     is_hidden = options.get("show_progress_bar") is False
     with no_progress_bars() if is_hidden else nullcontext():
-        return _embed_dataset(dataset, embedder, batch_size, _cache_key(dataset, model, embedder, options))
+        return _embed_dataset(dataset, embedder, batch_size, _cache_key(dataset, model, embedder, options), cut)
 
 
 def _check_columns(dataset: Dataset | IterableDataset, column: str, name: str) -> None:
@@ -127,13 +150,13 @@ def _paths(cells: pa.ChunkedArray) -> Iterator[str]:
         yield from named_files(cells.to_pylist())
 
 
-def _embed_dataset(dataset: Dataset, embedder: ArrowEmbedder, batch_size: int, key: str) -> Dataset:
+def _embed_dataset(dataset: Dataset, embedder: ArrowEmbedder, batch_size: int, key: str, cut: Truncation) -> Dataset:
     feature = List(Value("float32"), length=embedder.dimensions)
     if not len(dataset):  # `map` would leave out the column
         return dataset.add_column(embedder.name, [], feature=feature)
     shown = dataset.format
     result = dataset.with_format("arrow").map(
-        partial(_embed_table, embedder),
+        partial(_embed_table, embedder, cut),
         batched=True,
         batch_size=batch_size,
         with_indices=True,
@@ -147,10 +170,10 @@ def _embed_dataset(dataset: Dataset, embedder: ArrowEmbedder, batch_size: int, k
 
 def _embed_stream(dataset: IterableDataset, embedder: ArrowEmbedder, batch_size: int) -> IterableDataset:
     if dataset.features is None:  # the rows are what Python made, and stay so
-        embed, features = partial(_embed_batch, embedder), None
+        embed, features = partial(_embed_batch, embedder, _StreamsTruncation()), None
         dataset = dataset.with_format(None)
     else:
-        embed = partial(_embed_table, embedder)
+        embed = partial(_embed_table, embedder, _StreamsTruncation())
         feature = List(Value("float32"), length=embedder.dimensions)
         features = Features({**dataset.features, embedder.name: feature})
         dataset = dataset.with_format("arrow")
@@ -158,20 +181,34 @@ def _embed_stream(dataset: IterableDataset, embedder: ArrowEmbedder, batch_size:
     return result.with_format(None)
 
 
-def _embed_table(embedder: ArrowEmbedder, table: pa.Table, indices: Sequence[int]) -> pa.Table:
-    embeddings, kept = _located(embedder, embedder.items(table), indices)
+class _StreamsTruncation(Truncation):
+    """Warns of the first text of a stream that is cut, and of no other."""
+
+    def add(self, other: Truncation, start: int = 0) -> None:
+        """See `Truncation`."""
+        is_first = not self.count
+        super().add(other, start)
+        if is_first:
+            self.warn(", and so for the rest of the stream")
+
+
+def _embed_table(embedder: ArrowEmbedder, cut: Truncation, table: pa.Table, indices: Sequence[int]) -> pa.Table:
+    embeddings, kept = _located(embedder, embedder.items(table), indices, cut)
     return table.filter(pa.array(kept)).append_column(embedder.name, fixed_size_lists(embeddings))
 
 
-def _embed_batch(embedder: ArrowEmbedder, batch: _Batch, indices: Sequence[int]) -> _Batch:
-    embeddings, kept = _located(embedder, batch[embedder.column], indices)
+def _embed_batch(embedder: ArrowEmbedder, cut: Truncation, batch: _Batch, indices: Sequence[int]) -> _Batch:
+    embeddings, kept = _located(embedder, batch[embedder.column], indices, cut)
     others = {key: [item for item, keep in zip(values, kept, strict=True) if keep] for key, values in batch.items()}
     return {**others, embedder.name: list(embeddings)}
 
 
-def _located(embedder: ArrowEmbedder, items: Items, indices: Sequence[int]) -> tuple[Vectors, Mask]:
+def _located(embedder: ArrowEmbedder, items: Items, indices: Sequence[int], cut: Truncation) -> tuple[Vectors, Mask]:
     """Embed. A message that names an item by its place in the batch also says where the batch begins."""
+    of_batch = Truncation()
     try:
-        return embedder.embed_items(items)
+        found = embedder.embed_items(items, of_batch)
+        cut.add(of_batch, indices[0] if indices else 0)
+        return found
     except (ValueError, TypeError) as error:
         raise ValueError(f"in the batch from row {indices[0]} on: {error}") from error

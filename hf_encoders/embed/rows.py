@@ -12,6 +12,7 @@ from ..data.collection import Collection, Part
 from ..data.columns import URL
 from ..modalities import Encoder, Modality
 from ..models.input_errors import InputError, one_line
+from ..models.text_tower import Truncation
 from .arrow import ArrowEmbedder, fixed_size_lists
 from .folder import EMBEDDING
 
@@ -31,11 +32,13 @@ class EmbeddedRows:
         table: rows of the result, for the rows that can be embedded.
         bad_count: the number of rows that cannot.
         bad: id and reason of the first of these.
+        cut: the texts that were cut, the first by its id.
     """
 
     table: pa.Table
     bad_count: int
     bad: list[tuple[str, str]]
+    cut: Truncation
 
 
 class RowEmbedder:
@@ -102,8 +105,11 @@ class RowEmbedder:
             part: their part.
             start: the number of rows of the part before them.
         """
-        embeddings, kept = self._embedder.embed(table)
+        cut = Truncation()
+        embeddings, kept = self._embedder.embed(table, cut)
         ids = table[self.id_column] if self.id_column else self._collection.ids(part, start, len(table))
+        if cut.count:
+            cut.name = str(ids[cut.first].as_py())
         bad = np.flatnonzero(~kept).tolist()
         reasons = [(str(ids[row].as_py()), self._reason(table, row)) for row in bad[:LISTED]]
         mask = pa.array(kept)
@@ -114,7 +120,7 @@ class RowEmbedder:
             array if array.type == field.type else array.cast(field.type)
             for array, field in zip(arrays, schema, strict=True)
         ]
-        return EmbeddedRows(pa.Table.from_arrays(arrays, schema=schema), len(bad), reasons)
+        return EmbeddedRows(pa.Table.from_arrays(arrays, schema=schema), len(bad), reasons, cut)
 
     def _reason(self, table: pa.Table, row: int) -> str:
         error = self._embedder.reason(table, row)

@@ -10,9 +10,11 @@ from typing import TypeAlias
 
 import pyarrow as pa  # type: ignore[import-untyped]
 from accelerate import PartialState
+from accelerate.utils import gather_object
 from tqdm.auto import tqdm
 
 from ..data.collection import Collection, Part
+from ..models.text_tower import Truncation
 from .folder import FolderManifest, Plan
 from .manifest import check_bad_rows, check_plan, write_manifest
 from .rows import EmbeddedRows, RowEmbedder
@@ -76,9 +78,19 @@ def embed_collection(
         for part in own:
             share.embed(part)
     processes.wait_for_everyone()
+    _warn_of_cut_texts(share.cut, processes)
     manifest = write_manifest(output, plan, read_records(output), max_bad_rows) if processes.is_main_process else None
     processes.wait_for_everyone()
     return manifest and EmbeddedFolder(manifest, sum(record.rows + record.bad_count for record in changed))
+
+
+def _warn_of_cut_texts(own: Truncation, processes: PartialState) -> None:
+    """One warning of the texts that this run cut, in all processes."""
+    total = Truncation()
+    for cut in gather_object([own]):
+        total.add(cut)
+    if processes.is_main_process:
+        total.warn()
 
 
 def _read_records(
@@ -109,7 +121,11 @@ class EmbeddedFolder:
 
 
 class _Share:
-    """The parts of one process."""
+    """The parts of one process.
+
+    Attributes:
+        cut: the texts that were cut.
+    """
 
     def __init__(
         self,
@@ -129,6 +145,7 @@ class _Share:
         self._max_bad_rows = max_bad_rows
         self._records, self._changed = records, changed
         self._bar = bar
+        self.cut = Truncation()
         self._bad_count = sum(record.bad_count for own in records.values() for record in own.values())
 
     def embed(self, part: Part) -> None:
@@ -164,6 +181,7 @@ class _Share:
             content = self._embedder(block, part, start)
             start += len(block)
             self._bad_count += content.bad_count
+            self.cut.add(content.cut)
             if content.bad:
                 name, reason = content.bad[0]
                 check_bad_rows(self._bad_count, self._max_bad_rows, {"id": name, "reason": reason})

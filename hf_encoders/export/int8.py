@@ -2,14 +2,16 @@
 
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
 import torch
 from torch import Tensor, nn
+from transformers.utils import logging
 
 from ..data.location import locate
-from ..data.source import open_pictures, open_source
+from ..data.source import Source, open_pictures, open_source
 from ..modalities import Modality
 from ..models.concurrency import evaluating
 from ..models.depth_units import DepthUnits
@@ -17,41 +19,53 @@ from ..models.modeling_depth_semantic_encoder import DepthSemanticEncoderModel
 from ..models.pixel_towers import DepthTower
 from ..models.tower import Encoder, Tower
 
-_ROWS = 300  # half of them give the ranges
+logger = logging.get_logger(__name__)
+
+_ROWS = 300  # of each tower; half of them give the ranges
+# What data sets for evaluation call their columns; it decides where several columns hold texts.
+_USUAL_COLUMNS: Mapping[Modality, str] = {"text": "caption", "image": "image", "depth": "depth"}
 # The first convolution of the depth tower stays in float32: 8 bits lose small differences of depth.
 _DEPTH_STEM = 1
 
 
 def calibration_inputs(
-    model: Encoder, towers: Sequence[Modality], source: str, units: DepthUnits | None = None
+    model: Encoder, towers: Sequence[Modality], sources: Sequence[str], units: DepthUnits | None = None
 ) -> dict[Modality, list[dict[str, Tensor]]]:
-    """Collect the first inputs of a data set for each tower that it has inputs for.
+    """Collect the first inputs of data sets for each tower that they have inputs for; a warning names the others.
 
     Args:
         model: the towers' model.
         towers: names of towers.
-        source: the name of a data set.
+        sources: names of data sets; a tower takes the first that has inputs for it.
         units: what the raw values of depth maps mean.
 
     Raises:
-        ValueError: if it has no inputs for any of the towers.
+        ValueError: if they have no inputs for any of the towers, or one of them has none.
     """
     inputs: dict[Modality, list[dict[str, Tensor]]] = {}
-    refusals = []
-    is_of_files = locate(source).kind == "pictures"
-    for tower in [open_pictures(model, source, None).modality] if is_of_files else towers:
-        try:
-            opened = open_source(source, tower)
-        except ValueError as error:
-            refusals.append(str(error))
-            continue
-        rows = opened.dataset.select(range(min(_ROWS, len(opened.dataset))))
-        preparing = model.tower(tower)
-        if units and isinstance(preparing, DepthTower):
-            preparing = preparing.with_units(units)
-        inputs[tower] = [_prepare(preparing, item) for item in rows[opened.column]]
+    refusals: dict[Modality, list[str]] = {tower: [] for tower in towers}
+    for source in sources:
+        is_of_files = locate(source).kind == "pictures"
+        reasons: list[str] = []
+        used = False
+        for tower in [open_pictures(model, source, None).modality] if is_of_files else towers:
+            try:
+                opened = _open(source, tower)
+            except ValueError as error:
+                reasons.append(str(error))
+                refusals.setdefault(tower, []).append(str(error))
+                continue
+            used = True
+            if tower in towers and tower not in inputs:
+                inputs[tower] = _prepared(model.tower(tower), opened, units)
+        if not used:
+            raise ValueError("; ".join(reasons))
     if not inputs:
-        raise ValueError("; ".join(refusals))
+        raise ValueError(f"{', '.join(sources)}: no inputs for {' and '.join(towers)}")
+    for tower in towers:
+        if tower not in inputs:
+            reason = "; ".join(refusals[tower]) or f"{', '.join(sources)}: no {tower} inputs"
+            logger.warning("%s: not written in int8 (%s)", tower, reason)
     return inputs
 
 
@@ -83,6 +97,10 @@ def with_even_channels(tower: Tower, inputs: Sequence[Mapping[str, Tensor]]) -> 
 def save_int8(backend: str, tower: str, exact: Path, path: Path, inputs: list[dict[str, Tensor]]) -> Path:
     """Quantise a compiled tower: weights symmetrically, activations from their least to their largest value.
 
+    Texts and images are quantised as transformers: NNCF moves the ranges of activations into weights (SmoothQuant), and
+    leaves attention's softmax as it is. Without that a ViT's embeddings of different pictures become alike. Networks of
+    convolutions lose nothing by it.
+
     Args:
         backend: "onnx" or "openvino".
         tower: "text", "image" or "depth".
@@ -112,6 +130,7 @@ def save_int8(backend: str, tower: str, exact: Path, path: Path, inputs: list[di
         graph,
         nncf.Dataset(inputs, lambda batch: {name: tensor.numpy() for name, tensor in batch.items()}),
         preset=nncf.QuantizationPreset.MIXED,
+        model_type=None if tower == "depth" else nncf.ModelType.TRANSFORMER,
         subset_size=len(inputs),
         ignored_scope=nncf.IgnoredScope(names=convolutions[:_DEPTH_STEM]) if tower == "depth" else None,
         advanced_parameters=parameters,
@@ -123,7 +142,26 @@ def save_int8(backend: str, tower: str, exact: Path, path: Path, inputs: list[di
     return path
 
 
-def _prepare(tower: Tower, item: object) -> dict[str, Tensor]:
-    """The tensors [1, ...] of one item, as a program takes them."""
-    batch = tower.prepare([item])
-    return {name: batch[name] for name in tower.input_names}
+def _open(source: str, tower: Modality) -> Source:
+    usual = _USUAL_COLUMNS[tower]
+    try:
+        return open_source(source, tower, column_option=f"it by the name {usual!r}")
+    except ValueError as error:
+        with suppress(ValueError):
+            return open_source(source, tower, usual)
+        raise error
+
+
+def _prepared(tower: Tower, opened: Source, units: DepthUnits | None) -> list[dict[str, Tensor]]:
+    """The tensors [1, ...] of each of the first inputs, as a program takes them.
+
+    Raises:
+        ValueError: if there are none, or one cannot be used.
+    """
+    rows = opened.dataset.select(range(min(_ROWS, len(opened.dataset))))
+    if not len(rows):
+        raise ValueError(f"{opened.name}: has no rows, and 8 bits need the ranges of real inputs")
+    if units and isinstance(tower, DepthTower):
+        tower = tower.with_units(units)
+    with opened.named():
+        return [tower.check_compiled(tower.prepare([item], index)) for index, item in enumerate(rows[opened.column])]

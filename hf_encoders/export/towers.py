@@ -29,6 +29,8 @@ from .int8 import calibration_inputs, save_int8, with_even_channels
 
 _TOLERANCE = 1e-5  # of the largest number
 _CHECKED = 8  # inputs
+# Below it, the noise of 8 bits is three quarters of what tells inputs apart, and more.
+LEAST_COSINE = 0.8
 _LIBRARIES = {"onnx": ("torch", "onnx", "onnxruntime"), "openvino": ("torch", "openvino")}
 _SAVE = {"onnx": save_onnx, "openvino": save_openvino}
 
@@ -45,7 +47,9 @@ class ExportReport(TypedDict):
         pooling: tower → how its tokens became one vector, where that is a person's choice.
         interpolate: tower → the side of its images, where that is not the model's own.
         towers: tower → precision → how far its embeddings are from PyTorch's: `largest_difference`,
-            `relative_difference`, `least_cosine` and `mean_cosine`.
+            `relative_difference`, `least_cosine` and `mean_cosine`, and `centred_cosine`, the mean cosine after the
+            mean of PyTorch's embeddings is taken from both. Embeddings that are all alike have large cosines, whatever
+            is lost; the last one shows how much is left of what tells inputs apart.
         versions: library → its version.
     """
 
@@ -62,7 +66,8 @@ def export(
     backend: str,
     *,
     towers: Sequence[Modality] = (),
-    calibration: str | None = None,
+    calibration: str | Sequence[str] | None = None,
+    least_cosine: float = LEAST_COSINE,
     depth_units: DepthUnits | None = None,
     overwrite: bool = False,
     revision: str = "main",
@@ -79,8 +84,10 @@ def export(
         output: folder of the new repo.
         backend: "onnx" or "openvino".
         towers: "text", "image", "depth"; by default all of the model.
-        calibration: the name of a data set, see `data.location.locate`. The towers that it has inputs for are also
-            written in int8.
+        calibration: the name of a data set, or of several, see `data.location.locate`: inputs such as will be embedded,
+            some dozens to 300 for each tower. Half of them give the ranges, and the other half the cosines of the
+            report. The towers that they have inputs for are also written in int8; a warning names the others.
+        least_cosine: refuse int8 with a lower `centred_cosine`, from -1 to 1.
         depth_units: what the raw values of the calibration's depth maps mean.
         overwrite: replace an existing output.
         revision: branch, tag or commit of a model on the Hub.
@@ -90,7 +97,8 @@ def export(
         The report.
 
     Raises:
-        ExportError: if a tower in float32 differs by more than 1e-5 of the largest number.
+        ExportError: if a tower in float32 differs by more than 1e-5 of the largest number, or one in int8 has a lower
+            cosine than `least_cosine`.
         ValueError: if the model has no such tower, or the calibration data has no inputs for any tower.
         OSError: if the model is not there, or the output is there already or cannot be written.
     """
@@ -102,7 +110,8 @@ def export(
     for tower in towers:
         encoding.tower(tower)  # ValueError
     towers = towers or encoding.towers
-    batches = calibration_inputs(encoding, towers, calibration, depth_units) if calibration else {}
+    sources = [calibration] if isinstance(calibration, str) else list(calibration or ())
+    batches = calibration_inputs(encoding, towers, sources, depth_units) if sources else {}
     folder = Path(model) if Path(model).is_dir() else Path(snapshot_download(model, revision=revision))
     with new_folder(output, overwrite) as repo:
         copy_contents(folder, repo)
@@ -111,7 +120,10 @@ def export(
             "fingerprint": fingerprint(loaded),
             "pooling": {name: encoding.tower(name).pooling for name in towers},
             "interpolate": {name: encoding.tower(name).interpolate for name in towers},
-            "towers": {name: _export_tower(encoding.tower(name), backend, repo, batches.get(name)) for name in towers},
+            "towers": {
+                name: _export_tower(encoding.tower(name), backend, repo, batches.get(name), least_cosine)
+                for name in towers
+            },
             "versions": library_versions(_LIBRARIES[backend]),
         }
         text = json.dumps(report, indent=2) + "\n"
@@ -120,7 +132,7 @@ def export(
 
 
 def _export_tower(
-    tower: Tower, backend: str, repo: Path, calibration: list[dict[str, Tensor]] | None
+    tower: Tower, backend: str, repo: Path, calibration: list[dict[str, Tensor]] | None, least_cosine: float
 ) -> dict[str, dict[str, float]]:
     name, names = tower.name, tower.input_names
     half = max(len(calibration or ()) // 2, 1)  # the other half judges the result
@@ -136,6 +148,12 @@ def _export_tower(
         small = save_int8(backend, name, exact, repo / tower_file(backend, name, "int8"), calibration[:half])
         held_out = calibration[half:] or calibration
         report["int8"] = _differences(tower, BACKENDS[backend](small, names, "int8"), held_out)
+        if not report["int8"]["centred_cosine"] >= least_cosine:
+            raise ExportError(
+                f"{name}: int8 ruins its embeddings: {report['int8']['centred_cosine']:.3f} of the cosine is left of"
+                f" what tells {len(held_out)} inputs apart, expected {least_cosine} (--least-cosine); give more and"
+                " other calibration data, or stay with bfloat16"
+            )
     return report
 
 
@@ -145,10 +163,16 @@ def _differences(tower: Tower, compiled: Backend, batches: list[dict[str, Tensor
     numbered = ((range(len(next(iter(batch.values())))), batch) for batch in batches)
     found = torch.cat([rows for _, rows in compiled.embed(numbered)])
     cosines = torch.cosine_similarity(expected, found)
+    centre = expected.mean(0)
+    spread = expected - centre
+    # One input, or the same one again: there is nothing to tell apart.
+    is_flat = bool(spread.abs().max() <= _TOLERANCE * expected.abs().max())
+    centred = cosines if is_flat else torch.cosine_similarity(spread, found - centre)
     largest = (found - expected).abs().max().item()
     return {
         "largest_difference": largest,
         "relative_difference": largest / max(expected.abs().max().item(), 1e-12),
         "least_cosine": cosines.min().item(),
         "mean_cosine": cosines.mean().item(),
+        "centred_cosine": centred.mean().item(),
     }

@@ -118,6 +118,10 @@ class MultimodalEncodingMixin(_Base):
             return ImageTower(model, self.get_image_features, self._image_processor, size, normalize=True)
         return DepthTower(model, self.get_depth_features, self._depth_processor, size, normalize=True)
 
+    def prompted_tower(self, name: str) -> TextTower:
+        """The tower of texts with the prompt of a name, "query" or "document", before them."""
+        return self.tower("text").with_prompt(self.prompts.get(name, ""))
+
     @encode_method
     def encode_text(self, inputs: Texts, batch_size: int = 32, **options: Unpack[EncodeOptions]) -> Encoded:
         """Embed texts.
@@ -134,12 +138,12 @@ class MultimodalEncodingMixin(_Base):
     @encode_method
     def encode_query(self, inputs: Texts, batch_size: int = 32, **options: Unpack[EncodeOptions]) -> Encoded:
         """Embed what is searched for: as `encode_text`, with the prompt "query" before each text."""
-        return self.tower("text").with_prompt(self.prompts.get("query", "")).encode(inputs, batch_size, **options)
+        return self.prompted_tower("query").encode(inputs, batch_size, **options)
 
     @encode_method
     def encode_document(self, inputs: Texts, batch_size: int = 32, **options: Unpack[EncodeOptions]) -> Encoded:
         """Embed what is found: as `encode_text`, with the prompt "document" before each text."""
-        return self.tower("text").with_prompt(self.prompts.get("document", "")).encode(inputs, batch_size, **options)
+        return self.prompted_tower("document").encode(inputs, batch_size, **options)
 
     @encode_method
     def encode_image(self, inputs: Pictures, batch_size: int = 32, **options: Unpack[EncodeOptions]) -> Encoded:

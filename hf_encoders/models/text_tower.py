@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Self, cast
@@ -36,11 +37,21 @@ TOKENIZING = ProcessLock()
 _Tokens = dict[str, list[list[int]]]
 
 
+@dataclass
 class Truncation:
-    """Counts the texts that were cut, and warns of them once."""
+    """Counts the texts that were cut, and warns of them once.
 
-    def __init__(self) -> None:
-        self.count, self.first, self.limit = 0, 0, 0
+    Args:
+        count: how many were.
+        first: the index of the first.
+        limit: how many tokens of each are left.
+        name: what a person knows the first by; by default its index.
+    """
+
+    count: int = 0
+    first: int = 0
+    limit: int = 0
+    name: str | None = None
 
     def see(self, index: int, limit: int) -> None:
         """A text was cut.
@@ -52,12 +63,27 @@ class Truncation:
         self.first = min(self.first, index) if self.count else index
         self.count, self.limit = self.count + 1, limit
 
-    def warn(self) -> None:
-        """Say how many texts were cut, and where, if any were."""
+    def add(self, other: "Truncation", start: int = 0) -> None:
+        """Count what another one counted among the texts that come next.
+
+        Args:
+            other: it counted from 0 on.
+            start: the index of its first text here.
+        """
+        if other.count and not self.count:
+            self.first, self.name = start + other.first, other.name
+        self.count, self.limit = self.count + other.count, max(self.limit, other.limit)
+
+    def warn(self, more: str = "") -> None:
+        """Say how many texts were cut, and where, if any were.
+
+        Args:
+            more: what is to be said beside.
+        """
         if self.count:
-            several = f"{self.count} texts (the first is text {self.first}) are"
-            subject = f"text {self.first} is" if self.count == 1 else several
-            logger.warning("%s longer than %d tokens; what is beyond is left out", subject, self.limit)
+            first = f"text {self.first if self.name is None else self.name}"
+            subject = f"{first} is" if self.count == 1 else f"{self.count} texts (the first is {first}) are"
+            logger.warning("%s longer than %d tokens; what is beyond is left out%s", subject, self.limit, more)
 
 
 class TextTower(Tower[PreTrainedTokenizerBase]):
@@ -73,6 +99,8 @@ class TextTower(Tower[PreTrainedTokenizerBase]):
     input_names = ("input_ids", "attention_mask")
     # Stands before each raw text.
     prompt = ""
+    # Counts the texts that are cut, for whoever warns of several calls at once; without it each call warns of its own.
+    truncation: Truncation | None = None
     # Whether each text is padded to the limit and its padding is read, as by towers that were trained so: SigLIP's
     # feature of a text is that of the last position.
     reads_padding = False
@@ -108,6 +136,12 @@ class TextTower(Tower[PreTrainedTokenizerBase]):
         tower.prompt = prompt
         return tower
 
+    def counting(self, truncation: Truncation) -> Self:
+        """This tower without warnings of texts that are cut: they are counted, and the caller warns."""
+        tower = copy.copy(self)
+        tower.truncation = truncation
+        return tower
+
     def is_single(self, inputs: object) -> bool:
         """Tell one string from many."""
         return isinstance(inputs, (str, bytes)) or not hasattr(inputs, "__iter__") or getattr(inputs, "ndim", 1) == 0
@@ -136,11 +170,12 @@ class TextTower(Tower[PreTrainedTokenizerBase]):
 
     def batches(self, inputs: object, size: int, skipped: Skipped | None = None) -> Iterator[Batch]:
         """Strings → batches of like length; after the last one, a warning counts those that were cut at the limit."""
-        truncation = Truncation()
+        truncation = Truncation() if self.truncation is None else self.truncation
         window = partial(self._window, size=size, skipped=skipped, truncation=truncation)
         # One thread: one at a time may use the tokenizer.
         yield from prepared_batches(inputs, size * BATCHES_PER_WINDOW, self.is_single, window)
-        truncation.warn()
+        if self.truncation is None:
+            truncation.warn()
 
     def outputs(self, batch: Mapping[str, Tensor]) -> Outputs:
         """The outputs of the model for tokens [B, L].

@@ -165,7 +165,7 @@ class EmbeddingIndex:
         modality = modality or column_modality(model, dataset, column)
         truncate_dim = options.pop("truncate_dim", None)  # the index truncates, and queries with it
         options["convert_to"] = "numpy"
-        encode: Callable[..., Vectors | tuple[Vectors, Mask]] = encoder(model, modality)
+        encode: Callable[..., Vectors | tuple[Vectors, Mask]] = encoder(model, modality, task="document")
         embeddings = encode(dataset[column], **options)
         rows, skipped = dataset, []
         if isinstance(embeddings, tuple):
@@ -319,7 +319,8 @@ class EmbeddingIndex:
             return self._truncated(unit_rows(queries))
         if self.model is None:
             raise ValueError('this index has no model: search it with embeddings (modality="embedding")')
-        embeddings = encoder(self.model, modality, units)(queries, convert_to="numpy", show_progress_bar=False)
+        encode = encoder(self.model, modality, units, task="query")
+        embeddings = encode(queries, convert_to="numpy", show_progress_bar=False)
         return self._truncated(unit_rows(embeddings))
 
     def _truncated(self, queries: Vectors) -> Vectors:

@@ -35,7 +35,7 @@ def test_an_exported_repo_gives_the_same(kind, backend, tmp_path):
 @pytest.mark.parametrize("kind", ["vit", "bert"])
 def test_int8_is_of_one_pooling(kind, tmp_path):
     """No random inputs can tell whether a file in 8 bits pools otherwise: the report does."""
-    folder = save_encoder(kind, tmp_path / "model")
+    folder = save_encoder(kind, tmp_path / "model", scale=4)
     data = tmp_path / "captions.jsonl"
     data.write_text("".join(json.dumps({"caption": text}) + "\n" for text in CAPTIONS * 3))
     calibration = str(data) if kind in TEXTS else str(SAMPLES / "rooms" / "validation.parquet")
