@@ -22,11 +22,11 @@ def joined_towers() -> Path:
     """The repo of both towers, converted, with new projections that fit nothing yet."""
     image, text, joined = (bundled.OUTPUT / name for name in ("dino-vit", "roberta", "joined"))
     if not image.exists():
-        convert(FOREIGN / "dino_vit_rooms.pth", image)
+        heads = ["--attention-heads", "2"]  # which no file of a ViT tells
+        convert.command([f"{FOREIGN}/dino_vit_rooms.pth", *heads, "--output", str(image)])
     if not text.exists():
-        convert(
-            FOREIGN / "roberta_captions.pt", text, inputs=InputOptions(tokenizer=str(FOREIGN / "roberta-tokenizer"))
-        )
+        tokenizer = ["--tokenizer", f"{FOREIGN}/roberta-tokenizer"]
+        convert.command([f"{FOREIGN}/roberta_captions.pt", *tokenizer, "--output", str(text)])
     if not joined.exists():
         model = MultimodalEncoderModel.from_towers(text=text, vision=image, projection_dim=128, text_pooling="mean")
         with new_folder(joined) as partial:
