@@ -5,15 +5,31 @@ import io
 import os
 import re
 import sys
-import traceback
 from collections.abc import Callable, Sequence
-from typing import NoReturn
-
-from .hub.errors import hub_advice
+from typing import Any, NoReturn
 
 INTERRUPTED = 130  # what shells give for Ctrl-C
 _TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}")
 _HIDDEN = "hf_***"
+_USUAL_COLUMNS = 80
+
+
+class HelpFormatter(argparse.HelpFormatter):
+    """Argparse's own, which imports more to learn the width of the terminal than a command needs for its help."""
+
+    def __init__(self, prog: str, indent_increment: int = 2, max_help_position: int = 24, width: int | None = None):
+        super().__init__(prog, indent_increment, max_help_position, width or _columns() - 2)
+
+
+def _columns() -> int:
+    """The width of the terminal, as `shutil.get_terminal_size` finds it."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns):
+        return int(columns)
+    try:
+        return os.get_terminal_size(sys.__stdout__.fileno()).columns or _USUAL_COLUMNS  # type: ignore[union-attr]
+    except (AttributeError, ValueError, OSError):  # no stdout, or no terminal
+        return _USUAL_COLUMNS
 
 
 class OneLineArgumentParser(argparse.ArgumentParser):
@@ -21,6 +37,9 @@ class OneLineArgumentParser(argparse.ArgumentParser):
 
     Its options are declared with dashes, and typed with dashes or underscores.
     """
+
+    def __init__(self, **settings: Any):
+        super().__init__(**{"formatter_class": HelpFormatter} | settings)
 
     def parse_known_args(  # type: ignore[override]  # of the overloads, all of which it serves
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
@@ -61,6 +80,8 @@ def run(command: Callable[[], None]) -> None:
         sys.exit(INTERRUPTED)
     except Exception as error:  # any error is one line for the person at the terminal
         if os.environ.get("HF_ENCODERS_DEBUG"):
+            import traceback
+
             sys.stderr.write(without_tokens(traceback.format_exc()))
         sys.stderr.write(f"error: {describe(error)}\n")
         sys.exit(2)
@@ -68,6 +89,8 @@ def run(command: Callable[[], None]) -> None:
 
 def describe(error: Exception) -> str:
     """One line for an exception."""
+    from .hub.errors import hub_advice
+
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
         return " ".join(text.split())

@@ -2,10 +2,11 @@
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
     from ..any_encoder import EncoderLoading
@@ -184,6 +185,13 @@ def numbers(text: str) -> list[float]:
         ) from None
 
 
+def path(text: str) -> "Path":
+    """Parse a path: the type of an argument. The import takes longer than the rest of a command's help."""
+    from pathlib import Path
+
+    return Path(text)
+
+
 def add_overwrite(parser: argparse.ArgumentParser) -> None:
     """Add the option that allows to replace an output."""
     parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
@@ -196,7 +204,7 @@ def add_collection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--column", help="what is embedded; default: the column of that kind")
     parser.add_argument("--split", help=SPLIT_HELP)
     parser.add_argument(
-        "--output", type=Path, default=Path("-"), help="results.jsonl, sheet.png (thumbnails), or - (default): stdout"
+        "--output", type=path, default="-", help="results.jsonl, sheet.png (thumbnails), or - (default): stdout"
     )
     parser.add_argument(
         "--on-error",

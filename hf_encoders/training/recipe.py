@@ -1,25 +1,25 @@
 """Recipes: a run's options as YAML, with flags on top; those of this package by name."""
 
-import argparse
-import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import MISSING, field, fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from transformers import HfArgumentParser
 
-from ..command_line import OneLineArgumentParser
-from ..data.location import locate
+try:  # in C, many times as fast
+    from yaml import CSafeLoader as Loader
+except ImportError:
+    from yaml import SafeLoader as Loader
+
+from ..data.names import check_data_name
 from ..data.text_files import TextFileError, read_text
 from ..models.input_errors import one_line
+from ..places import check_path_or_id
+from .option_parser import OptionParser
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
-
-# Names and values: a mapping in YAML, and JSON on the command line. HfArgumentParser takes the text for its type.
-Settings = dict[str, Any] | str | None
 
 RECIPES = Path(__file__).parent / "recipes"
 _CLONE = Path(__file__).resolve().parents[2]  # where `samples` lies, unless the package is installed elsewhere
@@ -28,21 +28,14 @@ _SUFFIXES = (".yaml", ".yml")
 _MODEL_TYPE = "model_type"
 _DATASET = "dataset"
 # Options whose values may be paths in a clone.
-_PATHS = ("dataset", "init_from", "text_model", "vision_model", "depth_model", "tokenizer", "teacher")
+_MODELS = ("init_from", "text_model", "vision_model", "depth_model", "tokenizer", "teacher")
+_PATHS = ("dataset", *_MODELS)
 
 _SETTINGS = ("model_config", "image_processor", "depth_processor", "pair_weights")
 # A recipe states these options even where they are the defaults.
 _STATED = ("seed", "epochs", "batch_size", "learning_rate")
 # These options do not change the model.
 _PLACES = ("output_dir", "resume_from_checkpoint", "push_to_hub", "report_to")
-
-
-def option(default: object, text: str, **metadata: object) -> Any:
-    """A field of a dataclass, with its help and choices."""
-    metadata = {"help": text, **metadata}
-    if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
 
 
 def parse(
@@ -64,19 +57,20 @@ def parse(
     given = arguments.pop(0) if arguments and not arguments[0].startswith("-") else default_recipe
     recipe = find_recipe(given)
     description += f" A RECIPE may come first ({', '.join(recipe_names())}, or a YAML file); flags overrule it."
-    parser = _Parser(kinds, description=description)  # type: ignore[arg-type]  # mypy sees argparse alone
+    parser = OptionParser(kinds, description)
     defaults = _read_recipe(recipe, {one.name: one.metadata.get("choices") for kind in kinds for one in fields(kind)})
     (trained,) = (getattr(kind, _MODEL_TYPE) for kind in kinds if hasattr(kind, _MODEL_TYPE))
     if (found := defaults.pop(_MODEL_TYPE, trained)) != trained:
         raise ValueError(f"{recipe}: trains a {found}, this script a {trained}; use hf-encoders train")
     parser.set_defaults(**defaults)
-    options = parser.parse_args_into_dataclasses(arguments, look_for_args_file=False)
+    options = parser.parse(arguments)
     data = _named_data(options)
     _check_samples(options)
     _check_data(data)
+    _check_models(options)
     for part in options:
         _read_json(part)
-    return tuple(options)
+    return options
 
 
 def find_recipe(name: str | Path) -> Path:
@@ -131,32 +125,9 @@ def as_recipe(options: "Sequence[DataclassInstance]") -> dict[str, object]:
     return recipe
 
 
-class _Parser(OneLineArgumentParser, HfArgumentParser):
-    """HfArgumentParser whose errors take one line."""
-
-    def add_argument(self, *names: Any, **settings: Any) -> argparse.Action:
-        """Add an option that is parsed in both spellings; --help and errors use the one of the recipes."""
-        action = super().add_argument(*names, **settings)
-        action.option_strings = [name for name in action.option_strings if "-" not in name.lstrip("-")]
-        return action
-
-
-def as_mapping(option: str, settings: Settings) -> dict[str, Any]:
-    """The names and values of an option; empty if it was not given.
-
-    Raises:
-        ValueError: if it is no mapping.
-    """
-    if settings is None:
-        return {}
-    if not isinstance(settings, dict):
-        raise ValueError(f'--{option} {settings}: expected names and values, such as {{"a": 1}}')
-    return settings
-
-
 def _read_yaml(path: Path) -> dict[str, object]:
     try:
-        recipe = yaml.safe_load(read_text(path)) or {}
+        recipe = yaml.load(read_text(path), Loader) or {}
     except FileNotFoundError:
         raise ValueError(f"{path}: no such recipe") from None
     except TextFileError:
@@ -230,12 +201,23 @@ def _named_data(options: "Sequence[DataclassInstance]") -> list[str]:
 def _check_data(names: Sequence[str]) -> None:
     """Refuse files that are not there, before a model is downloaded for them. Ids on the Hub are not looked up."""
     for name in names:
-        if locate(name).is_folder and not any(path.is_file() for path in Path(name).rglob("*")):
+        check_data_name(name)
+        if Path(name).is_dir() and not any(path.is_file() for path in Path(name).rglob("*")):
             raise ValueError(f"{name}: no data: this folder holds no file")
+
+
+def _check_models(options: "Sequence[DataclassInstance]") -> None:
+    """Refuse models and tokenizers whose names are paths where nothing is. Ids on the Hub are not looked up."""
+    for part in options:
+        for name in _MODELS:
+            if value := getattr(part, name, ""):
+                check_path_or_id(value)
 
 
 def _read_json(options: "DataclassInstance") -> None:
     """Replace the JSON of flags by what it holds; YAML gives mappings."""
+    import json
+
     for name in _SETTINGS:
         value = getattr(options, name, None)
         if isinstance(value, str):

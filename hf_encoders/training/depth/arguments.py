@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..depth_units import DepthUnitArguments
-from ..recipe import Settings, option
+from ..option_parser import Settings, option
+from ..unit_arguments import DepthUnitArguments
 
 SCHEDULES = ["step", "cosine", "plateau", "warm_restarts", "constant"]
 

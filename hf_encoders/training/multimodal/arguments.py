@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..depth_units import DepthUnitArguments
-from ..recipe import Settings, as_mapping, option
+from ..option_parser import Settings, as_mapping, option
+from ..unit_arguments import DepthUnitArguments
 
 
 @dataclass
