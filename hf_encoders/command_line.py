@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from .models.input_errors import InputError
+
 INTERRUPTED = 130  # what shells give for Ctrl-C
 _TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}")
 _HIDDEN = "hf_***"
@@ -89,12 +91,14 @@ def run(command: Callable[[], None]) -> None:
 
 def describe(error: Exception) -> str:
     """One line for an exception."""
-    from .hub.errors import hub_advice
-
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
         return " ".join(text.split())
     message = " ".join(without_tokens(str(error)).split())
+    if isinstance(error, InputError) and not (error.__cause__ or error.__context__):  # nothing of the Hub
+        return message
+    from .hub.errors import hub_advice
+
     if advice := hub_advice(error):
         message = f"{message.rstrip('.')}; {advice}" if advice not in message else message
     return message if isinstance(error, (ValueError, OSError)) and message else f"{type(error).__name__}: {message}"

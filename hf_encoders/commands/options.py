@@ -5,8 +5,6 @@ import sys
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import torch
 
     from ..any_encoder import EncoderLoading
@@ -185,11 +183,19 @@ def numbers(text: str) -> list[float]:
         ) from None
 
 
-def path(text: str) -> "Path":
-    """Parse a path: the type of an argument. The import takes longer than the rest of a command's help."""
+class path(str):  # noqa: N801 - the type of an argument, as int is
+    """A path on the command line. `as_paths` makes a Path of it once it was looked for: that import takes a while."""
+
+
+def as_paths(args: argparse.Namespace) -> None:
+    """Turn each `path` among the arguments, alone or in a list, into a Path."""
     from pathlib import Path
 
-    return Path(text)
+    for name, value in vars(args).items():
+        if isinstance(value, path):
+            setattr(args, name, Path(value))
+        elif isinstance(value, list):
+            setattr(args, name, [Path(one) if isinstance(one, path) else one for one in value])
 
 
 def add_overwrite(parser: argparse.ArgumentParser) -> None:

@@ -8,7 +8,7 @@ from contextlib import redirect_stdout
 from typing import NamedTuple
 
 from ..command_line import OneLineArgumentParser
-from .options import JSON, TABLE
+from .options import JSON, TABLE, as_paths
 
 _INFINITY = float("inf")
 
@@ -66,6 +66,7 @@ def perform(run: Run, args: argparse.Namespace) -> None:
     from .inputs import check_inputs
 
     check_inputs(args)
+    as_paths(args)
     _use_token(args.token)
     with redirect_stdout(sys.stderr):
         result = run(args)
