@@ -184,7 +184,7 @@ def test_what_is_kept_is_said(first, train, tmp_path):
     ("changes", "message"),
     [
         ({"model_config": STEPS["model_config"] | {"projection_dim": 4}}, "--model_config projection_dim is 4, and 8"),
-        ({"tokenizer": "other.txt"}, "--tokenizer is other.txt, and "),
+        ({"tokenizer": "org/other"}, "--tokenizer is org/other, and "),
         ({"loss": "sigmoid"}, "--loss is sigmoid, and infonce in the checkpoint"),
         ({"freeze": []}, "--freeze is none, and ['depth_encoder'] in the checkpoint"),
         ({"depth_column": ""}, "--depth_column is none, and depth in the checkpoint"),
