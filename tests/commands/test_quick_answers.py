@@ -182,16 +182,6 @@ def test_ids_on_the_hub_are_not_looked_for(name, tmp_path, monkeypatch):
     check_inputs(argparse.Namespace(model=name, source=name, dataset=["https://host/maps.parquet"], labels=None))
 
 
-def test_what_may_not_be_looked_at_is_left_to_its_reader(tmp_path, monkeypatch):
-    from hf_encoders.places import exists
-
-    def refuses(name):
-        raise PermissionError(13, "Permission denied", name)
-
-    monkeypatch.setattr(os, "stat", refuses)
-    assert exists("closed/model")
-
-
 def test_paths_are_paths_once_they_were_looked_for():
     args = argparse.Namespace(output=path("out"), paths=[path("a"), path("b")], model="org/model", k=[1])
     as_paths(args)
