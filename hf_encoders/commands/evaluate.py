@@ -94,6 +94,10 @@ def run(args: argparse.Namespace) -> Result | None:
         ValueError: if the model or the data lacks what a task needs, or a row cannot be read.
         OSError: if the output exists already or cannot be written.
     """
+    if args.output:
+        from ..outputs import check_file
+
+        check_file(args.output, args.overwrite)  # the imports below take seconds
     from dataclasses import fields
 
     import torch
@@ -101,10 +105,8 @@ def run(args: argparse.Namespace) -> Result | None:
     from ..evaluation.evaluate import EvaluationOptions, evaluate
     from ..launched_processes import launched_processes
     from ..modalities import modalities
-    from ..outputs import check_file, new_file
+    from ..outputs import new_file
 
-    if args.output:
-        check_file(args.output, args.overwrite)
     was_joined = torch.distributed.is_initialized()
     processes = launched_processes(args.device)
     try:

@@ -183,7 +183,7 @@ def numbers(text: str) -> list[float]:
         ) from None
 
 
-class path(str):  # noqa: N801 - the type of an argument, as int is
+class path(str):  # the type of an argument, as int is
     """A path on the command line. `as_paths` makes a Path of it once it was looked for: that import takes a while."""
 
 
