@@ -22,11 +22,13 @@ def command(argv: Sequence[str]) -> None:
     Raises:
         ValueError: if the recipe or an option cannot be used.
     """
-    from ..training import pretrain
-    from ..training.multimodal.arguments import ModelArguments
     from ..training.recipe import trained_model
 
-    if trained_model(argv) in (None, ModelArguments.model_type):
+    trained = trained_model(argv)
+    from ..training import pretrain
+    from ..training.multimodal.arguments import ModelArguments
+
+    if trained in (None, ModelArguments.model_type):
         pretrain.command(argv)
     else:  # the other one refuses a third kind
         from ..training import pretrain_depth

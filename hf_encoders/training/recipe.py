@@ -5,13 +5,6 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
-try:  # in C, many times as fast
-    from yaml import CSafeLoader as Loader
-except ImportError:
-    from yaml import SafeLoader as Loader
-
 from ..data.names import check_data_name
 from ..data.text_files import TextFileError, read_text
 from ..models.input_errors import one_line
@@ -127,12 +120,22 @@ def as_recipe(options: "Sequence[DataclassInstance]") -> dict[str, object]:
 
 def _read_yaml(path: Path) -> dict[str, object]:
     try:
-        recipe = yaml.load(read_text(path), Loader) or {}
+        text = read_text(path)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such recipe") from None
     except TextFileError:
         raise
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: not a YAML recipe ({one_line(error)})") from None
+    import yaml  # here: a recipe that is not there need not wait for it
+
+    try:  # in C, many times as fast
+        from yaml import CSafeLoader as Loader
+    except ImportError:
+        from yaml import SafeLoader as Loader
+    try:
+        recipe = yaml.load(text, Loader) or {}
+    except (ValueError, yaml.YAMLError) as error:
         raise ValueError(f"{path}: not a YAML recipe ({one_line(error)})") from None
     if not isinstance(recipe, dict):
         raise ValueError(f"{path}: a recipe is a list of 'option: value'")
