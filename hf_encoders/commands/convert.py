@@ -21,9 +21,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 from .. import command_line
 from ..models.input_errors import printable
-from ..progress import quiet_libraries
-from . import verify
-from .converted_weights import several_weights, weights_lines
 from .encoder_options import add_encoder_options, encoder_notes, input_options
 from .options import add_destination, add_format, add_overwrite, path
 from .runner import Result, perform_alone
@@ -97,6 +94,9 @@ def run(args: argparse.Namespace) -> Result:
         OSError: if the output exists already or cannot be written.
     """
     _check(args)
+    from . import verify
+    from .converted_weights import several_weights, weights_lines
+
     if args.verify is not None:
         # --revision is an option of the push here: it names the branch.
         return verify.run(argparse.Namespace(model=args.verify, against=args.against, revision="main"))
@@ -108,6 +108,7 @@ def run(args: argparse.Namespace) -> Result:
     from ..conversion.multimodal import MultimodalOptions
     from ..conversion.report import read_report
     from ..hub.push import Destination, push_model
+    from ..progress import quiet_libraries
 
     quiet_libraries()
     output = convert(
