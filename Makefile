@@ -68,6 +68,7 @@ bench: $(INSTALLED)  ## the benchmarks, each beside the plain way
 	$(BIN)/python benchmarks/bench_cached_loss.py
 	$(BIN)/python benchmarks/bench_encode.py
 	$(BIN)/python benchmarks/bench_encode_libraries.py
+	$(BIN)/python benchmarks/bench_first_answer.py
 	$(BIN)/python benchmarks/bench_identity.py
 	$(BIN)/python benchmarks/bench_load_encoder.py
 	$(BIN)/python benchmarks/bench_loading.py

@@ -23,7 +23,8 @@ from hf_encoders.training.multimodal.model import build_model
 from hf_encoders.training.multimodal.optimizer import make_optimizer, step_schedule
 from hf_encoders.training.multimodal.rows import load_rows
 from hf_encoders.training.multimodal.samples import Batch
-from hf_encoders.training.pretrain import KINDS, Trainer
+from hf_encoders.training.multimodal.trainer import Trainer
+from hf_encoders.training.pretrain import KINDS
 from hf_encoders.training.recipe import parse
 
 _ROWS = Path(__file__).parent.parent / "samples" / "rooms" / "train.parquet"

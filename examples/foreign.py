@@ -22,8 +22,8 @@ def joined_towers() -> Path:
     """The repo of both towers, converted, with new projections that fit nothing yet."""
     image, text, joined = (bundled.OUTPUT / name for name in ("dino-vit", "roberta", "joined"))
     if not image.exists():
-        heads = ["--attention-heads", "2"]  # which no file of a ViT tells
-        convert.command([f"{FOREIGN}/dino_vit_rooms.pth", *heads, "--output", str(image)])
+        untold = ["--attention-heads", "2", "--layer-norm-eps", "1e-6"]  # no file of a ViT tells them
+        convert.command([f"{FOREIGN}/dino_vit_rooms.pth", *untold, "--output", str(image)])
     if not text.exists():
         tokenizer = ["--tokenizer", f"{FOREIGN}/roberta-tokenizer"]
         convert.command([f"{FOREIGN}/roberta_captions.pt", *tokenizer, "--output", str(text)])

@@ -5,15 +5,33 @@ import io
 import os
 import re
 import sys
-import traceback
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from .hub.errors import hub_advice
+from .models.input_errors import InputError
 
 INTERRUPTED = 130  # what shells give for Ctrl-C
 _TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}")
 _HIDDEN = "hf_***"
+_USUAL_COLUMNS = 80
+
+
+class HelpFormatter(argparse.HelpFormatter):
+    """Argparse's own, which imports more to learn the width of the terminal than a command needs for its help."""
+
+    def __init__(self, prog: str, indent_increment: int = 2, max_help_position: int = 24, width: int | None = None):
+        super().__init__(prog, indent_increment, max_help_position, width or _columns() - 2)
+
+
+def _columns() -> int:
+    """The width of the terminal, as `shutil.get_terminal_size` finds it."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns):
+        return int(columns)
+    try:
+        return os.get_terminal_size(sys.__stdout__.fileno()).columns or _USUAL_COLUMNS  # type: ignore[union-attr]
+    except (AttributeError, ValueError, OSError):  # no stdout, or no terminal
+        return _USUAL_COLUMNS
 
 
 class OneLineArgumentParser(argparse.ArgumentParser):
@@ -21,6 +39,9 @@ class OneLineArgumentParser(argparse.ArgumentParser):
 
     Its options are declared with dashes, and typed with dashes or underscores.
     """
+
+    def __init__(self, **settings: Any):
+        super().__init__(**{"formatter_class": HelpFormatter} | settings)
 
     def parse_known_args(  # type: ignore[override]  # of the overloads, all of which it serves
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
@@ -61,6 +82,8 @@ def run(command: Callable[[], None]) -> None:
         sys.exit(INTERRUPTED)
     except Exception as error:  # any error is one line for the person at the terminal
         if os.environ.get("HF_ENCODERS_DEBUG"):
+            import traceback
+
             sys.stderr.write(without_tokens(traceback.format_exc()))
         sys.stderr.write(f"error: {describe(error)}\n")
         sys.exit(2)
@@ -72,6 +95,10 @@ def describe(error: Exception) -> str:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
         return " ".join(text.split())
     message = " ".join(without_tokens(str(error)).split())
+    if isinstance(error, InputError) and not (error.__cause__ or error.__context__):  # nothing of the Hub
+        return message
+    from .hub.errors import hub_advice
+
     if advice := hub_advice(error):
         message = f"{message.rstrip('.')}; {advice}" if advice not in message else message
     return message if isinstance(error, (ValueError, OSError)) and message else f"{type(error).__name__}: {message}"

@@ -10,6 +10,7 @@ import os
 import platform
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -50,8 +51,10 @@ def new_folder(output: Path, overwrite: bool = False, manifest: str = MODEL_MANI
     with _writing(output, output.parent) as partial:
         partial.mkdir()
         yield partial
-        _open_to_others(partial)
+        open_to_others(partial)
         check_folder(output, overwrite, manifest)  # another process may have written it meanwhile
+        if output.is_dir():  # the person who made it chose its mode
+            _set_mode(partial, stat.S_IMODE(output.stat().st_mode))
         put_in_place(partial, output)
 
 
@@ -68,7 +71,9 @@ def new_file(output: Path, overwrite: bool = False) -> Iterator[Path]:
     """
     check_file(output, overwrite)
     with _writing(output, output.parent) as partial:
+        mode = _usual_mode(partial)
         yield partial
+        _set_mode(partial, mode)
         check_file(output, overwrite)  # another process may have written it meanwhile
         partial.replace(output)
 
@@ -85,15 +90,17 @@ def new_files(folder: Path, manifest: str = MODEL_MANIFEST) -> Iterator[Path]:
     with _writing(folder, folder) as partial:
         partial.mkdir()
         yield partial
-        _open_to_others(partial)
+        open_to_others(partial)
         (folder / manifest).unlink(missing_ok=True)
         for path in sorted(partial.iterdir(), key=lambda path: path.name == manifest):
             path.replace(folder / path.name)
 
 
 def check_folder(output: Path, overwrite: bool, manifest: str = MODEL_MANIFEST) -> None:
-    """Refuse an output folder that exists, or that `overwrite` must not delete."""
+    """Refuse an output folder that exists and is not empty, or that `overwrite` must not delete."""
     if not output.exists() and not output.is_symlink():
+        return
+    if output.is_dir() and not output.is_symlink() and not any(output.iterdir()):
         return
     if not overwrite:
         raise FileExistsError(f"{output}: exists already; choose another --output, or give --overwrite")
@@ -234,8 +241,8 @@ def _remove(path: Path) -> None:
             path.unlink()
 
 
-def _open_to_others(folder: Path) -> None:
-    """Give the files the modes that the umask asks for: the safetensors writer makes private ones.
+def open_to_others(folder: Path) -> None:
+    """Give the files below a folder the modes that the umask asks for: the safetensors writer makes private ones.
 
     The folder was made with that umask, so its own mode tells it. Asking for the umask would change it for a moment,
     in all threads.
@@ -243,7 +250,20 @@ def _open_to_others(folder: Path) -> None:
     mode = folder.stat().st_mode & 0o666
     for path in folder.rglob("*"):
         if path.is_file():
-            path.chmod(mode)
+            _set_mode(path, mode)
+
+
+def _usual_mode(path: Path) -> int:
+    """The mode that the umask gives to a new file; it is made and removed."""
+    path.touch()
+    mode = stat.S_IMODE(path.stat().st_mode)
+    path.unlink()
+    return mode
+
+
+def _set_mode(path: Path, mode: int) -> None:
+    if stat.S_IMODE(path.stat().st_mode) != mode:
+        path.chmod(mode)
 
 
 def _is_alive(process: str) -> bool:

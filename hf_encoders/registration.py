@@ -3,18 +3,24 @@
 Transformers' auto classes take seconds to import, and so do models. `import hf_encoders` waits for neither: a registry
 of transformers gets proxies as soon as it has been imported, and a proxy imports our class when it is first used. The
 class cannot be imported earlier: transformers imports its registries while others of its modules are half imported.
+
+Wrapt, whose hooks these are, takes longer to import than a command's help. It is imported with the first module that a
+hook is for.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from _thread import allocate_lock  # `threading` takes longer to import
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib import import_module
-from pathlib import Path
+from importlib.util import find_spec
 from types import ModuleType
 from typing import TYPE_CHECKING, Unpack
 
-from wrapt import lazy_import, register_post_import_hook
-
 if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+    from pathlib import Path
+
     from huggingface_hub import CommitInfo
 
     from .arrays import AnyArray
@@ -53,26 +59,62 @@ def register_when_imported(modules: Mapping[str, str]) -> None:
     Args:
         modules: public name → its module in this package.
     """
+    hooks = [*_hooks(modules)]
+    names = {name for name, _ in hooks}
+    if names & sys.modules.keys():
+        _hang(hooks)
+    else:
+        sys.meta_path.insert(0, _FirstImport(names, partial(_hang, hooks)))
 
-    def when_ours(name: str, hook: Callable[[ModuleType], None]) -> None:
-        register_post_import_hook(hook, f"{__package__}.{modules[name]}")
 
-    def bring(name: str, registry: str) -> None:  # the module registers itself once it is complete
-        register_post_import_hook(lambda _: import_module(f"{__package__}.{modules[name]}"), registry)
+class _FirstImport:
+    """A finder of modules that does something just before the first of some modules is imported."""
+
+    def __init__(self, names: set[str], act: Callable[[], None]):
+        self._names, self._act, self._lock = names, act, allocate_lock()
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> "ModuleSpec | None":
+        """Act if it is the time; other finders find the module."""
+        if name not in self._names:
+            return None
+        with self._lock:  # threads import too
+            if self in sys.meta_path:
+                sys.meta_path.remove(self)
+                self._act()
+        return find_spec(name)  # asks the finders that there are now
+
+
+def _hang(hooks: Sequence[tuple[str, Callable[[ModuleType], None]]]) -> None:
+    from wrapt import register_post_import_hook
+
+    for name, hook in hooks:
+        register_post_import_hook(hook, name)
+
+
+def _hooks(modules: Mapping[str, str]) -> Iterator[tuple[str, Callable[[ModuleType], None]]]:
+    """The name of a module, and what is done once it is imported."""
+
+    def ours(name: str) -> str:
+        return f"{__package__}.{modules[name]}"
+
+    def bring(name: str) -> Callable[[ModuleType], None]:  # the module registers itself once it is complete
+        def imports(_: ModuleType) -> None:
+            import_module(ours(name))
+
+        return imports
 
     for config in (_DEPTH, _MULTIMODAL):
-        bring(config, f"{_AUTO}.configuration_auto")
-        when_ours(config, partial(_register_config, config))
+        yield f"{_AUTO}.configuration_auto", bring(config)
+        yield ours(config), partial(_register_config, config)
     for entry in _ENTRIES:
-        name = entry[-1]
-        register_post_import_hook(partial(_register_proxy, entry), f"{_AUTO}.{entry[0]}")
-        when_ours(name, partial(_register_class, entry))
+        yield f"{_AUTO}.{entry[0]}", partial(_register_proxy, entry)
+        yield ours(entry[-1]), partial(_register_class, entry)
     for task, name in _PIPELINES.items():
-        bring(name, "transformers.pipelines")
-        when_ours(name, partial(_register_pipeline, task, name))
-    register_post_import_hook(_push_whole_repos, f"{__package__}.models.saved_processor")
-    register_post_import_hook(_register_backends, f"{__package__}.models.backend")
-    register_post_import_hook(_register_depth_formats, f"{__package__}.models.depth_map_files")
+        yield "transformers.pipelines", bring(name)
+        yield ours(name), partial(_register_pipeline, task, name)
+    yield f"{__package__}.models.saved_processor", _push_whole_repos
+    yield f"{__package__}.models.backend", _register_backends
+    yield f"{__package__}.models.depth_map_files", _register_depth_formats
 
 
 def _register_config(name: str, ours: ModuleType) -> None:
@@ -83,6 +125,8 @@ def _register_config(name: str, ours: ModuleType) -> None:
 
 
 def _register_proxy(entry: tuple[str, str, str, str], registry: ModuleType) -> None:
+    from wrapt import lazy_import
+
     _register(entry, lazy_import(__package__, entry[-1], interface=type))
 
 
@@ -115,7 +159,13 @@ def _push_whole_repos(ours: ModuleType) -> None:
 
 
 def _push_saved(
-    save: Callable[[], object], folder: Path, repo_id: str, /, *, tags: Sequence[str], **options: "Unpack[PushOptions]"
+    save: Callable[[], object],
+    folder: "Path",
+    repo_id: str,
+    /,
+    *,
+    tags: Sequence[str],
+    **options: "Unpack[PushOptions]",
 ) -> "CommitInfo":
     from .hub.push_to_hub import push_saved  # here: importing a model does not import cards and templates
 

@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 PACKAGE = ROOT / "hf_encoders"
 # From the ground up; a room or file imports its own floor and those below.
 FLOORS = [
-    {"models", "_version", "arrays", "launched_processes", "outputs", "progress", "top_k", "versions"},
+    {"models", "_version", "arrays", "launched_processes", "outputs", "places", "progress", "top_k", "versions"},
     {
         "checkpoints",
         "backends",

@@ -1,6 +1,7 @@
 """From legacy files to embeddings by way of the Hub, each step as a user would do it: a fresh process, empty caches."""
 
 import json
+import re
 import sys
 from types import SimpleNamespace
 
@@ -139,6 +140,19 @@ def test_without_the_package_the_code_in_the_repo_gives_the_same(hub, pushed, lo
     assert "modeling_multimodal_encoder.py" in downloaded and "modeling_multimodal_encoder.py" in {
         path.name for path in (tmp_path / "home" / "modules").rglob("*.py")
     }
+
+
+@pytest.mark.parametrize("name", [DEPTH, MULTIMODAL])
+def test_the_line_of_the_card_prints_no_list_of_files_of_code(name, hub, pushed, tmp_path):
+    """Without a revision, transformers warns of each file of a repo's code that is new to the machine."""
+    card = hub.repo("model", name)
+    text = card.read(card.entries(card.commit_of("main"))["README.md"].oid).decode()
+    (line,) = re.findall(r"`(AutoModel\.from_pretrained\(.*trust_remote_code=True\))`", text)
+    for number, call in enumerate((line, line.replace('revision="main", ', ""))):
+        code = f"import sys; sys.modules['hf_encoders'] = None; from transformers import AutoModel; {call}.processor"
+        done = python(hub, tmp_path / str(number), "-c", code)
+        assert done.returncode == 0, done.stderr
+        assert ("A new version of the following files" in done.stderr) == ("revision" not in call)
 
 
 def test_offline_the_cache_is_enough(hub, pushed, loaded):

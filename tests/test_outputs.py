@@ -59,6 +59,27 @@ def test_a_file_appears_at_the_end(tmp_path):
     assert names(tmp_path) == ["out.pth"] and (tmp_path / "out.pth").read_text() == "all of it"
 
 
+def test_the_mode_of_a_file_follows_the_umask(tmp_path, umask):
+    with new_file(tmp_path / "out") as path:
+        path.touch(mode=0o600)  # as the safetensors writer makes it
+    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o640
+
+
+def test_an_empty_folder_takes_the_output_and_keeps_its_mode(tmp_path):
+    (tmp_path / "out").mkdir(mode=0o700)
+    write_folder(tmp_path / "out")
+    assert names(tmp_path) == ["out"] and names(tmp_path / "out") == ["config.json"]
+    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o700
+
+
+def test_a_link_to_an_empty_folder_is_not_replaced(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").symlink_to("elsewhere")
+    with pytest.raises(FileExistsError, match="exists already"):
+        write_folder(tmp_path / "out")
+    assert (tmp_path / "out").is_symlink() and not names(tmp_path / "elsewhere")
+
+
 def test_the_modes_follow_the_umask(tmp_path, umask):
     with new_folder(tmp_path / "out") as folder:
         (folder / "private").touch(mode=0o600)

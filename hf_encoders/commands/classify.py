@@ -46,12 +46,14 @@ def run(args: argparse.Namespace) -> Result:
         ValueError: if the model, the collection and the labels do not fit together, or a file cannot be read.
         OSError: if the output exists already or cannot be written.
     """
+    from .results import check_output
+
+    check_output(args)  # the imports below take seconds
     from ..data.source import open_pictures
     from ..zero_shot import ZeroShotClassifier
     from .contact_sheet import draw
-    from .results import check_output, check_sheet, plain_row, write
+    from .results import check_sheet, plain_row, write
 
-    check_output(args)
     labels = read_labels(args.labels)
     model = load_model(args)
     templates = {"templates": args.template} if args.template else {}

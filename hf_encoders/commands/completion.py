@@ -9,12 +9,10 @@ The script holds all words, so that no key press starts Python.
 
 import argparse
 from collections.abc import Mapping
-from pathlib import Path
 
+from .inputs import DATA, ON_THIS_MACHINE, OR_ON_THE_HUB
+from .options import path
 from .runner import Result
-
-# Arguments that may name a file although their type is not Path.
-_FILES_TOO = ("model", "source", "dataset", "train_dataset", "calibration", "tokenizer", "image_processor")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -43,5 +41,5 @@ def run(args: argparse.Namespace) -> Result:
 
 def _complete_files(parser: argparse.ArgumentParser, complete: Mapping[str, object]) -> None:
     for action in parser._actions:
-        if action.type is Path or action.dest in _FILES_TOO:
+        if action.type is path or action.dest in (*ON_THIS_MACHINE, *OR_ON_THE_HUB, *DATA):
             vars(action)["complete"] = complete

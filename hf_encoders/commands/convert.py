@@ -15,19 +15,14 @@ conversion/convert_ckpt.py` does the same.
 """
 
 import argparse
-import dataclasses
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from .. import command_line
 from ..models.input_errors import printable
-from ..progress import quiet_libraries
-from . import verify
-from .converted_weights import several_weights, weights_lines
 from .encoder_options import add_encoder_options, encoder_notes, input_options
-from .options import add_destination, add_format, add_overwrite
+from .options import add_destination, add_format, add_overwrite, path
 from .runner import Result, perform_alone
 
 if TYPE_CHECKING:
@@ -56,8 +51,8 @@ def command(argv: Sequence[str]) -> None:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("checkpoint", nargs="?", type=Path, help="file or folder of weights, of any kind")
-    parser.add_argument("--output", type=Path, help="folder to write (default: CHECKPOINT's name with -hf, beside it)")
+    parser.add_argument("checkpoint", nargs="?", type=path, help="file or folder of weights, of any kind")
+    parser.add_argument("--output", type=path, help="folder to write (default: CHECKPOINT's name with -hf, beside it)")
     parser.add_argument(
         "--layout", choices=_LAYOUTS, default="auto", help="refuse a file of another layout (default: any)"
     )
@@ -87,7 +82,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     again = parser.add_argument_group("checking again")
     again.add_argument("--verify", metavar="REPO", help="check a converted repo again")
     again.add_argument(
-        "--against", type=Path, metavar="CHECKPOINT", help="with --verify: the legacy file to compare with"
+        "--against", type=path, metavar="CHECKPOINT", help="with --verify: the legacy file to compare with"
     )
 
 
@@ -99,6 +94,9 @@ def run(args: argparse.Namespace) -> Result:
         OSError: if the output exists already or cannot be written.
     """
     _check(args)
+    from . import verify
+    from .converted_weights import several_weights, weights_lines
+
     if args.verify is not None:
         # --revision is an option of the push here: it names the branch.
         return verify.run(argparse.Namespace(model=args.verify, against=args.against, revision="main"))
@@ -110,6 +108,7 @@ def run(args: argparse.Namespace) -> Result:
     from ..conversion.multimodal import MultimodalOptions
     from ..conversion.report import read_report
     from ..hub.push import Destination, push_model
+    from ..progress import quiet_libraries
 
     quiet_libraries()
     output = convert(
@@ -160,7 +159,9 @@ def _check(args: argparse.Namespace) -> None:
 
 def _options(kind: type[_Options], args: argparse.Namespace) -> _Options:
     """The options of one layout, by the names of its dataclass."""
-    return kind(**{field.name: getattr(args, field.name) for field in dataclasses.fields(kind)})
+    from dataclasses import fields
+
+    return kind(**{field.name: getattr(args, field.name) for field in fields(kind)})
 
 
 def _notes(report: "ConversionReport", license: str | None) -> list[str]:

@@ -20,8 +20,6 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
-from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import command_line
@@ -35,12 +33,15 @@ from .options import (
     add_format,
     depth_units,
     load_model,
+    path,
     say_source,
     say_units,
 )
 from .runner import Result, perform_alone
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ..embed.run import EmbeddedFolder
 
 
@@ -58,7 +59,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_encoder(parser)
     parser.add_argument("dataset", help=f"{DATA_HELP}, which is streamed")
-    parser.add_argument("--output", required=True, type=Path, help="folder to write; an unfinished one is gone on with")
+    parser.add_argument("--output", required=True, type=path, help="folder to write; an unfinished one is gone on with")
     parser.add_argument("--split", help=SPLIT_HELP)
     parser.add_argument("--column", help="what is embedded; default: the column of that kind")
     parser.add_argument("--modality", choices=("image", "depth", "text"), help=MODALITY_HELP)
@@ -92,6 +93,8 @@ def run(args: argparse.Namespace) -> Result | None:
         OSError: if the output cannot be written, or holds something else.
         KeyboardInterrupt: says how to go on.
     """
+    from datetime import timedelta
+
     from ..data.collection import open_pictures
     from ..embed.manifest import make_plan
     from ..embed.rows import RowEmbedder
@@ -130,7 +133,7 @@ def run(args: argparse.Namespace) -> Result | None:
     return _result(args.output, done, time.perf_counter() - start) if done else None
 
 
-def _result(output: Path, done: "EmbeddedFolder", seconds: float) -> Result:
+def _result(output: "Path", done: "EmbeddedFolder", seconds: float) -> Result:
     manifest = done.manifest
     figures = {
         "output": str(output),

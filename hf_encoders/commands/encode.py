@@ -1,7 +1,6 @@
 """`hf-encoders encode`: images or depth maps into a .npz file."""
 
 import argparse
-from pathlib import Path
 
 from .options import (
     MODALITY_HELP,
@@ -12,6 +11,7 @@ from .options import (
     add_overwrite,
     depth_units,
     load_model,
+    path,
     say_source,
     say_units,
 )
@@ -21,8 +21,8 @@ from .runner import Result
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_encoder(parser)
-    parser.add_argument("paths", nargs="+", type=Path, help="images or depth maps, or folders of them")
-    parser.add_argument("--output", type=Path, default=Path("embeddings.npz"), help="default: %(default)s")
+    parser.add_argument("paths", nargs="+", type=path, help="images or depth maps, or folders of them")
+    parser.add_argument("--output", type=path, default="embeddings.npz", help="default: %(default)s")
     parser.add_argument("--normalize", action="store_true", help="scale each embedding to length 1")
     parser.add_argument("--modality", choices=("image", "depth"), help=MODALITY_HELP)
     add_overwrite(parser)
@@ -38,14 +38,14 @@ def run(args: argparse.Namespace) -> Result:
         ValueError: if the output is not a .npz file, or an input cannot be read.
         OSError: if the output exists already or cannot be written.
     """
+    if args.output.suffix != ".npz":
+        raise ValueError(f"{args.output}: the output is a .npz file (arrays 'embeddings' and 'paths')")
     import numpy as np
 
     from ..data.location import left_out, list_files, list_pictures, locate
     from ..modalities import default_modality, encoder, files_modality
     from ..outputs import new_file
 
-    if args.output.suffix != ".npz":
-        raise ValueError(f"{args.output}: the output is a .npz file (arrays 'embeddings' and 'paths')")
     model = load_model(args)
     if default_modality(model) == "text":
         raise ValueError(
@@ -66,8 +66,8 @@ def run(args: argparse.Namespace) -> Result:
             backend=args.backend,
             convert_to="numpy",
         )
-        np.savez(file, embeddings=embeddings, paths=np.array([str(path) for path in paths]))
-    folders = [locate(str(path)) for path in args.paths if path.is_dir()]
+        np.savez(file, embeddings=embeddings, paths=np.array([str(file) for file in paths]))
+    folders = [locate(str(given)) for given in args.paths if given.is_dir()]
     lines = [line for folder in folders if (line := left_out(folder, modality))]
     say_source(model, ", ".join(map(str, args.paths)), modality, args.modality, "\n".join(lines))
     shown = say_units(model, units) if modality == "depth" else {}

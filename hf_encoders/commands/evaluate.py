@@ -9,10 +9,8 @@ Under `accelerate launch` or torchrun each process embeds its share of the rows,
 """
 
 import argparse
-import dataclasses
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import command_line
@@ -27,6 +25,7 @@ from .options import (
     count,
     depth_units,
     load_model,
+    path,
     say_units,
 )
 from .runner import Result, perform_alone, to_json
@@ -82,7 +81,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--dtype", choices=("bfloat16", "float16"), help="compute in half precision")
     add_depth_units(parser)
     add(
-        "--output", type=Path, help="write a JSON file with the metrics, the data's version and the model's fingerprint"
+        "--output", type=path, help="write a JSON file with the metrics, the data's version and the model's fingerprint"
     )
     add_overwrite(parser)
     add_format(parser, "the document that --output writes")
@@ -95,20 +94,24 @@ def run(args: argparse.Namespace) -> Result | None:
         ValueError: if the model or the data lacks what a task needs, or a row cannot be read.
         OSError: if the output exists already or cannot be written.
     """
+    if args.output:
+        from ..outputs import check_file
+
+        check_file(args.output, args.overwrite)  # the imports below take seconds
+    from dataclasses import fields
+
     import torch
 
     from ..evaluation.evaluate import EvaluationOptions, evaluate
     from ..launched_processes import launched_processes
     from ..modalities import modalities
-    from ..outputs import check_file, new_file
+    from ..outputs import new_file
 
-    if args.output:
-        check_file(args.output, args.overwrite)
     was_joined = torch.distributed.is_initialized()
     processes = launched_processes(args.device)
     try:
         model = load_model(args, processes.device)
-        names = [field.name for field in dataclasses.fields(EvaluationOptions)]
+        names = [field.name for field in fields(EvaluationOptions)]
         reads_depth = "depth" in modalities(model) and "depth" in (args.modalities or ("depth",))
         units = depth_units(args, *(["depth"] if reads_depth else []))
         args.depth_units = units or None

@@ -1,10 +1,18 @@
 """`hf-encoders export`: a model's towers, compiled for the CPU and compared with PyTorch there."""
 
 import argparse
-from pathlib import Path
 
 from ..progress import hide_library_bars
-from .options import DATA_HELP, add_depth_units, add_encoder, add_format, add_overwrite, depth_units, encoder_loading
+from .options import (
+    DATA_HELP,
+    add_depth_units,
+    add_encoder,
+    add_format,
+    add_overwrite,
+    depth_units,
+    encoder_loading,
+    path,
+)
 from .runner import Result
 
 
@@ -14,7 +22,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--to", required=True, choices=("onnx", "openvino"), help="the library that will run the towers"
     )
-    parser.add_argument("--output", type=Path, help="folder of the new repo (default: MODEL's name with -onnx, ...)")
+    parser.add_argument("--output", type=path, help="folder of the new repo (default: MODEL's name with -onnx, ...)")
     parser.add_argument("--tower", action="append", choices=("text", "image", "depth"), help="default: all of them")
     parser.add_argument("--int8", action="store_true", help="write 8-bit towers too; needs --calibration")
     parser.add_argument(
@@ -44,6 +52,8 @@ def run(args: argparse.Namespace) -> Result:
     """
     if args.int8 != bool(args.calibration):
         raise ValueError("--int8 and --calibration go together: 8 bits need the ranges of real inputs")
+    from pathlib import Path
+
     from ..export.towers import LEAST_COSINE, export
 
     hide_library_bars()

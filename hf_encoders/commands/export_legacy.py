@@ -13,11 +13,10 @@ the repo holds it. The file lacks what no repo holds: states of schedulers, and 
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from .. import command_line
 from ..progress import quiet_libraries
-from .options import add_format, add_model, add_overwrite
+from .options import add_format, add_model, add_overwrite, path
 from .runner import Result, perform_alone
 
 
@@ -34,7 +33,7 @@ def command(argv: Sequence[str]) -> None:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_model(parser, "folder or Hub id of a depth or multimodal encoder")
-    parser.add_argument("output", type=Path, help="the .pth or .pt file to write")
+    parser.add_argument("output", type=path, help="the .pth or .pt file to write")
     parser.add_argument("--autoencoder", action="store_true", help="write a depth training checkpoint")
     add_overwrite(parser)
     add_format(parser, "one document: output, notes")

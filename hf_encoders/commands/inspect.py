@@ -8,12 +8,10 @@ does. The path of a set of weights is what `hf-encoders convert --weights` takes
 """
 
 import argparse
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..models.input_errors import printable
-from .options import JSON, add_format
+from .options import JSON, add_format, path
 from .runner import Result
 
 if TYPE_CHECKING:
@@ -26,7 +24,7 @@ _WIDEST = 160  # letters of a value
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("file", type=Path, help="file or folder of weights")
+    parser.add_argument("file", type=path, help="file or folder of weights")
     add_format(parser, "one document: container, classes, weights, optimizer, training, metadata")
     parser.add_argument("--json", action="store_const", const=JSON, dest="format", help="the same as --format json")
 
@@ -44,6 +42,8 @@ def run(args: argparse.Namespace) -> Result:
 
 
 def _lines(found: "Inspection") -> list[str]:
+    import json
+
     lines = [f"{found['file']}: {found['container']}, {_size(found['bytes'])}"]
     weights = [line for weights in found["weights"] for line in (_weights_line(weights), *_names_lines(weights))]
     lines += _part("weights", weights or ["none"])

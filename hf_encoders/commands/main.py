@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Container, Sequence
+from collections.abc import Collection, Sequence
 from importlib import import_module
 from typing import Protocol, cast
 
@@ -36,24 +36,29 @@ def main() -> None:
 
 def command(argv: Sequence[str]) -> None:
     """Parse the arguments and run the command that they name."""
-    wanted = next((word for word in argv if word in COMMANDS), "")
+    wanted = next((word for word in argv if not word.startswith("-")), "")
     if wanted == "train" and argv[0] == wanted:  # the training scripts parse their options themselves
         cast(OwnParser, module_of(wanted)).command(argv[1:])
         return
-    parser = make_parser([wanted])
+    parser = make_parser([wanted] if wanted in COMMANDS else [])
     if not argv:
         parser.error(f"give a command: {', '.join(COMMANDS)}")
     args = parser.parse_args(argv)
     perform(module_of(args.command).run, args)
 
 
-def make_parser(names: Container[str]) -> OneLineArgumentParser:
-    """Make the parser of all commands; only the named ones get their options, because others need not be imported."""
+def make_parser(names: Collection[str]) -> OneLineArgumentParser:
+    """Make the parser of some commands; others need not be imported.
+
+    Args:
+        names: the commands. Without any it is the parser of all, which lists them and knows none of their options.
+    """
     parser = OneLineArgumentParser(prog="hf-encoders", description=(__doc__ or "").partition(":")[2].strip())
     parser.add_argument("--version", action="version", version=f"hf-encoders {__version__}")
     set_defaults(parser)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, text in COMMANDS.items():
+    for name in names or COMMANDS:
+        text = COMMANDS[name]
         its_parser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         if name in names:
             module_of(name).add_options(its_parser)

@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
@@ -191,6 +190,21 @@ def numbers(text: str) -> list[float]:
         ) from None
 
 
+class path(str):  # the type of an argument, as int is
+    """A path on the command line. `as_paths` makes a Path of it once it was looked for: that import takes a while."""
+
+
+def as_paths(args: argparse.Namespace) -> None:
+    """Turn each `path` among the arguments, alone or in a list, into a Path."""
+    from pathlib import Path
+
+    for name, value in vars(args).items():
+        if isinstance(value, path):
+            setattr(args, name, Path(value))
+        elif isinstance(value, list):
+            setattr(args, name, [Path(one) if isinstance(one, path) else one for one in value])
+
+
 def add_overwrite(parser: argparse.ArgumentParser) -> None:
     """Add the option that allows to replace an output."""
     parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
@@ -203,7 +217,7 @@ def add_collection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--column", help="what is embedded; default: the column of that kind")
     parser.add_argument("--split", help=SPLIT_HELP)
     parser.add_argument(
-        "--output", type=Path, default=Path("-"), help="results.jsonl, sheet.png (thumbnails), or - (default): stdout"
+        "--output", type=path, default="-", help="results.jsonl, sheet.png (thumbnails), or - (default): stdout"
     )
     parser.add_argument(
         "--on-error",

@@ -1,15 +1,14 @@
 """`hf-encoders push`: a model's folder onto the Hub."""
 
 import argparse
-from pathlib import Path
 
-from .options import add_destination, add_format
+from .options import add_destination, add_format, path
 from .runner import Result
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("folder", type=Path, help="folder of a model that was converted, trained or saved here")
+    parser.add_argument("folder", type=path, help="folder of a model that was converted, trained or saved here")
     parser.add_argument("repo_id", help="such as org/name")
     parser.add_argument(
         "--include",

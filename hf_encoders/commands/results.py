@@ -6,14 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-import PIL.Image
-
-from ..outputs import check_file, new_file
-from .contact_sheet import check_size
 from .options import TABLE
 from .runner import Result, to_json
 
 if TYPE_CHECKING:
+    import PIL.Image
+
     from ..models.encoding import BackendName, DtypeName
 
 STDOUT = Path("-")
@@ -42,6 +40,8 @@ def check_output(args: argparse.Namespace) -> None:
     if args.output != STDOUT:
         if args.output.suffix not in (".jsonl", ".png"):
             raise ValueError(f"{args.output}: the output is a .jsonl or .png file, or - for stdout")
+        from ..outputs import check_file
+
         check_file(args.output, args.overwrite)
 
 
@@ -54,6 +54,8 @@ def check_sheet(args: argparse.Namespace, modality: str, tiles: int) -> None:
     if args.output.suffix == ".png":
         if modality == "text":
             raise ValueError(f"{args.output}: a contact sheet shows images or depth maps; write texts to .jsonl")
+        from .contact_sheet import check_size
+
         check_size(tiles)
 
 
@@ -62,9 +64,11 @@ def write(
     records: Sequence[Mapping[str, object]],
     *,
     table: Callable[[], list[str]],
-    sheet: Callable[[], PIL.Image.Image],
+    sheet: "Callable[[], PIL.Image.Image]",
 ) -> Result:
     """Write the kind of file that the output's suffix names; returns the records, or how many were written."""
+    from ..outputs import new_file
+
     output: Path = args.output
     if output == STDOUT:
         return Result(table() if args.format == TABLE else [], list(records))
@@ -84,6 +88,8 @@ def plain_row(row: Mapping[str, object]) -> dict[str, object]:
 
 
 def _is_plain(value: object) -> bool:
+    import PIL.Image
+
     if isinstance(value, dict):
         return all(map(_is_plain, value.values()))
     if isinstance(value, list):

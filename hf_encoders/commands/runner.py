@@ -1,20 +1,19 @@
 """Runs a command: its words are parsed, its work is done, and its result is printed in the format asked for."""
 
 import argparse
-import json
-import math
 import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..command_line import OneLineArgumentParser
-from .options import JSON, TABLE
+from .options import JSON, TABLE, as_paths
+
+_INFINITY = float("inf")
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """The result of a command, as it is printed.
 
     Args:
@@ -36,6 +35,8 @@ class Result:
 
 def to_json(content: object, *, indent: int | None = None, ensure_ascii: bool = True) -> str:
     """JSON by the standard: a number that is not finite becomes null."""
+    import json
+
     return json.dumps(_finite(content), allow_nan=False, default=str, indent=indent, ensure_ascii=ensure_ascii)
 
 
@@ -44,7 +45,7 @@ def _finite(content: object) -> object:
         return {name: _finite(value) for name, value in content.items()}
     if isinstance(content, (list, tuple)):
         return [_finite(value) for value in content]
-    if isinstance(content, float) and not math.isfinite(content):
+    if isinstance(content, float) and not abs(content) < _INFINITY:
         return None
     return content
 
@@ -58,7 +59,14 @@ def perform(run: Run, args: argparse.Namespace) -> None:
     Args:
         run: the function of the command's module. It returns None in a process that is not the main one.
         args: the parsed arguments.
+
+    Raises:
+        InputError: if a file or folder that they name is not there.
     """
+    from .inputs import check_inputs
+
+    check_inputs(args)
+    as_paths(args)
     _use_token(args.token)
     with redirect_stdout(sys.stderr):
         result = run(args)

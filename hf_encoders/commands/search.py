@@ -39,13 +39,15 @@ def run(args: argparse.Namespace) -> Result:
         ValueError: if the model, the collection and the queries do not fit together, or a file cannot be read.
         OSError: if the output exists already or cannot be written.
     """
+    from .results import check_output
+
+    check_output(args)  # the imports below take seconds
     from ..data.source import open_pictures
     from ..modalities import encoder
     from ..search.index import EmbeddingIndex
     from .contact_sheet import draw
-    from .results import check_output, check_sheet, encoding_options, plain_row, write
+    from .results import check_sheet, encoding_options, plain_row, write
 
-    check_output(args)
     model = load_model(args)
     source = open_pictures(model, args.source, args.modality, args.column, args.split)
     modality = source.modality

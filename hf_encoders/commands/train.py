@@ -22,9 +22,15 @@ def command(argv: Sequence[str]) -> None:
     Raises:
         ValueError: if the recipe or an option cannot be used.
     """
-    from ..training import pretrain, pretrain_depth
-    from ..training.depth.arguments import DepthModelArguments
     from ..training.recipe import trained_model
 
-    script = pretrain_depth if trained_model(argv) == DepthModelArguments.model_type else pretrain
-    script.command(argv)
+    trained = trained_model(argv)
+    from ..training import pretrain
+    from ..training.multimodal.arguments import ModelArguments
+
+    if trained in (None, ModelArguments.model_type):
+        pretrain.command(argv)
+    else:  # the other one refuses a third kind
+        from ..training import pretrain_depth
+
+        pretrain_depth.command(argv)

@@ -8,11 +8,10 @@ Without a file, the repo's own tensors run through the independent forward.
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..progress import quiet_libraries
-from .options import add_format, add_model
+from .options import add_format, add_model, path
 from .runner import Result
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_model(parser, "folder or Hub id of a converted repo")
     parser.add_argument(
-        "--against", type=Path, metavar="CHECKPOINT", help="legacy file to compare with; default: the repo's tensors"
+        "--against", type=path, metavar="CHECKPOINT", help="legacy file to compare with; default: the repo's tensors"
     )
     add_format(parser, "one document: what was compared, and by how much it differs")
 

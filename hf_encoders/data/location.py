@@ -1,33 +1,23 @@
 """What the name of a data set means: files on this machine, or a data set on the Hub."""
 
 import glob
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import TypedDict
 
 from datasets import load_dataset_builder
 
 from ..modalities import Modality
 from ..models.input_errors import one_line, printable
+from ..places import exists
 from .listing import Listing, list_folder
-from .text_rows import TEXT_FORMATS, TextKind, in_utf8
+from .names import FORMATS, SUFFIXES, TEXT_FORMATS, Kind, TextKind, check_data_name, is_pattern, is_url
+from .text_rows import in_utf8
 
-# fmt: off
-SUFFIXES: Mapping[Modality, tuple[str, ...]] = {
-    "image": (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2"),
-    "depth": (
-        ".png", ".tif", ".tiff", ".npy", ".npz", ".pt", ".pgm", ".jp2", ".pfm", ".exr", ".h5", ".hdf5", ".mat",
-    ),
-}
-# fmt: on
 NOUNS: Mapping[Modality, str] = {"image": "image", "depth": "depth map", "text": "text"}
 
-Kind = Literal["pictures", "parquet", "webdataset", "hub", TextKind]
-_FORMATS: Mapping[str, Kind] = {".parquet": "parquet", ".tar": "webdataset"}
 _OF_TEXTS = "files of rows (.parquet, .jsonl, .json, .csv, .txt), patterns of them, WebDataset shards or the Hub"
-_HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
 class Loader(TypedDict, total=False):
@@ -59,7 +49,7 @@ class Location:
     @property
     def is_remote(self) -> bool:
         """Whether the files are URLs."""
-        return any("://" in file for file in self.files)
+        return any(map(is_url, self.files))
 
     @property
     def is_text(self) -> bool:
@@ -109,29 +99,23 @@ def locate(name: str) -> Location:
     Raises:
         ValueError: if no file has the name and it cannot be an id, or a folder has parquet files and shards.
     """
+    check_data_name(name)
     path = Path(name)
-    if "://" in name:
-        kind = _FORMATS.get(path.suffix)
+    if is_url(name):
+        kind = FORMATS.get(path.suffix)
         return Location(name, "hub") if kind is None else Location(name, kind, (name,))
     if path.is_dir():
         listing = list_folder(name)
-        kind, files = _files_of_rows(name, map(Path, listing.of_kinds(_FORMATS)), path)
+        kind, files = _files_of_rows(name, map(Path, listing.of_kinds(FORMATS)), path)
         return Location(name, kind or "pictures", files, is_folder=True, listing=listing)
     if path.is_file():
-        return Location(name, _FORMATS.get(path.suffix) or _text_kind([path]) or "pictures", (name,))
-    if any(sign in name for sign in "*?["):
+        return Location(name, FORMATS.get(path.suffix) or _text_kind([path]) or "pictures", (name,))
+    if is_pattern(name):
         matches = sorted(file for file in map(Path, glob.glob(name, recursive=True)) if file.is_file())
-        if not matches:
-            raise ValueError(f"{name}: no such file")
         kind, files = _files_of_rows(name, matches, path.parent)
         return Location(name, kind or _text_kind(matches) or "pictures", files or tuple(map(str, matches)))
-    if path.suffix in (*_FORMATS, *TEXT_FORMATS) or any(
-        path.suffix.lower() in suffixes for suffixes in SUFFIXES.values()
-    ):
-        raise ValueError(f"{name}: no such file")
-    # "samples/nothing" is a missing folder where there is a folder "samples", and a Hub id otherwise.
-    if not _HUB_ID.fullmatch(name) or (path.parent.name and path.parent.exists()):
-        raise ValueError(f"{name}: no such file or folder")
+    if exists(name):
+        raise ValueError(f"{name}: neither a file nor a folder")
     return Location(name, "hub")
 
 
@@ -199,7 +183,7 @@ def _files_of_rows(name: str, files: Iterable[Path], folder: Path) -> tuple[Kind
     """The parquet files or the shards among the files; None and nothing where there are neither."""
     found: dict[Kind, list[Path]] = {}
     for file in files:
-        if kind := _FORMATS.get(file.suffix):
+        if kind := FORMATS.get(file.suffix):
             found.setdefault(kind, []).append(file)
     if len(found) > 1:
         raise ValueError(f"{name}: has both parquet files and tar shards; say which: {folder / '*.parquet'}")

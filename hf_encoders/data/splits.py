@@ -20,9 +20,10 @@ from datasets import (
 from ..fingerprint import sha256
 from ..models.input_errors import one_line
 from .agreement import check_agree, check_files_agree
-from .location import SUFFIXES, Location, locate, picture_files
+from .location import Location, locate, picture_files
+from .names import SUFFIXES, TEXT_FORMATS
 from .text_files import check_encoding
-from .text_rows import TEXT_FORMATS, with_paths
+from .text_rows import with_paths
 
 _SHARDS = 64  # of a stream of rows at hand, for the processes that read it
 # The rows of a split: at hand, or read while iterating.

@@ -5,17 +5,13 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal
 
 import datasets
 from datasets import Dataset
 
 from ..outputs import new_file
+from .names import TEXT_FORMATS
 from .text_files import encoding_of, read_text
-
-# What `datasets` calls files of rows that are text.
-TextKind = Literal["json", "csv", "text"]
-TEXT_FORMATS: Mapping[str, TextKind] = {".jsonl": "json", ".json": "json", ".csv": "csv", ".txt": "text"}
 
 
 def in_utf8(path: str) -> str:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ..models.input_errors import one_line
-from ..outputs import explained_writes, partial_path, put_in_place, remove_stale, remove_whole
+from ..outputs import explained_writes, open_to_others, partial_path, put_in_place, remove_stale, remove_whole
 from .run_lock import RunLock
 from .sharding import load_whole_state, whole_state
 
@@ -109,6 +109,7 @@ def save(
             }
             content = asdict(progress) | of_the_run
             (partial / _PROGRESS).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+            open_to_others(partial)
             put_in_place(partial, folder)
     if accelerator.is_main_process:
         for old in _checkpoints(output_dir)[:-keep_last] if keep_last else []:

@@ -1,26 +1,19 @@
 """Recipes: a run's options as YAML, with flags on top; those of this package by name."""
 
-import argparse
-import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import MISSING, field, fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-from transformers import HfArgumentParser
-
-from ..command_line import OneLineArgumentParser
-from ..data.location import locate
+from ..data.names import check_data_name
 from ..data.text_files import TextFileError, read_text
 from ..models.input_errors import one_line
+from ..places import check_path_or_id
+from .option_parser import OptionParser
 from .recipe_model import without_its_model
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
-
-# Names and values: a mapping in YAML, and JSON on the command line. HfArgumentParser takes the text for its type.
-Settings = dict[str, Any] | str | None
 
 RECIPES = Path(__file__).parent / "recipes"
 _CLONE = Path(__file__).resolve().parents[2]  # where `samples` lies, unless the package is installed elsewhere
@@ -29,21 +22,14 @@ _SUFFIXES = (".yaml", ".yml")
 _MODEL_TYPE, _INSTEAD, _PARTS = "model_type", "instead", "parts"  # of the dataclass of the model
 _DATASET = "dataset"
 # Options whose values may be paths in a clone.
-_PATHS = ("dataset", "init_from", "text_model", "vision_model", "depth_model", "tokenizer", "teacher")
+_MODELS = ("init_from", "text_model", "vision_model", "depth_model", "tokenizer", "teacher")
+_PATHS = ("dataset", *_MODELS)
 
 _SETTINGS = ("model_config", "image_processor", "depth_processor", "pair_weights")
 # A recipe states these options even where they are the defaults.
 _STATED = ("seed", "epochs", "batch_size", "learning_rate")
 # These options do not change the model.
 _PLACES = ("output_dir", "resume_from_checkpoint", "push_to_hub", "report_to")
-
-
-def option(default: object, text: str, **metadata: object) -> Any:
-    """A field of a dataclass, with its help and choices."""
-    metadata = {"help": text, **metadata}
-    if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
 
 
 def parse(
@@ -65,7 +51,7 @@ def parse(
     named = arguments.pop(0) if arguments and not arguments[0].startswith("-") else None
     recipe = find_recipe(named or default_recipe)
     description += f" A RECIPE may come first ({', '.join(recipe_names())}, or a YAML file); flags overrule it."
-    parser = _Parser(kinds, description=description)  # type: ignore[arg-type]  # mypy sees argparse alone
+    parser = OptionParser(kinds, description)
     defaults = _read_recipe(recipe, {one.name: one.metadata.get("choices") for kind in kinds for one in fields(kind)})
     (model,) = (kind for kind in kinds if hasattr(kind, _MODEL_TYPE))
     trained = getattr(model, _MODEL_TYPE)
@@ -76,13 +62,14 @@ def parse(
         defaults = {}
     defaults = without_its_model(defaults, flags, getattr(model, _INSTEAD, {}), getattr(model, _PARTS, ()))
     parser.set_defaults(**defaults)
-    options = parser.parse_args_into_dataclasses(arguments, look_for_args_file=False)
+    options = parser.parse(arguments)
     data = _named_data(options)
     _check_samples(options)
     _check_data(data)
+    _check_models(options)
     for part in options:
         _read_json(part)
-    return tuple(options)
+    return options
 
 
 def find_recipe(name: str | Path) -> Path:
@@ -137,46 +124,33 @@ def as_recipe(options: "Sequence[DataclassInstance]") -> dict[str, object]:
     return recipe
 
 
-class _Parser(OneLineArgumentParser, HfArgumentParser):
-    """HfArgumentParser whose errors take one line."""
-
-    def add_argument(self, *names: Any, **settings: Any) -> argparse.Action:
-        """Add an option that is parsed in both spellings; --help and errors use the one of the recipes."""
-        action = super().add_argument(*names, **settings)
-        action.option_strings = [name for name in action.option_strings if "-" not in name.lstrip("-")]
-        return action
-
-
 def _given(kinds: "Sequence[type[DataclassInstance]]", arguments: Sequence[str]) -> set[str]:
     """The names of the options among the words of a command line."""
     absent = object()
-    parser = _Parser(kinds, add_help=False)  # type: ignore[arg-type]  # as above
+    parser = OptionParser(kinds, "")
     parser.set_defaults(**{one.name: absent for kind in kinds for one in fields(kind)})
     found = vars(parser.parse_known_args(list(arguments))[0])
     return {name for name, value in found.items() if value is not absent}
 
 
-def as_mapping(option: str, settings: Settings) -> dict[str, Any]:
-    """The names and values of an option; empty if it was not given.
-
-    Raises:
-        ValueError: if it is no mapping.
-    """
-    if settings is None:
-        return {}
-    if not isinstance(settings, dict):
-        raise ValueError(f'--{option} {settings}: expected names and values, such as {{"a": 1}}')
-    return settings
-
-
 def _read_yaml(path: Path) -> dict[str, object]:
     try:
-        recipe = yaml.safe_load(read_text(path)) or {}
+        text = read_text(path)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such recipe") from None
     except TextFileError:
         raise
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: not a YAML recipe ({one_line(error)})") from None
+    import yaml  # here: a recipe that is not there need not wait for it
+
+    try:  # in C, many times as fast
+        from yaml import CSafeLoader as Loader
+    except ImportError:
+        from yaml import SafeLoader as Loader
+    try:
+        recipe = yaml.load(text, Loader) or {}
+    except (ValueError, yaml.YAMLError) as error:
         raise ValueError(f"{path}: not a YAML recipe ({one_line(error)})") from None
     if not isinstance(recipe, dict):
         raise ValueError(f"{path}: a recipe is a list of 'option: value'")
@@ -245,12 +219,23 @@ def _named_data(options: "Sequence[DataclassInstance]") -> list[str]:
 def _check_data(names: Sequence[str]) -> None:
     """Refuse files that are not there, before a model is downloaded for them. Ids on the Hub are not looked up."""
     for name in names:
-        if locate(name).is_folder and not any(path.is_file() for path in Path(name).rglob("*")):
+        check_data_name(name)
+        if Path(name).is_dir() and not any(path.is_file() for path in Path(name).rglob("*")):
             raise ValueError(f"{name}: no data: this folder holds no file")
+
+
+def _check_models(options: "Sequence[DataclassInstance]") -> None:
+    """Refuse models and tokenizers whose names are paths where nothing is. Ids on the Hub are not looked up."""
+    for part in options:
+        for name in _MODELS:
+            if value := getattr(part, name, ""):
+                check_path_or_id(value)
 
 
 def _read_json(options: "DataclassInstance") -> None:
     """Replace the JSON of flags by what it holds; YAML gives mappings."""
+    import json
+
     for name in _SETTINGS:
         value = getattr(options, name, None)
         if isinstance(value, str):

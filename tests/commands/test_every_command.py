@@ -10,7 +10,7 @@ import pytest
 from hf_encoders.command_line import run, with_dashes
 from hf_encoders.commands import main as cli
 from hf_encoders.commands.options import DATA_HELP
-from hf_encoders.data.location import Kind
+from hf_encoders.data.names import Kind
 from hf_encoders.towers import Pooling
 from hf_encoders.training import pretrain
 from hf_encoders.training.recipe import parse

@@ -175,7 +175,7 @@ def test_encode_embeds_images_of_a_multimodal_encoder(repo, photos, tiny_multimo
         (["search", "{depth}", "{photos}", "lamp", "--by", "text"], "the model embeds depth, not text"),
         (["classify", "{repo}", "{photos}"], "--labels"),
         (["classify", "{repo}", "{photos}", "--labels", ","], "no label"),
-        (["classify", "{repo}", "{photos}", "--labels", "@none.txt"], "none.txt: No such file"),
+        (["classify", "{repo}", "{photos}", "--labels", "@none.txt"], "none.txt: no such file"),
         (["classify", "{repo}", "{photos}", "--labels", "a,a"], "'a' is there already"),
         (["classify", "{repo}", "{photos}", "--labels", "a", "--template", "b"], "expected exactly one {{}}"),
         (["classify", "{depth}", "{photos}", "--labels", "a"], "the model embeds depth, not text"),

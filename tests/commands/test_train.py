@@ -59,8 +59,9 @@ def test_an_unknown_name_lists_those_that_there_are():
 def test_the_recipe_says_which_model_is_trained(words, trainer, tmp_path, monkeypatch):
     (tmp_path / "mine.yaml").write_text("model_type: depth_semantic_encoder\ndataset: maps")
     started = []
-    for module, name in ((pretrain, "Trainer"), (pretrain_depth, "DepthTrainer")):
-        monkeypatch.setattr(module, name, lambda *options, name=name: started.append(name) or _Trains())
+    for module, name in (("multimodal", "Trainer"), ("depth", "DepthTrainer")):
+        target = f"hf_encoders.training.{module}.trainer.{name}"
+        monkeypatch.setattr(target, lambda *options, name=name: started.append(name) or _Trains())
     cli.command(["train", *(word.format(file=tmp_path / "mine.yaml") for word in words)])
     assert started == [trainer]
 
@@ -78,10 +79,10 @@ def nothing_is_loaded(monkeypatch):
         pytest.fail("loaded something")
 
     for target in (
-        "hf_encoders.training.pretrain.build_model",
-        "hf_encoders.training.pretrain.load_rows",
-        "hf_encoders.training.pretrain_depth.build_autoencoder",
-        "hf_encoders.training.pretrain_depth.open_maps",
+        "hf_encoders.training.multimodal.trainer.build_model",
+        "hf_encoders.training.multimodal.trainer.load_rows",
+        "hf_encoders.training.depth.trainer.build_autoencoder",
+        "hf_encoders.training.depth.trainer.open_maps",
         "socket.socket.connect",
         "socket.getaddrinfo",
     ):

@@ -126,7 +126,7 @@ def test_a_safetensors_file_converts_too(tmp_path):
         ("training", ["--dtype", "int8"], "invalid choice: 'int8'"),
         ("training", ["--latent-dim", "many"], "invalid int value: 'many'"),
         ("training", ["--verify", "repo"], "give either a CHECKPOINT to convert or --verify REPO"),
-        ("training", ["--against", "b.pth"], "--against goes with --verify"),
+        ("training", ["--against", __file__], "--against goes with --verify"),
         ("training", ["--speed"], "unrecognized arguments: --speed"),
     ],
 )

@@ -203,6 +203,7 @@ def test_a_repo_that_lacks_tensors_is_refused(repo):
 
 
 def test_no_repo_at_all_is_refused(tmp_path):
-    assert "no such folder, and not to be had from the Hub" in refusal("--verify", tmp_path / "none" / "a")
+    assert "none/a: no such file or folder" in refusal("--verify", tmp_path / "none" / "a")
+    assert "no such folder, and not to be had from the Hub" in refusal("--verify", "none/a")
     assert "has no conversion_report.json" in refusal("--verify", tmp_path)
     assert "has no conversion_report.json" in refusal("--verify", "")  # the working directory, not a conversion

@@ -14,7 +14,7 @@ from transformers import AutoModel
 
 from hf_encoders import DepthMapError
 from hf_encoders.data.depth_formats import READERS
-from hf_encoders.data.location import SUFFIXES
+from hf_encoders.data.names import SUFFIXES
 from hf_encoders.models.depth_map_files import read_depth_map
 from hf_encoders.registration import _DEPTH_FORMATS
 from tests.conftest import SAMPLES

@@ -15,6 +15,9 @@ from datasets import Dataset
 from hf_encoders.evaluation.retrieval import metric_names, retrieval_metrics
 from hf_encoders.evaluation.tasks import retrieval_names
 from hf_encoders.training import checks, pretrain, pretrain_depth
+from hf_encoders.training.multimodal.model import build_model
+from hf_encoders.training.multimodal.step import Step
+from hf_encoders.training.multimodal.trainer import Trainer
 from tests.conftest import SAMPLES
 from tests.helpers.legacy_files import refusal
 from tests.helpers.multimodal_models import SPECIAL, WORDS, tiny_model
@@ -33,7 +36,7 @@ def _fresh_state():
 @pytest.fixture
 def no_step(monkeypatch):
     """Fails where a step is taken."""
-    monkeypatch.setattr(pretrain.Step, "__call__", lambda *words: pytest.fail("took a step"))
+    monkeypatch.setattr(Step, "__call__", lambda *words: pytest.fail("took a step"))
 
 
 @pytest.fixture
@@ -52,9 +55,10 @@ def refused(tmp_path, no_step):
 
 @pytest.fixture
 def nothing_is_loaded(monkeypatch):
-    for script, names in ((pretrain, ("build_model", "load_rows")), (pretrain_depth, ("build_autoencoder",))):
+    for kind, names in (("multimodal", ("build_model", "load_rows")), ("depth", ("build_autoencoder",))):
         for name in names:
-            monkeypatch.setattr(script, name, lambda *words, **options: pytest.fail("loaded something"))
+            target = f"hf_encoders.training.{kind}.trainer.{name}"
+            monkeypatch.setattr(target, lambda *words, **options: pytest.fail("loaded something"))
 
 
 def test_the_names_of_the_metrics_are_those_that_are_measured():
@@ -66,9 +70,9 @@ def test_the_names_of_the_metrics_are_those_that_are_measured():
 
 def test_the_names_of_a_validation_are_those_that_it_gives(tmp_path, monkeypatch):
     given = []
-    monkeypatch.setattr(pretrain, "is_better", lambda *words: False)
-    validate = pretrain.Trainer._validate
-    monkeypatch.setattr(pretrain.Trainer, "_validate", lambda *words: given.append(validate(*words)) or given[-1])
+    monkeypatch.setattr("hf_encoders.training.multimodal.trainer.is_better", lambda *words: False)
+    validate = Trainer._validate
+    monkeypatch.setattr(Trainer, "_validate", lambda *words: given.append(validate(*words)) or given[-1])
     pretrain.command([str(write_recipe(tmp_path, **VALIDATED, epochs=1)), "--output_dir", str(tmp_path / "out")])
     assert list(given[0]) == retrieval_names(["depth", "text", "image"])
 
@@ -113,7 +117,7 @@ def test_without_a_wish_a_run_logs_to_tensorboard_if_it_is_installed(tmp_path, m
 
 
 def test_the_estimate_of_a_checkpoint_is_about_its_size(tmp_path):
-    made = pretrain.Trainer(*pretrain.parse(_words(tmp_path, max_steps=1, ema_decay=0.9), pretrain.KINDS, "", ""))
+    made = Trainer(*pretrain.parse(_words(tmp_path, max_steps=1, ema_decay=0.9), pretrain.KINDS, "", ""))
     size = checks.checkpoint_size(made.plain_model, made.loss, made.averages)
     made.train()
     folder = tmp_path / "out" / "checkpoints" / "checkpoint-1"
@@ -145,7 +149,7 @@ def test_a_disk_without_room_for_a_depth_checkpoint_is_refused(tmp_path, monkeyp
 def test_a_disk_that_will_be_full_is_warned_about(tmp_path, monkeypatch):
     _with_free(monkeypatch, 1_200_000)
     with pytest.warns(UserWarning, match=r"20 checkpoints of \d MB do not fit .* lower --keep_last"):
-        pretrain.Trainer(*pretrain.parse(_words(tmp_path, epochs=20, keep_last=0), pretrain.KINDS, "", ""))
+        Trainer(*pretrain.parse(_words(tmp_path, epochs=20, keep_last=0), pretrain.KINDS, "", ""))
 
 
 def test_weights_that_are_no_numbers_are_named(refused, tmp_path):
@@ -204,7 +208,7 @@ def test_a_tokenizer_of_other_tokens_than_the_models_own_is_warned_about(tokens,
     assert len(said) == bool(message)
     if message:
         with pytest.warns(UserWarning, match=message):
-            pretrain.Trainer(
+            Trainer(
                 *pretrain.parse(
                     _words(tmp_path, **tiny | {"tokenizer": str(tmp_path / "vocab.txt")}), pretrain.KINDS, "", ""
                 )
@@ -229,7 +233,7 @@ def test_captions_of_which_nothing_can_be_learned_are_refused(captions, message,
     Dataset.from_dict(rows).to_parquet(tmp_path / "rows.parquet")
     if streaming and captions[0] == "a chair":  # a stream may be sorted
         with pytest.warns(UserWarning, match="is the stream sorted"):
-            pretrain.Trainer(*pretrain.parse(_words(tmp_path, **tiny, streaming=True), pretrain.KINDS, "", ""))
+            Trainer(*pretrain.parse(_words(tmp_path, **tiny, streaming=True), pretrain.KINDS, "", ""))
     else:
         assert message in refused(**tiny, streaming=streaming)
 
@@ -238,7 +242,7 @@ def test_some_captions_without_a_known_token_are_warned_about(tiny, tmp_path):
     rows = {"caption": ["a chair", "ж", "a lamp", ""], "image": [{"bytes": png(PICTURE)}] * 4}
     Dataset.from_dict(rows).to_parquet(tmp_path / "rows.parquet")
     with pytest.warns(UserWarning, match="column 'caption': 1 of 3 captions have no token .* such as 'ж'"):
-        pretrain.Trainer(*pretrain.parse(_words(tmp_path, **tiny), pretrain.KINDS, "", ""))
+        Trainer(*pretrain.parse(_words(tmp_path, **tiny), pretrain.KINDS, "", ""))
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
@@ -258,7 +262,7 @@ def _built(tmp_path, tokenizer, encoding="utf-8"):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_bytes(yaml.safe_dump(RECIPE | {"tokenizer": tokenizer}).replace("\n", "\r\n").encode(encoding))
     _, model, loss, run = pretrain.parse([str(recipe)], pretrain.KINDS, "", "")
-    built = pretrain.build_model(model, loss, run.seed).processor.tokenizer
+    built = build_model(model, loss, run.seed).processor.tokenizer
     return built("a réd chair, and a lamp")["input_ids"], built.get_vocab()
 
 

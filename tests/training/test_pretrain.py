@@ -21,6 +21,7 @@ from transformers import AutoModel, AutoProcessor
 from hf_encoders import MultimodalEncoderModel
 from hf_encoders.hub.card_curves import read_curves
 from hf_encoders.training import pretrain
+from hf_encoders.training.multimodal.trainer import Trainer, TrainingError
 from tests.conftest import ROOT, SAMPLES
 from tests.helpers.legacy_files import refusal
 from tests.helpers.multimodal_models import tiny_model
@@ -146,7 +147,7 @@ ROOMS = {"dataset": [str(SAMPLES / "rooms")], "train_split": "validation", "max_
 )
 def test_every_option_trains_what_it_should(options, trainer_options, tmp_path):
     pretrain.command(trainer_options(**ROOMS, **options))
-    trainer = pretrain.Trainer(*pretrain.parse(trainer_options(**ROOMS, **options), pretrain.KINDS, tmp_path, ""))
+    trainer = Trainer(*pretrain.parse(trainer_options(**ROOMS, **options), pretrain.KINDS, tmp_path, ""))
     before = trainer.plain_model.state_dict()  # as the seed gives it
     after = AutoModel.from_pretrained(tmp_path / "out").state_dict()
     changed = {name.split(".")[0] for name in before if not torch.equal(before[name].cpu(), after[name])}
@@ -164,7 +165,7 @@ def test_masked_copies_are_candidates(trainer_options):
     losses = []
     for changes in ({}, {"boxes_column": ""}):
         arguments = trainer_options(**options | changes, output_dir="")
-        trainer = pretrain.Trainer(*pretrain.parse(arguments, pretrain.KINDS, pretrain.DEFAULT_RECIPE, ""))
+        trainer = Trainer(*pretrain.parse(arguments, pretrain.KINDS, pretrain.DEFAULT_RECIPE, ""))
         losses.append(trainer.step([next(iter(trainer.loader))]).loss.item())
     assert losses[0] > losses[1]  # more candidates to be mistaken for the right one
 
@@ -178,7 +179,7 @@ def test_a_teacher_adds_its_similarities(trainer_options, tmp_path):
     for name, changes in {"none": {}, "whole": {"teacher": ""}, "chunks": {"teacher": "", "chunk_size": 7}}.items():
         changes = {key: str(tmp_path / "teacher") if key == "teacher" else value for key, value in changes.items()}
         arguments = trainer_options(**options | changes)
-        trainer = pretrain.Trainer(*pretrain.parse(arguments, pretrain.KINDS, pretrain.DEFAULT_RECIPE, ""))
+        trainer = Trainer(*pretrain.parse(arguments, pretrain.KINDS, pretrain.DEFAULT_RECIPE, ""))
         batch = next(iter(trainer.loader))
         with torch.no_grad():
             student = trainer.plain_model(**batch["inputs"])
@@ -210,7 +211,7 @@ def test_towers_that_the_data_does_not_reach_stay(trainer_options, tmp_path):
     pretrain.command(trainer_options(**ROOMS, depth_column=""))
     pretrain.command([*trainer_options(**ROOMS), "--output_dir", str(tmp_path / "other"), "--max_steps", "1"])
     one, other = (AutoModel.from_pretrained(tmp_path / name).state_dict() for name in ("out", "other"))
-    trainer = pretrain.Trainer(*pretrain.parse(trainer_options(**ROOMS), pretrain.KINDS, tmp_path, ""))
+    trainer = Trainer(*pretrain.parse(trainer_options(**ROOMS), pretrain.KINDS, tmp_path, ""))
     for name, tensor in trainer.plain_model.state_dict().items():
         if name.startswith("depth_") and "num_batches" not in name:
             assert torch.equal(one[name], tensor.cpu())
@@ -221,7 +222,7 @@ def test_towers_that_the_data_does_not_reach_stay(trainer_options, tmp_path):
 def test_averaged_weights_have_statistics_of_their_own(trainer_options, tmp_path):
     """What is saved embeds training rows in evaluation as it does in training: BatchNorm's statistics fit."""
     arguments = trainer_options(**ROOMS | {"max_steps": 6}, ema_decay=0.9, learning_rate=0.05, batch_size=50)
-    trainer = pretrain.Trainer(*pretrain.parse(arguments, pretrain.KINDS, pretrain.DEFAULT_RECIPE, ""))
+    trainer = Trainer(*pretrain.parse(arguments, pretrain.KINDS, pretrain.DEFAULT_RECIPE, ""))
     trainer.train()
     saved = AutoModel.from_pretrained(tmp_path / "out")
     maps = torch.cat([batch["inputs"]["depth_values"] for batch in trainer._make_loader()])
@@ -289,12 +290,12 @@ def test_training_learns(trainer_options, tmp_path):
 
 def test_a_loss_that_is_no_number_stops_the_run(trainer_options, tmp_path, monkeypatch):
     arguments = trainer_options(checkpoint_steps=1, max_steps=4)
-    trainer = pretrain.Trainer(*pretrain.parse(arguments, pretrain.KINDS, pretrain.DEFAULT_RECIPE, ""))
+    trainer = Trainer(*pretrain.parse(arguments, pretrain.KINDS, pretrain.DEFAULT_RECIPE, ""))
     count = iter(range(10))
     monkeypatch.setattr(
         trainer.plain_model, "get_text_features", _failing(trainer.plain_model.get_text_features, count, at=2)
     )
-    with pytest.raises(pretrain.TrainingError, match=r"step 3: the loss is nan, with rows \[.*\].*last checkpoint in"):
+    with pytest.raises(TrainingError, match=r"step 3: the loss is nan, with rows \[.*\].*last checkpoint in"):
         trainer.train()
     checkpoints = sorted(path.name for path in (tmp_path / "out" / "checkpoints").iterdir())
     assert checkpoints == ["checkpoint-1", "checkpoint-2", "run.lock"]

@@ -17,6 +17,7 @@ from transformers import AutoModel
 
 from hf_encoders import DepthAutoencoderModel, DepthSemanticEncoderModel
 from hf_encoders.training import pretrain_depth
+from hf_encoders.training.depth.trainer import DepthTrainer
 from hf_encoders.training.recipe import parse
 from tests.conftest import ROOT, SAMPLES, TINY
 from tests.helpers.stop_points import run_until
@@ -76,7 +77,7 @@ def trainer(*arguments):
         pretrain_depth.DepthDataArguments, pretrain_depth.DepthModelArguments, pretrain_depth.DepthRunArguments
     )  # fmt: skip
     words = [str(argument) for argument in arguments]
-    return pretrain_depth.DepthTrainer(*parse(words, kinds, pretrain_depth.DEFAULT_RECIPE, ""))
+    return DepthTrainer(*parse(words, kinds, pretrain_depth.DEFAULT_RECIPE, ""))
 
 
 def on_two(*arguments):

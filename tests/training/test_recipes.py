@@ -11,6 +11,8 @@ from safetensors.torch import load_file
 
 from hf_encoders import DepthAutoencoderModel, DepthSemanticEncoderConfig
 from hf_encoders.training import pretrain, pretrain_depth
+from hf_encoders.training.depth.trainer import DepthTrainer
+from hf_encoders.training.multimodal.trainer import Trainer
 from hf_encoders.training.recipe import find_recipe, parse, recipe_names
 from tests.conftest import SAMPLES, TINY
 from tests.helpers.multimodal_models import SIZE, tiny_model
@@ -78,8 +80,8 @@ def trainer(name, parts, output, **options):
     words = [str(recipe), "--output_dir", str(output)]
     words += [word for key, value in options.items() for word in (f"--{key}", str(value))]
     if "decoder_fusion_size" in recipe.read_text():
-        return pretrain_depth.DepthTrainer(*parse(words, pretrain_depth.KINDS, recipe, ""))
-    return pretrain.Trainer(*parse(words, pretrain.KINDS, recipe, ""))
+        return DepthTrainer(*parse(words, pretrain_depth.KINDS, recipe, ""))
+    return Trainer(*parse(words, pretrain.KINDS, recipe, ""))
 
 
 @pytest.mark.parametrize("name", BUNDLED)

@@ -12,6 +12,7 @@ from datasets import Dataset
 from safetensors.torch import load_file, save_file
 
 from hf_encoders.training import pretrain, pretrain_depth
+from hf_encoders.training.multimodal.trainer import Trainer
 from hf_encoders.training.resume_rules import RULES, Changes, Rule, as_kept
 from tests.conftest import SAMPLES
 from tests.helpers.legacy_files import refusal
@@ -183,7 +184,7 @@ def test_what_is_kept_is_said(first, train, tmp_path):
     ("changes", "message"),
     [
         ({"model_config": STEPS["model_config"] | {"projection_dim": 4}}, "--model_config projection_dim is 4, and 8"),
-        ({"tokenizer": "other.txt"}, "--tokenizer is other.txt, and "),
+        ({"tokenizer": "org/other"}, "--tokenizer is org/other, and "),
         ({"loss": "sigmoid"}, "--loss is sigmoid, and infonce in the checkpoint"),
         ({"freeze": []}, "--freeze is none, and ['depth_encoder'] in the checkpoint"),
         ({"depth_column": ""}, "--depth_column is none, and depth in the checkpoint"),
@@ -194,7 +195,9 @@ def test_what_is_kept_is_said(first, train, tmp_path):
 def test_what_the_state_would_not_fit_is_refused_in_one_line(changes, message, first, tmp_path, monkeypatch):
     AcceleratorState._reset_state(reset_partial_state=True)
     if "mixed_precision" not in changes:  # before anything is loaded
-        monkeypatch.setattr(pretrain, "build_model", lambda *options: pytest.fail("a model was built"))
+        monkeypatch.setattr(
+            "hf_encoders.training.multimodal.trainer.build_model", lambda *options: pytest.fail("a model was built")
+        )
     recipe = write_recipe(tmp_path, **STEPS | changes)
     words = [str(recipe), "--output_dir", str(tmp_path / "first"), "--resume_from_checkpoint", "latest"]
     line = refusal(*words, main=pretrain.command)
@@ -277,7 +280,7 @@ def test_another_metric_forgets_the_best_value(train, tmp_path):
 def test_a_rank_is_better_if_it_is_lower(train, tmp_path, monkeypatch):
     ranks = iter([5.0, 3.0, 4.0])
     name = "retrieval/text_to_image_median_rank"
-    monkeypatch.setattr(pretrain.Trainer, "_validate", lambda self, model: {name: next(ranks)})
+    monkeypatch.setattr(Trainer, "_validate", lambda self, model: {name: next(ranks)})
     data = {"dataset": [str(SAMPLES / "rooms")], "train_split": "validation", "validation_split": "validation"}
     train("first", **data, epochs=3, validation_metric=name)
     assert progress(tmp_path, "first", 15)["best"] == 3 and progress(tmp_path, "first", 15)["best_step"] == 10

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..depth_units import DepthUnitArguments
-from ..recipe import Settings, option
+from ..option_parser import Settings, option
+from ..unit_arguments import DepthUnitArguments
 
 SCHEDULES = ["step", "cosine", "plateau", "warm_restarts", "constant"]
 

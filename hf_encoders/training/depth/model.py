@@ -13,7 +13,7 @@ from ...models.configuration_depth_semantic_encoder import DepthSemanticEncoderC
 from ...models.image_processing_depth import DepthImageProcessor
 from ...models.modeling_depth_autoencoder import DepthAutoencoderModel
 from ..depth_units import with_units
-from ..recipe import as_mapping
+from ..option_parser import as_mapping
 from .arguments import DepthModelArguments
 
 

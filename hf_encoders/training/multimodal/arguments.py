@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..depth_units import DepthUnitArguments
-from ..recipe import Settings, as_mapping, option
+from ..option_parser import Settings, as_mapping, option
+from ..unit_arguments import DepthUnitArguments
 
 
 @dataclass

@@ -15,7 +15,8 @@ from ...models.modeling_multimodal_encoder import MultimodalEncoderModel
 from ...models.processing_multimodal_encoder import MultimodalEncoderProcessor
 from ..checks import check_finite
 from ..depth_units import with_units
-from ..recipe import as_mapping, recipe_names
+from ..option_parser import as_mapping
+from ..recipe import recipe_names
 from .arguments import LossArguments, ModelArguments
 from .text_checks import check_tokenizer, warn_of_other_tokens
 

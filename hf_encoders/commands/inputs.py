@@ -1,0 +1,46 @@
+"""What the arguments name that commands read, and the check that it is there, before anything heavy is imported."""
+
+import argparse
+from collections.abc import Callable, Mapping
+
+from ..data.names import check_data_name, is_picture
+from ..models.input_errors import InputError
+from ..places import check_exists, check_path_or_id, exists
+
+# The arguments that name files or folders, by what they name, whichever command has them. Shells complete them.
+ON_THIS_MACHINE = ("checkpoint", "against", "file", "folder", "paths")
+OR_ON_THE_HUB = ("model", "verify", "text_model", "vision_model", "depth_encoder", "tokenizer", "image_processor")
+DATA = ("source", "dataset", "train_dataset", "calibration")
+
+_CHECKS: Mapping[str, Callable[[str], None]] = {
+    **dict.fromkeys(ON_THIS_MACHINE, check_exists),
+    **dict.fromkeys(OR_ON_THE_HUB, check_path_or_id),
+    **dict.fromkeys(DATA, check_data_name),
+}
+
+
+def check_inputs(args: argparse.Namespace) -> None:
+    """Refuse files and folders that are not there; ids on the Hub are not looked up.
+
+    Raises:
+        InputError: for the first one.
+    """
+    given = vars(args)
+    for name, check in _CHECKS.items():
+        value = given.get(name)
+        for one in value if isinstance(value, list) else [value]:
+            if one:
+                check(str(one))
+    labels = given.get("labels") or ""
+    if labels.startswith("@"):
+        check_exists(labels[1:])
+    for query in given.get("queries", ()):
+        _check_query(query, given["by"])
+
+
+def _check_query(query: str, by: str | None) -> None:
+    """Refuse a query that is meant for a file, and is none: as words it would find anything."""
+    if by in ("image", "depth"):
+        check_exists(query)
+    elif by is None and is_picture(query) and not exists(query):
+        raise InputError(path=query, reason="no such file", hint="--by text takes it for words")
