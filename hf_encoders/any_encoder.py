@@ -177,7 +177,7 @@ def load_encoder(
     interpolate: int | None = None,
     revision: str = "main",
     trust_remote_code: bool = False,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> Encoder:
     """Load any encoder of texts, images or both that AutoModel or sentence-transformers loads.
 
@@ -195,7 +195,8 @@ def load_encoder(
             positions are of another size interpolates them, as transformers does (`interpolate_pos_encoding=True`).
         revision: branch, tag or commit on the Hub.
         trust_remote_code: run the repo's own code. Without it nothing of a repo is executed.
-        dtype: of the weights in memory; by default that of the repo. A model that is given keeps its own.
+        dtype: of the weights in memory, whatever that in the repo: most processors are slow in half precision, and
+            embeddings would differ from machine to machine. A model that is given keeps its own.
 
     Returns:
         This project's own models as they are; a `SentenceEncoder` for modules; an `AnyEncoder` for others.
@@ -251,7 +252,7 @@ def _refuse_unused(name: str, given: Mapping[str, object], reason: str) -> None:
             raise InputError(path=name, reason=reason, hint=f"leave --{option} out")
 
 
-def _load(source: str | os.PathLike[str], revision: str, trust: bool, dtype: torch.dtype | None) -> PreTrainedModel:
+def _load(source: str | os.PathLike[str], revision: str, trust: bool, dtype: torch.dtype) -> PreTrainedModel:
     name = os.fspath(source)
     options = {"revision": revision, "trust_remote_code": trust}
     try:
@@ -266,8 +267,7 @@ def _load(source: str | os.PathLike[str], revision: str, trust: bool, dtype: tor
         model_kind(name, config)  # before its weights are downloaded
     brought = _unused_code(name, config, revision, trust)
     poolerless = {"add_pooling_layer": False} if _untrained_pooler(name, revision) else {}
-    precision = {} if dtype is None else {"dtype": dtype}
-    model, loading = AutoModel.from_pretrained(source, config=config, output_loading_info=True, **options, **precision)
+    model, loading = AutoModel.from_pretrained(source, config=config, output_loading_info=True, dtype=dtype, **options)
     missing = sorted(loading["missing_keys"])
     if missing and all(key.split(".")[0] == _POOLER or f".{_POOLER}." in key for key in missing) and not poolerless:
         setattr(model, _POOLER, None)  # noqa: B010 - random weights would make embeddings that differ each time

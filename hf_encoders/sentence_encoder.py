@@ -161,7 +161,7 @@ def sentence_encoder(
     source: "str | os.PathLike[str] | SentenceTransformer",
     revision: str,
     trust_remote_code: bool,
-    dtype: torch.dtype | None,
+    dtype: torch.dtype,
     *,
     has_processors: bool,
 ) -> SentenceEncoder | None:
@@ -210,7 +210,7 @@ def _warn_of_the_unknown(name: str, revision: str) -> None:
 
 
 def open_sentence_encoder(
-    name: str, find: Find, *, revision: str, trust_remote_code: bool, dtype: torch.dtype | None = None
+    name: str, find: Find, *, revision: str, trust_remote_code: bool, dtype: torch.dtype
 ) -> SentenceEncoder:
     """Open a repo of sentence-transformers.
 
@@ -219,7 +219,7 @@ def open_sentence_encoder(
         find: its files.
         revision: branch, tag or commit on the Hub.
         trust_remote_code: run the repo's own code.
-        dtype: of the weights in memory; by default that of the repo.
+        dtype: of the weights in memory.
 
     Raises:
         NotAnEncoderError: for a reranker, or a model of sparse or of many vectors.
@@ -248,7 +248,7 @@ def open_sentence_encoder(
             device="cpu",
             revision=revision,
             trust_remote_code=trust_remote_code,
-            model_kwargs={} if dtype is None else {"dtype": dtype},
+            model_kwargs={"dtype": dtype},
         )
     except Exception as error:  # whatever the files of a stranger raise
         raise InputError(path=name, reason=f"sentence-transformers cannot open it ({one_line(error)})") from error

@@ -1,6 +1,8 @@
 """Any encoder of transformers in every tool: family by family, what works and what is refused."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -95,6 +97,24 @@ def expected(repo, family, rows):
 
 def assert_equal(actual, wanted):
     np.testing.assert_allclose(actual, wanted, atol=1e-4 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("family", ["vit", "bert", "clip"])
+@pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16])
+def test_half_of_a_file_is_computed_in_float32(family, precision, repos, rows, tmp_path, recwarn):
+    """As sentence-transformers and AutoModel would not, whose embeddings differ from processor to processor."""
+    load_encoder(repos[family]).model.to(precision).save_pretrained(tmp_path / "half")
+    for file in Path(repos[family]).iterdir():
+        if not (tmp_path / "half" / file.name).exists():
+            shutil.copy(file, tmp_path / "half")
+    encoder = load_encoder(tmp_path / "half")
+    assert encoder.dtype == torch.float32 and load_encoder(tmp_path / "half", dtype=precision).dtype == precision
+    embed = encoder.encode_text if family == "bert" else encoder.encode_image
+    inputs = rows["caption" if family == "bert" else "image"]
+    similar = torch.nn.functional.cosine_similarity(
+        embed(inputs), torch.from_numpy(expected(repos[family], family, rows))
+    )
+    assert similar.min() > 0.999 and not [one for one in recwarn if "instructions" in str(one.message)]
 
 
 @pytest.mark.parametrize("family", SEES)
