@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-slow test-kill test-isa test-lowest test-newest lint format bench clean
+.PHONY: demo first-hour test test-slow test-kill test-isa test-lowest test-newest lint format bench clean
 
 .PHONY: help install
 .DEFAULT_GOAL := help
@@ -24,6 +24,9 @@ test: lint  ## lint, types and tests: what a change must pass
 
 test-slow: $(INSTALLED)  ## the tests that take long and rarely break
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile -m slow
+
+first-hour: $(INSTALLED)  ## what a newcomer does first: the wheel, in an empty folder, with data of their own
+	tests/first_hour.sh $(BIN)/python
 
 # Every command that writes, killed at every change of the file system: hours. EVENTS=20 tries so many of each, evenly
 # spaced.
