@@ -65,6 +65,15 @@ def test_frozen_parts_are_named(mine, capsys):
     )
 
 
+@pytest.mark.parametrize(("warmup", "told"), [(1, True), (500, True), (0, False)])
+def test_a_rate_that_never_rises_is_told(warmup, told, options, capsys):
+    pretrain.command(options(max_steps=1, warmup_steps=warmup))
+    line = (
+        f"the learning rate rises for {warmup} steps, and the run has 1: it never reaches 0.001; lower --warmup_steps"
+    )
+    assert (line in capsys.readouterr().out) is told
+
+
 def test_patience_needs_something_to_wait_for(options):
     message = "--patience 2 waits for a better validation metric, and no data set has a split 'validation'; give"
     assert message in refusal(*options(patience=2), main=pretrain.command)

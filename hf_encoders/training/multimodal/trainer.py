@@ -128,11 +128,17 @@ class Trainer:
         source = model.init_from or " and ".join(filter(None, [model.text_model, model.vision_model])) or "new"
         rate = f"AdamW at {run.learning_rate:g} ({run.lr_schedule})"
         precision = self.accelerator.mixed_precision
-        return [
+        lines = [
             data_line(data.dataset, rows, data.columns, validated),
             model_line(self.plain_model, source),
             loss_line(loss.loss, self.total_steps, self._rows_of_a_step, rate, precision),
         ]
+        if run.warmup_steps >= self.total_steps:
+            lines.append(
+                f"the learning rate rises for {run.warmup_steps} steps, and the run has {self.total_steps}: it never"
+                f" reaches {run.learning_rate:g}; lower --warmup_steps, or train for longer"
+            )
+        return lines
 
     def _make_loader(self) -> DataLoader:
         teacher = self.teacher.inputs if self.teacher is not None else None
