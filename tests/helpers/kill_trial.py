@@ -187,7 +187,8 @@ def _forked(
     before = {name: os.environ.get(name) for name in _ENVIRONMENT}
     os.environ.update(_ENVIRONMENT)  # the server is started by the first run, and keeps what it finds
     try:
-        process = context.Process(target=_in_folder, args=(number, log, list(words), folder, environment))
+        method = multiprocessing.get_start_method()  # of the command's own workers: a child would take this one
+        process = context.Process(target=_in_folder, args=(number, log, list(words), folder, environment, method))
         process.start()
     finally:
         for name, value in before.items():
@@ -196,10 +197,13 @@ def _forked(
     return subprocess.CompletedProcess(list(words), process.exitcode, folder.with_suffix(".out").read_text())
 
 
-def _in_folder(number: int, log: Path, words: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
+def _in_folder(
+    number: int, log: Path, words: Sequence[str], folder: Path, environment: Mapping[str, str], method: str
+) -> None:
     """A run in its folder, whose output goes beside it."""
     os.chdir(folder)
     os.environ.update({"PYTHONPATH": str(ROOT), **environment})
+    multiprocessing.set_start_method(method, force=True)
     with open(folder.with_suffix(".out"), "w") as out:
         for stream in (1, 2):
             os.dup2(out.fileno(), stream)
