@@ -1,12 +1,13 @@
 """The columns of a data set: which of them is embedded, and which hold pictures."""
 
-from datasets import Features, Image, Value
+from datasets import Array2D, Array3D, Features, Image, LargeList, List, Value
 
 from ..modalities import Modality
 from .location import NOUNS
 
 # WebDataset names each sample and its shard in columns of its own.
 KEY, URL = "__key__", "__url__"
+_TEXTS = ("string", "large_string")
 
 
 def choose_column(
@@ -30,7 +31,7 @@ def choose_column(
             raise ValueError(f"{source}: no column {column!r}; it has {columns}")
         return column
     fitting = [name for name, feature in features.items() if name not in (KEY, URL) and _fits(feature, modality)]
-    if modality in fitting:
+    if modality in fitting or (modality != "text" and _may_be_picture(features.get(modality))):
         return modality
     if len(fitting) != 1:
         raise ValueError(f"{source}: which column holds the {NOUNS[modality]}s? Say {option}; it has {columns}")
@@ -44,7 +45,14 @@ def is_picture(feature: object) -> bool:
     return isinstance(feature, Image) or (isinstance(feature, dict) and "bytes" in feature)
 
 
+def _may_be_picture(feature: object) -> bool:
+    """Whether a column that is called like pictures may hold them: also paths, and arrays of numbers."""
+    if isinstance(feature, Value):
+        return is_picture(feature) or feature.dtype in _TEXTS
+    return feature is not None and (is_picture(feature) or isinstance(feature, (Array2D, Array3D, List, LargeList)))
+
+
 def _fits(feature: object, modality: Modality) -> bool:
     if modality == "text":
-        return isinstance(feature, Value) and feature.dtype in ("string", "large_string")
+        return isinstance(feature, Value) and feature.dtype in _TEXTS
     return is_picture(feature)

@@ -1,6 +1,7 @@
 """Whole data sets, split by split, as evaluation and training read them: `load_splits`."""
 
 import hashlib
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -9,7 +10,6 @@ from datasets import (
     ClassLabel,
     Dataset,
     Features,
-    Image,
     IterableDataset,
     Value,
     concatenate_datasets,
@@ -20,6 +20,7 @@ from datasets import (
 from ..fingerprint import sha256
 from ..models.input_errors import one_line
 from .agreement import check_agree, check_files_agree
+from .cells import undecoded
 from .location import Location, locate, picture_files
 from .names import SUFFIXES, TEXT_FORMATS
 from .text_files import check_encoding
@@ -63,8 +64,7 @@ def load_splits(name: str, split_of_files: str, streaming: bool = False) -> dict
         check_encoding(_text_files(location), utf8_only=not location.is_text)  # names the file that is the cause
         raise ValueError(f"{name}: cannot be loaded ({one_line(error.__cause__ or error)})") from error
     if location.is_text:
-        suffixes = {suffix for modality in SUFFIXES.values() for suffix in modality}
-        rows = with_paths(loaded["train"], Path(location.files[0]).parent, suffixes)
+        rows = with_paths(loaded["train"], os.path.dirname(location.files[0]))
         return {split_of_files: rows.to_iterable_dataset(min(len(rows), _SHARDS) or 1) if streaming else rows}
     return {split_of_files: loaded["train"]} if _is_one_split(location) else dict(loaded)
 
@@ -146,10 +146,7 @@ def _undecoded(name: str, rows: Rows, columns: Sequence[str]) -> Rows:
         if column not in rows.column_names:
             raise ValueError(f"{name}: no column {column!r}; it has {', '.join(rows.column_names)}")
     rows = rows.select_columns(list(columns))
-    for column, feature in rows.features.items():
-        if isinstance(feature, Image):
-            rows = rows.cast_column(column, Image(decode=False))
-    return rows
+    return undecoded(rows)
 
 
 def _map_files(location: Location) -> list[Path]:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
+from ...data.cells import number_types
 from ...evaluation.tasks import is_better, metric_lines, recall_line, retrieval_names
 from ...hub.push import Destination, reserve
 from ...models.modeling_multimodal_encoder import MultimodalEncoderModel
@@ -136,9 +137,11 @@ class Trainer:
 
     def _make_loader(self) -> DataLoader:
         teacher = self.teacher.inputs if self.teacher is not None else None
-        make = SampleMaker(self.data, ModelInputs.of(self.plain_model), self.run.seed, teacher)
+        rows = load_rows(self.data, self.data.train_split)
+        types = number_types(rows.features)
+        make = SampleMaker(self.data, ModelInputs.of(self.plain_model), self.run.seed, teacher, types)
         place = (self.accelerator.process_index, self.accelerator.num_processes)
-        return make_loader(self.data, self.run.batch_size, make, *place)
+        return make_loader(rows, self.data, self.run.batch_size, make, *place)
 
     def _identify(self, loader: DataLoader) -> dict[str, str]:
         """What tells the data and the tokenizer from others; the main process looks at the files."""
