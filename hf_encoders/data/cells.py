@@ -12,40 +12,39 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias, TypeVar, overload
 
 import numpy as np
-from datasets import Array2D, Array3D, Column, Dataset, Image, IterableDataset, LargeList, List, Value
+from datasets import Column, Dataset, Image, IterableDataset
 from numpy.typing import DTypeLike
 
 from ..models.input_errors import InputError
-from .columns import is_picture
+from .columns import is_picture, number_type
 
 # Column → the type of its numbers, for columns of arrays.
 NumberTypes: TypeAlias = Mapping[str, DTypeLike]
-_LEAST_DIMENSIONS = 2
 _Rows = TypeVar("_Rows", Dataset, IterableDataset)
 
 
 def number_types(features: Mapping[str, object]) -> NumberTypes:
     """The columns that hold arrays of two dimensions or more, and the type of their numbers."""
-    found = {name: _number_type(feature) for name, feature in features.items()}
-    return {name: kind for name, kind in found.items() if kind is not None}
+    types = {name: number_type(feature) for name, feature in features.items()}
+    return {name: kind for name, kind in types.items() if kind is not None}
 
 
-def as_picture(cell: object, number_type: DTypeLike | None = None) -> object:
+def as_picture(cell: object, kind: DTypeLike | None = None) -> object:
     """A cell as `read_image` and `read_depth` take it.
 
     Args:
         cell: what `datasets` gives, undecoded.
-        number_type: see `number_types`; None for a column of something else.
+        kind: the type of its numbers, see `number_types`; None for a column of something else.
 
     Raises:
         InputError: for lists of different lengths, or something else than numbers in them.
     """
     if isinstance(cell, bytes):
         return {"bytes": cell, "path": None}
-    if number_type is None or not isinstance(cell, (list, np.ndarray)):
+    if kind is None or not isinstance(cell, (list, np.ndarray)):
         return cell
     try:
-        return np.asarray(cell, number_type)
+        return np.asarray(cell, kind)
     except (ValueError, TypeError, OverflowError) as error:
         raise InputError(reason="lists of different lengths, or with a gap, expected an array of numbers") from error
 
@@ -73,7 +72,7 @@ def picture_items(dataset: Dataset, column: str) -> "Column | PictureItems":
     """
     if dataset.format["type"] is not None:
         return dataset[column]
-    kind = number_types({column: dataset.features[column]}).get(column)
+    kind = number_type(dataset.features[column])
     if is_picture(dataset.features[column]):
         dataset = dataset.cast_column(column, Image(decode=False))
     items = dataset[column]
@@ -83,8 +82,8 @@ def picture_items(dataset: Dataset, column: str) -> "Column | PictureItems":
 class PictureItems(Sequence[object]):
     """A column of arrays, whose cells `datasets` gives as lists."""
 
-    def __init__(self, items: Column, number_type: DTypeLike):
-        self._items, self._number_type = items, number_type
+    def __init__(self, items: Column, kind: DTypeLike):
+        self._items, self._kind = items, kind
 
     def __len__(self) -> int:
         return len(self._items)
@@ -95,19 +94,8 @@ class PictureItems(Sequence[object]):
     def __getitem__(self, index: slice) -> list[object]: ...
     def __getitem__(self, index: int | slice) -> object:
         if isinstance(index, slice):
-            return [as_picture(cell, self._number_type) for cell in self._items[index]]
-        return as_picture(self._items[index], self._number_type)
+            return [as_picture(cell, self._kind) for cell in self._items[index]]
+        return as_picture(self._items[index], self._kind)
 
     def __iter__(self) -> Iterator[object]:
-        return (as_picture(cell, self._number_type) for cell in self._items)
-
-
-def _number_type(feature: object) -> DTypeLike | None:
-    if isinstance(feature, (Array2D, Array3D)):
-        return np.dtype(feature.dtype)
-    dimensions = 0
-    while isinstance(feature, (List, LargeList)):
-        feature, dimensions = feature.feature, dimensions + 1
-    if dimensions < _LEAST_DIMENSIONS or not isinstance(feature, Value):
-        return None
-    return np.dtype(feature.dtype) if feature.dtype.startswith(("int", "uint", "float", "bool")) else None
+        return (as_picture(cell, self._kind) for cell in self._items)

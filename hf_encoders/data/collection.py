@@ -133,7 +133,7 @@ class ParquetFiles(Collection):
     """Local parquet files, read row group by row group from any row on; nothing is copied or converted."""
 
     def __init__(self, location: Location, modality: Modality, column: str | None):
-        self.name = location.name
+        self.name, self.left_out = location.name, left_out(location, modality)
         self._files = [Path(file) for file in location.files]
         # The first rows of each file's row groups, and the row after the last one.
         self._groups: list[list[int]] = []
@@ -305,7 +305,9 @@ def open_collection(name: str, modality: Modality, column: str | None = None, sp
         return Stream(name, _streaming(name, builder)["train"], identity, modality, column)
     identity = {"kind": location.kind, "digest": digest(Path(file).name for file in location.files)}
     folder = os.path.dirname(location.files[0]) if location.is_text else None
-    return Stream(name, _streaming(name, builder)["train"], identity, modality, column, location.files, folder)
+    stream = Stream(name, _streaming(name, builder)["train"], identity, modality, column, location.files, folder)
+    stream.left_out = left_out(location, modality)
+    return stream
 
 
 def open_pictures(

@@ -98,7 +98,7 @@ def open_source(
         return Source(name, rows, _FILE_COLUMN, modality, left_out(location, modality))
     dataset = _load_from_hub(name, split) if location.kind == "hub" else _load_files(location.in_split(split))
     column = choose_column(name, dataset.features, modality, column, column_option)
-    return Source(name, _decoding_only(dataset, column, modality), column, modality)
+    return Source(name, _decoding_only(dataset, column, modality), column, modality, left_out(location, modality))
 
 
 def open_pictures(
