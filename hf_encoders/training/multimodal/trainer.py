@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from ...data.cells import number_types
+from ...data.splits import left_out_of
 from ...evaluation.tasks import is_better, metric_lines, recall_line, retrieval_names
 from ...hub.push import Destination, reserve
 from ...models.modeling_multimodal_encoder import MultimodalEncoderModel
@@ -130,6 +131,7 @@ class Trainer:
         rate = f"AdamW at {run.learning_rate:g} ({run.lr_schedule})"
         precision = self.accelerator.mixed_precision
         return [
+            *filter(None, map(left_out_of, data.dataset)),
             data_line(data.dataset, rows, data.columns, validated),
             model_line(self.plain_model, source),
             loss_line(loss.loss, self.total_steps, self._rows_of_a_step, rate, precision),
