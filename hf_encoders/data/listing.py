@@ -40,7 +40,8 @@ class Listing:
             others: the files that are left out too.
         """
         kinds = Counter(map(_suffix, others))
-        named = kinds.most_common(_KINDS_NAMED)
+        # The most first, and of equals the suffixes in order, then what has none.
+        named = sorted(kinds.items(), key=lambda kind: (-kind[1], not kind[0], kind[0]))[:_KINDS_NAMED]
         parts = [f"{count} {printable(suffix) or 'without a suffix'}" for suffix, count in named]
         if len(kinds) > len(named):
             parts.append(f"{kinds.total() - sum(count for _, count in named)} of other kinds")
