@@ -171,9 +171,12 @@ TABLE = [
     PrivateName("datasets", "builder.hash", ("data/collection.py", "data/splits.py"),
                 "a report names the version of data", DATASETS,
                 lambda: "self.hash" in inspect.getsource(importlib.import_module("datasets").DatasetBuilder)),
-    PrivateName("datasets", "config.data_files", ("data/location.py", "data/splits.py"),
+    PrivateName("datasets", "config.data_files", ("data/location.py", "data/picture_folder.py", "data/splits.py"),
                 "a report names the data's files", DATASETS,
                 has("datasets", "BuilderConfig", "data_files")),
+    PrivateName("datasets", "packaged_modules", ("data/picture_folder.py",),
+                "folders with .avif and .heic files have splits and captions too", DATASETS,
+                has("datasets.packaged_modules.imagefolder.imagefolder", "ImageFolder", "EXTENSIONS")),
     *[PrivateName("faiss-cpu", name, ("search/quantized_vectors.py",), CODES, FAISS, faiss_has(name))
       for name in ("rev_swig_ptr", "add_sa_codes", "sq.trained", "copy_array_to_vector")],
     PrivateName("torch", "_BatchNorm", ("losses/batch_norm.py", "models/freezing.py"),

@@ -5,7 +5,9 @@ import json
 import numpy as np
 import pytest
 import torch
+from accelerate import PartialState
 from datasets import Dataset
+from PIL import Image as Picture
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
@@ -14,6 +16,10 @@ from transformers import BertConfig, BertModel
 from hf_encoders import load_encoder
 from hf_encoders.commands import main as cli
 from hf_encoders.embed import ArrowEmbedder, with_embeddings
+from hf_encoders.evaluation import evaluate as evaluate_module
+from hf_encoders.evaluation.embedded_columns import embed_columns
+from hf_encoders.evaluation.evaluate import EvaluationOptions, evaluate
+from hf_encoders.evaluation.retrieval import retrieval_metrics
 from hf_encoders.maker import differences, maker
 from hf_encoders.search import EmbeddingIndex
 from tests.helpers.embedding_files import rows_of
@@ -109,3 +115,43 @@ def test_prompts_are_part_of_what_makes_embeddings(way, tmp_path):
     assert differences(before, maker(model)) == ["prompts"] and maker(model, []) == images
     model.prompts = {"query": "", "document": ""}
     assert "prompts" not in maker(model)
+
+
+def test_evaluate_asks_with_captions_and_probes_documents(tmp_path):
+    model = tiny_model()
+    model.prompts = PROMPTS
+    pictures = [np.random.RandomState(number).randint(0, 256, (32, 32, 3), np.uint8) for number in range(len(WORDS))]
+    rows = Dataset.from_dict({"caption": WORDS, "image": [Picture.fromarray(array) for array in pictures]})
+    rows.to_parquet(tmp_path / "test.parquet")
+    report = evaluate(model, EvaluationOptions(str(tmp_path / "test.parquet")), PartialState(cpu=True))
+    asked, shown = model.encode_query(WORDS), model.encode_image(pictures)
+    expected = retrieval_metrics(asked, shown, captions=WORDS, names=("text", "image"))
+    assert report["metrics"] == {f"retrieval/{name}": value for name, value in expected.items()}
+    columns = embed_columns(model, rows, {"text": "caption"}, PartialState(cpu=True), text_task="query")
+    np.testing.assert_allclose(columns.embeds["text"], asked, atol=1e-5)
+
+
+def test_texts_that_are_probed_are_documents(tmp_path, monkeypatch):
+    model = load_encoder(prompted_repo(tmp_path))
+    labels = ["furniture", "furniture", "colour", "furniture"]
+    rows = Dataset.from_dict({"caption": WORDS, "label": labels})
+    for split in ("test", "train"):
+        rows.select(range(4) if split == "test" else range(3, -1, -1)).to_parquet(tmp_path / f"{split}.parquet")
+    seen = {}
+
+    def probe(task, train, train_labels, test, test_labels, k):
+        seen[task] = train, test
+        return {}
+
+    monkeypatch.setattr(evaluate_module, "probe", probe)
+    options = EvaluationOptions(
+        str(tmp_path / "test.parquet"),
+        tasks=["knn"],
+        train_dataset=str(tmp_path / "train.parquet"),
+        label_columns=["label"],
+    )
+    evaluate(model, options, PartialState(cpu=True))
+    documents = model.encode_document(WORDS, convert_to="numpy")
+    train, test = seen["knn"]
+    np.testing.assert_allclose(test.embeds["text"], documents, atol=1e-5)
+    np.testing.assert_allclose(train.embeds["text"], documents[::-1], atol=1e-5)

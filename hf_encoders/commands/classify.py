@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> Result:
     rows = source.rows.select(kept)
     results = classifier.classify_embeddings(embeddings, top_k=args.top_k)
     records: list[Record] = [
-        {"index": index, "row": plain_row(row), "labels": best}
+        {"index": index, "row": plain_row(row, source.column), "labels": best}
         for index, row, best in zip(kept, rows, results, strict=True)
     ]
     return write(
@@ -101,10 +101,11 @@ def _embed(
     model: object, source: "Source", args: argparse.Namespace, units: "DepthUnits"
 ) -> "tuple[Tensor, Sequence[int]]":
     """Embeddings of the rows that can be read, and their positions."""
+    from ..data.cells import picture_items
     from ..modalities import encoder
     from .results import encoding_options
 
-    encode, items = encoder(model, source.modality, units), source.dataset[source.column]
+    encode, items = encoder(model, source.modality, units), picture_items(source.dataset, source.column)
     options = encoding_options(args)
     with source.named():
         if args.on_error == "raise":
@@ -125,13 +126,15 @@ def _table(source: "Source", records: Sequence[Record]) -> list[str]:
 
 def _section(source: "Source", records: Sequence[Record]) -> "Section":
     """The rows as a contact sheet."""
+    from ..data.cells import picture_items
     from .contact_sheet import Section, Tile
 
+    pictures = picture_items(source.dataset, source.column)
     return Section(
         "",
         [
             Tile(
-                source.dataset[record["index"]][source.column],
+                pictures[record["index"]],
                 source.modality,
                 source.caption(record["index"], record["row"]),
                 [_score(best) for best in record["labels"]],

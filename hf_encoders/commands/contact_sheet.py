@@ -1,7 +1,6 @@
 """Draws results as one picture: thumbnails with a few words each, under the query that found them."""
 
 import math
-import os
 import unicodedata
 from bisect import bisect
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ import numpy as np
 import PIL.Image
 from PIL import ImageDraw, ImageFont
 
-from ..models.depth_map_files import image_to_tensor, read_depth_map
+from ..models.depth_map_files import read_depth
 from ..models.image_files import read_image
 
 MAX_TILES = 500
@@ -27,7 +26,7 @@ class Tile:
     """One thumbnail.
 
     Args:
-        picture: a path, a PIL image, or another input of `read_image` or `read_depth_map`.
+        picture: a path, a PIL image, or another input of `read_image` or `read_depth`.
         modality: "image" or "depth"; depth is drawn in grey, from each map's lowest to its highest valid value.
         heading: the line below it.
         lines: the lines below the heading; a line that is too long is cut.
@@ -83,13 +82,9 @@ def depth_to_grey(picture: object) -> PIL.Image.Image:
     """A depth map as an 8-bit grey image, from its lowest valid value (black) to its highest; invalid pixels are black.
 
     Args:
-        picture: a path, a PIL image of any depth mode, or an array [H, W].
+        picture: what `read_depth` takes.
     """
-    if isinstance(picture, (str, os.PathLike)):
-        picture = read_depth_map(picture)
-    elif isinstance(picture, PIL.Image.Image):
-        picture = image_to_tensor(picture, "a depth map")
-    values = np.asarray(picture, np.float64)
+    values = np.asarray(read_depth(picture, "a depth map"), np.float64)
     values = values.reshape(-1, *values.shape[-2:])[0]
     valid = np.isfinite(values) & (values != 0)
     low, high = (values[valid].min(), values[valid].max()) if valid.any() else (0.0, 0.0)

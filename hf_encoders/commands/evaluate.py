@@ -26,6 +26,7 @@ from .options import (
     depth_units,
     load_model,
     path,
+    say,
     say_units,
 )
 from .runner import Result, perform_alone, to_json
@@ -102,6 +103,7 @@ def run(args: argparse.Namespace) -> Result | None:
 
     import torch
 
+    from ..data.splits import left_out_of
     from ..evaluation.evaluate import EvaluationOptions, evaluate
     from ..launched_processes import launched_processes
     from ..modalities import modalities
@@ -119,6 +121,9 @@ def run(args: argparse.Namespace) -> Result | None:
     finally:
         if torch.distributed.is_initialized() and not was_joined:  # a group that the caller began goes on
             torch.distributed.destroy_process_group()
+    if report:
+        for name in dict.fromkeys(filter(None, [args.dataset, args.train_dataset])):
+            say(left_out_of(name))
     if report and "depth" in report["columns"]:
         say_units(model, units)
     if report and args.output:

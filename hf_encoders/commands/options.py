@@ -173,11 +173,16 @@ def say_source(model: "Encoder", name: str, modality: str, stated: str | None, l
         stated: what a person said, if anything.
         left_out: see `Source` and `Collection`.
     """
-    if left_out:
-        sys.stderr.write(f"{left_out}\n")
+    say(left_out)
     if stated is None and {"image", "depth"} <= set(model.towers):
         noun, other = ("images", "depth") if modality == "image" else ("depth maps", "image")
         sys.stderr.write(f"{name}: read as {noun}; --modality {other} says otherwise\n")
+
+
+def say(line: str) -> None:
+    """Print a note on stderr, where there is one."""
+    if line:
+        sys.stderr.write(f"{line}\n")
 
 
 def numbers(text: str) -> list[float]:

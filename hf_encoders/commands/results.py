@@ -82,9 +82,18 @@ def write(
     return Result([f"{len(records)} results → {output}"], {"output": str(output), "results": len(records)})
 
 
-def plain_row(row: Mapping[str, object]) -> dict[str, object]:
-    """A row without its pictures, for JSON."""
-    return {name: value for name, value in row.items() if _is_plain(value)}
+def plain_row(row: Mapping[str, object], column: str) -> dict[str, object]:
+    """A row without its pictures, for JSON.
+
+    Args:
+        row: as `datasets` gives it.
+        column: the one that was embedded, whose lists are pictures too.
+    """
+    return {
+        name: value
+        for name, value in row.items()
+        if _is_plain(value) and not (name == column and isinstance(value, list))
+    }
 
 
 def _is_plain(value: object) -> bool:

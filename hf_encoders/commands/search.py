@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> Result:
     hits_of_all = cast("list[list[SearchResult]]", index.search(queries, args.k, modality="embedding"))
     found = list(zip(args.queries, hits_of_all, strict=True))
     records = [
-        {"query": query, "rank": rank, "score": hit.score, "index": hit.index, "row": plain_row(hit.row)}
+        {"query": query, "rank": rank, "score": hit.score, "index": hit.index, "row": plain_row(hit.row, source.column)}
         for query, hits in found
         for rank, hit in enumerate(hits, start=1)
     ]
@@ -111,11 +111,13 @@ def _table(source: "Source", found: Sequence[tuple[str, "list[SearchResult]"]]) 
 
 def _section(source: "Source", by: str, query: str, hits: "list[SearchResult]") -> "Section":
     """A query's part of a contact sheet."""
+    from ..data.cells import picture_items
     from .contact_sheet import TILE_LINES, Section, Tile, wrap
 
+    pictures = picture_items(source.dataset, source.column)
     tiles = [
         Tile(
-            hit.row[source.column],
+            pictures[hit.index],
             source.modality,
             f"{rank} · {hit.score:.3f}",
             wrap(source.caption(hit.index, hit.row), TILE_LINES),

@@ -18,6 +18,7 @@ from .columns import KEY, choose_column
 from .file_states import digest, file_state, named_files, parquet_state
 from .location import Location, left_out, locate, picture_files, pictures_of
 from .parquet import may_name_files, read_footers
+from .text_rows import table_with_paths
 
 # A stream of fewer files is divided further, where its format allows it.
 _PARTS = 64
@@ -132,7 +133,7 @@ class ParquetFiles(Collection):
     """Local parquet files, read row group by row group from any row on; nothing is copied or converted."""
 
     def __init__(self, location: Location, modality: Modality, column: str | None):
-        self.name = location.name
+        self.name, self.left_out = location.name, left_out(location, modality)
         self._files = [Path(file) for file in location.files]
         # The first rows of each file's row groups, and the row after the last one.
         self._groups: list[list[int]] = []
@@ -207,6 +208,15 @@ class Stream(Collection):
 
     It is divided by its files, and parquet files by their row groups too: with fewer of these than processes, some
     processes have no work. Rows without a key or `id` are named PART-ROW, as a stream has no global row numbers.
+
+    Args:
+        name: by which it was opened.
+        dataset: the stream.
+        identity: see `Collection`.
+        modality: what is embedded.
+        column: see `choose_column`.
+        files: the local ones that it reads.
+        folder: of a text file, beside which the pictures may lie that its rows name.
     """
 
     id_type = "string"
@@ -219,6 +229,7 @@ class Stream(Collection):
         modality: Modality,
         column: str | None,
         files: Sequence[str] = (),
+        folder: str | None = None,
     ):
         self.name, self._files = name, files
         dataset = _with_features(name, dataset)
@@ -226,6 +237,8 @@ class Stream(Collection):
             dataset = dataset.reshard()
         self.features = dataset.features
         self.column = choose_column(name, self.features, modality, column)
+        names_files = modality != "text" and self.features[self.column] in (Value("string"), Value("large_string"))
+        self._folder = folder if names_files else None
         self.default_id = KEY if KEY in self.features else None
         self._dataset = dataset.decode(False)  # decoded later, and only the column that is embedded
         self.identity = {**identity, "parts": dataset.num_shards}
@@ -243,7 +256,10 @@ class Stream(Collection):
             for table in rows.with_format("arrow").iter(_ROWS_PER_READ):
                 dropped = min(skip, len(table))
                 skip -= dropped
-                yield table.slice(dropped).select(columns)
+                table = table.slice(dropped).select(columns)
+                if self._folder is not None and self.column in columns:
+                    table = table_with_paths(table, self.column, self._folder)
+                yield table
         except Exception as error:  # archives, the network: datasets raises what it likes
             reason = f"{type(error).__name__}: {one_line(error)}"
             raise ValueError(f"{self.name}: its part {part.index} cannot be read ({reason})") from error
@@ -288,7 +304,10 @@ def open_collection(name: str, modality: Modality, column: str | None = None, sp
         identity: Identity = {"kind": location.kind, "digest": digest(location.files), "revision": builder.hash}
         return Stream(name, _streaming(name, builder)["train"], identity, modality, column)
     identity = {"kind": location.kind, "digest": digest(Path(file).name for file in location.files)}
-    return Stream(name, _streaming(name, builder)["train"], identity, modality, column, location.files)
+    folder = os.path.dirname(location.files[0]) if location.is_text else None
+    stream = Stream(name, _streaming(name, builder)["train"], identity, modality, column, location.files, folder)
+    stream.left_out = left_out(location, modality)
+    return stream
 
 
 def open_pictures(

@@ -2,13 +2,14 @@
 
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from ..models.input_errors import printable
 
 # The number of kinds of other files that a message names.
-_KINDS_NAMED = 4
+_KINDS_NAMED = 8
+_OF_MACOS = ".DS_Store"
 
 
 @dataclass
@@ -31,16 +32,21 @@ class Listing:
         """Suffix → how many files have it."""
         return Counter(map(_suffix, self.files))
 
-    def left_out_line(self, suffixes: Collection[str]) -> str:
-        """What was left out, and how many files have other suffixes than these; empty if nothing was."""
-        parts = [f"{count} {reason}" for reason, count in self.left_out.most_common()]
-        others = Counter({suffix: count for suffix, count in self.suffixes().items() if suffix not in suffixes})
-        if others:
-            named = others.most_common(_KINDS_NAMED)
-            kinds = [f"{printable(suffix) or 'no suffix'} {count}" for suffix, count in named]
-            more = ["..."] if len(others) > _KINDS_NAMED else []
-            parts.append(f"{others.total()} of other kinds ({', '.join(kinds + more)})")
-        return ", ".join(parts)
+    def left_out_line(self, name: str, others: Iterable[str]) -> str:
+        """What is left out, counted by kind, on one line; empty if nothing is.
+
+        Args:
+            name: of the folder, which the line begins with.
+            others: the files that are left out too.
+        """
+        kinds = Counter(map(_suffix, others))
+        # The most first, and of equals the suffixes in order, then what has none.
+        named = sorted(kinds.items(), key=lambda kind: (-kind[1], not kind[0], kind[0]))[:_KINDS_NAMED]
+        parts = [f"{count} {printable(suffix) or 'without a suffix'}" for suffix, count in named]
+        if len(kinds) > len(named):
+            parts.append(f"{kinds.total() - sum(count for _, count in named)} of other kinds")
+        parts += [f"{count} {reason}" for reason, count in self.left_out.most_common()]
+        return f"{name}: left out: {', '.join(parts)}" if parts else ""
 
 
 def list_folder(folder: str | os.PathLike[str]) -> Listing:
@@ -89,7 +95,9 @@ def list_folder(folder: str | os.PathLike[str]) -> Listing:
 
 
 def _kind(entry: "os.DirEntry[str]") -> str:
-    """Tell "folder" from "file", as which links count too, or say why it is left out; OSError for a link to nothing."""
+    """Tell "folder" from "file", as which links count too, or say what is left out; OSError for a link to nothing."""
+    if entry.name == _OF_MACOS:
+        return _OF_MACOS
     if entry.name.startswith((".", "__")):
         return "hidden"
     if entry.is_symlink():

@@ -12,7 +12,7 @@ from ..modalities import Modality
 from ..models.input_errors import one_line, printable
 from ..places import exists
 from .listing import Listing, list_folder
-from .names import FORMATS, SUFFIXES, TEXT_FORMATS, Kind, TextKind, check_data_name, is_pattern, is_url
+from .names import FORMATS, SUFFIXES, TEXT_FORMATS, Kind, TextKind, check_data_name, is_pattern, is_url, suffixes_of
 from .text_rows import in_utf8
 
 NOUNS: Mapping[Modality, str] = {"image": "image", "depth": "depth map", "text": "text"}
@@ -140,9 +140,10 @@ def picture_files(
     elif location.files == (location.name,):
         files = [location.name]  # whatever its suffix, as it was named
     else:
-        files = [file for file in location.files if Path(file).suffix.lower() in SUFFIXES[modality]]
+        suffixes = suffixes_of(modality, {Path(file).suffix.lower() for file in location.files})
+        files = [file for file in location.files if Path(file).suffix.lower() in suffixes]
         if not files:
-            raise ValueError(f"{location.name}: no {NOUNS[modality]} (looked for {', '.join(SUFFIXES[modality])})")
+            raise ValueError(f"{location.name}: no {NOUNS[modality]} (looked for {', '.join(suffixes)})")
     for file in files:
         try:
             file.encode()
@@ -165,18 +166,22 @@ def list_files(paths: Sequence[Path], modality: Modality) -> list[str]:
 
 def _of_modality(folder: str, listing: Listing, modality: Modality) -> list[str]:
     """The images or depth maps of a folder; what is left out is said. ValueError if it holds none."""
-    files = listing.of_kinds(SUFFIXES[modality])
+    suffixes = suffixes_of(modality, listing.suffixes())
+    files = listing.of_kinds(suffixes)
     if not files:
-        looked_for = ", ".join(SUFFIXES[modality])
+        looked_for = ", ".join(suffixes)
         raise ValueError(f"{folder}: no {NOUNS[modality]} in this folder (looked for {looked_for})")
     return files
 
 
 def left_out(location: Location, modality: Modality) -> str:
-    """What of a folder of pictures is left out, and how much, on one line; empty if nothing is."""
+    """What of a folder is left out, and how much, on one line; empty if nothing is."""
     listing = location.listing
-    found = "" if listing is None else listing.left_out_line(SUFFIXES[modality])
-    return f"{location.name}: left out: {found}" if found else ""
+    if listing is None:
+        return ""
+    of_rows = tuple(suffix for suffix, kind in FORMATS.items() if kind == location.kind)
+    read = set(listing.of_kinds(of_rows or suffixes_of(modality, listing.suffixes())))
+    return listing.left_out_line(location.name, (file for file in listing.files if file not in read))
 
 
 def _files_of_rows(name: str, files: Iterable[Path], folder: Path) -> tuple[Kind | None, tuple[str, ...]]:

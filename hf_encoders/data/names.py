@@ -1,7 +1,7 @@
 """How the files of a data set are called, and whether a name can be one of them. It imports nothing heavy."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Literal
 
 from ..models.input_errors import InputError
@@ -16,7 +16,10 @@ Kind = Literal["pictures", "parquet", "webdataset", "hub", TextKind]
 
 # fmt: off
 SUFFIXES: Mapping["Modality", tuple[str, ...]] = {
-    "image": (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2"),
+    "image": (
+        ".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm", ".jp2",
+        ".avif", ".heic", ".heif",
+    ),
     "depth": (
         ".png", ".tif", ".tiff", ".npy", ".npz", ".pt", ".pgm", ".jp2", ".pfm", ".exr", ".h5", ".hdf5", ".mat",
     ),
@@ -25,6 +28,20 @@ SUFFIXES: Mapping["Modality", tuple[str, ...]] = {
 TEXT_FORMATS: Mapping[str, TextKind] = {".jsonl": "json", ".json": "json", ".csv": "csv", ".txt": "text"}
 FORMATS: Mapping[str, Kind] = {".parquet": "parquet", ".tar": "webdataset"}
 FILES = frozenset([*FORMATS, *TEXT_FORMATS, *SUFFIXES["image"], *SUFFIXES["depth"]])
+
+
+def suffixes_of(modality: "Modality", present: Collection[str]) -> tuple[str, ...]:
+    """The suffixes of the images or the depth maps of a folder.
+
+    Depth maps may be pictures of any kind, such as .jpg, .webp and .bmp; beside maps of the usual kinds, those are
+    photos of the same scenes.
+
+    Args:
+        modality: "image" or "depth".
+        present: the suffixes of all files of the folder.
+    """
+    suffixes = SUFFIXES[modality]
+    return suffixes if set(suffixes) & set(present) else tuple(dict.fromkeys([*suffixes, *SUFFIXES["image"]]))
 
 
 def is_url(name: str) -> bool:

@@ -1,5 +1,6 @@
 """Data sets of which one column is embedded, with all rows at hand: `open_source`."""
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from ..models.input_errors import printable
 from .agreement import check_files_agree
 from .columns import KEY, URL, choose_column, is_picture
 from .location import Location, left_out, locate, picture_files, pictures_of
+from .text_rows import with_paths
 
 _FILE_COLUMN = "file"
 _LABEL_LENGTH = 80
@@ -96,7 +98,7 @@ def open_source(
         return Source(name, rows, _FILE_COLUMN, modality, left_out(location, modality))
     dataset = _load_from_hub(name, split) if location.kind == "hub" else _load_files(location.in_split(split))
     column = choose_column(name, dataset.features, modality, column, column_option)
-    return Source(name, _decoding_only(dataset, column, modality), column, modality)
+    return Source(name, _decoding_only(dataset, column, modality), column, modality, left_out(location, modality))
 
 
 def open_pictures(
@@ -127,10 +129,11 @@ def _load_files(location: Location) -> Dataset:
     if location.kind == "parquet" and not location.is_remote:
         check_files_agree(location.files)  # also names a file that is damaged
     try:
-        return load_dataset(**location.files_loader, split="train")
+        rows = load_dataset(**location.files_loader, split="train")
     except Exception as error:  # datasets wraps what Arrow and the archives say
         reason = " ".join(str(error.__cause__ or error).split())
         raise ValueError(f"{location.name}: cannot be loaded ({reason})") from error
+    return with_paths(rows, os.path.dirname(location.files[0])) if location.is_text else rows
 
 
 def _load_from_hub(name: str, split: str | None) -> Dataset:

@@ -1,27 +1,28 @@
 """Whole data sets, split by split, as evaluation and training read them: `load_splits`."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 from datasets import (
     ClassLabel,
     Dataset,
+    DatasetBuilder,
     Features,
-    Image,
     IterableDataset,
     Value,
     concatenate_datasets,
-    load_dataset,
-    load_dataset_builder,
 )
 
 from ..fingerprint import sha256
 from ..models.input_errors import one_line
 from .agreement import check_agree, check_files_agree
-from .location import Location, locate, picture_files
+from .cells import undecoded
+from .location import Location, left_out, locate, picture_files
 from .names import SUFFIXES, TEXT_FORMATS
+from .picture_folder import builder_of, left_out_of_splits
 from .text_files import check_encoding
 from .text_rows import with_paths
 
@@ -58,13 +59,12 @@ def load_splits(name: str, split_of_files: str, streaming: bool = False) -> dict
         check_encoding(location.files)
     try:
         # A copy of text is small, and what is wrong with it is found here, not while it is trained on.
-        loaded = load_dataset(**location.loader, streaming=streaming and not location.is_text)
+        loaded = _load(builder_of(location), streaming and not location.is_text)
     except Exception as error:  # the Hub, the network, the files: datasets raises what it likes
         check_encoding(_text_files(location), utf8_only=not location.is_text)  # names the file that is the cause
         raise ValueError(f"{name}: cannot be loaded ({one_line(error.__cause__ or error)})") from error
     if location.is_text:
-        suffixes = {suffix for modality in SUFFIXES.values() for suffix in modality}
-        rows = with_paths(loaded["train"], Path(location.files[0]).parent, suffixes)
+        rows = with_paths(loaded["train"], os.path.dirname(location.files[0]))
         return {split_of_files: rows.to_iterable_dataset(min(len(rows), _SHARDS) or 1) if streaming else rows}
     return {split_of_files: loaded["train"]} if _is_one_split(location) else dict(loaded)
 
@@ -112,11 +112,30 @@ def data_revision(name: str, split: str) -> dict[str, str]:
     location = locate(name)
     if maps := _map_files(location):
         return {"dataset_sha256": _hash_of_files(maps)}
-    builder = load_dataset_builder(**location.loader)
+    builder = builder_of(location)
     files = (builder.config.data_files or {}).get("train" if _is_one_split(location) else split)
     if not files or any("://" in file for file in files):
         return {"dataset_revision": builder.hash}
     return {"dataset_sha256": _hash_of_files(map(Path, files))}
+
+
+def left_out_of(name: str) -> str:
+    """What of a folder `load_splits` leaves out, counted by kind, on one line; empty if nothing, or for no folder.
+
+    Raises:
+        ValueError: see `locate`.
+    """
+    location = locate(name)
+    if location.listing is None or _map_files(location):
+        return left_out(location, "depth")
+    return left_out_of_splits(location, builder_of(location))
+
+
+def _load(builder: DatasetBuilder, streaming: bool) -> Mapping[str, Rows]:
+    if streaming:
+        return dict(builder.as_streaming_dataset())
+    builder.download_and_prepare()
+    return dict(builder.as_dataset())
 
 
 def _files_of_all_splits(location: Location) -> list[str]:
@@ -124,7 +143,7 @@ def _files_of_all_splits(location: Location) -> list[str]:
     if not location.is_folder:
         return list(location.files)
     try:
-        files = load_dataset_builder(**location.loader).config.data_files or {}
+        files = builder_of(location).config.data_files or {}
     except Exception as error:  # datasets raises what it likes
         raise ValueError(f"{location.name}: cannot be loaded ({one_line(error)})") from error
     return [str(file) for split in files.values() for file in split]
@@ -146,10 +165,7 @@ def _undecoded(name: str, rows: Rows, columns: Sequence[str]) -> Rows:
         if column not in rows.column_names:
             raise ValueError(f"{name}: no column {column!r}; it has {', '.join(rows.column_names)}")
     rows = rows.select_columns(list(columns))
-    for column, feature in rows.features.items():
-        if isinstance(feature, Image):
-            rows = rows.cast_column(column, Image(decode=False))
-    return rows
+    return undecoded(rows)
 
 
 def _map_files(location: Location) -> list[Path]:

@@ -3,15 +3,20 @@
 import codecs
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import datasets
-from datasets import Dataset
+import pyarrow as pa  # type: ignore[import-untyped]
+from datasets import Dataset, Value
 
 from ..outputs import new_file
-from .names import TEXT_FORMATS
+from .names import TEXT_FORMATS, is_picture
 from .text_files import encoding_of, read_text
+
+# Rows that tell which columns name pictures.
+_LOOKED_AT = 64
+_TEXTS = (Value("string"), Value("large_string"))
 
 
 def in_utf8(path: str) -> str:
@@ -34,27 +39,35 @@ def in_utf8(path: str) -> str:
     return str(copy)
 
 
-def with_paths(rows: Dataset, folder: Path, suffixes: Iterable[str]) -> Dataset:
-    """Find the pictures that rows of a text file name beside that file.
+def beside(folder: str, value: object) -> object:
+    """The path of a picture that a text file names, as it leads there from the current folder.
 
     Args:
-        rows: the rows.
-        folder: of the file.
-        suffixes: of pictures.
-
-    Returns:
-        The rows with paths that lead there from the current folder.
+        folder: of the text file.
+        value: what a row holds; anything else than the name of a picture beside the file stays as it is.
     """
-    endings = tuple(suffixes)
+    if not isinstance(value, str) or not is_picture(value) or os.path.exists(value):
+        return value
+    path = os.path.join(folder, value)
+    return path if os.path.isfile(path) else value
 
-    def found(value: object) -> object:
-        if not isinstance(value, str) or not value.lower().endswith(endings) or os.path.exists(value):
-            return value
-        beside = folder / value
-        return str(beside) if beside.is_file() else value
 
-    first: Mapping[str, object] = rows[0] if len(rows) else {}
-    columns = [name for name, value in first.items() if found(value) != value]
+def with_paths(rows: Dataset, folder: str) -> Dataset:
+    """Find the pictures that rows of a text file name beside that file, see `beside`."""
+    texts = [name for name, feature in rows.features.items() if feature in _TEXTS]
+    columns = [name for name in texts if any(beside(folder, value) != value for value in rows[:_LOOKED_AT][name])]
     if not columns:
         return rows
-    return rows.map(lambda row: {name: found(row[name]) for name in columns})
+    # Not from the cache: a picture may have come since.
+    options = {"folder": folder, "columns": columns}
+    return rows.map(_row_beside, fn_kwargs=options, load_from_cache_file=False)
+
+
+def table_with_paths(table: pa.Table, column: str, folder: str) -> pa.Table:
+    """As `with_paths`, for one column of a table."""
+    paths = pa.array([beside(folder, value) for value in table[column].to_pylist()], table.schema.field(column).type)
+    return table.set_column(table.schema.get_field_index(column), column, paths)
+
+
+def _row_beside(row: Mapping[str, object], folder: str, columns: Sequence[str]) -> dict[str, object]:
+    return {name: beside(folder, row[name]) for name in columns}

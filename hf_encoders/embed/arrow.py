@@ -10,13 +10,14 @@ from datasets.table import InMemoryTable, table_cast
 from transformers.processing_utils import Unpack
 
 from ..arrays import Mask, Vectors
+from ..data.cells import PictureItems, picture_items
 from ..data.columns import is_picture
 from ..modalities import Encoder, Modality, tower_of
 from ..models.depth_units import DepthEncodeOptions
 from ..models.text_tower import TextTower, Truncation
 
-# Raw inputs: texts, paths or decoded pictures, one per row.
-Items: TypeAlias = Column | list[object]
+# Raw inputs: texts, paths, arrays or encoded pictures, one per row.
+Items: TypeAlias = Column | PictureItems | list[object]
 
 
 class ArrowEmbedder:
@@ -60,7 +61,7 @@ class ArrowEmbedder:
         **options: Unpack[DepthEncodeOptions],
     ):
         self.column, self.modality, self.name = column, modality, name
-        self._features = None if features is None else self._decoded(features)
+        self._features = None if features is None else self._of_column(features)
         self._tower = tower_of(model, modality, "document")
         self._is_skipping = options.get("on_error") == "skip"
         own = {"batch_size": batch_size, "convert_to": "numpy", "show_progress_bar": False}
@@ -109,11 +110,12 @@ class ArrowEmbedder:
         return None
 
     def items(self, table: pa.Table) -> Items:
-        """The raw inputs of a table, decoded when they are read."""
+        """The raw inputs of a table, decoded when they are embedded."""
         column = table.select([self.column])
-        features = self._features or self._decoded(Features.from_arrow_schema(column.schema))
+        features = self._features or self._of_column(Features.from_arrow_schema(column.schema))
         encoded = table_cast(column, features.arrow_schema)
-        return Dataset(InMemoryTable(encoded), DatasetInfo(features=features))[self.column]
+        rows = Dataset(InMemoryTable(encoded), DatasetInfo(features=features))
+        return rows[self.column] if self.modality == "text" else picture_items(rows, self.column)
 
     def _encode(self, items: Items, truncation: Truncation | None, options: Mapping[str, Any]) -> Any:
         tower = self._tower
@@ -121,10 +123,10 @@ class ArrowEmbedder:
             tower = tower.counting(truncation)
         return tower.encode(items, **options)
 
-    def _decoded(self, features: Features) -> Features:
+    def _of_column(self, features: Features) -> Features:
         feature = features[self.column]
         is_encoded = self.modality != "text" and is_picture(feature)
-        return Features({self.column: Image() if is_encoded else feature})
+        return Features({self.column: Image(decode=False) if is_encoded else feature})
 
 
 def fixed_size_lists(embeddings: Vectors) -> pa.FixedSizeListArray:

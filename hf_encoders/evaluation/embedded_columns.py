@@ -8,17 +8,18 @@ import numpy as np
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import gather_object
-from datasets import Column, Dataset, Image, Value
+from datasets import Column, Dataset
 from torch import Tensor
 
 from ..arrays import Indices, Mask, Vectors
-from ..modalities import MODALITIES, Encoder, encoder
+from ..data.cells import PictureItems, path_of, picture_items, undecoded
+from ..modalities import MODALITIES, Encoder, TextTask, encoder
 from ..models.depth_units import DepthUnits
 from ..models.encoding import EncodeOptions
 from ..models.input_errors import InputError, printable
 
 # Raw inputs of a column, decoded while they are read.
-_Items: TypeAlias = Column | list[object]
+_Items: TypeAlias = Column | PictureItems | list[object]
 
 
 class _Options(EncodeOptions, total=False):
@@ -57,6 +58,7 @@ def embed_columns(
     columns: Mapping[str, str],
     processes: PartialState | Accelerator,
     depth_units: DepthUnits | None = None,
+    text_task: TextTask | None = None,
     **options: Unpack[_Options],
 ) -> EmbeddedColumns:
     """Embed columns of a data set. Every process calls this, embeds its share, and gets all embeddings.
@@ -67,6 +69,7 @@ def embed_columns(
         columns: modality → column. A text may be a list of captions.
         processes: this process and their number.
         depth_units: options of `encode_depth` alone, such as `unit_scale`.
+        text_task: what texts are for, which decides on the model's prompt: see `tower_of`.
         options: options of the model's `encode...`, such as `batch_size`, or `on_error="skip"`, which leaves out rows
             with anything that cannot be read.
 
@@ -84,10 +87,10 @@ def embed_columns(
             items = [text for row in own for text in captions[row]]
             owners = np.repeat(own, [len(captions[row]) for row in own])
         else:
-            items = _pictures(rows, own, columns[modality])
+            items = picture_items(rows.select(own), columns[modality])
             owners = own
         try:
-            encode = encoder(model, modality, depth_units)
+            encode = encoder(model, modality, depth_units, text_task)
             shares[modality] = _embed(encode, items, owners, options)
         except (ValueError, TypeError) as error:
             column = columns[modality]
@@ -132,20 +135,11 @@ def _captions(rows: Dataset, column: str) -> list[list[str]]:
     return [list(item) if isinstance(item, list) and item else [item] for item in captions]
 
 
-def _pictures(rows: Dataset, own: Indices, column: str) -> Column:
-    feature = rows.features[column]
-    if isinstance(feature, (Image, dict)) or feature == Value("binary"):
-        rows = rows.cast_column(column, Image())
-    return rows.select(own)[column]
-
-
 def _with_row(error: Exception, owners: Indices, rows: Dataset, column: str) -> str:
     """The message, with the row in the data set in the place of the position in the share, and its file."""
     if not isinstance(error, InputError) or error.index is None or error.path is not None:
         return str(error)
     row = int(owners[error.index])
-    path = None
-    if isinstance(rows.features[column], Image):
-        path = rows.select([row]).cast_column(column, Image(decode=False))[0][column].get("path")
+    path = path_of(undecoded(rows.select([row]))[0][column])
     place = f"row {row} ({printable(path)})" if path else f"row {row}"
     return f"{place}: {error.without_position()}"

@@ -159,6 +159,8 @@ def _embed(
             batch_size=options.batch_size,
             dtype=options.dtype,
             depth_units=options.depth_units,
+            # Captions ask for pictures, as texts do in `search`; texts that are probed are what is found.
+            text_task="query" if "retrieval" in options.tasks else "document",
         )
     return _Part(embedded, labels)
 

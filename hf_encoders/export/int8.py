@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers.utils import logging
 
+from ..data.cells import picture_items
 from ..data.location import locate
 from ..data.source import Source, open_pictures, open_source
 from ..modalities import Modality
@@ -58,6 +59,8 @@ def calibration_inputs(
             used = True
             if tower in towers and tower not in inputs:
                 inputs[tower] = _prepared(model.tower(tower), opened, units)
+                if opened.left_out:
+                    logger.warning("%s", opened.left_out)
         if not used:
             raise ValueError("; ".join(reasons))
     if not inputs:
@@ -163,5 +166,6 @@ def _prepared(tower: Tower, opened: Source, units: DepthUnits | None) -> list[di
         raise ValueError(f"{opened.name}: has no rows, and 8 bits need the ranges of real inputs")
     if units and isinstance(tower, DepthTower):
         tower = tower.with_units(units)
+    items = rows[opened.column] if opened.modality == "text" else picture_items(rows, opened.column)
     with opened.named():
-        return [tower.check_compiled(tower.prepare([item], index)) for index, item in enumerate(rows[opened.column])]
+        return [tower.check_compiled(tower.prepare([item], index)) for index, item in enumerate(items)]

@@ -1,7 +1,9 @@
 """Reads one depth or height map from a file, at the precision it was stored in."""
 
+import io
 import os
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,19 @@ _SIGNED, _UNSIGNED = 2, 1
 _TIFF = (".tif", ".tiff")
 # Formats whose readers the package registers: see `register_readers`.
 _OF_THE_PACKAGE = (".pfm", ".exr", ".h5", ".hdf5", ".mat")
+
+# How the content of a file begins that Pillow does not read, or reads as other numbers: `_kind_of` takes the first.
+_SIGNATURES = {
+    b"\x93NUMPY": ".npy",
+    b"PK\x03\x04": ".npz",
+    b"Pf": ".pfm",
+    b"PF": ".pfm",
+    b"\x76\x2f\x31\x01": ".exr",
+    b"\x89HDF": ".h5",
+    b"MATLAB": ".mat",
+    b"II": ".tif",
+    b"MM": ".tif",
+}
 
 Reader = Callable[[Path], NDArray[Any]]
 
@@ -64,6 +79,68 @@ def read_depth_map(path: str | os.PathLike[str]) -> Tensor:
         raise DepthMapError(path=path, reason=f"needs {error.name or 'a library'}", hint=hint) from error
     except Exception as error:  # the decoders raise whatever they like on damaged files
         raise DepthMapError(path=path, reason=f"not a readable depth map ({reason(error)})") from error
+
+
+def read_depth(item: object, name: str) -> Tensor:
+    """Read a map of any kind, at the precision it was stored in.
+
+    Args:
+        item: a path, a PIL image, an array, a tensor, or `{"bytes": ..., "path": ...}` as `datasets` gives undecoded.
+        name: what messages call it, where it has no path.
+
+    Returns:
+        [H, W] or [C, H, W].
+
+    Raises:
+        DepthMapError: if it is something else, or does not hold exactly one map.
+    """
+    if isinstance(item, Mapping):
+        content, path = item.get("bytes"), item.get("path")
+        if isinstance(content, bytes):
+            return _read_bytes(content, name, path if isinstance(path, str) else "")
+        item = path if isinstance(path, str) else item
+    if isinstance(item, (str, os.PathLike)):
+        return read_depth_map(item)
+    if isinstance(item, Image.Image):
+        return image_to_tensor(item, name)
+    if isinstance(item, np.ndarray):
+        return array_to_tensor(item, name)
+    if isinstance(item, Tensor):
+        return item.detach().cpu()
+    found = f"a {type(item).__name__}" + (" without 'bytes' or 'path'" if isinstance(item, Mapping) else "")
+    raise DepthMapError(name=name, reason=f"{found}, expected a path, a PIL image, an array or a tensor")
+
+
+def _read_bytes(content: bytes, name: str, path: str) -> Tensor:
+    """The map in the content of a file. What Pillow does not read is written to a file, which the readers take."""
+    if not content:
+        raise DepthMapError(name=name, reason="no bytes, expected the content of a file")
+    # A name may tell more than the content does: .pt files are zip archives, as .npz files are.
+    file_name = os.path.basename(path) if is_depth_file(path) else f"map{_kind_of(content)}"
+    try:
+        if os.path.splitext(file_name)[1] in ("", ".tif"):
+            with Image.open(io.BytesIO(content)) as image:
+                if not _is_misread(getattr(image, "tag_v2", {})):
+                    return image_to_tensor(image, name)
+    except UnidentifiedImageError:
+        if file_name == "map":
+            raise DepthMapError(name=name, reason="not a depth map of a kind that is read") from None
+    except DepthMapError:
+        raise
+    except Exception as error:  # the decoders raise whatever they like on damaged files
+        raise DepthMapError(name=name, reason=f"not a readable depth map ({reason(error)})") from error
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, file_name)
+        file.write_bytes(content)
+        try:
+            return read_depth_map(file)
+        except DepthMapError as error:
+            raise DepthMapError(name=name, reason=error.reason, hint=error.hint) from error
+
+
+def _kind_of(content: bytes) -> str:
+    """The suffix of a file with this content; of pictures that Pillow reads none, as it looks at the content too."""
+    return next((suffix for start, suffix in _SIGNATURES.items() if content.startswith(start)), "")
 
 
 def is_depth_file(path: str | os.PathLike[str]) -> bool:

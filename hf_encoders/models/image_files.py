@@ -5,6 +5,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterable, Mapping
+from importlib import import_module
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -27,6 +28,10 @@ _SAFE_HINT = "make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust 
 # is set here, once: Python's filters belong to the process, and pictures are read in several threads. It stands last,
 # so that the filters of the program come first.
 warnings.filterwarnings("ignore", module=r"PIL\.", append=True)
+
+# How AVIF and HEIC files call themselves (ISO/IEC 23000-22 and 23008-12).
+_AVIF, _HEIC = (b"avif", b"avis"), (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+_AVIF_HINT = "AVIF needs Pillow 11.3 or later"
 
 # Millimetres in 8 bits are white beyond 255, and metres are darker than this.
 _DARK, _ALMOST_ALL = 21, 0.99
@@ -111,7 +116,9 @@ def read_images(images: Iterable[object], first_index: int = 0) -> list[Image.Im
 
 
 def _read_numbered(image: object, index: int) -> Image.Image:
-    path = os.fsdecode(image) if isinstance(image, (str, bytes, os.PathLike)) and image else None
+    # What `datasets` gives undecoded may be a path alone.
+    file = image.get("path") if isinstance(image, Mapping) and image.get("bytes") is None else image
+    path = os.fsdecode(file) if isinstance(file, (str, bytes, os.PathLike)) and file else None
     try:
         return read_image(image, path or f"image {index}")
     except InputError as error:
@@ -138,17 +145,39 @@ def _from_path(path: str | bytes | os.PathLike[str], name: str) -> Image.Image:
 
 def _from_file(file: BinaryIO, name: str) -> Image.Image:
     try:
-        image = Image.open(file)
+        image = _open(file)
     except UnidentifiedImageError:
         is_empty = file.seek(0, os.SEEK_END) == 0
         found = "an empty file" if is_empty else "not an image of a kind that Pillow reads"
-        raise ImageError(name=name, reason=found) from None
+        hint = _AVIF_HINT if _brand(file) in _AVIF else ""
+        raise ImageError(name=name, reason=found, hint=hint) from None
+    except ImportError:
+        raise ImageError(name=name, reason="HEIC needs pillow-heif", hint="pip install 'hf-encoders[heic]'") from None
     except Image.DecompressionBombError as error:
         raise ImageError(name=name, reason=_too_large(error), hint=_SAFE_HINT) from None
     except Exception as error:  # the decoders raise whatever they like on damaged files
         raise ImageError(name=name, reason=f"not a readable image ({reason(error)})") from error
     with image:
         return _from_pil(image, name)
+
+
+def _open(file: BinaryIO) -> Image.Image:
+    """As `Image.open`; what reads HEIC is imported with the first such file."""
+    try:
+        return Image.open(file)
+    except UnidentifiedImageError:
+        if _brand(file) not in _HEIC:
+            raise
+    import_module("pillow_heif").register_heif_opener()  # not an import that transformers would ask every user for
+    file.seek(0)
+    return Image.open(file)
+
+
+def _brand(file: BinaryIO) -> bytes:
+    """What a file of the kind of MPEG-4 calls itself; empty for others."""
+    file.seek(0)
+    head = file.read(12)
+    return head[8:] if head[4:8] == b"ftyp" else b""
 
 
 def _too_large(error: Exception) -> str:

@@ -6,7 +6,7 @@ from .minimum_versions import MINIMUM_VERSIONS  # noqa: F401 - first, for the im
 import inspect
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, cast
 
@@ -20,7 +20,7 @@ from transformers.image_utils import SizeDict
 from transformers.processing_utils import ImagesKwargs
 from transformers.utils import logging
 
-from .depth_map_files import DepthMapError, array_to_tensor, image_to_tensor, read_depth_map
+from .depth_map_files import DepthMapError, read_depth
 from .depth_units import PresetName, RangeCheck, check_settings, percentiles, preset_named, rotated, sample, units_of
 
 logger = logging.get_logger(__name__)
@@ -30,8 +30,8 @@ _NEAREST, _BILINEAR = int(Image.Resampling.NEAREST), int(Image.Resampling.BILINE
 _JSON_KEYS = {"image_processor_type", "processor_class", "auto_map", "feature_extractor_type"}
 
 
-# A file, or a map [H, W] or [C, H, W]; of arrays and tensors, also many maps [N, H, W] or [N, C, H, W].
-DepthMap = str | os.PathLike[str] | Image.Image | np.ndarray[Any, Any] | Tensor
+# A file or its content, or a map [H, W] or [C, H, W]; of arrays and tensors, also many: [N, H, W] or [N, C, H, W].
+DepthMap = str | os.PathLike[str] | Image.Image | np.ndarray[Any, Any] | Tensor | Mapping[str, object]
 
 
 class DepthImageProcessorKwargs(ImagesKwargs, total=False):
@@ -50,9 +50,10 @@ class DepthImageProcessorKwargs(ImagesKwargs, total=False):
 class DepthImageProcessor(BaseImageProcessor):
     """Prepares depth or height maps: units, invalid pixels, size and normalisation to [-1, 1].
 
-    Takes one map or many, as files (see `read_depth_map`), PIL images of any depth mode, arrays or tensors of any real
-    type: [H, W], [H, W, 1], [N, H, W], [N, C, H, W], [N, H, W, 1], or a list whose items are [H, W], [H, W, 1] or
-    [C, H, W]. Each map is prepared by itself, so a result never depends on the maps beside it.
+    Takes one map or many, as files (see `read_depth_map`), `{"bytes": ..., "path": ...}` as `datasets` gives undecoded,
+    PIL images of any depth mode, arrays or tensors of any real type: [H, W], [H, W, 1], [N, H, W], [N, C, H, W],
+    [N, H, W, 1], or a list whose items are [H, W], [H, W, 1] or [C, H, W]. Each map is prepared by itself, so a result
+    never depends on the maps beside it.
 
     | maps                        | settings                                                                       |
     |-----------------------------|--------------------------------------------------------------------------------|
@@ -245,7 +246,7 @@ class DepthImageProcessor(BaseImageProcessor):
     @staticmethod
     def _split(images: DepthMap | Sequence[DepthMap]) -> Sequence[DepthMap]:
         """One item per map."""
-        if isinstance(images, (str, os.PathLike, Image.Image)):
+        if isinstance(images, (str, os.PathLike, Image.Image, Mapping)):
             return [images]
         if isinstance(images, (np.ndarray, Tensor)):
             if images.ndim not in (2, 3, 4):
@@ -263,26 +264,17 @@ class DepthImageProcessor(BaseImageProcessor):
     @staticmethod
     def _to_tensor(item: DepthMap, name: str, num_channels: int) -> Tensor:
         """Read an item as [H, W] or [C, H, W] of its own type."""
-        if isinstance(item, (str, os.PathLike)):
-            return read_depth_map(item)
-        if isinstance(item, Image.Image):
-            depth_map = image_to_tensor(item, name)
-            # Grey in RGB without a file was converted, which cuts 16 bits off at 255 unnoticed.
-            if num_channels == 1 and depth_map.ndim == 2 and item.mode == "RGB" and item.format is None:
-                raise DepthMapError(
-                    name=name,
-                    reason="grey in RGB that lies in memory, expected a path or one channel (L, I;16, I or F)",
-                    hint="transformers' image pipelines make 8-bit RGB of every file:"
-                    " pipeline('depth-feature-extraction'), by `import hf_encoders`, reads depth as it is",
-                )
-            return depth_map
-        if isinstance(item, np.ndarray):
-            return array_to_tensor(item, name)
-        if isinstance(item, Tensor):
-            return item.detach().cpu()
-        raise DepthMapError(
-            name=name, reason=f"a {type(item).__name__}, expected a path, a PIL image, an array or a tensor"
-        )
+        depth_map = read_depth(item, name)
+        # Grey in RGB without a file was converted, which cuts 16 bits off at 255 unnoticed.
+        is_converted = isinstance(item, Image.Image) and item.mode == "RGB" and item.format is None
+        if num_channels == 1 and depth_map.ndim == 2 and is_converted:
+            raise DepthMapError(
+                name=name,
+                reason="grey in RGB that lies in memory, expected a path or one channel (L, I;16, I or F)",
+                hint="transformers' image pipelines make 8-bit RGB of every file:"
+                " pipeline('depth-feature-extraction'), by `import hf_encoders`, reads depth as it is",
+            )
+        return depth_map
 
     def _process_map(
         self, raw: Tensor, name: str, check: RangeCheck, settings: dict[str, Any]

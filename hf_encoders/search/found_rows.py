@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, Image
+from datasets import Dataset
 
 from ..arrays import AnyArray
+from ..data.cells import undecoded
 
 
 def positions_of(count: int, skipped: Sequence[int]) -> Sequence[int] | AnyArray:
@@ -32,12 +33,5 @@ def row_at(rows: Dataset | None, number: int) -> dict[str, Any]:
     try:
         row: dict[str, Any] = rows[number]
     except (OSError, SyntaxError, ValueError):  # what decoders raise
-        row = _undecoded(rows.select([number]))[0]
+        row = undecoded(rows.select([number]))[0]
     return row
-
-
-def _undecoded(rows: Dataset) -> Dataset:
-    for name, feature in rows.features.items():
-        if isinstance(feature, Image):
-            rows = rows.cast_column(name, Image(decode=False))
-    return rows

@@ -10,6 +10,7 @@ from datasets import Dataset, load_from_disk
 from transformers.processing_utils import Unpack
 
 from ..arrays import Mask, Numbers, Vectors, unit_rows
+from ..data.cells import picture_items
 from ..embed.folder import map_vectors, read_manifest
 from ..maker import Maker, maker
 from ..modalities import Encoder, Modality, column_modality, encoder
@@ -166,7 +167,8 @@ class EmbeddingIndex:
         truncate_dim = options.pop("truncate_dim", None)  # the index truncates, and queries with it
         options["convert_to"] = "numpy"
         encode: Callable[..., Vectors | tuple[Vectors, Mask]] = encoder(model, modality, task="document")
-        embeddings = encode(dataset[column], **options)
+        items = dataset[column] if modality == "text" else picture_items(dataset, column)
+        embeddings = encode(items, **options)
         rows, skipped = dataset, []
         if isinstance(embeddings, tuple):
             embeddings, kept = embeddings

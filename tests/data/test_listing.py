@@ -24,7 +24,20 @@ def test_hidden_files_and_other_kinds_are_left_out_and_counted(tmp_path):
     listing = list_folder(tmp_path)
     assert names(tmp_path) == ["a/c.jpg", "b.PNG"]
     assert listing.left_out == {"hidden": 3} and listing.suffixes()[".heic"] == 2
-    assert listing.left_out_line(SUFFIXES) == "3 hidden, 3 of other kinds (.heic 2, .txt 1)"
+    assert listing.left_out_line("here", []) == "here: left out: 3 hidden"
+    others = [file for file in listing.files if file not in listing.of_kinds(SUFFIXES)]
+    assert listing.left_out_line("here", others) == "here: left out: 2 .heic, 1 .txt, 3 hidden"
+
+
+def test_what_is_left_out_is_counted_by_kind(tmp_path):
+    fill(tmp_path, ".DS_Store", "a/.DS_Store", "LICENSE", "Makefile", "a.TXT", "b.txt", "c.txt", "d.png")
+    listing = list_folder(tmp_path)
+    others = [file for file in listing.files if not file.endswith(".png")]
+    assert listing.left_out_line("x", others) == "x: left out: 3 .txt, 2 without a suffix, 2 .DS_Store"
+    assert list_folder(tmp_path / "a").left_out_line("x", []) == "x: left out: 1 .DS_Store"
+    fill(tmp_path, *(f"file.{letter}" for letter in "abcdefgh"))
+    line = list_folder(tmp_path).left_out_line("x", list_folder(tmp_path).files)
+    assert line.endswith("3 of other kinds, 2 .DS_Store") and "3 .txt, 2 without a suffix, 1 .a, 1 .b, " in line
 
 
 def test_links_are_followed_once(tmp_path):

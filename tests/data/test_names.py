@@ -2,10 +2,13 @@
 
 import os
 
+import PIL.Image
 import pytest
 
-from hf_encoders.data.location import locate
-from hf_encoders.data.names import check_data_name
+from hf_encoders.data.depth_formats import READERS
+from hf_encoders.data.location import left_out, list_files, locate
+from hf_encoders.data.names import SUFFIXES, check_data_name
+from hf_encoders.models.depth_map_files import is_depth_file
 from hf_encoders.models.input_errors import InputError
 
 
@@ -45,3 +48,33 @@ def test_what_is_neither_a_file_nor_a_folder_is_no_data_set(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ValueError, match="pipe: neither a file nor a folder"):
         locate("pipe")
+
+
+def test_the_list_of_suffixes_is_that_of_the_readers():
+    PIL.Image.init()
+    of_pillow = {suffix for suffix, kind in PIL.Image.EXTENSION.items() if kind in PIL.Image.OPEN}
+    of_extras = {".heic", ".heif"} | ({".avif"} - of_pillow)
+    assert set(SUFFIXES["image"]) - of_pillow == of_extras
+    for suffix in SUFFIXES["depth"]:
+        assert is_depth_file(f"map{suffix}") or suffix in SUFFIXES["image"]
+    assert set(READERS) <= set(SUFFIXES["depth"])
+
+
+def test_a_folder_of_depth_maps_has_them_in_any_picture_where_there_is_no_usual_kind(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name in ("a.jpg", "b.webp", "c.bmp", "notes.txt"):
+        (folder / name).touch()
+    assert list_files([folder], "depth") == [str(folder / name) for name in ("a.jpg", "b.webp", "c.bmp")]
+    assert left_out(locate(str(folder)), "depth") == f"{folder}: left out: 1 .txt"
+    (folder / "d.pfm").touch()  # then the others are photos of the same scenes
+    assert list_files([folder], "depth") == [str(folder / "d.pfm")]
+    assert left_out(locate(str(folder)), "depth") == f"{folder}: left out: 1 .bmp, 1 .jpg, 1 .txt, 1 .webp"
+
+
+def test_what_a_folder_of_rows_leaves_out_is_counted_too(tmp_path):
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    for name in ("a.parquet", "README.md", "LICENSE"):
+        (folder / name).touch()
+    assert left_out(locate(str(folder)), "image") == f"{folder}: left out: 1 .md, 1 without a suffix"

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig
 
-from hf_encoders.models.depth_map_files import read_depth_map
+from hf_encoders.models.depth_map_files import read_depth
 from hf_encoders.models.image_files import read_image
 from hf_encoders.models.tower import MODALITIES, check_tower
 
@@ -48,8 +48,7 @@ class ColourModel(nn.Module):
 
     def encode_depth(self, maps, **options):
         def thirds(depth):
-            depth = read_depth_map(depth) if isinstance(depth, str) else np.asarray(depth)
-            return [part.mean() for part in np.split(np.asarray(depth, np.float32), 3, axis=1)]
+            return [part.mean() for part in np.split(np.asarray(read_depth(depth, "a map"), np.float32), 3, axis=1)]
 
         return self._encode(maps, thirds, **options)
 

@@ -196,7 +196,7 @@ def test_faiss_and_embedding_index(tiny_multimodal, rows):
 @pytest.mark.parametrize("streamed", [False, True])
 def test_rows_that_cannot_be_embedded(tiny_multimodal, rows, streamed):
     dataset = broken(rows).to_iterable_dataset() if streamed else broken(rows)
-    with pytest.raises(ValueError, match="in the batch from row 0 on: item 1 of the column cannot be decoded"):
+    with pytest.raises(ValueError, match="in the batch from row 0 on: image 1: not an image of a kind"):
         list(with_embeddings(dataset, tiny_multimodal, "image"))
     found = list(with_embeddings(dataset, tiny_multimodal, "image", on_error="skip", batch_size=1))
     assert [row["text"] for row in found] == [WORDS[0], *WORDS[2:]]

@@ -1,6 +1,8 @@
 """Every kind of file, PIL mode and array comes out with the values it went in with, or as an error with its name."""
 
+import io
 import pickle
+import re
 import struct
 import warnings
 import zlib
@@ -8,10 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 
-from hf_encoders.models.depth_map_files import DepthMapError, array_to_tensor, image_to_tensor, read_depth_map
+from hf_encoders.models.depth_map_files import (
+    DepthMapError,
+    array_to_tensor,
+    image_to_tensor,
+    read_depth,
+    read_depth_map,
+)
 
 GREY, RGB, GREY_ALPHA, RGB_ALPHA = 0, 2, 4, 6  # PNG's colour types
 DTYPES = "? u1 i1 u2 i2 u4 i4 u8 i8 f2 f4 f8 >u2 >i4 >i8 >f2 >f4 >f8".split()
@@ -255,3 +264,44 @@ def test_no_file_runs_code(tmp_path, name):
 def test_masked_pixels_of_an_array_are_invalid():
     raster = np.ma.masked_equal(np.array([[1, 2], [3, -32768]], dtype=np.int16), -32768)
     assert torch.equal(array_to_tensor(raster, "raster").isnan(), torch.tensor([[False, False], [False, True]]))
+
+
+def content_of(write, *arguments):
+    content = io.BytesIO()
+    write(content, *arguments)
+    return content.getvalue()
+
+
+def test_the_content_of_a_file_is_read_as_the_file():
+    depth = np.arange(1, 13, dtype=np.uint16).reshape(3, 4) * 5000
+    contents = {
+        "png": content_of(lambda file: Image.fromarray(depth).save(file, "PNG")),
+        "tif": content_of(lambda file: Image.fromarray(depth.astype(np.float32)).save(file, "TIFF")),
+        "wide.tif": content_of(lambda file: tifffile.imwrite(file, depth.astype(np.float64))),
+        "unsigned.tif": content_of(lambda file: tifffile.imwrite(file, depth.astype(np.uint32))),
+        "npy": content_of(np.save, depth),
+        "npz": content_of(lambda file: np.savez(file, depth=depth)),
+        "pfm": b"Pf\n4 3\n-1.0\n" + depth[::-1].astype("<f4").tobytes(),
+    }
+    for kind, content in contents.items():
+        found = read_depth({"bytes": content, "path": None}, "row 3")
+        np.testing.assert_array_equal(found.numpy(), depth, err_msg=kind)
+    # A .pt file is a zip archive, as an .npz file is: its name tells.
+    content = content_of(lambda file: torch.save(torch.ones(2, 3), file))
+    assert read_depth({"bytes": content, "path": "a/b.pt"}, "row 3").shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("item", "says"),
+    [
+        ({"bytes": b"", "path": None}, "row 3: no bytes, expected the content of a file"),
+        ({"bytes": b"garbage", "path": "a.png"}, "row 3: not a depth map of a kind that is read"),
+        ({"bytes": b"\x93NUMPY garbage", "path": None}, "row 3: not a readable depth map"),
+        ({"bytes": None, "path": None}, "row 3: a dict without 'bytes' or 'path', expected a path"),
+        ({"bytes": None, "path": "none.png"}, "none.png: no such file"),
+        ([[1.0]], "row 3: a list, expected a path, a PIL image, an array or a tensor"),
+    ],
+)
+def test_content_that_is_no_map_is_named(item, says):
+    with pytest.raises(DepthMapError, match=f"^{re.escape(says)}"):
+        read_depth(item, "row 3")

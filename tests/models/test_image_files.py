@@ -10,11 +10,12 @@ import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from PIL import EpsImagePlugin, Image
+from PIL import EpsImagePlugin, Image, features
 from transformers import ViTImageProcessor
 from transformers.image_utils import load_image
 
@@ -417,3 +418,45 @@ def test_threads_leave_the_filters_of_warnings_alone(tmp_path, monkeypatch):
         warnings.filterwarnings("ignore", message="set meanwhile")
         assert all(read.result().size == (10, 9) for read in reads)
     assert warnings.filters[1:] == before and warnings.filters[0][1].pattern == "set meanwhile"
+
+
+HEIC = b"\0\0\0\x18ftypheic" + bytes(64)
+
+
+def test_heic_is_read_by_an_extra_that_is_imported_with_the_first_file(tmp_path, monkeypatch):
+    (tmp_path / "photo.heic").write_bytes(HEIC)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # as if it were not installed
+    for item in (tmp_path / "photo.heic", {"bytes": HEIC, "path": None}):
+        with pytest.raises(ImageError, match=r"^photo: HEIC needs pillow-heif; pip install 'hf-encoders\[heic\]'$"):
+            read_image(item, "photo")
+
+    def register():
+        Image.register_open("FAKE", lambda *_: Image.new("RGB", (1, 1)), lambda head: head[4:12] == b"ftypheic")
+
+    monkeypatch.setattr(Image, "OPEN", dict(Image.OPEN))
+    monkeypatch.setattr(Image, "ID", list(Image.ID))
+    monkeypatch.setitem(sys.modules, "pillow_heif", SimpleNamespace(register_heif_opener=register))
+    for item in (tmp_path / "photo.heic", {"bytes": HEIC, "path": None}):
+        assert read_image(item, "photo").size == (1, 1)
+
+
+def test_a_real_heic_file(tmp_path):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pillow_heif.register_heif_opener()
+    try:
+        Image.new("RGB", (64, 48), (200, 100, 50)).save(tmp_path / "photo.heic", quality=100)
+    except Exception:
+        pytest.skip("this build of pillow-heif does not write")
+    found = read_image(tmp_path / "photo.heic", "photo")
+    assert found.size == (64, 48) and np.abs(np.asarray(found, int)[20, 20] - (200, 100, 50)).max() <= 3
+
+
+def test_avif_is_read_by_a_pillow_that_can(tmp_path, monkeypatch):
+    if features.check("avif"):
+        Image.new("RGB", (64, 48), (200, 100, 50)).save(tmp_path / "photo.avif", quality=100)
+        found = read_image(tmp_path / "photo.avif", "photo")
+        assert found.size == (64, 48) and np.abs(np.asarray(found, int)[20, 20] - (200, 100, 50)).max() <= 3
+    monkeypatch.setattr(Image, "ID", [kind for kind in Image.ID if kind != "AVIF"])
+    (tmp_path / "photo.avif").write_bytes(HEIC.replace(b"heic", b"avif"))
+    with pytest.raises(ImageError, match="photo: not an image of a kind that Pillow reads; AVIF needs Pillow 11.3"):
+        read_image(tmp_path / "photo.avif", "photo")

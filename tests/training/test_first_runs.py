@@ -5,7 +5,7 @@ import re
 
 import pytest
 from accelerate.state import AcceleratorState
-from datasets import Dataset
+from datasets import Dataset, Features, Image, Value
 from transformers import AutoModel
 
 from hf_encoders.training import pretrain, pretrain_depth
@@ -54,6 +54,26 @@ def test_a_repo_goes_on_with_captions_of_ones_own(recipe, data, validated, mine,
     out = capsys.readouterr().out
     assert ("validated on 'validation'" in out) is validated and ("not validated" in out) is not validated
     assert f"model: MultimodalEncoderModel, {mine}/repo; " in out and "loss: infonce; 1 steps of 8 rows" in out
+
+
+def test_images_of_bytes_and_paths_of_depth_maps_are_trained_on_and_other_files_counted(mine, capsys):
+    rows = Dataset.from_parquet(str(SAMPLES / "rooms" / "validation.parquet")).select(range(16))
+    rows = rows.select_columns(["image", "depth", "caption"])
+    (mine / "own").mkdir()
+    paths = [str(mine / f"{number}.png") for number in range(len(rows))]
+    for path, depth in zip(paths, rows["depth"], strict=True):
+        depth.save(path)
+    stored = rows.cast_column("image", Image(decode=False)).with_format(None)
+    contents = [record["bytes"] for record in stored["image"]]
+    columns = {"caption": rows["caption"][:], "image": contents, "depth": paths}
+    features = Features({"caption": Value("string"), "image": Value("binary"), "depth": Value("string")})
+    Dataset.from_dict(columns, features).to_parquet(mine / "own" / "train.parquet")
+    (mine / "own" / "notes.docx").touch()
+    tiny_model().save_pretrained(mine / "repo")
+    words = ["--init_from", str(mine / "repo"), "--dataset", str(mine / "own"), "--depth_column", "depth"]
+    pretrain.command([*words, "--validation_split", "", "--output_dir", str(mine / "out"), *SMALL])
+    assert (mine / "out" / "model.safetensors").is_file()
+    assert capsys.readouterr().out.count(f"{mine}/own: left out: 1 .docx\n") == 1
 
 
 def test_frozen_parts_are_named(mine, capsys):

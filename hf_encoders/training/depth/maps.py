@@ -1,15 +1,15 @@
 """Makes batches of a collection of depth maps; maps that cannot be read are skipped and named."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import numpy as np
-import PIL.Image
 import torch
 from torch import Tensor
 
+from ...data.cells import path_of, picture_items
 from ...data.source import Source, open_source
-from ...models.depth_map_files import array_to_tensor, image_to_tensor, read_depth_map
+from ...models.depth_map_files import read_depth
 from ...models.depth_units import RangeCheck
 from ...models.image_processing_depth import DepthImageProcessor
 from ...models.input_errors import InputError, one_line
@@ -59,7 +59,7 @@ class DepthMaps(torch.utils.data.Dataset):
         seed: int = 0,
     ):
         self.source = source
-        self.rows = source.dataset.select_columns([source.column])
+        self.items = picture_items(source.dataset, source.column)
         self.indices, self.processor = indices, processor
         self.augmentation = augmentation if augmentation is not None and augmentation.is_augmented else None
         self.seed, self.epoch = seed, 0
@@ -69,8 +69,8 @@ class DepthMaps(torch.utils.data.Dataset):
         """Maps as they are stored; those that cannot be read are left out."""
         for position in positions:
             try:
-                yield _raw_map(self.rows[self.indices[position]][self.source.column], "map")
-            except Exception:  # the decoders raise anything; training names the map and counts it
+                yield read_depth(self.items[self.indices[position]], "map")
+            except InputError:  # training names the map and counts it
                 continue
 
     def set_epoch(self, epoch: int) -> None:
@@ -84,9 +84,10 @@ class DepthMaps(torch.utils.data.Dataset):
         index = self.indices[position]
         name = f"row {index}"
         try:
-            item = self.rows[index][self.source.column]
-            name = item if isinstance(item, str) else name
-            raw = _raw_map(item, name)
+            item = self.items[index]
+            if path := path_of(item):  # files are known by their paths alone
+                name = path if isinstance(item, str) else f"{name} ({path})"
+            raw = read_depth(item, name)
             unit_scale = self.processor.unit_scale
             if self.augmentation is not None:
                 rng = np.random.default_rng([self.seed, self.epoch, index])
@@ -153,15 +154,6 @@ def collate(samples: Sequence[DepthSample | BadSample]) -> DepthBatch:
 def _open(options: DepthDataArguments, split: str) -> Source:
     column = options.depth_column or None
     return open_source(options.dataset, "depth", column, split or None, column_option="--depth_column")
-
-
-def _raw_map(item: Any, name: str) -> Tensor:
-    """A map [H, W] or [C, H, W] of the item's own type."""
-    if isinstance(item, str):
-        return read_depth_map(item)
-    if isinstance(item, PIL.Image.Image):
-        return image_to_tensor(item, name)
-    return array_to_tensor(np.asarray(item), name)
 
 
 def _cropped(raw: Tensor, options: DepthDataArguments, rng: np.random.Generator) -> Tensor:

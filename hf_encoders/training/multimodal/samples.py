@@ -1,9 +1,8 @@
 """Makes batches of rows of captions, images and depth maps; rows that cannot be read are skipped and named."""
 
-import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar
 
 import numpy as np
 import PIL.Image
@@ -12,10 +11,13 @@ from datasets import Dataset, IterableDataset
 from datasets.distributed import split_dataset_by_node
 from torch import Tensor
 
+from ...data.cells import NumberTypes, as_picture, number_types, path_of
+from ...data.splits import Rows
 from ...losses.contrastive import stable_ids
+from ...models.depth_map_files import read_depth
 from ...models.depth_units import RangeCheck
 from ...models.image_files import read_image
-from ...models.input_errors import one_line
+from ...models.input_errors import InputError, one_line
 from ...models.modeling_multimodal_encoder import MultimodalEncoderModel
 from ...models.multimodal_towers import token_limit
 from ...models.processing_multimodal_encoder import MultimodalEncoderProcessor
@@ -25,8 +27,7 @@ from .masked_images import paint_boxes
 from .rows import load_rows
 
 Row = Mapping[str, Any]
-# A file, an image, or values [H, W] or [C, H, W].
-DepthMap = str | PIL.Image.Image | np.ndarray[Any, Any]
+_Picture = TypeVar("_Picture")
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class ModelInputs:
         model.processor.part("tokenizer")  # says how to give one
         return cls(model.processor, token_limit(model.text_encoder), model.config.depth_config is not None)
 
-    def depth_values(self, depth_map: DepthMap) -> Tensor:
+    def depth_values(self, depth_map: Tensor) -> Tensor:
         """Process one map to [C, H, W]; a map that cannot be used is a ValueError."""
         processor = self.processor.part("depth_image_processor")
         prepared = processor.preprocess([depth_map], range_check=self.range_check)
@@ -126,16 +127,27 @@ class SampleMaker:
         inputs: makes the model's inputs.
         seed: decides on captions and crops.
         teacher: makes the teacher's inputs, if there is one.
+        types: of the columns that hold arrays, see `number_types`.
     """
 
-    def __init__(self, options: DataArguments, inputs: ModelInputs, seed: int, teacher: ModelInputs | None = None):
+    def __init__(
+        self,
+        options: DataArguments,
+        inputs: ModelInputs,
+        seed: int,
+        teacher: ModelInputs | None = None,
+        types: NumberTypes | None = None,
+    ):
         self.options, self.inputs, self.seed, self.teacher = options, inputs, seed, teacher
+        self.types: NumberTypes = types or {}
 
     def __call__(self, row: Row, index: int, epoch: int) -> Sample | BadSample:
         """Make the sample of a row, or say why there is none."""
         rng = np.random.default_rng([self.seed, epoch, index])
         try:
             return self._sample(row, index, rng)
+        except InputError as error:
+            return BadSample(index, error.without_position())
         except (ValueError, TypeError, KeyError, OSError, SyntaxError) as error:  # the errors of decoders
             return BadSample(index, f"{type(error).__name__}: {one_line(error)}")
 
@@ -150,17 +162,20 @@ class SampleMaker:
         sample["id"] = row[options.id_column] if options.id_column else index
         crop = _Crop(rng, options.image_scale)
         if options.image_column:
-            image = read_image(row[options.image_column], f"row {index}")
+            image = _read(read_image, self._cell(row, options.image_column))
             if options.boxes_column and (boxes := _boxes(row, options.boxes_column)):
                 sample["masked"] = crop.image(paint_boxes(image, boxes))
             sample["image"] = crop.image(image)
         if options.depth_column:
-            depth_map = crop.depth(_decoded(row[options.depth_column]))
+            depth_map = crop.depth(_read(read_depth, self._cell(row, options.depth_column)))
             if self.inputs.has_depth:
                 sample["depth"] = self.inputs.depth_values(depth_map)
             if self.teacher is not None and self.teacher.has_depth:
                 sample["teacher_depth"] = self.teacher.depth_values(depth_map)
         return sample
+
+    def _cell(self, row: Row, column: str) -> object:
+        return as_picture(row[column], self.types.get(column))
 
 
 class Samples(torch.utils.data.Dataset):
@@ -240,40 +255,45 @@ class Collate:
 
 
 def make_loader(
-    options: DataArguments, batch_size: int, make: SampleMaker, rank: int, world_size: int
+    rows: Rows, options: DataArguments, batch_size: int, make: SampleMaker, rank: int, world_size: int
 ) -> torch.utils.data.DataLoader:
     """Make batches of the training rows; the rows of a stream are divided over processes already."""
-    rows = load_rows(options, options.train_split)
     settings: dict[str, Any] = {
         "batch_size": batch_size,
         "collate_fn": Collate(make),
         "num_workers": options.num_workers,
         "drop_last": True,
     }
-    if options.streaming:
+    if isinstance(rows, IterableDataset):
         samples = StreamedSamples(rows, make, options.shuffle_buffer, rank, world_size)
         return torch.utils.data.DataLoader(samples, **settings)
     return torch.utils.data.DataLoader(Samples(rows, make), shuffle=True, **settings)
 
 
-def raw_maps(options: DataArguments) -> Iterator[DepthMap]:
+def raw_maps(options: DataArguments) -> Iterator[Tensor]:
     """Some of the training maps as they are stored, evenly spread; of a stream the first.
 
     Maps that cannot be read are left out: training names and counts them.
     """
     rows = load_rows(options, options.train_split).select_columns([options.depth_column])
+    kind = number_types(rows.features).get(options.depth_column)
     some = rows.take(LOOKED_AT) if isinstance(rows, IterableDataset) else (rows[index] for index in spread(len(rows)))
     for row in some:
         try:
-            yield _decoded(row[options.depth_column])
-        except Exception:  # the decoders raise anything
+            yield read_depth(as_picture(row[options.depth_column], kind), "map")
+        except InputError:
             continue
 
 
-def _decoded(item: Any) -> DepthMap:
-    if isinstance(item, Mapping):
-        return PIL.Image.open(io.BytesIO(item["bytes"]) if item.get("bytes") else item["path"])
-    return item if isinstance(item, str) else np.asarray(item)
+def _read(read: Callable[[object, str], _Picture], cell: object) -> _Picture:
+    """A picture; errors name its file, where it has one, as the row is named elsewhere."""
+    path = path_of(cell)
+    try:
+        return read(cell, path)
+    except InputError as error:
+        if not path or error.path is not None:
+            raise
+        raise InputError(path=path, reason=error.reason, hint=error.hint) from error
 
 
 def _boxes(row: Row, column: str) -> list[Sequence[float]]:
@@ -294,12 +314,9 @@ class _Crop:
     def image(self, image: PIL.Image.Image) -> PIL.Image.Image:
         return image if self.side == 1 else image.crop(self._box(*image.size))
 
-    def depth(self, depth_map: DepthMap) -> DepthMap:
-        """Crop an image or values; a file stays whole, as it is read later."""
-        if self.side == 1 or isinstance(depth_map, str):
+    def depth(self, depth_map: Tensor) -> Tensor:
+        if self.side == 1:
             return depth_map
-        if isinstance(depth_map, PIL.Image.Image):
-            return self.image(depth_map)
         height, width = depth_map.shape[-2:]
         left, top, right, bottom = self._box(width, height)
         return depth_map[..., top:bottom, left:right]

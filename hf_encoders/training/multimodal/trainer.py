@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
+from ...data.cells import number_types
+from ...data.splits import left_out_of
 from ...evaluation.tasks import is_better, metric_lines, recall_line, retrieval_names
 from ...hub.push import Destination, reserve
 from ...models.modeling_multimodal_encoder import MultimodalEncoderModel
@@ -129,6 +131,7 @@ class Trainer:
         rate = f"AdamW at {run.learning_rate:g} ({run.lr_schedule})"
         precision = self.accelerator.mixed_precision
         lines = [
+            *filter(None, map(left_out_of, data.dataset)),
             data_line(data.dataset, rows, data.columns, validated),
             model_line(self.plain_model, source),
             loss_line(loss.loss, self.total_steps, self._rows_of_a_step, rate, precision),
@@ -142,9 +145,11 @@ class Trainer:
 
     def _make_loader(self) -> DataLoader:
         teacher = self.teacher.inputs if self.teacher is not None else None
-        make = SampleMaker(self.data, ModelInputs.of(self.plain_model), self.run.seed, teacher)
+        rows = load_rows(self.data, self.data.train_split)
+        types = number_types(rows.features)
+        make = SampleMaker(self.data, ModelInputs.of(self.plain_model), self.run.seed, teacher, types)
         place = (self.accelerator.process_index, self.accelerator.num_processes)
-        return make_loader(self.data, self.run.batch_size, make, *place)
+        return make_loader(rows, self.data, self.run.batch_size, make, *place)
 
     def _identify(self, loader: DataLoader) -> dict[str, str]:
         """What tells the data and the tokenizer from others; the main process looks at the files."""

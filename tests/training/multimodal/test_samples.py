@@ -145,3 +145,30 @@ def test_a_teacher_gets_the_same_view_in_its_own_sizes():
     assert torch.equal(batch["teacher_inputs"]["input_ids"], batch["inputs"]["input_ids"])
     small = torch.nn.functional.interpolate(batch["inputs"]["pixel_values"], (8, 8), mode="bilinear", antialias=True)
     assert (small - batch["teacher_inputs"]["pixel_values"]).abs().mean() < 0.05  # of the same crops
+
+
+def test_a_depth_map_that_is_a_file_is_cut_as_its_image(tmp_path):
+    ramp = np.tile(np.linspace(1, 60000, 64), (64, 1)).astype(np.uint16)
+    (tmp_path / "depth.png").write_bytes(png(ramp))
+    rows = [
+        {"caption": "a", "image": {"bytes": png(PICTURE)}, "depth": depth}
+        for depth in (str(tmp_path / "depth.png"), {"bytes": png(ramp)}, png(ramp))
+    ]
+    made = [
+        inputs(maker(depth_column="depth", image_scale=0.3), sample(row, depth_column="depth", image_scale=0.3))
+        for row in rows
+    ]
+    assert torch.equal(made[0]["depth_values"], made[1]["depth_values"])
+    assert torch.equal(made[0]["depth_values"], made[2]["depth_values"])
+    whole = inputs(maker(depth_column="depth"), sample(rows[0], depth_column="depth"))
+    assert not torch.equal(made[0]["depth_values"], whole["depth_values"])
+
+
+def test_a_picture_that_cannot_be_read_is_named_by_its_file():
+    for image, says in (
+        ("photos/1.png", "photos/1.png: no such file"),
+        ({"bytes": b"x", "path": "photos/1.png"}, "photos/1.png: not an image of a kind that Pillow reads"),
+        ({"bytes": None, "path": "photos/1.png"}, "photos/1.png: no such file"),
+        (b"x", "not an image of a kind that Pillow reads"),
+    ):
+        assert sample({"caption": "a", "image": image}, index=5) == BadSample(5, says)
