@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 from ..arrays import AnyArray
 from ..modalities import Encoder, check_queries, files_modality, is_file, modalities, picture_modality
 from ..models.depth_units import DepthEncodeOptions
+from .shown_values import shown
 
 QueryModality = Literal["text", "image", "depth", "embedding"]
 
@@ -63,7 +64,10 @@ class SearchResult:
 
     index: int
     score: float
-    row: dict[str, Any] = field(repr=False)
+    row: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return f"SearchResult(index={self.index}, score={self.score:.3f}, row={shown(self.row)})"
 
 
 class IndexOptions(DepthEncodeOptions, total=False):
