@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers.processing_utils import Unpack
 
 from .arrays import Numbers, unit_rows
-from .modalities import BOTH_EXAMPLES, PICTURES, inputs_modality, modalities
+from .modalities import BOTH_EXAMPLES, PICTURES, modalities, pictures_or_default
 from .models.depth_units import DepthUnits
 from .models.encoding import Pictures
 from .models.text_tower import TextTower, unknown_texts
@@ -115,7 +115,7 @@ class ZeroShotClassifier:
             ValueError: for an option out of range, or an input that cannot be used (its path or index is named).
         """
         if modality is None:
-            modality = inputs_modality(self.model, inputs)
+            modality = pictures_or_default(self.model, inputs)
         if modality not in PICTURES:
             raise ValueError(f"modality is 'image' or 'depth', got {modality!r}")
         _check_options(top_k, threshold)

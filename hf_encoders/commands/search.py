@@ -113,7 +113,8 @@ def _kind_of_queries(model: "Encoder", queries: Sequence[str], modality: "Modali
     Raises:
         ValueError: if some are files and some are not.
     """
-    from ..modalities import check_queries, files_modality, is_file, modalities
+    from ..modalities import check_queries, files_modality, modalities
+    from ..models.input_modality import is_file
 
     check_queries(model, queries)
     files = [query for query in queries if is_file(query)]

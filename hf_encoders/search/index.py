@@ -14,6 +14,7 @@ from ..embed.folder import embedded_rows, map_vectors, read_manifest
 from ..maker import Maker, maker
 from ..modalities import Encoder, Modality, column_modality, encoder, tower_of
 from ..models.depth_units import DepthUnits
+from ..models.encode_arguments import check_arguments
 from ..models.input_errors import one_line
 from ..outputs import INDEX_MANIFEST, new_folder
 from ..progress import no_progress_bars
@@ -313,6 +314,7 @@ class EmbeddingIndex:
         return [hits(scores, numbers, positions, self.rows) for scores, numbers in found]
 
     def _embed(self, queries: Any, modality: QueryModality, units: DepthUnits) -> Vectors:
+        check_arguments("search", units, ("query", "k", "modality", *DepthUnits.__annotations__))
         if units and modality != "depth":
             raise ValueError(f"{', '.join(units)}: for depth maps alone, and the query's modality is {modality}")
         if modality == "embedding":

@@ -10,8 +10,9 @@ import PIL.Image
 from torch import Tensor
 
 from ..arrays import AnyArray
-from ..modalities import Encoder, check_queries, files_modality, is_file, modalities, picture_modality
+from ..modalities import Encoder, check_queries, files_modality, modalities
 from ..models.depth_units import DepthEncodeOptions
+from ..models.input_modality import is_file, picture_modality
 from .shown_values import shown
 
 QueryModality = Literal["text", "image", "depth", "embedding"]

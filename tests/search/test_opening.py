@@ -29,6 +29,14 @@ def test_a_hit_shows_its_row_in_short_form():
     assert repr(SearchResult(0, 1.0, {})) == "SearchResult(index=0, score=1.000, row={})"
 
 
+def test_an_argument_of_another_library_is_none_of_search():
+    index = EmbeddingIndex(np.eye(3), model=ColourModel())
+    with pytest.raises(TypeError, match="search has no argument 'normalize_embeddings': say normalize="):
+        index.search("red", normalize_embeddings=True)
+    with pytest.raises(TypeError, match="search has no argument 'top_k': it takes invalid_values, k, "):
+        index.search("red", top_k=3)
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [
