@@ -6,7 +6,9 @@ from typing import Any, Unpack, cast
 
 import torch
 
+from .models.depth_units import DepthEncodeOptions, encode_depth_method
 from .models.encoding import BackendName, DtypeName, Encoded, EncodeOptions, Pictures, Texts, encode_method
+from .models.encoding_multimodal import encode_any
 from .models.pixel_towers import ImageTower
 from .models.text_tower import TextTower
 from .models.tower import Encoder, Modality, prepare_towers
@@ -22,6 +24,11 @@ class EncodeMethods:
     @abstractmethod
     def prompted_tower(self, name: str) -> TextTower:
         """The tower of texts with the prompt of a name, "query" or "document", before them."""
+
+    @encode_depth_method
+    def encode(self, inputs: Pictures, batch_size: int = 32, **options: Unpack[DepthEncodeOptions]) -> Encoded:
+        """Embed texts or images, by what they are; see `MultimodalEncoderModel.encode`."""
+        return encode_any(cast(Encoder, cast(Any, self)), inputs, batch_size, options)
 
     @encode_method
     def encode_text(self, inputs: Texts, batch_size: int = 32, **options: Unpack[EncodeOptions]) -> Encoded:

@@ -1,16 +1,13 @@
 """The modalities that a model embeds, and how to tell which one a column of a data set holds."""
 
-import io
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import IO, TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkable
 
-import PIL.Image
-
-from .models.depth_map_files import is_depth_file
 from .models.depth_units import DepthUnits
 from .models.encoding import Encode
+from .models.input_modality import PIL_MODALITIES, is_file, picture_modality, pictures_modality
 from .models.text_tower import TextTower
 from .models.tower import MODALITIES, Encoder, Modality, Tower
 
@@ -23,17 +20,6 @@ TextTask = Literal["query", "document"]
 PICTURES: tuple[Modality, ...] = ("image", "depth")
 # A hint for models that lack texts or pictures.
 BOTH_EXAMPLES = "a model of texts and pictures, such as CLIP or SigLIP"
-# The modality of a PIL image, where its mode says so.
-_PIL_MODALITIES: Mapping[str, Modality] = {
-    "RGB": "image",
-    "RGBA": "image",
-    "I": "depth",
-    "I;16": "depth",
-    "I;16B": "depth",
-    "I;16L": "depth",
-    "I;16N": "depth",
-    "F": "depth",
-}
 # As many items tell the modality of a column.
 _LOOKED_AT = 64
 # What a person says where files do not tell.
@@ -62,32 +48,6 @@ def default_modality(model: object) -> Modality:
     return known[0] if len(known) == 1 else "image"
 
 
-def picture_modality(item: object) -> Modality | None:
-    """The modality of a PIL image or of a file, of which only the header is read.
-
-    Colours are images; pictures of 16 and 32 bits, and files that hold numbers (.npy, .exr, ...), are depth maps.
-
-    Returns:
-        None for anything else: 8-bit grey may be either, and a file that cannot be opened too.
-    """
-    if isinstance(item, PIL.Image.Image):
-        return _PIL_MODALITIES.get(item.mode)
-    if isinstance(item, Mapping) and isinstance(item.get("bytes"), bytes):
-        return _header_modality(io.BytesIO(item["bytes"]))
-    path = item.get("path") if isinstance(item, Mapping) else item
-    if not isinstance(path, (str, os.PathLike)) or not os.path.isfile(path):
-        return None
-    return "depth" if is_depth_file(path) else _header_modality(path)
-
-
-def _header_modality(file: str | os.PathLike[str] | IO[bytes]) -> Modality | None:
-    try:
-        with PIL.Image.open(file) as image:
-            return picture_modality(image)
-    except Exception:  # what decoders raise; whoever reads the file says more
-        return None
-
-
 def files_modality(model: object, files: Iterable[str | os.PathLike[str]], option: str = _SAY) -> Modality:
     """The modality of files that are embedded, for whoever did not say it.
 
@@ -101,17 +61,11 @@ def files_modality(model: object, files: Iterable[str | os.PathLike[str]], optio
     """
     if not {"image", "depth"} <= set(modalities(model)):
         return default_modality(model)
-    first: dict[Modality | None, str] = {}
-    for file in files:
-        first.setdefault(picture_modality(file), os.fspath(file))
-    if "depth" not in first:
-        return "image"
-    if others := [name for kind, name in first.items() if kind != "depth"]:
-        raise ValueError(f"{first['depth']} is a depth map, {others[0]} is none: say {option} image or {option} depth")
-    return "depth"
+    kinds = ((os.fspath(file), picture_modality(file)) for file in files)
+    return pictures_modality(kinds, f"say {option} image or {option} depth")
 
 
-def inputs_modality(model: object, inputs: object) -> Modality:
+def pictures_or_default(model: object, inputs: object) -> Modality:
     """The modality of raw inputs, one or many, by the first of them; the model's default where it does not tell."""
     known = modalities(model)
     if not {"image", "depth"} <= set(known):
@@ -141,11 +95,6 @@ def check_queries(model: object, queries: Sequence[object]) -> None:
             )
 
 
-def is_file(text: object) -> bool:
-    """Whether a query is the path of a file, and no text."""
-    return isinstance(text, (str, os.PathLike)) and os.path.isfile(text)
-
-
 def column_modality(model: object, dataset: "Dataset | IterableDataset", column: str) -> Modality:
     """The modality of a data set's column: by its type where that tells, else by items from all over it.
 
@@ -163,7 +112,7 @@ def column_modality(model: object, dataset: "Dataset | IterableDataset", column:
     if type(feature).__name__.startswith("Array"):  # Array2D, Array3D: numbers
         return "depth"
     if mode := getattr(feature, "mode", None):
-        return _PIL_MODALITIES.get(mode, default_modality(model))
+        return PIL_MODALITIES.get(mode, default_modality(model))
     return items_modality(model, _some_cells(dataset, column), f"column {column!r}")
 
 

@@ -96,17 +96,27 @@ def new_files(folder: Path, manifest: str = MODEL_MANIFEST) -> Iterator[Path]:
             path.replace(folder / path.name)
 
 
-def check_folder(output: Path, overwrite: bool, manifest: str = MODEL_MANIFEST) -> None:
-    """Refuse an output folder that exists and is not empty, or that `overwrite` must not delete."""
+def check_folder(output: Path, overwrite: bool, manifest: str = MODEL_MANIFEST, *, option: str = "--output") -> None:
+    """Refuse an output folder that exists and is not empty, or that `overwrite` must not delete.
+
+    Args:
+        output: the folder.
+        overwrite: replace a folder of the same kind.
+        manifest: the file by which that kind is known.
+        option: what a message calls the output.
+
+    Raises:
+        FileExistsError: with what to do.
+    """
     if not output.exists() and not output.is_symlink():
         return
     if output.is_dir() and not output.is_symlink() and not any(output.iterdir()):
         return
     if not overwrite:
-        raise FileExistsError(f"{output}: exists already; choose another --output, or give --overwrite")
+        raise FileExistsError(f"{output}: exists already; choose another {option}, or give --overwrite")
     if not output.is_dir() or (any(output.iterdir()) and not (output / manifest).is_file()):
         raise FileExistsError(
-            f"{output}: not a folder with {_KINDS[manifest]}, so it is not overwritten; choose another --output"
+            f"{output}: not a folder with {_KINDS[manifest]}, so it is not overwritten; choose another {option}"
         )
 
 

@@ -23,7 +23,7 @@ from .models.image_processing_depth import DepthImageProcessor, DepthMap
 from .models.pixel_towers import DepthTower, is_single_map
 from .models.saved_processor import SaveOptions
 from .models.tower import pooler_output
-from .zero_shot import Score, ZeroShotClassifier
+from .zero_shot import Score, ZeroShotClassifier, check_threshold
 
 if TYPE_CHECKING:
     from .models.modeling_depth_semantic_encoder import DepthSemanticEncoderModel
@@ -214,6 +214,7 @@ class DepthZeroShotClassificationPipeline(DepthPipeline):
         inputs: OneMap,
         candidate_labels: Sequence[str] = (),
         hypothesis_template: str = "a photo of a {}.",
+        threshold: float | None = None,
         **options: Unpack[CallOptions],
     ) -> list[Score]: ...
 
@@ -223,6 +224,7 @@ class DepthZeroShotClassificationPipeline(DepthPipeline):
         inputs: Maps,
         candidate_labels: Sequence[str] = (),
         hypothesis_template: str = "a photo of a {}.",
+        threshold: float | None = None,
         **options: Unpack[CallOptions],
     ) -> list[list[Score]]: ...
 
@@ -232,6 +234,7 @@ class DepthZeroShotClassificationPipeline(DepthPipeline):
         inputs: Pictures | Dataset,
         candidate_labels: Sequence[str] = (),
         hypothesis_template: str = "a photo of a {}.",
+        threshold: float | None = None,
         **options: Unpack[CallOptions],
     ) -> list[Score] | list[list[Score]] | Iterator[list[Score]]: ...
 
@@ -240,6 +243,7 @@ class DepthZeroShotClassificationPipeline(DepthPipeline):
         inputs: Pictures | Dataset,
         candidate_labels: Sequence[str] = (),
         hypothesis_template: str = "a photo of a {}.",
+        threshold: float | None = None,
         **options: Unpack[CallOptions],
     ) -> list[Score] | list[list[Score]] | Iterator[list[Score]]:
         """Classify depth maps.
@@ -248,37 +252,43 @@ class DepthZeroShotClassificationPipeline(DepthPipeline):
             inputs: as for every depth pipeline: one map or many.
             candidate_labels: different strings, such as "chair".
             hypothesis_template: the prompt, with one `{}` where the label goes.
+            threshold: see `ZeroShotClassifier.classify`: a map that no label is as similar to gets one answer, whose
+                label is None.
             options: as for every depth pipeline.
 
         Returns:
             For each map a list of `{"score": ..., "label": ...}`, the best first, as "zero-shot-image-classification"
-            gives. Scores are the softmax of cosine / temperature over all labels.
+            gives, and with `similarity`; see `Score`.
 
         Raises:
-            ValueError: for labels or a template that make no sense, or an input that cannot be used.
+            ValueError: for labels, a template or a threshold that make no sense, or an input that cannot be used.
         """
+        check_threshold(threshold)
         encoder = cast("MultimodalEncoderModel", self._encoder)  # as it embeds texts
         classifier = ZeroShotClassifier(encoder, candidate_labels, hypothesis_template)
-        scores = self._run(inputs, {**options, "classifier": classifier})
+        scores = self._run(inputs, {**options, "classifier": classifier, "threshold": threshold})
         return cast(list[Score] | list[list[Score]] | Iterator[list[Score]], scores)
 
     def _sanitize_parameters(
         self,
         classifier: ZeroShotClassifier | None = None,
+        threshold: float | None = None,
         image_processor_kwargs: dict[str, object] | None = None,
         **options: object,
     ) -> tuple[dict[str, object], dict[str, object], dict[str, object]]:
-        return image_processor_kwargs or {}, {}, {} if classifier is None else {"classifier": classifier}
+        answering: dict[str, object] = {"classifier": classifier, "threshold": threshold} if classifier else {}
+        return image_processor_kwargs or {}, {}, answering
 
     def _forward(self, model_inputs: dict[str, Tensor]) -> ModelOutput:  # type: ignore[override]
         embeds = pooler_output(self._tower.outputs(model_inputs), model_inputs)
         return ModelOutput(depth_embeds=nn.functional.normalize(embeds.float(), dim=-1))
 
     def postprocess(  # type: ignore[override]  # with its one parameter
-        self, model_outputs: dict[str, Tensor], classifier: ZeroShotClassifier
+        self, model_outputs: dict[str, Tensor], classifier: ZeroShotClassifier, threshold: float | None = None
     ) -> list[Score]:
         """Embeddings [1, D] → labels and scores."""
-        (result,) = classifier.classify_embeddings(model_outputs["depth_embeds"], top_k=len(classifier.labels))
+        embeds, count = model_outputs["depth_embeds"], len(classifier.labels)
+        (result,) = classifier.classify_embeddings(embeds, top_k=count, threshold=threshold)
         return result
 
 

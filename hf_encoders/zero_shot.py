@@ -1,5 +1,6 @@
 """Classification by words: images or depth maps get the labels whose prompts are most similar."""
 
+import math
 import warnings
 from collections.abc import Sequence
 from functools import cached_property
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from transformers.processing_utils import Unpack
 
 from .arrays import Numbers, unit_rows
-from .modalities import BOTH_EXAMPLES, PICTURES, inputs_modality, modalities
+from .modalities import BOTH_EXAMPLES, PICTURES, modalities, pictures_or_default
 from .models.depth_units import DepthUnits
 from .models.encoding import Pictures
 from .models.text_tower import TextTower, unknown_texts
@@ -24,10 +25,17 @@ _NAMED = 5  # labels in a message
 
 
 class Score(TypedDict):
-    """A label and its score, from 0 to 1."""
+    """One answer.
 
-    label: str
+    Args:
+        label: the label; None where a threshold is given and no label reaches it ("none of these").
+        score: the softmax of cosine / temperature over all labels, from 0 to 1: how the label compares with the others.
+        similarity: the cosine of input and label, from -1 to 1: how they compare, whatever the others are.
+    """
+
+    label: str | None
     score: float
+    similarity: float
 
 
 class ZeroShotClassifier:
@@ -83,6 +91,7 @@ class ZeroShotClassifier:
         modality: str | None = None,
         *,
         top_k: int = 5,
+        threshold: float | None = None,
         batch_size: int = 32,
         **units: Unpack[DepthUnits],
     ) -> list[list[Score]]:
@@ -92,40 +101,46 @@ class ZeroShotClassifier:
             inputs: what `model.encode_image` or `model.encode_depth` takes: one input or many.
             modality: "image" or "depth"; by default "depth" for pictures and files of 16 bits or floats, else "image".
             top_k: how many labels an input gets; all of them, if there are fewer.
+            threshold: the least cosine of an answer, from -1 to 1. An input whose best label is less similar is none of
+                these: its list is one answer whose label is None, with the score and similarity of that best label.
+                Which cosine is enough depends on the model, and hardly on the other labels: look at `similarity` of
+                inputs that you know. By default every input gets labels.
             batch_size: how many inputs the model sees at a time. It does not change the result.
             units: what the raw values of depth maps mean.
 
         Returns:
-            For each input a list of `{"label": ..., "score": ...}`, the best first. Scores are the softmax of
-            cosine / temperature over all labels.
+            For each input a list of `{"label": ..., "score": ..., "similarity": ...}`, the best first; see `Score`.
 
         Raises:
             ValueError: for an option out of range, or an input that cannot be used (its path or index is named).
         """
         if modality is None:
-            modality = inputs_modality(self.model, inputs)
+            modality = pictures_or_default(self.model, inputs)
         if modality not in PICTURES:
             raise ValueError(f"modality is 'image' or 'depth', got {modality!r}")
-        _check_top_k(top_k)
+        _check_options(top_k, threshold)
         tower: Any = self.model.tower(modality)  # the units are for depth maps
         embeds = tower.encode(inputs, batch_size=batch_size, **units)
-        return self.classify_embeddings(embeds, top_k=top_k)
+        return self.classify_embeddings(embeds, top_k=top_k, threshold=threshold)
 
     @torch.no_grad()
-    def classify_embeddings(self, embeds: Numbers, *, top_k: int = 5) -> list[list[Score]]:
+    def classify_embeddings(
+        self, embeds: Numbers, *, top_k: int = 5, threshold: float | None = None
+    ) -> list[list[Score]]:
         """The best labels of inputs that are embedded already.
 
         Args:
             embeds: [N, D] embeddings of the same model, of any length and precision: tensor, array or lists.
             top_k: how many labels an input gets; all of them, if there are fewer.
+            threshold: see `classify`.
 
         Returns:
             As `classify`.
 
         Raises:
-            ValueError: if `top_k` is less than 1; for another shape, or an embedding that is zero, NaN or infinite.
+            ValueError: for an option out of range; for another shape, or an embedding that is zero, NaN or infinite.
         """
-        _check_top_k(top_k)
+        _check_options(top_k, threshold)
         label_embeds = self.label_embeds
         rows_of_all = torch.from_numpy(unit_rows(embeds)).to(label_embeds.device)
         if rows_of_all.shape[1] != label_embeds.shape[1]:
@@ -135,11 +150,23 @@ class ZeroShotClassifier:
         temperature = self.model.clamped_temperature.to(label_embeds)
         results: list[list[Score]] = []
         for rows in rows_of_all.split(_ROWS_AT_ONCE):
-            scores, order = (rows @ label_embeds.T / temperature).softmax(dim=-1).sort(descending=True, stable=True)
-            for row_scores, row_order in zip(scores[:, :top_k].tolist(), order[:, :top_k].tolist(), strict=True):
-                pairs = zip(row_order, row_scores, strict=True)
-                results.append([{"label": self.labels[index], "score": score} for index, score in pairs])
+            cosines = rows @ label_embeds.T
+            scores, order = (cosines / temperature).softmax(dim=-1).sort(descending=True, stable=True)
+            best = order[:, :top_k]
+            columns = best.tolist(), scores[:, :top_k].tolist(), cosines.gather(1, best).tolist()
+            results += [self._answers(*row, threshold) for row in zip(*columns, strict=True)]
         return results
+
+    def _answers(
+        self, order: list[int], scores: list[float], cosines: list[float], threshold: float | None
+    ) -> list[Score]:
+        """The answers to one input, from its best labels."""
+        if threshold is not None and cosines[0] < threshold:
+            return [{"label": None, "score": scores[0], "similarity": cosines[0]}]
+        return [
+            {"label": self.labels[index], "score": score, "similarity": cosine}
+            for index, score, cosine in zip(order, scores, cosines, strict=True)
+        ]
 
 
 def _check_model(model: object) -> None:
@@ -151,9 +178,19 @@ def _check_model(model: object) -> None:
         raise ValueError(f"a {type(model).__name__}, expected an encoder: load_encoder(model) makes one of it")
 
 
-def _check_top_k(top_k: int) -> None:
+def _check_options(top_k: int, threshold: float | None) -> None:
     if top_k < 1:
         raise ValueError(f"top_k must be at least 1, got {top_k}")
+    check_threshold(threshold)
+
+
+def check_threshold(threshold: float | None) -> None:
+    """Raise ValueError for a threshold that is no cosine."""
+    if threshold is None:
+        return
+    is_number = isinstance(threshold, (int, float)) and not isinstance(threshold, bool)
+    if not is_number or math.isnan(threshold) or not -1 <= threshold <= 1:
+        raise ValueError(f"threshold is a cosine, from -1 to 1, got {threshold!r}")
 
 
 def _checked_labels(labels: Sequence[str]) -> list[str]:

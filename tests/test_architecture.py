@@ -37,6 +37,8 @@ FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # These name what they serve without importing it at their own import.
 FREE = {"__init__", "registration"}
 MOST_MODULES = 24
+# It is copied into repos as remote code, which takes sibling files alone: no folder of it can be made.
+FLAT = {"models": 26}
 
 
 def modules():
@@ -132,7 +134,7 @@ def test_no_circles_of_files_or_of_rooms():
 @pytest.mark.parametrize("folder", sorted({path.parent for path in modules()}), ids=lambda path: path.name)
 def test_rooms_can_be_surveyed(folder):
     files = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
-    assert len(files) <= MOST_MODULES
+    assert len(files) <= FLAT.get(folder.name, MOST_MODULES)
     for path in files:
         assert len(path.read_text(encoding="utf-8").splitlines()) < 400, path
 

@@ -73,6 +73,27 @@ def test_scores_are_the_softmax_over_all_labels(modality, batch_size):
         assert [answer["label"] for answer in result] == best
         expected = [weights[label] / sum(weights.values()) for label in best]
         assert [answer["score"] for answer in result] == pytest.approx(expected, rel=1e-4)
+        cosines = dict(zip(LABELS, (row @ classifier.label_embeds.T).tolist(), strict=True))
+        assert [answer["similarity"] for answer in result] == pytest.approx([cosines[one] for one in best], abs=1e-5)
+
+
+def test_below_the_threshold_an_input_is_none_of_these():
+    classifier = ZeroShotClassifier(StandIn(), LABELS)
+    without = classifier.classify([0, 1, 2, 3], top_k=2)
+    least = sorted(result[0]["similarity"] for result in without)[2]
+    found = classifier.classify([0, 1, 2, 3], top_k=2, threshold=least)
+    for result, before in zip(found, without, strict=True):
+        is_near = before[0]["similarity"] >= least
+        assert result == (before if is_near else [before[0] | {"label": None}])
+    assert [result[0]["label"] is None for result in found].count(True) == 2
+    assert classifier.classify([0, 1, 2, 3], top_k=2, threshold=-1) == without
+
+
+def test_a_single_label_has_score_1_and_its_cosine():
+    """The softmax over one label tells nothing; the cosine does."""
+    (result,) = ZeroShotClassifier(StandIn(), ["chair"]).classify([0], threshold=1.0)
+    assert result[0]["label"] is None and result[0]["score"] == pytest.approx(1)
+    assert -1 <= result[0]["similarity"] < 1
 
 
 @pytest.mark.parametrize(
@@ -148,6 +169,11 @@ def test_options_out_of_range():
         classifier.classify([1], "sound")
     with pytest.raises(ValueError, match="top_k must be at least 1, got 0"):
         classifier.classify([1], top_k=0)
+    for threshold in (1.5, math.nan, "0.2", True):
+        with pytest.raises(ValueError, match=f"threshold is a cosine, from -1 to 1, got {threshold!r}"):
+            classifier.classify([1], threshold=threshold)
+        with pytest.raises(ValueError, match="threshold is a cosine"):
+            classifier.classify_embeddings([[1.0] * 5], threshold=threshold)
 
 
 def picture(seed):

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from .contact_sheet import Section
 
 
+NONE_OF_THESE = "none of these"
+
+
 class Record(TypedDict):
     """One result: the row's position, the row without its pictures, and its best labels."""
 
@@ -36,7 +39,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--modality", choices=("image", "depth"), help=MODALITY_HELP)
     parser.add_argument("--top-k", type=count, default=3, help="labels per row (default: %(default)s)")
-    add_format(parser, "JSON lines, one per row: index, row, labels (each with label and score)")
+    parser.add_argument(
+        "--threshold",
+        type=_cosine,
+        metavar="C",
+        help=f"a row whose best label has a cosine below this is {NONE_OF_THESE!r} (default: every row gets labels)",
+    )
+    add_format(
+        parser,
+        "JSON lines, one per row: index, row, labels, each with label, score (among the labels) and similarity (the"
+        f" cosine); the label of {NONE_OF_THESE!r} is null",
+    )
 
 
 def run(args: argparse.Namespace) -> Result:
@@ -66,7 +79,7 @@ def run(args: argparse.Namespace) -> Result:
     if source.modality == "depth":
         say_units(model, units)
     rows = source.rows.select(kept)
-    results = classifier.classify_embeddings(embeddings, top_k=args.top_k)
+    results = classifier.classify_embeddings(embeddings, top_k=args.top_k, threshold=args.threshold)
     records: list[Record] = [
         {"index": index, "row": plain_row(row, source.column), "labels": best}
         for index, row, best in zip(kept, rows, results, strict=True)
@@ -119,7 +132,7 @@ def _table(source: "Source", records: Sequence[Record]) -> list[str]:
     names = [source.label(record["index"], record["row"]) for record in records]
     width = max(map(len, names), default=0)
     return [
-        f"{name:<{width}}  {'  '.join(_score(best) for best in record['labels'])}"
+        f"{name:<{width}}  {'  '.join(_answer(best) for best in record['labels'])}"
         for name, record in zip(names, records, strict=True)
     ]
 
@@ -137,12 +150,27 @@ def _section(source: "Source", records: Sequence[Record]) -> "Section":
                 pictures[record["index"]],
                 source.modality,
                 source.caption(record["index"], record["row"]),
-                [_score(best) for best in record["labels"]],
+                [_answer(best) for best in record["labels"]],
             )
             for record in records
         ],
     )
 
 
-def _score(best: "Score") -> str:
-    return f"{best['label']} {best['score']:.2f}"
+def _answer(best: "Score") -> str:
+    """A label, its score and its cosine: chair 0.62 (cos 0.213)."""
+    cosine = f"cos {best['similarity']:.3f}"
+    if best["label"] is None:
+        return f"{NONE_OF_THESE} ({cosine})"
+    return f"{best['label']} {best['score']:.2f} ({cosine})"
+
+
+def _cosine(text: str) -> float:
+    """Parse a number from -1 to 1."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if not -1 <= number <= 1:  # NaN too
+        raise argparse.ArgumentTypeError(f"must be a cosine, from -1 to 1, got {text!r}")
+    return number

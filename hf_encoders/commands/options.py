@@ -215,10 +215,10 @@ def add_overwrite(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
 
 
-def add_collection(parser: argparse.ArgumentParser) -> None:
-    """Add the model, the collection that it works on, and the output."""
+def add_collection(parser: argparse.ArgumentParser, text: str = DATA_HELP) -> None:
+    """Add the model, the collection that it works on (`text` describes it), and the output."""
     add_encoder(parser)
-    parser.add_argument("source", help=DATA_HELP)
+    parser.add_argument("source", help=text)
     parser.add_argument("--column", help="what is embedded; default: the column of that kind")
     parser.add_argument("--split", help=SPLIT_HELP)
     parser.add_argument(

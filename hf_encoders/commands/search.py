@@ -1,24 +1,36 @@
-"""`hf-encoders search`: what is nearest to each query, among a folder, parquet file or data set."""
+"""`hf-encoders search`: what is nearest to each query, among data, a folder of embeddings or a saved index."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
-from .options import MODALITY_HELP, add_collection, add_format, count, depth_units, load_model, say_source, say_units
+from .options import (
+    DATA_HELP,
+    MODALITY_HELP,
+    add_collection,
+    add_format,
+    count,
+    depth_units,
+    load_model,
+    path,
+    say_source,
+    say_units,
+)
 from .runner import Result
 
 if TYPE_CHECKING:
     from ..data.source import Source
     from ..modalities import Modality
-    from ..models.depth_units import DepthEncodeOptions
     from ..models.tower import Encoder
     from ..search.index import SearchResult
     from .contact_sheet import Section
+    from .searched import Searched
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    add_collection(parser)
+    add_collection(parser, f"{DATA_HELP}; or what hf-encoders embed or --save-index wrote, which is not embedded again")
     parser.add_argument("queries", nargs="+", metavar="query", help="a text, or a file")
     parser.add_argument(
         "--by",
@@ -28,57 +40,71 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--modality", choices=("image", "depth", "text"), help=f"the modality that is searched; {MODALITY_HELP}"
     )
+    parser.add_argument(
+        "--save-index", type=path, metavar="FOLDER", help="write the embeddings and rows there, to be searched again"
+    )
     parser.add_argument("-k", type=count, default=5, help="results per query (default: %(default)s)")
     add_format(parser, "JSON lines, one per result: query, rank, score, index, row")
 
 
 def run(args: argparse.Namespace) -> Result:
-    """Embed the collection and the queries, and show the nearest rows.
+    """Embed the collection, unless it is embedded already, and the queries, and show the nearest rows.
 
     Raises:
         ValueError: if the model, the collection and the queries do not fit together, or a file cannot be read.
-        OSError: if the output exists already or cannot be written.
+        OSError: if an output exists already or cannot be written.
     """
     from .results import check_output
 
     check_output(args)  # the imports below take seconds
     from ..data.source import open_pictures
     from ..modalities import encoder
-    from ..search.index import EmbeddingIndex
     from .contact_sheet import draw
-    from .results import check_sheet, encoding_options, plain_row, write
+    from .results import encoding_options, plain_row, write
+    from .searched import check_searched, embed_source, open_searched
 
+    is_saved = check_searched(args)
     model = load_model(args)
-    source = open_pictures(model, args.source, args.modality, args.column, args.split)
+    found = open_searched(args, model) if is_saved else None
+    source = found.source if found else open_pictures(model, args.source, args.modality, args.column, args.split)
     modality = source.modality
     by = args.by or _kind_of_queries(model, args.queries, modality)
-    units = depth_units(args, modality, by)
-    options = encoding_options(args)
-    # batch_size is one of them
-    index_options = cast(
-        "DepthEncodeOptions", {**options, "on_error": args.on_error, **(units if modality == "depth" else {})}
-    )
+    units = depth_units(args, by, *([] if found else [modality]))
+    _check_sheet(args, modality, by, len(found.index if found else source.dataset))
+    if found and found.no_pictures and args.output.suffix == ".png":
+        raise ValueError(f"{found.no_pictures}; write .jsonl instead")
     # Queries come first: one that cannot be read is then known before the collection is embedded.
-    queries = encoder(model, by, units, task="query")(args.queries, **options, convert_to="numpy")
-    check_sheet(args, modality, len(args.queries) * (min(args.k, len(source.dataset)) + (by != "text")))
-    with source.named():
-        index = EmbeddingIndex.from_dataset(model, source.dataset, source.column, modality, **index_options)
-    say_source(model, args.source, modality, args.modality, source.left_out)
-    if "depth" in (modality, by):
-        say_units(model, units)
-    hits_of_all = cast("list[list[SearchResult]]", index.search(queries, args.k, modality="embedding"))
-    found = list(zip(args.queries, hits_of_all, strict=True))
+    encode = encoder(model, by, units, task="query")
+    queries = encode(args.queries, **encoding_options(args), convert_to="numpy")
+    if found is None:
+        found = embed_source(args, model, source, units)
+    hits_of_all = cast("list[list[SearchResult]]", found.index.search(queries, args.k, modality="embedding"))
+    results = list(zip(args.queries, hits_of_all, strict=True))
     records = [
         {"query": query, "rank": rank, "score": hit.score, "index": hit.index, "row": plain_row(hit.row, source.column)}
-        for query, hits in found
+        for query, hits in results
         for rank, hit in enumerate(hits, start=1)
     ]
-    return write(
+    written = write(
         args,
         records,
-        table=lambda: _table(source, found),
-        sheet=lambda: draw([_section(source, by, query, hits) for query, hits in found]),
+        table=lambda: _table(source, results),
+        sheet=lambda: draw([_section(found, by, query, hits) for query, hits in results]),
     )
+    if not is_saved:
+        say_source(model, args.source, modality, args.modality, source.left_out)
+    if by == "depth" or (modality == "depth" and not is_saved):
+        say_units(model, units)
+    if args.save_index is not None:
+        sys.stderr.write(f"index of {len(found.index)} rows → {args.save_index}\n")
+    return written
+
+
+def _check_sheet(args: argparse.Namespace, modality: str, by: str, rows: int) -> None:
+    """See `check_sheet`; a query that is a picture has a tile too."""
+    from .results import check_sheet
+
+    check_sheet(args, modality, len(args.queries) * (min(args.k, rows) + (by != "text")))
 
 
 def _kind_of_queries(model: "Encoder", queries: Sequence[str], modality: "Modality") -> "Modality":
@@ -87,7 +113,8 @@ def _kind_of_queries(model: "Encoder", queries: Sequence[str], modality: "Modali
     Raises:
         ValueError: if some are files and some are not.
     """
-    from ..modalities import check_queries, files_modality, is_file, modalities
+    from ..modalities import check_queries, files_modality, modalities
+    from ..models.input_modality import is_file
 
     check_queries(model, queries)
     files = [query for query in queries if is_file(query)]
@@ -109,20 +136,19 @@ def _table(source: "Source", found: Sequence[tuple[str, "list[SearchResult]"]]) 
     return lines
 
 
-def _section(source: "Source", by: str, query: str, hits: "list[SearchResult]") -> "Section":
+def _section(found: "Searched", by: str, query: str, hits: "list[SearchResult]") -> "Section":
     """A query's part of a contact sheet."""
-    from ..data.cells import picture_items
     from .contact_sheet import TILE_LINES, Section, Tile, wrap
 
-    pictures = picture_items(source.dataset, source.column)
+    source, pictures = found.source, found.pictures(hits) if found.pictures else []
     tiles = [
         Tile(
-            pictures[hit.index],
+            picture,
             source.modality,
             f"{rank} · {hit.score:.3f}",
             wrap(source.caption(hit.index, hit.row), TILE_LINES),
         )
-        for rank, hit in enumerate(hits, start=1)
+        for rank, (hit, picture) in enumerate(zip(hits, pictures, strict=True), start=1)
     ]
     if by != "text":
         tiles.insert(0, Tile(query, by, "query", is_query=True))

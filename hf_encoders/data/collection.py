@@ -107,6 +107,10 @@ class FolderFiles(Collection):
         self._files = [file[start:] if location.is_folder else os.path.relpath(file, folder) for file in files]
         self.identity = {"kind": "files", "digest": digest(self._files)}
 
+    def path(self, name: str) -> str:
+        """The path of a file, by its id."""
+        return os.path.join(self._folder, name)
+
     def parts(self, shard_rows: int) -> list[Part]:
         """Divide the files into ranges."""
         return _ranges(len(self._files), shard_rows)
@@ -149,7 +153,7 @@ class ParquetFiles(Collection):
             self._groups.append(starts)
             self._schemas.append(metadata.schema.to_arrow_schema())
             content += [file.name, str(first_row)]
-        self._rows = first_row
+        self.rows = first_row
         self.features = Features.from_arrow_schema(self._schemas[0])
         self.column = choose_column(self.name, self.features, modality, column)
         is_pictures = modality != "text"
@@ -163,7 +167,7 @@ class ParquetFiles(Collection):
 
     def parts(self, shard_rows: int) -> list[Part]:
         """Divide the rows into ranges."""
-        return _ranges(self._rows, shard_rows)
+        return _ranges(self.rows, shard_rows)
 
     def tables(self, part: Part, skip: int, columns: Sequence[str]) -> Iterator[pa.Table]:
         """Yield the rows of a part, reading only the row groups that hold some of them."""

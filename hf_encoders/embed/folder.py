@@ -2,18 +2,23 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
+from datasets import Dataset
 
 from ..arrays import Vectors, unit_rows
 from ..fingerprint import sha256
 from ..modalities import Modality
 from ..outputs import new_file
+from ..progress import no_progress_bars
 
-MANIFEST, DATA, EMBEDDING = "manifest.json", "data", "embedding"
+PLAN, MANIFEST, DATA, ID, EMBEDDING = "plan.json", "manifest.json", "data", "id", "embedding"
+# Keys that other people's files of these names hardly have together.
+_TELLING = {"model", "dataset", "modality", "shard_rows", "dimensions"}
 _ROWS_PER_READ = 16_384
 
 
@@ -65,6 +70,18 @@ class FolderManifest(Plan):
     versions: dict[str, str]
 
 
+def is_embedded(folder: str | os.PathLike[str]) -> bool:
+    """Whether `hf-encoders embed` wrote a folder, or began to."""
+    for name in (PLAN, MANIFEST):
+        try:
+            content = json.loads(Path(folder, name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(content, dict) and _TELLING <= content.keys():
+            return True
+    return False
+
+
 def read_manifest(folder: Path) -> FolderManifest:
     """Read the manifest of a folder of embeddings.
 
@@ -73,7 +90,9 @@ def read_manifest(folder: Path) -> FolderManifest:
     """
     path = folder / MANIFEST
     if not path.is_file():
-        raise ValueError(f"{folder}: no finished embeddings there (it has no {MANIFEST}); run hf-encoders embed")
+        unfinished = f"it has no {MANIFEST}, which the end of hf-encoders embed writes"
+        hint = "run the same command again, which goes on" if (folder / PLAN).is_file() else "run it"
+        raise ValueError(f"{folder}: no finished embeddings there ({unfinished}); {hint}")
     try:
         manifest: FolderManifest = json.loads(path.read_text(encoding="utf-8"))
         if any(Path(shard["file"]).parts[:-1] != (DATA,) for shard in manifest["shards"]):
@@ -81,6 +100,15 @@ def read_manifest(folder: Path) -> FolderManifest:
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: damaged ({error})") from error
     return manifest
+
+
+def embedded_rows(folder: Path, manifest: FolderManifest) -> Dataset | None:
+    """The ids and kept columns of the rows, mapped from the cache of `datasets`; None if there is no row."""
+    if not manifest["rows"]:
+        return None
+    files = [str(folder / shard["file"]) for shard in manifest["shards"]]
+    with no_progress_bars():
+        return Dataset.from_parquet(files, columns=[ID, *manifest["columns"]])
 
 
 def map_vectors(folder: Path, manifest: FolderManifest) -> Vectors:

@@ -10,11 +10,10 @@ from ..maker import maker
 from ..modalities import Encoder, Modality
 from ..outputs import new_file
 from ..versions import library_versions
-from .folder import MANIFEST, BadRow, FolderManifest, Plan
+from .folder import MANIFEST, PLAN, BadRow, FolderManifest, Plan
 from .rows import RowEmbedder
 from .shards import ShardRecord
 
-_PLAN = "plan.json"
 _FORMAT = 2
 # The number of bad rows that the manifest lists; it counts all.
 _LISTED = 1000
@@ -74,7 +73,7 @@ def check_plan(output: Path, plan: Plan, is_main: bool = True) -> None:
         ValueError: if it was started with another plan, whose differences are named, or its plan is damaged.
         OSError: if there is something else, or it cannot be written.
     """
-    path = output / _PLAN
+    path = output / PLAN
     if path.is_file():
         _check_same_plan(path, plan)
         return

@@ -14,9 +14,8 @@ from ..modalities import Encoder, Modality
 from ..models.input_errors import InputError, one_line
 from ..models.text_tower import Truncation
 from .arrow import ArrowEmbedder, fixed_size_lists
-from .folder import EMBEDDING
+from .folder import EMBEDDING, ID
 
-ID = "id"
 StoredType = Literal["float32", "float16"]
 STORED_TYPES: tuple[StoredType, ...] = ("float32", "float16")
 _ROWS_PER_BLOCK = 512

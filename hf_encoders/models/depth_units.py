@@ -20,13 +20,13 @@ import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
-from typing import Any, Literal, Protocol, TypedDict, overload
+from typing import Any, Literal, Protocol, TypedDict, cast, overload
 
 import torch
 from torch import Tensor
 from transformers.processing_utils import Unpack
 
-from .encoding import ComputeOptions, Encoded, Mask, Pictures, Vectors
+from .encoding import ComputeOptions, Encoded, Mask, Pictures, Vectors, refusing_others
 
 PresetName = Literal[
     "nyu", "nyu-png", "scannet", "sunrgbd", "kitti", "tum", "icl-nuim", "habitat", "habitat-normalized",
@@ -361,8 +361,8 @@ class EncodeDepthMethod(Protocol):
 
 
 def encode_depth_method(method: Callable[..., Encoded]) -> EncodeDepthMethod:
-    """Give a method the overloads of `EncodeDepth`; at run time it stays as it is."""
-    return method
+    """As `encode_method`, with the overloads of `EncodeDepth`, and the units among the options."""
+    return cast(EncodeDepthMethod, refusing_others(method, DepthEncodeOptions.__annotations__))
 
 
 __all__ = ["PRESETS", "DepthRangeWarning", "DepthUnits"]

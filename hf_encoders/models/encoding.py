@@ -1,8 +1,9 @@
 """The options and the result of `encode...`, which are the same for every model and modality."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypedDict, TypeVar, overload
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import wraps
+from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypedDict, TypeVar, cast, overload
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from tqdm.auto import tqdm
 from transformers.processing_utils import Unpack
 from transformers.utils import logging
 
+from .encode_arguments import check_arguments
 from .input_batches import Skipped
 
 logger = logging.get_logger(__name__)
@@ -130,8 +132,23 @@ class EncodeMethod(Protocol[_Inputs]):
 
 
 def encode_method(method: Callable[Concatenate[Any, _Inputs, _Rest], Encoded]) -> EncodeMethod[_Inputs]:
-    """Give a method the overloads of `Encode`; at run time it stays as it is."""
-    return method
+    """Give a method the overloads of `Encode`, and an answer to arguments that it does not take."""
+    return cast(EncodeMethod[_Inputs], refusing_others(method, EncodeOptions.__annotations__))
+
+
+def refusing_others(method: Callable[..., Encoded], options: Collection[str]) -> Callable[..., Encoded]:
+    """The method, which refuses other arguments than its inputs, `batch_size` and the options; see `check_arguments`.
+
+    Python's own message would name the method that met them, deep inside.
+    """
+    known = frozenset(["inputs", "batch_size", *options])
+
+    @wraps(method)
+    def checked(*arguments: Any, **given: Any) -> Encoded:
+        check_arguments(method.__name__, given, known)
+        return method(*arguments, **given)
+
+    return checked
 
 
 def check_options(batch_size: int, convert_to: str, on_error: str) -> None:

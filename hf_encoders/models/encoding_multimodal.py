@@ -15,9 +15,10 @@ from transformers.processing_utils import Unpack
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from .configuration_multimodal_encoder import MultimodalEncoderConfig
-from .depth_units import DepthEncodeOptions, encode_depth_method
+from .depth_units import DepthEncodeOptions, DepthUnits, encode_depth_method
 from .encoding import BackendName, DtypeName, Encoded, EncodeOptions, Pictures, Texts, encode_method
 from .image_processing_depth import DepthImageProcessor
+from .input_modality import inputs_modality
 from .pixel_towers import DepthTower, ImageTower
 from .processing_multimodal_encoder import MultimodalEncoderProcessor
 from .saved_processor import ProcessorPart, RepoSource, SavedProcessor
@@ -36,6 +37,15 @@ _MAY_BE_ABSENT = {
     "_raise_exceptions_for_gated_repo": False,
     "_raise_exceptions_for_connection_errors": False,
 }
+
+
+def encode_any(model: Encoder, inputs: object, batch_size: int, options: DepthEncodeOptions) -> Encoded:
+    """See `MultimodalEncodingMixin.encode`."""
+    modality, inputs = inputs_modality(inputs, model.towers)
+    units = [name for name in DepthUnits.__annotations__ if name in options]
+    if units and modality != "depth":
+        raise ValueError(f"{', '.join(units)}: for depth maps alone, and the inputs are {modality}s")
+    return model.tower(modality).encode(inputs, batch_size, **cast(EncodeOptions, options))
 
 
 class MultimodalEncodingMixin(_Base):
@@ -121,6 +131,28 @@ class MultimodalEncodingMixin(_Base):
     def prompted_tower(self, name: str) -> TextTower:
         """The tower of texts with the prompt of a name, "query" or "document", before them."""
         return self.tower("text").with_prompt(self.prompts.get(name, ""))
+
+    @encode_depth_method
+    def encode(self, inputs: Pictures, batch_size: int = 32, **options: Unpack[DepthEncodeOptions]) -> Encoded:
+        """Embed texts, images or depth maps, by what they are; all of them are one kind.
+
+        ```python
+        model.encode(["a red chair", "a table"])          # texts
+        model.encode(["chair.jpg", "table.jpg"])          # files of colours: images
+        model.encode(["chair.npy", "table_16bit.png"])    # files of numbers: depth maps
+        ```
+
+        Args:
+            inputs: what `encode_text`, `encode_image` or `encode_depth` takes. A string is the path of a picture where
+                there is such a file, else a text. Pictures and arrays of more than 8 bits in one channel are depth
+                maps; see `inputs_modality`.
+            batch_size: how many inputs the model sees at a time; it does not change the result.
+            options: see `encode_depth`; units are for depth maps alone.
+
+        Raises:
+            ValueError: if inputs are of several kinds or may be of several: then call the method that is meant.
+        """
+        return encode_any(cast(Encoder, self), inputs, batch_size, options)
 
     @encode_method
     def encode_text(self, inputs: Texts, batch_size: int = 32, **options: Unpack[EncodeOptions]) -> Encoded:

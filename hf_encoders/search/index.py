@@ -11,14 +11,15 @@ from transformers.processing_utils import Unpack
 
 from ..arrays import Mask, Numbers, Vectors, unit_rows
 from ..data.cells import picture_items
-from ..embed.folder import map_vectors, read_manifest
+from ..embed.folder import embedded_rows, map_vectors, read_manifest
 from ..maker import Maker, maker
-from ..modalities import Encoder, Modality, column_modality, encoder
+from ..modalities import Encoder, Modality, column_modality, encoder, tower_of
 from ..models.depth_units import DepthUnits
+from ..models.encode_arguments import check_arguments
 from ..models.input_errors import one_line
 from ..outputs import INDEX_MANIFEST, new_folder
 from ..progress import no_progress_bars
-from .found_rows import positions_of, row_at
+from .found_rows import hits, positions_of
 from .quantized_vectors import QuantizedVectors, searchable
 from .queries import (
     IndexOptions,
@@ -221,17 +222,15 @@ class EmbeddingIndex:
             check_maker(folder, manifest["model"], maker(model))
         embeddings = map_vectors(folder, manifest)
         vectors = searchable(embeddings, index_type, precision, rescore_multiplier, in_place=True)
-        files = [str(folder / shard["file"]) for shard in manifest["shards"]]
-        columns = ["id", *manifest["columns"]]
-        with no_progress_bars():
-            rows = Dataset.from_parquet(files, columns=columns) if len(embeddings) else None
+        truncated = model is not None and manifest["options"].get("truncate_dim") is not None
+        dimensions = tower_of(model, manifest["modality"]).dimensions if truncated else embeddings.shape[1]
         index = cls.__new__(cls)
         index._set(
             vectors,
-            rows,
+            embedded_rows(folder, manifest),
             model,
             manifest["model"],
-            embeddings.shape[1],
+            dimensions,
             modality=manifest["modality"],
             column=manifest["column"],
         )
@@ -239,6 +238,14 @@ class EmbeddingIndex:
 
     def __len__(self) -> int:
         return len(self._vectors)
+
+    def __repr__(self) -> str:
+        rows, dimensions = self._vectors.shape
+        made_by = self._made_by and (self._made_by.get("name_or_path") or "a model from no repo")
+        return (
+            f"EmbeddingIndex(rows={rows}, dimensions={dimensions}, modality={self.modality!r},"
+            f" precision={self.precision!r}, index_type={self.index_type!r}, model={made_by!r})"
+        )
 
     @property
     def index_type(self) -> IndexType:
@@ -305,16 +312,11 @@ class EmbeddingIndex:
         if not len(self):
             return [[] for _ in queries]
         positions = positions_of(len(self), self.skipped)
-        return [
-            [
-                SearchResult(int(positions[number]), float(score), row_at(self.rows, int(number)))
-                for score, number in zip(scores, numbers, strict=True)
-                if number >= 0
-            ]
-            for scores, numbers in zip(*self._vectors.search(embeddings, k), strict=True)
-        ]
+        found = zip(*self._vectors.search(embeddings, k), strict=True)
+        return [hits(scores, numbers, positions, self.rows) for scores, numbers in found]
 
     def _embed(self, queries: Any, modality: QueryModality, units: DepthUnits) -> Vectors:
+        check_arguments("search", units, ("query", "k", "modality", *DepthUnits.__annotations__))
         if units and modality != "depth":
             raise ValueError(f"{', '.join(units)}: for depth maps alone, and the query's modality is {modality}")
         if modality == "embedding":

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
@@ -10,8 +10,10 @@ import PIL.Image
 from torch import Tensor
 
 from ..arrays import AnyArray
-from ..modalities import Encoder, check_queries, files_modality, is_file, modalities, picture_modality
+from ..modalities import Encoder, check_queries, files_modality, modalities
 from ..models.depth_units import DepthEncodeOptions
+from ..models.input_modality import is_file, picture_modality
+from .shown_values import shown
 
 QueryModality = Literal["text", "image", "depth", "embedding"]
 
@@ -63,7 +65,10 @@ class SearchResult:
 
     index: int
     score: float
-    row: dict[str, Any] = field(repr=False)
+    row: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return f"SearchResult(index={self.index}, score={self.score:.3f}, row={shown(self.row)})"
 
 
 class IndexOptions(DepthEncodeOptions, total=False):

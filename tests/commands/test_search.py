@@ -107,9 +107,26 @@ def test_a_folder_is_classified_into_a_table_json_lines_and_a_sheet(repo, photos
             (best["score"] for best in record["labels"]), reverse=True
         )
         best = record["labels"][0]
-        assert line.startswith(record["row"]["file"]) and f"{best['label']} {best['score']:.2f}" in line
+        answer = f"{best['label']} {best['score']:.2f} (cos {best['similarity']:.3f})"
+        assert line.startswith(record["row"]["file"]) and answer in line
     with PIL.Image.open(tmp_path / "labels.png") as sheet:
         assert (sheet.mode, sheet.width) == ("RGB", 1280)
+
+
+def test_rows_below_the_threshold_are_none_of_these(repo, photos, tmp_path, capsys):
+    arguments = ["classify", repo, str(photos), "--labels", "chair,table,lamp", "--top-k", "2"]
+    cli.command([*arguments, "--output", str(tmp_path / "labels.jsonl")])
+    best = [record["labels"][0] for record in records(tmp_path / "labels.jsonl")]
+    threshold = sorted(one["similarity"] for one in best)[3] - 1e-4
+    capsys.readouterr()
+    cli.command([*arguments, "--threshold", str(threshold), "--format", "json"])
+    found = [json.loads(line)["labels"] for line in capsys.readouterr().out.splitlines()]
+    assert [len(labels) for labels in found] == [2 if one["similarity"] >= threshold else 1 for one in best]
+    assert [labels[0]["label"] for labels in found].count(None) == 3
+    cli.command([*arguments, "--threshold", str(threshold)])
+    lines = capsys.readouterr().out.splitlines()
+    assert ["none of these (cos " in line for line in lines] == [labels[0]["label"] is None for labels in found]
+    cli.command([*arguments, "--threshold", "1", "--output", str(tmp_path / "labels.png")])
 
 
 def test_depth_maps_of_a_parquet_file_are_classified_with_templates(
@@ -178,6 +195,8 @@ def test_encode_embeds_images_of_a_multimodal_encoder(repo, photos, tiny_multimo
         (["classify", "{repo}", "{photos}", "--labels", "@none.txt"], "none.txt: no such file"),
         (["classify", "{repo}", "{photos}", "--labels", "a,a"], "'a' is there already"),
         (["classify", "{repo}", "{photos}", "--labels", "a", "--template", "b"], "expected exactly one {{}}"),
+        (["classify", "{repo}", "{photos}", "--labels", "a", "--threshold", "2"], "must be a cosine, from -1 to 1"),
+        (["classify", "{repo}", "{photos}", "--labels", "a", "--threshold", "x"], "from -1 to 1, got 'x'"),
         (["classify", "{depth}", "{photos}", "--labels", "a"], "the model embeds depth, not text"),
         (["classify", "{photos}", "{photos}", "--labels", "a"], "photos"),
     ],

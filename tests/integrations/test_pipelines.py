@@ -174,7 +174,11 @@ def test_depth_zero_shot(repo, tiny_multimodal, depth_files):
     expected = ZeroShotClassifier(tiny_multimodal, LABELS, "the {}").classify(depth_files, "depth")
     results = pipe(depth_files, candidate_labels=LABELS, hypothesis_template="the {}", batch_size=2)
     for answers, others in zip(results, expected, strict=True):
-        assert answers == [{"label": one["label"], "score": pytest.approx(one["score"], rel=1e-4)} for one in others]
+        near = {"rel": 1e-4, "abs": 1e-6}
+        assert answers == [
+            {name: value if name == "label" else pytest.approx(value, **near) for name, value in one.items()}
+            for one in others
+        ]
     (scores,) = tiny_multimodal(
         **tiny_multimodal.processor(text=[f"a photo of a {label}." for label in LABELS], depth=depth_files[0])
     ).logits_per_depth.softmax(-1)
@@ -183,6 +187,11 @@ def test_depth_zero_shot(repo, tiny_multimodal, depth_files):
         dict(zip(LABELS, scores.tolist(), strict=True)), rel=1e-4
     )
     assert [one["score"] for one in answers] == sorted((one["score"] for one in answers), reverse=True)
+    assert pipe(depth_files[0], LABELS, threshold=answers[0]["similarity"] - 0.01) == answers
+    (none,) = pipe(depth_files[0], LABELS, threshold=min(1.0, answers[0]["similarity"] + 0.01))
+    assert none == answers[0] | {"label": None}
+    with pytest.raises(ValueError, match="threshold is a cosine, from -1 to 1, got 2"):
+        pipe(depth_files[0], LABELS, threshold=2)
 
 
 @pytest.mark.parametrize("dtype", ["float16", torch.bfloat16])

@@ -1,0 +1,43 @@
+"""Embeddings that were written before, by whoever: a saved index, or what `hf-encoders embed` wrote."""
+
+import os
+from pathlib import Path
+
+from ..embed.folder import is_embedded, read_manifest
+from ..modalities import Encoder
+from ..outputs import INDEX_MANIFEST
+from .index import EmbeddingIndex
+from .saved_index import read_index_manifest
+
+
+def holds_embeddings(name: str | os.PathLike[str]) -> bool:
+    """Whether a name is that of a folder of embeddings, and not of data to be embedded.
+
+    Raises:
+        ValueError: for one that is not finished, or damaged.
+    """
+    folder = Path(name)
+    if (folder / INDEX_MANIFEST).is_file():
+        read_index_manifest(folder)
+        return True
+    if is_embedded(folder):
+        read_manifest(folder)
+        return True
+    return False
+
+
+def open_embeddings(name: str | os.PathLike[str], model: Encoder | None = None) -> EmbeddingIndex:
+    """Open a saved index, or a folder that `hf-encoders embed` wrote; see `EmbeddingIndex.load` and `from_folder`.
+
+    Args:
+        name: the folder.
+        model: the model that made it. Without it, queries are embeddings.
+
+    Raises:
+        ValueError: if another model made it, or it is damaged or not finished.
+        OSError: if the vectors of a folder cannot be written beside them.
+    """
+    folder = Path(name)
+    if (folder / INDEX_MANIFEST).is_file():
+        return EmbeddingIndex.load(folder, model)
+    return EmbeddingIndex.from_folder(folder, model)
