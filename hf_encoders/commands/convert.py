@@ -73,7 +73,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     multimodal.add_argument("--vision-model", metavar="DIR_OR_ID", help="ViT's configuration and image processor")
     multimodal.add_argument("--allow-no-tokenizer", action="store_true", help="write a repo that cannot read texts yet")
     multimodal.add_argument("--depth-encoder", metavar="REPO", help="a depth semantic encoder to add as depth tower")
-    multimodal.add_argument("--with-training-state", action="store_true", help="write the optimizer's state too")
+    parser.add_argument(
+        "--with-training-state",
+        action="store_true",
+        help="write the optimizer's state too, for `hf-encoders train ... --resume_from_checkpoint`; of a depth"
+        " checkpoint with --include-decoder",
+    )
     add_encoder_options(parser)
     hub = parser.add_argument_group("the Hub")
     hub.add_argument("--license", metavar="NAME", help="the licence for the card, such as apache-2.0; no file tells it")
@@ -167,7 +172,10 @@ def _options(kind: type[_Options], args: argparse.Namespace) -> _Options:
 def _notes(report: "ConversionReport", license: str | None) -> list[str]:
     """What a person should know about the result, one line each."""
     layout = report["source"]["layout"]
-    notes = _multimodal_notes(report) if layout == _MULTIMODAL else []
+    notes = []
+    if state := report.get("training_state"):
+        notes.append(f"training state: epoch {state['epoch']}, step {state['global_step']}, AdamW's moments")
+    notes += _multimodal_notes(report) if layout == _MULTIMODAL else []
     notes += encoder_notes(report, license) if "moved" in report else []
     stated = report["source"]["metadata"].get("config")
     if isinstance(stated, dict) and "height_range" in stated:
@@ -180,8 +188,6 @@ def _notes(report: "ConversionReport", license: str | None) -> list[str]:
 
 def _multimodal_notes(report: "ConversionReport") -> list[str]:
     notes = []
-    if state := report.get("training_state"):
-        notes.append(f"training state: epoch {state['epoch']}, step {state['global_step']}, AdamW's moments")
     for name in report["untrained"]:
         notes.append(f"warning: {name} is untrained: depth embeddings mean nothing until it is trained")
     if report["parts"]["tokenizer"] is None:

@@ -173,9 +173,9 @@ def open_run(
         lock = RunLock(folder)
         remove_stale(folder, f"{_PREFIX}*")
         remove_stale(output_dir, glob.escape(output_dir.name))
-        if wanted is None:
+        if wanted is None or is_elsewhere:
             refuse_old(folder)
-        elif not is_elsewhere:
+        else:
             found = find(folder, wanted)
             places = [None if found is None else str(found)]
     place = broadcast_object_list(places)[0]
