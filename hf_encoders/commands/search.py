@@ -2,10 +2,12 @@
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from .options import MODALITY_HELP, add_collection, add_format, count, depth_units, load_model, say_source, say_units
 from .runner import Result
+from .skipping import on_error, say_skipped, skipped_rows
 
 if TYPE_CHECKING:
     from ..data.source import Source
@@ -46,7 +48,7 @@ def run(args: argparse.Namespace) -> Result:
     from ..modalities import encoder
     from ..search.index import EmbeddingIndex
     from .contact_sheet import draw
-    from .results import check_sheet, encoding_options, plain_row, write
+    from .results import check_sheet, encoding_options, named_output, plain_row, skipped_records, write
 
     model = load_model(args)
     source = open_pictures(model, args.source, args.modality, args.column, args.split)
@@ -56,14 +58,17 @@ def run(args: argparse.Namespace) -> Result:
     options = encoding_options(args)
     # batch_size is one of them
     index_options = cast(
-        "DepthEncodeOptions", {**options, "on_error": args.on_error, **(units if modality == "depth" else {})}
+        "DepthEncodeOptions", {**options, "on_error": on_error(args), **(units if modality == "depth" else {})}
     )
     # Queries come first: one that cannot be read is then known before the collection is embedded.
     queries = encoder(model, by, units, task="query")(args.queries, **options, convert_to="numpy")
     check_sheet(args, modality, len(args.queries) * (min(args.k, len(source.dataset)) + (by != "text")))
     with source.named():
         index = EmbeddingIndex.from_dataset(model, source.dataset, source.column, modality, **index_options)
+    encode = partial(encoder(model, modality, units, task="document"), **options)
+    skipped = skipped_rows(source, encode, index.skipped)
     say_source(model, args.source, modality, args.modality, source.left_out)
+    say_skipped(skipped, len(skipped), "row", named_output(args))
     if "depth" in (modality, by):
         say_units(model, units)
     hits_of_all = cast("list[list[SearchResult]]", index.search(queries, args.k, modality="embedding"))
@@ -78,6 +83,7 @@ def run(args: argparse.Namespace) -> Result:
         records,
         table=lambda: _table(source, found),
         sheet=lambda: draw([_section(source, by, query, hits) for query, hits in found]),
+        skipped=skipped_records(source, skipped),
     )
 
 

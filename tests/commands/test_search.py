@@ -136,7 +136,8 @@ def test_broken_files_stop_the_command_or_are_skipped(command, repo, photos, tmp
         cli.command(arguments)
     assert not output.exists()
     cli.command([*arguments, "--on-error", "skip"])
-    assert sorted(record["index"] for record in records(output)) == [0, 2, 3, 4, 5]
+    assert sorted(record["index"] for record in records(output) if "skipped" not in record) == [0, 2, 3, 4, 5]
+    assert [record["index"] for record in records(output) if "skipped" in record] == [1]
     assert f"1 of 6 inputs skipped, the first: {photos / '1.jpg'}" in caplog.text
 
 
