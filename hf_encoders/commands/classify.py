@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> Result:
     rows = source.rows.select(kept)
     results = classifier.classify_embeddings(embeddings, top_k=args.top_k)
     records: list[Record] = [
-        {"index": index, "row": plain_row(row), "labels": best}
+        {"index": index, "row": plain_row(row, rows.features), "labels": best}
         for index, row, best in zip(kept, rows, results, strict=True)
     ]
     return write(

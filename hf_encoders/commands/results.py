@@ -117,12 +117,33 @@ def named_output(args: argparse.Namespace) -> str:
 def skipped_records(source: "Source", skipped: "Iterable[SkippedInput]") -> list[SkippedRecord]:
     """The records of rows that were left out, for JSON lines."""
     rows = source.rows
-    return [{"index": one["index"], "row": plain_row(rows[one["index"]]), "skipped": one["reason"]} for one in skipped]
+    return [
+        {"index": one["index"], "row": plain_row(rows[one["index"]], rows.features), "skipped": one["reason"]}
+        for one in skipped
+    ]
 
 
-def plain_row(row: Mapping[str, object]) -> dict[str, object]:
-    """A row without its pictures, for JSON."""
-    return {name: value for name, value in row.items() if _is_plain(value)}
+def plain_row(row: Mapping[str, object], features: Mapping[str, object]) -> dict[str, object]:
+    """A row without its pictures, for JSON, with the names of classes.
+
+    Args:
+        row: as `datasets` gives it.
+        features: of its columns.
+    """
+    return {name: _named(value, features.get(name)) for name, value in row.items() if _is_plain(value)}
+
+
+def _named(value: object, feature: object) -> object:
+    """A value with the names of its classes, where its data set has them."""
+    from datasets import ClassLabel, List
+
+    if isinstance(feature, ClassLabel) and isinstance(value, int) and 0 <= value < len(feature.names or ()):
+        return feature.int2str(value)
+    if isinstance(feature, List) and isinstance(value, list):
+        return [_named(one, feature.feature) for one in value]
+    if isinstance(feature, Mapping) and isinstance(value, Mapping):
+        return {name: _named(one, feature.get(name)) for name, one in value.items()}
+    return value
 
 
 def _is_plain(value: object) -> bool:

@@ -73,8 +73,9 @@ def run(args: argparse.Namespace) -> Result:
         say_units(model, units)
     hits_of_all = cast("list[list[SearchResult]]", index.search(queries, args.k, modality="embedding"))
     found = list(zip(args.queries, hits_of_all, strict=True))
+    features = source.dataset.features
     records = [
-        {"query": query, "rank": rank, "score": hit.score, "index": hit.index, "row": plain_row(hit.row)}
+        {"query": query, "rank": rank, "score": hit.score, "index": hit.index, "row": plain_row(hit.row, features)}
         for query, hits in found
         for rank, hit in enumerate(hits, start=1)
     ]

@@ -125,6 +125,7 @@ def test_depth_maps_of_a_parquet_file_are_classified_with_templates(
         assert [label["label"] for label in record["labels"]] == [label["label"] for label in best]
         assert record["labels"][0]["score"] == pytest.approx(best[0]["score"], abs=1e-4)
         assert record["row"]["noun"] == row["noun"] and "depth" not in record["row"]
+        assert record["row"]["label"] == objects_test.features["label"].int2str(row["label"])
 
 
 @pytest.mark.parametrize("command", [["search", "a red lamp", "-k", "9"], ["classify", "--labels", "chair,lamp"]])
