@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .. import command_line
+from ..plurals import counted
 from .options import (
     DATA_HELP,
     MODALITY_HELP,
@@ -160,9 +161,12 @@ def _result(output: "Path", done: "EmbeddedFolder", seconds: float) -> Result:
         "changed_rows": done.changed_rows,
         "seconds": round(seconds, 1),
     }
-    line = (
-        "{rows} rows → {output}: {shards} shards, embeddings [{rows}, {dimensions}] {dtype}; bad rows: {bad_rows};"
-        + (" rows in shards whose files had changed, embedded again: {changed_rows};" if done.changed_rows else "")
-        + " {seconds} s"
-    )
-    return Result([line.format(**figures)], figures)
+    rows, dimensions, dtype = manifest["rows"], manifest["dimensions"], manifest["dtype"]
+    changed = "rows in shards whose files had changed, embedded again"
+    parts = [
+        f"{counted(len(manifest['shards']), 'shard')}, embeddings [{rows}, {dimensions}] {dtype}",
+        f"bad rows: {figures['bad_rows']}",
+        *([f"{changed}: {done.changed_rows}"] if done.changed_rows else []),
+        f"{figures['seconds']} s",
+    ]
+    return Result([f"{counted(rows, 'row')} → {output}: {'; '.join(parts)}"], figures)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .. import command_line
+from ..plurals import counted
 from .options import (
     DATA_HELP,
     add_batch_size,
@@ -125,7 +126,7 @@ def run(args: argparse.Namespace) -> Result | None:
                 {"index": one["index"], "name": f"row {one['index']}, {one['column']}", "reason": one["reason"]}
                 for one in part["skipped"]
             ]
-            say_skipped(skipped, part["skipped_rows"], f"row of {part['split']}", str(args.output or ""))
+            say_skipped(skipped, part["skipped_rows"], f"{part['split']} row", str(args.output or ""))
     if report and args.output:
         with new_file(args.output, args.overwrite) as partial:
             partial.write_text(to_json(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -137,7 +138,7 @@ def _table(report: "Report") -> list[str]:
     from ..evaluation.tasks import metric_lines
 
     skipped = f", {report['skipped_rows']} skipped" if report["skipped_rows"] else ""
-    title = f"{report['model']} on {report['dataset']} ({report['split']}, {report['rows']} rows{skipped})"
+    title = f"{report['model']} on {report['dataset']} ({report['split']}, {counted(report['rows'], 'row')}{skipped})"
     return [title, *metric_lines(report["metrics"])]
 
 

@@ -5,6 +5,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from ...conversion.training_state import optimizer_groups
+from ...plurals import counted
 from ..checkpoints import Progress
 from ..legacy_state import load_moments
 from .arguments import DepthRunArguments
@@ -50,6 +51,6 @@ def load_legacy_state(
         group.update(settings, betas=groups[0].betas, lr=groups[0].settings["lr"])
     epoch = info.get("finished_epochs", 0)
     if epoch >= run.epochs:
-        raise ValueError(f"{folder}: its run had finished {epoch} epochs; give --epochs more than that")
+        raise ValueError(f"{folder}: its run had finished {counted(epoch, 'epoch')}; give --epochs more than that")
     schedule = reset_rates(optimizer, schedule, run, None, epoch)
     return Progress(epoch=epoch, step=info["global_step"] or 0, best_epoch=epoch), schedule

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Subset
 from tqdm.auto import tqdm
 
 from ...models.modeling_depth_autoencoder import reconstruction_loss
+from ...plurals import counted
 from .. import checkpoints
 from ..accelerator import count_bad, make_accelerator, say
 from ..checkpoints import Progress
@@ -81,7 +82,7 @@ class DepthTrainer:
         )
         if not len(self.loader):
             raise ValueError(
-                f"{len(self.maps)} maps to train on are fewer than a batch of all processes"
+                f"{counted(len(self.maps), 'map')} to train on: fewer than a batch of all processes"
                 f" ({run.batch_size * self.accelerator.num_processes}): lower --batch_size"
             )
         self._check_room()
@@ -97,7 +98,7 @@ class DepthTrainer:
         weights = " + ".join(f"{getattr(config, f'{name}_loss_weight'):g} {shown}" for shown, name in parts.items())
         rate = f"AdamW at {run.learning_rate:g} ({run.lr_schedule})"
         return [
-            data_line([data.dataset], len(self.maps), {}, f"{validation_maps:,} maps to validate on"),
+            data_line([data.dataset], len(self.maps), {}, f"{counted(validation_maps, 'map')} to validate on"),
             model_line(self.network, model.init_from or "new"),
             loss_line(weights, len(self.loader) * run.epochs, rows_of_a_step, rate, self.accelerator.mixed_precision),
         ]
