@@ -18,6 +18,7 @@ FLOORS = [
         "losses",
         "modalities",
         "fingerprint",
+        "plurals",
         "maker",
         "towers",
         "image_sizes",

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from hf_encoders import __version__
-from tests.conftest import ROOT, SMALL_CHECKPOINT
+from tests.conftest import ROOT, SAMPLES, SMALL_CHECKPOINT
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 GUIDE = (ROOT / "CONTRIBUTING.md").read_text()
@@ -120,3 +120,8 @@ def test_the_form_for_checkpoints_lists_names_and_shapes(tmp_path, monkeypatch, 
     printed = capsys.readouterr().out.splitlines()
     assert "/epoch int" in printed
     assert any(re.fullmatch(r"/model_state_dict/\S+ \(\d+, \d+, \d+, \d+\) torch\.float\d\d", line) for line in printed)
+
+
+def test_the_vocabulary_of_the_samples_is_as_large_as_they_say():
+    tokens = len((SAMPLES / "tokenizer" / "vocab.txt").read_text(encoding="utf-8").splitlines())
+    assert f"a WordPiece vocabulary of {tokens} tokens" in (SAMPLES / "README.md").read_text(encoding="utf-8")

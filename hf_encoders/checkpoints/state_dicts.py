@@ -17,6 +17,8 @@ Shape = tuple[int, ...]
 PathName: TypeAlias = str | os.PathLike[str]
 
 COUNTER = "num_batches_tracked"
+# The buffers of BatchNorm: how names of a state dict end that are no parameters.
+STATISTICS = ("running_mean", "running_var", COUNTER)
 # How the two towers of a multimodal checkpoint begin.
 TOWERS = ("text_encoder.", "visual_encoder.")
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)

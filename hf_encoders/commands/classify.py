@@ -2,14 +2,17 @@
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, TypedDict, cast
 
 from .options import MODALITY_HELP, add_collection, add_format, count, depth_units, load_model, say_source, say_units
 from .runner import Result
+from .skipping import STOP, say_skipped, skipped_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..data.skipped import SkippedInput
     from ..data.source import Source
     from ..models.depth_units import DepthUnits
     from ..models.modeling_multimodal_encoder import MultimodalEncoderModel
@@ -65,7 +68,7 @@ def run(args: argparse.Namespace) -> Result:
     from ..data.source import open_pictures
     from ..zero_shot import ZeroShotClassifier
     from .contact_sheet import draw
-    from .results import check_sheet, plain_row, write
+    from .results import check_sheet, named_output, plain_row, skipped_records, write
 
     labels = read_labels(args.labels)
     model = load_model(args)
@@ -74,14 +77,15 @@ def run(args: argparse.Namespace) -> Result:
     source = open_pictures(model, args.source, args.modality, args.column, args.split)
     units = depth_units(args, source.modality)
     check_sheet(args, source.modality, len(source.dataset))
-    embeddings, kept = _embed(model, source, args, units)
+    embeddings, kept, skipped = _embed(model, source, args, units)
     say_source(model, args.source, source.modality, args.modality, source.left_out)
+    say_skipped(skipped, len(skipped), "row", named_output(args))
     if source.modality == "depth":
         say_units(model, units)
     rows = source.rows.select(kept)
     results = classifier.classify_embeddings(embeddings, top_k=args.top_k, threshold=args.threshold)
     records: list[Record] = [
-        {"index": index, "row": plain_row(row, source.column), "labels": best}
+        {"index": index, "row": plain_row(row, rows.features, source.column), "labels": best}
         for index, row, best in zip(kept, rows, results, strict=True)
     ]
     return write(
@@ -89,6 +93,7 @@ def run(args: argparse.Namespace) -> Result:
         records,
         table=lambda: _table(source, records),
         sheet=lambda: draw([_section(source, records)]),
+        skipped=skipped_records(source, skipped),
     )
 
 
@@ -112,8 +117,8 @@ def read_labels(labels: str) -> list[str]:
 
 def _embed(
     model: object, source: "Source", args: argparse.Namespace, units: "DepthUnits"
-) -> "tuple[Tensor, Sequence[int]]":
-    """Embeddings of the rows that can be read, and their positions."""
+) -> "tuple[Tensor, Sequence[int], list[SkippedInput]]":
+    """Embeddings of the rows that can be read, and their positions; and the rows that cannot."""
     from ..data.cells import picture_items
     from ..modalities import encoder
     from .results import encoding_options
@@ -121,11 +126,12 @@ def _embed(
     encode, items = encoder(model, source.modality, units), picture_items(source.dataset, source.column)
     options = encoding_options(args)
     with source.named():
-        if args.on_error == "raise":
+        if args.on_error == STOP:
             embeddings = encode(items, **options)
-            return embeddings, range(len(embeddings))
+            return embeddings, range(len(embeddings)), []
         embeddings, kept = encode(items, on_error="skip", **options)
-    return embeddings, kept.nonzero().flatten().tolist()
+    positions = [mask.nonzero().flatten().tolist() for mask in (kept, ~kept)]
+    return embeddings, positions[0], skipped_rows(source, partial(encode, **options), positions[1])
 
 
 def _table(source: "Source", records: Sequence[Record]) -> list[str]:

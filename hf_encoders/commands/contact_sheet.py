@@ -1,19 +1,22 @@
 """Draws results as one picture: thumbnails with a few words each, under the query that found them."""
 
 import math
-import unicodedata
+import sys
 from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import PIL.Image
-from PIL import ImageDraw, ImageFont
+from PIL import ImageDraw
 
 from ..models.depth_map_files import read_depth
 from ..models.image_files import read_image
+from ..models.input_errors import printable
+from .fonts import Font, drawable
 
 MAX_TILES = 500
+_NAMED = 10  # letters in a warning
 TILE_LINES = 2  # below the heading of a tile
 _THUMBNAIL, _GAP, _MARGIN = 192, 16, 24
 _TITLE_SIZE, _TEXT_SIZE, _LINE_HEIGHT = 20, 14, 20
@@ -66,10 +69,23 @@ def draw(sections: Sequence[Section], columns: int = 6) -> PIL.Image.Image:
     width = 2 * _MARGIN + columns * (_THUMBNAIL + _GAP) - _GAP
     sheet = PIL.Image.new("RGB", (width, 2 * _MARGIN + sum(_height(s, columns) for s in sections)), _PAPER)
     top = _MARGIN
+    missing: set[str] = set()
     for section in sections:
-        _draw_section(sheet, section, top, columns)
+        missing |= _draw_section(sheet, section, top, columns)
         top += _height(section, columns)
+    if missing:
+        _warn_of(missing)
     return sheet
+
+
+def _warn_of(missing: set[str]) -> None:
+    """One line about letters that are drawn as their code points."""
+    named = " ".join(sorted(missing)[:_NAMED])
+    sys.stderr.write(
+        f"warning: no font here has {printable(named)}{' ...' if len(missing) > _NAMED else ''}: drawn as code points"
+        " such as [U+6905]; install a font that has them, such as Noto Sans CJK or Noto Emoji, and matplotlib, which"
+        " finds it\n"
+    )
 
 
 def check_size(tiles: int) -> None:
@@ -97,20 +113,23 @@ def _height(section: Section, columns: int) -> int:
     return (_TITLE_SIZE + _GAP if section.title else 0) + lines * (_TILE_HEIGHT + _GAP)
 
 
-def _draw_section(sheet: PIL.Image.Image, section: Section, top: int, columns: int) -> None:
+def _draw_section(sheet: PIL.Image.Image, section: Section, top: int, columns: int) -> set[str]:
+    """Draw a section; returns the letters that no font has."""
     pen = ImageDraw.Draw(sheet)
+    missing: set[str] = set()
     if section.title:
-        title = cut(section.title, ImageFont.load_default(_TITLE_SIZE), sheet.width - 2 * _MARGIN)
-        pen.text((_MARGIN, top), title, _INK, ImageFont.load_default(_TITLE_SIZE))
+        missing |= _write(pen, (_MARGIN, top), section.title, _TITLE_SIZE, sheet.width - 2 * _MARGIN, _INK)
         top += _TITLE_SIZE + _GAP
     for number, tile in enumerate(section.tiles):
         line, column = divmod(number, columns)
-        _draw_tile(sheet, tile, _MARGIN + column * (_THUMBNAIL + _GAP), top + line * (_TILE_HEIGHT + _GAP))
+        left = _MARGIN + column * (_THUMBNAIL + _GAP)
+        missing |= _draw_tile(sheet, tile, left, top + line * (_TILE_HEIGHT + _GAP))
+    return missing
 
 
-def _draw_tile(sheet: PIL.Image.Image, tile: Tile, left: int, top: int) -> None:
+def _draw_tile(sheet: PIL.Image.Image, tile: Tile, left: int, top: int) -> set[str]:
+    """Draw a tile; returns the letters that no font has."""
     pen = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(_TEXT_SIZE)
     pen.rectangle((left, top, left + _THUMBNAIL - 1, top + _THUMBNAIL - 1), _CARD)
     grey_or_colour = depth_to_grey(tile.picture) if tile.modality == "depth" else read_image(tile.picture, tile.heading)
     thumbnail = _fit(grey_or_colour.convert("RGB"))
@@ -118,9 +137,20 @@ def _draw_tile(sheet: PIL.Image.Image, tile: Tile, left: int, top: int) -> None:
     if tile.is_query:
         pen.rectangle((left, top, left + _THUMBNAIL - 1, top + _THUMBNAIL - 1), outline=_ACCENT, width=3)
     text_top = top + _THUMBNAIL + 8
-    pen.text((left, text_top), cut(tile.heading, font, _THUMBNAIL), _ACCENT if tile.is_query else _INK, font)
-    for number, line in enumerate(tile.lines[:TILE_LINES], start=1):
-        pen.text((left, text_top + number * _LINE_HEIGHT), cut(line, font, _THUMBNAIL), _FADED, font)
+    lines = [(tile.heading, _ACCENT if tile.is_query else _INK), *((line, _FADED) for line in tile.lines[:TILE_LINES])]
+    missing: set[str] = set()
+    for number, (line, ink) in enumerate(lines):
+        missing |= _write(pen, (left, text_top + number * _LINE_HEIGHT), line, _TEXT_SIZE, _THUMBNAIL, ink)
+    return missing
+
+
+def _write(
+    pen: ImageDraw.ImageDraw, place: tuple[int, int], text: str, size: int, width: int, ink: str
+) -> frozenset[str]:
+    """Write a text, cut to a width in pixels; returns the letters that no font has."""
+    words = drawable(text, size)
+    pen.text(place, cut(words.text, words.font, width), ink, words.font)
+    return words.missing
 
 
 def _fit(picture: PIL.Image.Image) -> PIL.Image.Image:
@@ -132,8 +162,8 @@ def _fit(picture: PIL.Image.Image) -> PIL.Image.Image:
 
 def wrap(text: str, lines: int) -> list[str]:
     """Break a text into at most this many lines of a tile. The last line holds the rest, which is cut when drawn."""
-    font = ImageFont.load_default(_TEXT_SIZE)
-    words = _printable(text).split()
+    text, font, _ = drawable(text, _TEXT_SIZE)
+    words = text.split()
     wrapped: list[str] = []
     while words and len(wrapped) < lines - 1:
         count = 1
@@ -144,16 +174,9 @@ def wrap(text: str, lines: int) -> list[str]:
     return [*wrapped, " ".join(words)] if words else wrapped
 
 
-def cut(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int) -> str:
-    """Shorten a text to one line of at most `width` pixels; an ellipsis marks the cut."""
-    text = _printable(text)
+def cut(text: str, font: Font, width: int) -> str:
+    """Shorten a line to at most `width` pixels; an ellipsis marks the cut."""
     if font.getlength(text) <= width:
         return text
     count = bisect(range(1, len(text)), width, key=lambda count: math.ceil(font.getlength(f"{text[:count]}…")))
     return f"{text[:count]}…"
-
-
-def _printable(text: str) -> str:
-    """One line that can be drawn: Pillow's font lacks accents, and a file's name may hold bytes that are not text."""
-    text = "".join(char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char))
-    return " ".join(text.encode(errors="replace").decode().split())

@@ -7,6 +7,7 @@
     hf-encoders convert last.ckpt --weights ema_state_dict --ignore 'head.*'
     hf-encoders convert dino_vitbase16.pth --weights teacher --license apache-2.0
     hf-encoders convert ViT-B-32.pt --hidden-act quick_gelu --tokenizer openai/clip-vit-base-patch32
+    hf-encoders convert best_model.pth --with-remote-code
     hf-encoders convert best_model.pth --push-to-hub org/depth-semantic-encoder
 
 The weights are looked for in the whole file, and the output says what was taken and what else is there. All sizes come
@@ -21,11 +22,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from .. import command_line
 from ..models.input_errors import printable
+from ..plurals import counted
 from .encoder_options import add_encoder_options, encoder_notes, input_options
 from .options import add_destination, add_format, add_overwrite, path
 from .runner import Result, perform_alone
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ..conversion.depth import DepthOptions
     from ..conversion.families.family import EncoderOptions
     from ..conversion.multimodal import MultimodalOptions
@@ -34,7 +38,7 @@ if TYPE_CHECKING:
 _Options = TypeVar("_Options", "DepthOptions", "MultimodalOptions", "EncoderOptions")
 
 _DTYPES = ("float32", "float16", "bfloat16")
-_MULTIMODAL = "multimodal-encoder"
+_MULTIMODAL, _AUTOENCODER = "multimodal-encoder", "DepthAutoencoderModel"
 _FAMILIES = ("bert", "clip", "convnext", "convnextv2", "dinov2", "resnet", "roberta", "swin", "vit")
 _LAYOUTS = ("auto", "depth-autoencoder", "depth-encoder", _MULTIMODAL, *_FAMILIES)
 
@@ -73,7 +77,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     multimodal.add_argument("--vision-model", metavar="DIR_OR_ID", help="ViT's configuration and image processor")
     multimodal.add_argument("--allow-no-tokenizer", action="store_true", help="write a repo that cannot read texts yet")
     multimodal.add_argument("--depth-encoder", metavar="REPO", help="a depth semantic encoder to add as depth tower")
-    multimodal.add_argument("--with-training-state", action="store_true", help="write the optimizer's state too")
+    parser.add_argument(
+        "--with-training-state",
+        action="store_true",
+        help="write the optimizer's state too, for `hf-encoders train ... --resume_from_checkpoint`; of a depth"
+        " checkpoint with --include-decoder",
+    )
     add_encoder_options(parser)
     hub = parser.add_argument_group("the Hub")
     hub.add_argument("--license", metavar="NAME", help="the licence for the card, such as apache-2.0; no file tells it")
@@ -134,10 +143,10 @@ def run(args: argparse.Namespace) -> Result:
         *on_top,
         printable(f"{args.checkpoint}: {report['source']['wrapping']}, {report['source']['layout']}"),
         *weights_lines(report),
-        f"{report['parameters']['total']:,} parameters in {report['dtype']} → {output}",
+        f"{counted(report['parameters']['total'], 'parameter')} in {report['dtype']} → {output}",
         *verify.verification_lines(report["verification"], assumed),
         *notes,
-        f'load it: AutoModel.from_pretrained("{output}")',
+        *loading_lines(report["architecture"], output, bool(args.with_remote_code)),
     ]
     pushed_to = None
     if args.push_to_hub:
@@ -146,6 +155,31 @@ def run(args: argparse.Namespace) -> Result:
         lines.append(f"pushed to {pushed_to}")
     notes = [*on_top, *weights_lines(report), *notes]
     return Result(lines, {"output": str(output), "report": report, "notes": notes, "pushed_to": pushed_to})
+
+
+def loading_lines(architecture: str, output: "Path", has_code: bool) -> list[str]:
+    """Say which class loads a whole converted repo.
+
+    Args:
+        architecture: the class that was written.
+        output: the repo.
+        has_code: whether the model files of this package lie in it.
+    """
+    loader, aside = "AutoModel", ""
+    if architecture == _AUTOENCODER:
+        loader, aside = f"hf_encoders.{architecture}", "; AutoModel loads its encoder alone"
+    elif "ForImageClassification" in architecture:
+        loader, aside = "AutoModelForImageClassification", "; AutoModel loads it without the classifier"
+    elif architecture.endswith("WithProjection"):
+        loader, aside = f"transformers.{architecture}", "; AutoModel loads it without the projection"
+    lines = [f'load it: {loader}.from_pretrained("{output}"){aside}']
+    if has_code:
+        what = "the encoder alone" if architecture == _AUTOENCODER else "the same"
+        lines.append(
+            f'without hf_encoders: AutoModel.from_pretrained("{output}", trust_remote_code=True) loads {what} by the'
+            " code in the folder; read it first"
+        )
+    return lines
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -167,7 +201,10 @@ def _options(kind: type[_Options], args: argparse.Namespace) -> _Options:
 def _notes(report: "ConversionReport", license: str | None) -> list[str]:
     """What a person should know about the result, one line each."""
     layout = report["source"]["layout"]
-    notes = _multimodal_notes(report) if layout == _MULTIMODAL else []
+    notes = []
+    if state := report.get("training_state"):
+        notes.append(f"training state: epoch {state['epoch']}, step {state['global_step']}, AdamW's moments")
+    notes += _multimodal_notes(report) if layout == _MULTIMODAL else []
     notes += encoder_notes(report, license) if "moved" in report else []
     stated = report["source"]["metadata"].get("config")
     if isinstance(stated, dict) and "height_range" in stated:
@@ -180,8 +217,6 @@ def _notes(report: "ConversionReport", license: str | None) -> list[str]:
 
 def _multimodal_notes(report: "ConversionReport") -> list[str]:
     notes = []
-    if state := report.get("training_state"):
-        notes.append(f"training state: epoch {state['epoch']}, step {state['global_step']}, AdamW's moments")
     for name in report["untrained"]:
         notes.append(f"warning: {name} is untrained: depth embeddings mean nothing until it is trained")
     if report["parts"]["tokenizer"] is None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..models.input_errors import printable
+from ..plurals import counted
 
 if TYPE_CHECKING:
     from ..hub.reports import ConversionReport, SourceReport
@@ -19,7 +20,7 @@ def several_weights(source: "SourceReport", asked_for: str | None) -> list[str]:
     if weights is None or not weights["others"]:
         return []
     others = [
-        f"{other['path']} ({other['family'] or 'of no known family'}, {other['tensors']} tensors)"
+        f"{other['path']} ({other['family'] or 'of no known family'}, {counted(other['tensors'], 'tensor')})"
         for other in weights["others"]
     ]
     line = f"took the weights at {weights['path']}; in the file are also {_listed(others)}"

@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .. import command_line
+from ..plurals import counted
 from .options import (
     DATA_HELP,
     MODALITY_HELP,
@@ -38,6 +39,7 @@ from .options import (
     say_units,
 )
 from .runner import Result, perform_alone
+from .skipping import STOP, add_on_error, say_skipped
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,7 +83,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--normalize", action="store_true", help="scale each embedding to length 1")
     parser.add_argument("--truncate-dim", type=int, metavar="D", help="keep the first D dimensions")
     parser.add_argument("--shard-rows", type=int, default=10_000, help="input rows per shard (default: %(default)s)")
-    parser.add_argument("--max-bad-rows", type=int, metavar="N", help="stop if more rows than this cannot be embedded")
+    add_on_error(parser, "rows")
+    parser.add_argument(
+        "--max-bad-rows",
+        type=int,
+        metavar="N",
+        help="leave out so many rows that cannot be embedded, and stop with one more (default: 0; with --on-error skip,"
+        " any number)",
+    )
     add_format(parser, "one document: output, rows, shards, dimensions, dtype, bad_rows, changed_rows, seconds")
 
 
@@ -96,7 +105,8 @@ def run(args: argparse.Namespace) -> Result | None:
     from datetime import timedelta
 
     from ..data.collection import open_pictures
-    from ..embed.manifest import make_plan
+    from ..embed.folder import MANIFEST
+    from ..embed.manifest import LISTED, make_plan
     from ..embed.rows import RowEmbedder
     from ..embed.run import embed_collection
     from ..launched_processes import launched_processes
@@ -120,16 +130,22 @@ def run(args: argparse.Namespace) -> Result | None:
     )
     plan = make_plan(model, collection, modality, embedder, shard_rows=args.shard_rows, options=options)
     start = time.perf_counter()
+    max_bad_rows = 0 if args.max_bad_rows is None and args.on_error == STOP else args.max_bad_rows
     try:
-        done = embed_collection(
-            embedder, collection, args.output, plan, max_bad_rows=args.max_bad_rows, processes=processes
-        )
+        done = embed_collection(embedder, collection, args.output, plan, max_bad_rows=max_bad_rows, processes=processes)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"the same command goes on in {args.output}") from None
     if done:
         say_source(model, args.dataset, modality, args.modality, collection.left_out)
         if modality == "depth":
             say_units(model, units)
+        bad = done.manifest["bad_rows"]
+        say_skipped(
+            [{"index": -1, "name": one["id"], "reason": one["reason"]} for one in bad["first"]],
+            bad["count"],
+            "row",
+            f"{args.output / MANIFEST} (the first {LISTED})" if bad["count"] > LISTED else str(args.output / MANIFEST),
+        )
     return _result(args.output, done, time.perf_counter() - start) if done else None
 
 
@@ -145,9 +161,12 @@ def _result(output: "Path", done: "EmbeddedFolder", seconds: float) -> Result:
         "changed_rows": done.changed_rows,
         "seconds": round(seconds, 1),
     }
-    line = (
-        "{rows} rows → {output}: {shards} shards, embeddings [{rows}, {dimensions}] {dtype}; bad rows: {bad_rows};"
-        + (" rows in shards whose files had changed, embedded again: {changed_rows};" if done.changed_rows else "")
-        + " {seconds} s"
-    )
-    return Result([line.format(**figures)], figures)
+    rows, dimensions, dtype = manifest["rows"], manifest["dimensions"], manifest["dtype"]
+    changed = "rows in shards whose files had changed, embedded again"
+    parts = [
+        f"{counted(len(manifest['shards']), 'shard')}, embeddings [{rows}, {dimensions}] {dtype}",
+        f"bad rows: {figures['bad_rows']}",
+        *([f"{changed}: {done.changed_rows}"] if done.changed_rows else []),
+        f"{figures['seconds']} s",
+    ]
+    return Result([f"{counted(rows, 'row')} → {output}: {'; '.join(parts)}"], figures)

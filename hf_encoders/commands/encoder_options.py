@@ -4,6 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from ..models.input_errors import printable
+from ..plurals import counted
 
 if TYPE_CHECKING:
     from ..conversion.encoders.conversion import InputOptions
@@ -55,7 +56,7 @@ def encoder_notes(report: "ConversionReport", license: str | None) -> list[str]:
     for part in report.get("untrained", ()):
         notes.append(f"warning: the file has no {part}: its weights are made up and mean nothing; use another pooling")
     if labels := report.get("labels"):
-        notes.append(f"labels: the names of {labels} classes are the file's")
+        notes.append(f"labels: the names of {counted(labels, 'class')} are the file's")
     for part, source in report.get("parts", {}).items():
         if source is None:
             notes.append(_MISSING[part])

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .. import command_line
+from ..plurals import counted
 from .options import (
     DATA_HELP,
     add_batch_size,
@@ -30,8 +31,10 @@ from .options import (
     say_units,
 )
 from .runner import Result, perform_alone, to_json
+from .skipping import add_on_error, on_error, say_skipped
 
 if TYPE_CHECKING:
+    from ..data.skipped import SkippedInput
     from ..evaluation.evaluate import Report
 
 _TASKS = ("retrieval", "zero-shot", "knn", "linear-probe")
@@ -71,12 +74,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--templates", nargs="+", help="prompts for zero-shot, with {} for the label (default: a photo of a {}.)")
     add("--k", type=count, default=20, help="neighbours of knn (default: %(default)s)")
     add("--limit", type=count, help="use only this many rows of each split, the first ones")
-    add(
-        "--on-error",
-        choices=("raise", "skip"),
-        default="raise",
-        help="rows that cannot be read end the run, or are left out",
-    )
+    add_on_error(parser, "rows")
     add_batch_size(parser)
     add_device(parser)
     add("--dtype", choices=("bfloat16", "float16"), help="compute in half precision")
@@ -117,6 +115,7 @@ def run(args: argparse.Namespace) -> Result | None:
         reads_depth = "depth" in modalities(model) and "depth" in (args.modalities or ("depth",))
         units = depth_units(args, *(["depth"] if reads_depth else []))
         args.depth_units = units or None
+        args.on_error = on_error(args)
         report = evaluate(model, EvaluationOptions(**{name: getattr(args, name) for name in names}), processes)
     finally:
         if torch.distributed.is_initialized() and not was_joined:  # a group that the caller began goes on
@@ -126,6 +125,13 @@ def run(args: argparse.Namespace) -> Result | None:
             say(left_out_of(name))
     if report and "depth" in report["columns"]:
         say_units(model, units)
+    for part in [report, report.get("train")] if report else []:
+        if part and part["skipped_rows"]:
+            skipped: list[SkippedInput] = [
+                {"index": one["index"], "name": f"row {one['index']}, {one['column']}", "reason": one["reason"]}
+                for one in part["skipped"]
+            ]
+            say_skipped(skipped, part["skipped_rows"], f"{part['split']} row", str(args.output or ""))
     if report and args.output:
         with new_file(args.output, args.overwrite) as partial:
             partial.write_text(to_json(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -137,7 +143,7 @@ def _table(report: "Report") -> list[str]:
     from ..evaluation.tasks import metric_lines
 
     skipped = f", {report['skipped_rows']} skipped" if report["skipped_rows"] else ""
-    title = f"{report['model']} on {report['dataset']} ({report['split']}, {report['rows']} rows{skipped})"
+    title = f"{report['model']} on {report['dataset']} ({report['split']}, {counted(report['rows'], 'row')}{skipped})"
     return [title, *metric_lines(report["metrics"])]
 
 

@@ -11,6 +11,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from ..models.input_errors import printable
+from ..plurals import counted
 from .options import JSON, add_format, path
 from .runner import Result
 
@@ -51,7 +52,7 @@ def _lines(found: "Inspection") -> list[str]:
         lines += _part(
             kind,
             [
-                f"{state['path']}: {state['tensors']:,} tensors, {_size(state['bytes'])}"
+                f"{state['path']}: {counted(state['tensors'], 'tensor')}, {_size(state['bytes'])}"
                 for state in states
                 if state["tensors"]
             ],
@@ -79,7 +80,7 @@ def _weights_line(weights: "WeightsFound") -> str:
         f"{dtype}" if len(weights["dtypes"]) == 1 else f"{count} {dtype}" for dtype, count in weights["dtypes"].items()
     )
     prefix = [f"prefix {weights['prefix']}"] if weights["prefix"] else []
-    figures = [f"{weights['tensors']:,} tensors", f"{weights['parameters']:,} parameters", dtypes]
+    figures = [counted(weights["tensors"], "tensor"), counted(weights["parameters"], "parameter"), dtypes]
     parts = [*what, *figures, _size(weights["bytes"]), *prefix]
     if weights["left_overs"]:
         more = f" and {len(weights['left_overs']) - 1} more" if len(weights["left_overs"]) > 1 else ""

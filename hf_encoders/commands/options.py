@@ -4,6 +4,8 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, cast
 
+from .skipping import add_on_error
+
 if TYPE_CHECKING:
     import torch
 
@@ -224,12 +226,7 @@ def add_collection(parser: argparse.ArgumentParser, text: str = DATA_HELP) -> No
     parser.add_argument(
         "--output", type=path, default="-", help="results.jsonl, sheet.png (thumbnails), or - (default): stdout"
     )
-    parser.add_argument(
-        "--on-error",
-        choices=("raise", "skip"),
-        default="raise",
-        help="files and rows that cannot be read end the run, or are left out",
-    )
+    add_on_error(parser, "files and rows")
     add_overwrite(parser)
     add_compute(parser)
     add_depth_units(parser)

@@ -2,6 +2,7 @@
 
 import argparse
 
+from ..plurals import counted
 from .options import add_destination, add_format, path
 from .runner import Result
 
@@ -39,7 +40,7 @@ def run(args: argparse.Namespace) -> Result:
     if args.dry_run:
         files = list_push(args.folder, destination, remote_code=with_code, include=args.include)
         lines = [f"{size:>13,}  {name}" for name, size in files.items()]
-        total = f"{sum(files.values()):>13,}  bytes in {len(files)} files would be pushed to {args.repo_id}"
+        total = f"{sum(files.values()):>13,}  bytes in {counted(len(files), 'file')} would be pushed to {args.repo_id}"
         return Result([*lines, total, *left_out], {"files": files, "left_out": contents.left_out})
     address = push_model(args.folder, destination, remote_code=with_code, include=args.include)
     return Result([*left_out, f"pushed to {address}"], {"pushed_to": address, "left_out": contents.left_out})

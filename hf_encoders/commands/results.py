@@ -2,19 +2,31 @@
 
 import argparse
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
+from ..plurals import counted
 from .options import TABLE
 from .runner import Result, to_json
+from .skipping import SKIP
 
 if TYPE_CHECKING:
     import PIL.Image
 
+    from ..data.skipped import SkippedInput
+    from ..data.source import Source
     from ..models.encoding import BackendName, DtypeName
 
 STDOUT = Path("-")
+
+
+class SkippedRecord(TypedDict):
+    """A row that was left out, among the records of results; `skipped` is the reason."""
+
+    index: int
+    row: dict[str, object]
+    skipped: str
 
 
 class EncodingOptions(TypedDict):
@@ -65,35 +77,82 @@ def write(
     *,
     table: Callable[[], list[str]],
     sheet: "Callable[[], PIL.Image.Image]",
+    skipped: Sequence[SkippedRecord] = (),
 ) -> Result:
-    """Write the kind of file that the output's suffix names; returns the records, or how many were written."""
+    """Write the kind of file that the output's suffix names; returns the records, or how many were written.
+
+    Args:
+        args: the arguments of the command.
+        records: its results.
+        table: makes the lines for people.
+        sheet: draws the contact sheet.
+        skipped: the records of rows that were left out, which follow the results.
+    """
     from ..outputs import new_file
 
     output: Path = args.output
     if output == STDOUT:
-        return Result(table() if args.format == TABLE else [], list(records))
+        return Result(table() if args.format == TABLE else [], [*records, *skipped])
     with new_file(output, args.overwrite) as partial:
         if output.suffix == ".png":
             sheet().save(partial, format="PNG")
         else:
-            lines = "".join(f"{to_json(record, ensure_ascii=False)}\n" for record in records)
+            lines = "".join(f"{to_json(record, ensure_ascii=False)}\n" for record in [*records, *skipped])
             # The name of a file that is not text has lone surrogates, which UTF-8 cannot encode but JSON can escape.
             partial.write_bytes(lines.encode(errors="backslashreplace"))
-    return Result([f"{len(records)} results → {output}"], {"output": str(output), "results": len(records)})
+    line, content = f"{counted(len(records), 'result')} → {output}", {"output": str(output), "results": len(records)}
+    if args.on_error == SKIP:
+        line += f"; skipped: {len(skipped)}"
+        content["skipped"] = len(skipped)
+    return Result([line], content)
 
 
-def plain_row(row: Mapping[str, object], column: str) -> dict[str, object]:
-    """A row without its pictures, for JSON.
+def named_output(args: argparse.Namespace) -> str:
+    """The file that lists every row that was left out; empty where none does: a picture does not."""
+    if args.output == STDOUT:
+        return "" if args.format == TABLE else "stdout"
+    return str(args.output) if args.output.suffix == ".jsonl" else ""
+
+
+def skipped_records(source: "Source", skipped: "Iterable[SkippedInput]") -> list[SkippedRecord]:
+    """The records of rows that were left out, for JSON lines."""
+    rows = source.rows
+    return [
+        {
+            "index": one["index"],
+            "row": plain_row(rows[one["index"]], rows.features, source.column),
+            "skipped": one["reason"],
+        }
+        for one in skipped
+    ]
+
+
+def plain_row(row: Mapping[str, object], features: Mapping[str, object], column: str) -> dict[str, object]:
+    """A row without its pictures, for JSON, with the names of classes.
 
     Args:
         row: as `datasets` gives it.
+        features: of its columns.
         column: the one that was embedded, whose lists are pictures too.
     """
     return {
-        name: value
+        name: _named(value, features.get(name))
         for name, value in row.items()
         if _is_plain(value) and not (name == column and isinstance(value, list))
     }
+
+
+def _named(value: object, feature: object) -> object:
+    """A value with the names of its classes, where its data set has them."""
+    from datasets import ClassLabel, List
+
+    if isinstance(feature, ClassLabel) and isinstance(value, int) and 0 <= value < len(feature.names or ()):
+        return feature.int2str(value)
+    if isinstance(feature, List) and isinstance(value, list):
+        return [_named(one, feature.feature) for one in value]
+    if isinstance(feature, Mapping) and isinstance(value, Mapping):
+        return {name: _named(one, feature.get(name)) for name, one in value.items()}
+    return value
 
 
 def _is_plain(value: object) -> bool:

@@ -3,8 +3,10 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
+from ..plurals import counted
 from .options import (
     DATA_HELP,
     MODALITY_HELP,
@@ -18,8 +20,10 @@ from .options import (
     say_units,
 )
 from .runner import Result
+from .skipping import say_skipped, skipped_rows
 
 if TYPE_CHECKING:
+    from ..data.skipped import SkippedInput
     from ..data.source import Source
     from ..modalities import Modality
     from ..models.tower import Encoder
@@ -60,7 +64,7 @@ def run(args: argparse.Namespace) -> Result:
     from ..data.source import open_pictures
     from ..modalities import encoder
     from .contact_sheet import draw
-    from .results import encoding_options, plain_row, write
+    from .results import encoding_options, named_output, plain_row, skipped_records, write
     from .searched import check_searched, embed_source, open_searched
 
     is_saved = check_searched(args)
@@ -74,14 +78,18 @@ def run(args: argparse.Namespace) -> Result:
     if found and found.no_pictures and args.output.suffix == ".png":
         raise ValueError(f"{found.no_pictures}; write .jsonl instead")
     # Queries come first: one that cannot be read is then known before the collection is embedded.
-    encode = encoder(model, by, units, task="query")
-    queries = encode(args.queries, **encoding_options(args), convert_to="numpy")
+    options = encoding_options(args)
+    queries = encoder(model, by, units, task="query")(args.queries, **options, convert_to="numpy")
+    skipped: list[SkippedInput] = []
     if found is None:
         found = embed_source(args, model, source, units)
+        encode = partial(encoder(model, modality, units, task="document"), **options)
+        skipped = skipped_rows(source, encode, found.index.skipped)
     hits_of_all = cast("list[list[SearchResult]]", found.index.search(queries, args.k, modality="embedding"))
     results = list(zip(args.queries, hits_of_all, strict=True))
+    shown = partial(plain_row, features=source.dataset.features, column=source.column)
     records = [
-        {"query": query, "rank": rank, "score": hit.score, "index": hit.index, "row": plain_row(hit.row, source.column)}
+        {"query": query, "rank": rank, "score": hit.score, "index": hit.index, "row": shown(hit.row)}
         for query, hits in results
         for rank, hit in enumerate(hits, start=1)
     ]
@@ -90,13 +98,15 @@ def run(args: argparse.Namespace) -> Result:
         records,
         table=lambda: _table(source, results),
         sheet=lambda: draw([_section(found, by, query, hits) for query, hits in results]),
+        skipped=skipped_records(source, skipped),
     )
     if not is_saved:
         say_source(model, args.source, modality, args.modality, source.left_out)
+        say_skipped(skipped, len(skipped), "row", named_output(args))
     if by == "depth" or (modality == "depth" and not is_saved):
         say_units(model, units)
     if args.save_index is not None:
-        sys.stderr.write(f"index of {len(found.index)} rows → {args.save_index}\n")
+        sys.stderr.write(f"index of {counted(len(found.index), 'row')} → {args.save_index}\n")
     return written
 
 

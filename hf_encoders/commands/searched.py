@@ -20,6 +20,7 @@ from ..outputs import INDEX_MANIFEST, check_folder
 from ..search.index import EmbeddingIndex, SearchResult
 from ..search.opening import holds_embeddings, open_embeddings
 from .results import STDOUT, encoding_options
+from .skipping import on_error
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def embed_source(args: argparse.Namespace, model: Encoder, source: Source, units
     """
     options = cast(
         DepthEncodeOptions,
-        {**encoding_options(args), "on_error": args.on_error, **(units if source.modality == "depth" else {})},
+        {**encoding_options(args), "on_error": on_error(args), **(units if source.modality == "depth" else {})},
     )
     with source.named():
         index = EmbeddingIndex.from_dataset(model, source.dataset, source.column, source.modality, **options)

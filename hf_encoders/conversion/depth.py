@@ -11,12 +11,13 @@ from transformers import PreTrainedModel
 
 from ..checkpoints.errors import CheckpointError
 from ..checkpoints.state_dicts import check_values
-from ..hub.reports import PartsReport, Verification
+from ..hub.reports import PartsReport, TrainingInfo, Verification
 from ..models.image_processing_depth import DepthImageProcessor
 from ..models.modeling_depth_autoencoder import DepthAutoencoderModel
 from ..models.modeling_depth_semantic_encoder import DepthSemanticEncoderModel
 from .families.legacy.depth_layouts import AUTOENCODER, LegacyDepthCheckpoint
-from .plain_data import harmless
+from .plain_data import harmless, plain_data
+from .training_state import check_training_state, legacy_training_state, write_training_state
 from .verify_depth import depth_outputs, verify_depth
 
 
@@ -28,11 +29,13 @@ class DepthOptions:
         include_decoder: write the autoencoder instead of the encoder alone.
         input_channels: number of channels that the file must have.
         latent_dim: dimension of the embedding that the file must have.
+        with_training_state: write the optimizer's state too; it needs the decoder, which was trained with the encoder.
     """
 
     include_decoder: bool = False
     input_channels: int | None = None
     latent_dim: int | None = None
+    with_training_state: bool = False
 
 
 class DepthConversion:
@@ -53,6 +56,7 @@ class DepthConversion:
                 )
         if options.include_decoder and source.layout != AUTOENCODER:
             raise CheckpointError(f"{source.path}: holds no decoder; leave --include-decoder out")
+        self.training_state = _training_state(source, options) if options.with_training_state else None
         self.source = source
         self.include_decoder = options.include_decoder
         prefixes = ("encoder.", "decoder.") if options.include_decoder else ("encoder.",)
@@ -71,6 +75,9 @@ class DepthConversion:
         model.load_state_dict(state_dict, assign=True)
         model.processor = DepthImageProcessor(size=config.image_size, num_channels=config.num_channels)
         model.save_pretrained(repo)
+        if self.training_state:
+            write_training_state(repo, *self.training_state)
+            check_training_state(repo, model)
         return model
 
     def expected(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -88,6 +95,7 @@ class DepthConversion:
             "decoder": self.include_decoder,
             "dropped": [harmless(key) for key in self.source.chosen.dropped],
             "parameters": {"total": model.num_parameters(), "encoder": encoder.num_parameters()},
+            "training_state": self.training_state[1] if self.training_state else None,
         }
 
     def keys(self) -> dict[str, str | None]:
@@ -97,8 +105,28 @@ class DepthConversion:
         return kept | dict.fromkeys(self.source.chosen.dropped)
 
     def release(self) -> None:
-        """Let go of the file's tensors."""
-        del self.source, self.wanted
+        """Let go of the tensors of the file and of the optimizer."""
+        del self.source, self.wanted, self.training_state
 
     def _target(self, name: str) -> str:
         return name if self.include_decoder else name.removeprefix("encoder.")
+
+
+def _training_state(source: LegacyDepthCheckpoint, options: DepthOptions) -> tuple[dict[str, Tensor], TrainingInfo]:
+    """AdamW's state by the names of parameters, and how far the training had come.
+
+    The files number epochs from 0 and do not count steps, but AdamW does.
+
+    Raises:
+        CheckpointError: if there is no such state, or the repo would lack some of its parameters.
+    """
+    tensors, info = legacy_training_state(source)
+    if not options.include_decoder:
+        raise CheckpointError(
+            f"{source.path}: its optimizer trained the decoder too; give --include-decoder with --with-training-state"
+        )
+    steps = [int(tensor) for name, tensor in tensors.items() if name.endswith(".step")]
+    info["global_step"] = max(steps) if info["global_step"] is None else info["global_step"]
+    info["finished_epochs"] = 0 if info["epoch"] is None else info["epoch"] + 1
+    info["history"] = plain_data(source.metadata.get("training_history"))
+    return tensors, info

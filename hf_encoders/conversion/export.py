@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..checkpoints.state_dicts import STATISTICS
 from ..models.configuration_depth_semantic_encoder import DepthSemanticEncoderConfig
 from ..models.configuration_multimodal_encoder import MultimodalEncoderConfig
 from ..outputs import new_file
@@ -65,8 +66,7 @@ def _save(content: Mapping[str, object], output: Path, overwrite: bool) -> None:
 
 def _extracted(repo: str, config: DepthSemanticEncoderConfig, tensors: Mapping[str, Tensor]) -> dict[str, object]:
     encoder = {n.removeprefix("encoder."): t for n, t in tensors.items() if n.startswith("encoder.")}
-    statistics = ("running_mean", "running_var", "num_batches_tracked")
-    parameters = sum(tensor.numel() for name, tensor in encoder.items() if not name.endswith(statistics))
+    parameters = sum(tensor.numel() for name, tensor in encoder.items() if not name.endswith(STATISTICS))
     return {
         "encoder_state_dict": encoder,
         "model_config": {

@@ -16,6 +16,7 @@ from ..checkpoints.finding.nearest import matching_names
 from ..checkpoints.finding.networks import Network, find_networks, path_text
 from ..checkpoints.finding.survey import Survey, TrainingState, survey
 from ..checkpoints.finding.unknown_sets import unknown_sets
+from ..checkpoints.state_dicts import STATISTICS
 from ..hub.reports import Json
 from .families.names import FAMILIES, layout_of
 from .plain_data import harmless, plain_metadata
@@ -23,7 +24,7 @@ from .source_files import source_size
 
 _MOST_NAMES = 1000
 # What a state dict holds beside parameters.
-_BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "position_ids")
+_BUFFERS = (*STATISTICS, "position_ids")
 
 
 class WeightsFound(TypedDict):

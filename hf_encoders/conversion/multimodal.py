@@ -21,7 +21,7 @@ from .families.legacy.multimodal_layouts import LEGACY_TEMPERATURE, Heads, model
 from .plain_data import harmless
 from .report import file_name
 from .tower_sources import has_tokenizer, read_config, read_image_processor, read_tokenizer
-from .training_state import legacy_training_state, read_training_state, write_training_state
+from .training_state import check_training_state, legacy_training_state, write_training_state
 from .verify_multimodal import multimodal_outputs, verify_multimodal
 
 
@@ -101,7 +101,7 @@ class MultimodalConversion:
         model.save_pretrained(repo, save_original_format=False)
         if self.training_state:
             write_training_state(repo, *self.training_state)
-            _check_training_state(repo, model)
+            check_training_state(repo, model)
         return model
 
     def expected(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -196,15 +196,3 @@ class MultimodalConversion:
                 " vocab.txt), or --allow-no-tokenizer to write a repo without one"
             )
         return MultimodalEncoderProcessor(image_processor=image_processor, tokenizer=tokenizer)
-
-
-def _check_training_state(repo: Path, model: PreTrainedModel) -> None:
-    """Check that every tensor of the optimizer belongs to a parameter of the model, and has its shape."""
-    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
-    for key, tensor in read_training_state(repo)[0].items():
-        name, _, kind = key.rpartition(".")
-        if name not in shapes or (kind != "step" and tensor.shape != shapes[name]):
-            raise LayoutError(
-                f"{repo / key}: the training state does not fit the model; this is a fault of the conversion, please"
-                " report it"
-            )

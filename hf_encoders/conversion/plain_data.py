@@ -15,6 +15,7 @@ from ..checkpoints.errors import CheckpointError
 from ..checkpoints.finding.modules import attributes, is_module, without_nodes
 from ..checkpoints.finding.weights import as_weight
 from ..hub.reports import Json
+from ..plurals import counted
 from .redaction import redacted
 
 CLASS = "__class__"
@@ -135,7 +136,7 @@ class _Plain:
     def _mapping(self, value: Mapping[object, object], path: str) -> Json:
         tensors = sum(as_weight(item) is not None for item in value.values())
         if tensors > _MOST_TENSORS:
-            return f"{tensors} tensors"
+            return counted(tensors, "tensor")
         return self._entries(value.items(), path)
 
     def _entries(self, items: Iterable[tuple[object, object]], path: str) -> dict[str, Json]:

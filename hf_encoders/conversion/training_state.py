@@ -6,24 +6,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from pathlib import Path
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..checkpoints.errors import LayoutError
 from ..checkpoints.finding.weights import LazyTensors, as_weight
 from ..checkpoints.state_dicts import check_values
 from ..hub.reports import Json, TrainingInfo
-from .families.legacy.multimodal_layouts import (
-    TEMPERATURE,
-    LegacyMultimodalCheckpoint,
-    has_network_order,
-    is_pooler,
-    model_name,
-)
 
 TRAINING_TENSORS, TRAINING_JSON = "training_state.safetensors", "training_state.json"
 FORMAT_VERSION = 1
@@ -31,7 +24,43 @@ _HYPER_PARAMETERS = ("lr", "betas", "eps", "weight_decay")  # AdamW needs these
 _MOMENTS, _LARGEST = ("exp_avg", "exp_avg_sq"), "max_exp_avg_sq"
 
 
-def legacy_training_state(source: LegacyMultimodalCheckpoint) -> tuple[dict[str, Tensor], TrainingInfo]:
+class TrainingCheckpoint(Protocol):
+    """A legacy checkpoint of either network, as far as its training state is concerned."""
+
+    @property
+    def path(self) -> Path:
+        """Where it was read from."""
+
+    @property
+    def tensors(self) -> Mapping[str, Tensor]:
+        """Tensors by canonical name."""
+
+    @property
+    def parameter_names(self) -> list[str]:
+        """Canonical names of all parameters, as the optimizer numbers them."""
+
+    @property
+    def optimizer_state(self) -> Mapping[str, object] | None:
+        """The optimizer's state dict, if the file holds one."""
+
+    @property
+    def metadata(self) -> Mapping[str, object]:
+        """The file's other entries."""
+
+    def has_network_order(self) -> bool:
+        """Whether the file lists its parameters as the network defines them, because an optimizer numbers them so."""
+
+    def model_name(self, canonical: str) -> str:
+        """The name of a parameter in the model that the repo holds."""
+
+    def is_dropped(self, canonical: str) -> bool:
+        """Whether a parameter is not carried over, as nothing uses it."""
+
+    def may_lack_state(self, canonical: str) -> bool:
+        """Whether the legacy training never gave a parameter a gradient."""
+
+
+def legacy_training_state(source: TrainingCheckpoint) -> tuple[dict[str, Tensor], TrainingInfo]:
     """Take the state of AdamW and the progress of the training out of a legacy checkpoint.
 
     Args:
@@ -39,8 +68,8 @@ def legacy_training_state(source: LegacyMultimodalCheckpoint) -> tuple[dict[str,
 
     Returns:
         Tensors and plain data. Each parameter with a state has the tensors `NAME.exp_avg` and `NAME.exp_avg_sq` of its
-        shape (and `NAME.max_exp_avg_sq` where AMSGrad was on) and the scalar `NAME.step`; NAME is its name in
-        `MultimodalEncoderModel`. The plain data are `epoch`, `global_step` and `best_loss` (None where the file does
+        shape (and `NAME.max_exp_avg_sq` where AMSGrad was on) and the scalar `NAME.step`; NAME is its name in the
+        repo's model. The plain data are `epoch`, `global_step` and `best_loss` (None where the file does
         not say), `optimizer` (its name and hyper-parameters; several groups make a list `groups`, each with its
         `parameters`), `parameters_without_state`, `dropped` (the states of poolers), and `format_version`.
 
@@ -55,32 +84,48 @@ def legacy_training_state(source: LegacyMultimodalCheckpoint) -> tuple[dict[str,
     names = source.parameter_names
     groups = _groups(source)
     entries = _entries(source)
-    if not has_network_order(source):
+    if not source.has_network_order():
         raise LayoutError(
             f"{source.path}: its parameters are not in the network's order, so the optimizer's numbers do not tell"
             " which state is whose; choose the file that the training wrote"
         )
 
     without = [name for number, name in enumerate(names) if number not in entries]
-    lost = [name for name in without if name != TEMPERATURE and not is_pooler(name)]
+    lost = [name for name in without if not source.may_lack_state(name)]
     if lost:
         raise LayoutError(f"{source.path}: the optimizer has no state for {lost[0]!r} ({len(lost)} such parameters)")
     tensors: dict[str, Tensor] = {}
     for number, name in enumerate(names):
-        if number in entries and not is_pooler(name):
+        if number in entries and not source.is_dropped(name):
             amsgrad = any(number in group.numbers and group.settings.get("amsgrad") for group in groups)
             for key, tensor in _checked_entry(source, name, entries[number], amsgrad):
-                tensors[f"{model_name(name)}.{key}"] = tensor
+                tensors[f"{source.model_name(name)}.{key}"] = tensor
     info: TrainingInfo = {
         "format_version": FORMAT_VERSION,
         "epoch": _count(source, "epoch"),
         "global_step": _count(source, "global_step"),
         "best_loss": _best_loss(source),
         "optimizer": {"name": "AdamW"} | _hyper_parameters(source, groups),
-        "parameters_without_state": [model_name(name) for name in without if not is_pooler(name)],
-        "dropped": [name for number, name in enumerate(names) if number in entries and is_pooler(name)],
+        "parameters_without_state": [source.model_name(name) for name in without if not source.is_dropped(name)],
+        "dropped": [name for number, name in enumerate(names) if number in entries and source.is_dropped(name)],
     }
     return tensors, info
+
+
+def check_training_state(repo: Path, model: nn.Module) -> None:
+    """Check that every tensor of a written state belongs to a parameter of the model, and has its shape.
+
+    Raises:
+        LayoutError: if one does not.
+    """
+    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+    for key, tensor in read_training_state(repo)[0].items():
+        name, _, kind = key.rpartition(".")
+        if name not in shapes or (kind != "step" and tensor.shape != shapes[name]):
+            raise LayoutError(
+                f"{repo / key}: the training state does not fit the model; this is a fault of the conversion, please"
+                " report it"
+            )
 
 
 def write_training_state(folder: Path, tensors: Mapping[str, Tensor], info: Mapping[str, object]) -> None:
@@ -126,7 +171,7 @@ class OptimizerGroup:
     Args:
         settings: the settings in their order, as JSON holds them.
         betas: AdamW's two, which JSON holds as a list.
-        parameters: their names in `MultimodalEncoderModel`; None for all parameters.
+        parameters: their names in the model; None for all parameters.
     """
 
     settings: Mapping[str, Json]
@@ -155,7 +200,7 @@ class _LegacyGroup:
     settings: Mapping[str, object]
 
 
-def _groups(source: LegacyMultimodalCheckpoint) -> list[_LegacyGroup]:
+def _groups(source: TrainingCheckpoint) -> list[_LegacyGroup]:
     """The optimizer's groups; together they number each parameter once."""
     assert source.optimizer_state is not None
     groups = source.optimizer_state.get("param_groups")
@@ -182,7 +227,7 @@ def _groups(source: LegacyMultimodalCheckpoint) -> list[_LegacyGroup]:
     ]
 
 
-def _entries(source: LegacyMultimodalCheckpoint) -> Mapping[int, Mapping[str, object]]:
+def _entries(source: TrainingCheckpoint) -> Mapping[int, Mapping[str, object]]:
     assert source.optimizer_state is not None
     entries = source.optimizer_state.get("state")
     if not isinstance(entries, Mapping):
@@ -198,7 +243,7 @@ def _entries(source: LegacyMultimodalCheckpoint) -> Mapping[int, Mapping[str, ob
 
 
 def _checked_entry(
-    source: LegacyMultimodalCheckpoint, name: str, entry: Mapping[str, object], amsgrad: bool
+    source: TrainingCheckpoint, name: str, entry: Mapping[str, object], amsgrad: bool
 ) -> Iterator[tuple[str, Tensor]]:
     """Check and yield one parameter's moments and step."""
     expected = (*_MOMENTS, *([_LARGEST] if amsgrad or _LARGEST in entry else []))
@@ -214,7 +259,7 @@ def _checked_entry(
         read = LazyTensors(source.path, {where: weight})
         check_values(source.path, read)
         moment = read[where]
-        if name == TEMPERATURE and moment.shape == (1,):  # like the temperature itself
+        if moment.shape == (1,) and shape == ():  # like the temperature itself
             moment = moment.reshape(())
         if moment.shape != shape:
             raise LayoutError(f"{source.path}: {where} has shape {list(moment.shape)}, the parameter {list(shape)}")
@@ -224,14 +269,14 @@ def _checked_entry(
     yield "step", torch.tensor(_step(source, name, entry["step"]), dtype=torch.float32)
 
 
-def _step(source: LegacyMultimodalCheckpoint, name: str, step: object) -> float:
+def _step(source: TrainingCheckpoint, name: str, step: object) -> float:
     value = _number(step)
     if value is None or value < 0 or value != int(value):
         raise LayoutError(f"{source.path}: the optimizer's step of {name!r} is {_shown(step)}, expected a whole number")
     return value
 
 
-def _hyper_parameters(source: LegacyMultimodalCheckpoint, groups: Sequence[_LegacyGroup]) -> dict[str, Json]:
+def _hyper_parameters(source: TrainingCheckpoint, groups: Sequence[_LegacyGroup]) -> dict[str, Json]:
     """The hyper-parameters of each group; several groups also name their parameters."""
     plain = []
     for group in groups:
@@ -246,14 +291,15 @@ def _hyper_parameters(source: LegacyMultimodalCheckpoint, groups: Sequence[_Lega
         plain.append(values)
     if len(groups) == 1:
         return plain[0]
+    all_names = source.parameter_names
     names = [
-        [model_name(name) for number in group.numbers if not is_pooler(name := source.parameter_names[number])]
+        [source.model_name(name) for number in group.numbers if not source.is_dropped(name := all_names[number])]
         for group in groups
     ]
     return {"groups": [{"parameters": group} | values for group, values in zip(names, plain, strict=True)]}
 
 
-def _check_ranges(source: LegacyMultimodalCheckpoint, values: Mapping[str, Json]) -> None:
+def _check_ranges(source: TrainingCheckpoint, values: Mapping[str, Json]) -> None:
     for key in ("lr", "eps", "weight_decay"):
         value = values[key]
         if not isinstance(value, (int, float)) or value < 0:
@@ -271,7 +317,7 @@ def _check_ranges(source: LegacyMultimodalCheckpoint, values: Mapping[str, Json]
         )
 
 
-def _plain(source: LegacyMultimodalCheckpoint, key: str, value: object) -> Json:
+def _plain(source: TrainingCheckpoint, key: str, value: object) -> Json:
     """The JSON form of a hyper-parameter."""
     if value is None or isinstance(value, (bool, str)):
         return value
@@ -283,7 +329,7 @@ def _plain(source: LegacyMultimodalCheckpoint, key: str, value: object) -> Json:
     return int(value) if isinstance(value, Integral) else number
 
 
-def _count(source: LegacyMultimodalCheckpoint, key: str) -> int | None:
+def _count(source: TrainingCheckpoint, key: str) -> int | None:
     """A number of epochs or steps; None where the file does not say."""
     if source.metadata.get(key) is None:
         return None
@@ -293,7 +339,7 @@ def _count(source: LegacyMultimodalCheckpoint, key: str) -> int | None:
     return int(number)
 
 
-def _best_loss(source: LegacyMultimodalCheckpoint) -> float | None:
+def _best_loss(source: TrainingCheckpoint) -> float | None:
     """The best loss so far; None where the file has none, or infinity, the value at the start of a training."""
     return _number(source.metadata.get("best_loss"))
 

@@ -9,6 +9,7 @@ from ..data.collection import Collection
 from ..maker import maker
 from ..modalities import Encoder, Modality
 from ..outputs import new_file
+from ..plurals import counted
 from ..versions import library_versions
 from .folder import MANIFEST, PLAN, BadRow, FolderManifest, Plan
 from .rows import RowEmbedder
@@ -16,7 +17,7 @@ from .shards import ShardRecord
 
 _FORMAT = 2
 # The number of bad rows that the manifest lists; it counts all.
-_LISTED = 1000
+LISTED = 1000
 _LIBRARIES = ("torch", "transformers", "datasets", "pyarrow", "pillow", "numpy")
 # Entries of a plan that may differ: fingerprints and digests decide. Messages name them beside a digest that differs.
 _NAMES = {"model.name_or_path": "the model", "model.revision": "its revision", "dataset.source": "the data set"}
@@ -103,7 +104,7 @@ def write_manifest(
     manifest: FolderManifest = {
         **plan,
         "rows": sum(record.rows for record in records),
-        "bad_rows": {"count": bad_count, "first": bad[:_LISTED]},
+        "bad_rows": {"count": bad_count, "first": bad[:LISTED]},
         "shards": [
             {"file": record.file, "rows": record.rows, "bytes": record.size, "sha256": record.sha256}
             for record in records
@@ -118,9 +119,10 @@ def write_manifest(
 def check_bad_rows(count: int, maximum: int | None, first: BadRow) -> None:
     """Raise ValueError if there are too many."""
     if maximum is not None and count > maximum:
+        limit = f", more than the {maximum} of --max-bad-rows" if maximum else ""
         raise ValueError(
-            f"{count} rows cannot be embedded, more than the {maximum} of --max-bad-rows; the first: {first['id']}:"
-            f" {first['reason']}"
+            f"{counted(count, 'row')} cannot be embedded{limit}; the first: {first['id']}: {first['reason']};"
+            " --on-error skip leaves such rows out"
         )
 
 

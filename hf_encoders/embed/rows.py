@@ -10,8 +10,8 @@ from datasets import ClassLabel, Features, List, Value
 
 from ..data.collection import Collection, Part
 from ..data.columns import URL
+from ..data.skipped import reason_of
 from ..modalities import Encoder, Modality
-from ..models.input_errors import InputError, one_line
 from ..models.text_tower import Truncation
 from .arrow import ArrowEmbedder, fixed_size_lists
 from .folder import EMBEDDING, ID
@@ -125,8 +125,7 @@ class RowEmbedder:
         error = self._embedder.reason(table, row)
         if error is None:
             return "cannot be read"  # at the second attempt it could
-        # A position in the slice means nothing beside the row's id.
-        return error.without_position() if isinstance(error, InputError) else one_line(error)
+        return reason_of(error)
 
 
 def _cheap_columns(collection: Collection, modality: Modality, id_column: str | None) -> list[str]:

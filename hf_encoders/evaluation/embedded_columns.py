@@ -1,8 +1,9 @@
 """Embeddings of the columns of a data set, each row embedded by one of the processes."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias, Unpack
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeAlias, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from ..arrays import Indices, Mask, Vectors
 from ..data.cells import PictureItems, path_of, picture_items, undecoded
+from ..data.skipped import why
 from ..modalities import MODALITIES, Encoder, TextTask, encoder
 from ..models.depth_units import DepthUnits
 from ..models.encoding import EncodeOptions
@@ -26,6 +28,14 @@ class _Options(EncodeOptions, total=False):
     batch_size: int
 
 
+class SkippedCell(TypedDict):
+    """A cell that cannot be read: its row, its column, and what is wrong."""
+
+    index: int
+    column: str
+    reason: str
+
+
 @dataclass(frozen=True)
 class EmbeddedColumns:
     """Embeddings of N rows, in the order of the rows.
@@ -35,21 +45,23 @@ class EmbeddedColumns:
         owners: modality → [M], ascending: the row of each embedding. A row with several captions has several of "text".
         captions: the texts that were embedded as "text".
         kept: [N] booleans: false for rows that were skipped, which have no embedding.
+        skipped: these rows, with the column that cannot be read and why: one entry per column.
     """
 
     embeds: dict[str, Tensor]
     owners: dict[str, Indices]
     captions: list[str]
     kept: Mask
+    skipped: list[SkippedCell] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class _Share:
-    """The result of one process in one modality: embeddings, the row of each, and the rows skipped."""
+    """The result of one process in one modality: embeddings, the row of each, and the cells skipped."""
 
     embeds: Vectors
     owners: Indices
-    skipped: Indices
+    skipped: list[SkippedCell]
 
 
 def embed_columns(
@@ -91,7 +103,7 @@ def embed_columns(
             owners = own
         try:
             encode = encoder(model, modality, depth_units, text_task)
-            shares[modality] = _embed(encode, items, owners, options)
+            shares[modality] = _embed(encode, items, owners, options, columns[modality])
         except (ValueError, TypeError) as error:
             column = columns[modality]
             raise ValueError(f"column {column!r}: {_with_row(error, owners, rows, column)}") from error
@@ -99,11 +111,20 @@ def embed_columns(
 
 
 def _embed(
-    encode: Callable[..., Vectors | tuple[Vectors, Mask]], items: _Items, owners: Indices, options: _Options
+    encode: Callable[..., Vectors | tuple[Vectors, Mask]],
+    items: _Items,
+    owners: Indices,
+    options: _Options,
+    column: str,
 ) -> _Share:
     found = encode(items, **{**options, "convert_to": "numpy"})
     embeds, kept = found if isinstance(found, tuple) else (found, np.ones(len(owners), dtype=bool))
-    return _Share(embeds, owners[kept], owners[~kept])
+    again = partial(encode, **options)
+    skipped: list[SkippedCell] = [
+        {"index": int(owners[position]), "column": column, "reason": why(again, [items[position]])}
+        for position in np.flatnonzero(~kept).tolist()
+    ]
+    return _Share(embeds, owners[kept], skipped)
 
 
 def _joined(
@@ -113,7 +134,7 @@ def _joined(
     kept = np.ones(count, dtype=bool)
     for process in processes:
         for share in process.values():
-            kept[share.skipped] = False
+            kept[[cell["index"] for cell in share.skipped]] = False
     if not kept.any():
         raise ValueError(f"none of {count} rows can be read")
     embeds: dict[str, Tensor] = {}
@@ -126,7 +147,8 @@ def _joined(
         embeds[modality] = torch.from_numpy(np.concatenate([share.embeds for share in shares])[order]).to(device)
         owners[modality] = owner[order]
     texts = [text for row in np.flatnonzero(kept) for text in captions[row]] if captions else []
-    return EmbeddedColumns(embeds, owners, texts, kept)
+    cells = [cell for process in processes for share in process.values() for cell in share.skipped]
+    return EmbeddedColumns(embeds, owners, texts, kept, sorted(cells, key=lambda cell: cell["index"]))
 
 
 def _captions(rows: Dataset, column: str) -> list[list[str]]:

@@ -129,7 +129,7 @@ class Split:
         """The data set, its version, and the number of rows."""
         count = int(embedded.kept.sum())
         origin = {"dataset": self.name, "split": self.split} | data_revision(self.name, self.split)
-        return origin | {"rows": count, "skipped_rows": len(embedded.kept) - count}
+        return origin | {"rows": count, "skipped_rows": len(embedded.kept) - count, "skipped": embedded.skipped}
 
 
 @dataclass(frozen=True)

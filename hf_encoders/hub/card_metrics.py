@@ -10,6 +10,7 @@ from typing import cast
 from huggingface_hub import EvalResult
 
 from ..models.input_errors import InputError, reason
+from ..plurals import counted
 from .reports import EvaluationReport, MeasuredData
 
 # First part of a metric's name → the Hub's name of the task, and its name in a table.
@@ -20,6 +21,8 @@ _TASKS = {
     "linear-probe": ("image-classification", "Linear probe"),
 }
 _NO_RESULTS = ("/chance", "/penalty")  # the chance level and the chosen penalty describe a measurement
+# Options that one task alone has.
+_ONE_TASK = {"templates": "zero-shot", "k": "knn"}
 _NEEDED = ("fingerprint", "dataset", "split", "rows", "metrics")
 
 
@@ -69,7 +72,7 @@ class Evaluation:
         """The entries of the model-index; each names the model's fingerprint and how it was measured."""
         report = self.report
         options = {name: value for name, value in report.get("options", {}).items() if value is not None}
-        args = {"fingerprint": self.fingerprint, "rows": report["rows"], **options}
+        args = {"fingerprint": self.fingerprint, "rows": report["rows"]}
         is_local = "dataset_sha256" in report
         name = _data_name(report)
         return [
@@ -84,7 +87,7 @@ class Evaluation:
                 metric_type=_parts(metric)[2].replace("@", "_at_"),
                 metric_name=metric,
                 metric_value=value,
-                metric_args=args,
+                metric_args=args | _options_of(metric, options),
             )
             for metric, value in report["metrics"].items()
             if not metric.endswith(_NO_RESULTS)
@@ -143,9 +146,15 @@ def _parts(metric: str) -> tuple[str, str, str]:
     return (task, f"{subject}, guessing", "top1_accuracy") if measure == "chance" else (task, subject, measure)
 
 
+def _options_of(metric: str, options: Mapping[str, object]) -> dict[str, object]:
+    """The options that a metric depends on: prompts and neighbours are those of one task."""
+    task = metric.partition("/")[0]
+    return {name: value for name, value in options.items() if _ONE_TASK.get(name, task) == task}
+
+
 def _describe(part: MeasuredData) -> str:
     version = f"SHA-256 `{part['dataset_sha256']}`" if "dataset_sha256" in part else f"`{part['dataset_revision']}`"
-    return f"`{_data_name(part)}` ({part['split']}, {part['rows']} rows, {version})"
+    return f"`{_data_name(part)}` ({part['split']}, {counted(part['rows'], 'row')}, {version})"
 
 
 def _data_name(part: MeasuredData) -> str:

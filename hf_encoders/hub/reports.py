@@ -65,7 +65,12 @@ class Verification(TypedDict):
 
 
 class TrainingInfo(TypedDict):
-    """The plain data of `training_state.json`; see `conversion.training_state.legacy_training_state`."""
+    """The plain data of `training_state.json`; see `conversion.training_state.legacy_training_state`.
+
+    Args:
+        finished_epochs: of a depth checkpoint, whose `epoch` is the number of the last one, counted from 0.
+        history: of a depth checkpoint: the losses of each epoch.
+    """
 
     format_version: int
     epoch: int | None
@@ -74,6 +79,8 @@ class TrainingInfo(TypedDict):
     optimizer: Mapping[str, Json]
     parameters_without_state: Sequence[str]
     dropped: Sequence[str]
+    finished_epochs: NotRequired[int]
+    history: NotRequired[Json]
 
 
 # How tensors of a file became a model's: keys in the file, names in the model, the step, and a shape that it needs.

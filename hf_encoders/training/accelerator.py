@@ -14,6 +14,7 @@ from accelerate.utils import (
 from tqdm.auto import tqdm
 
 from ..launched_processes import launched_processes, on_cpus
+from ..plurals import counted
 from .checks import AUTO as DEFAULT_TRACKER
 from .checks import TENSORBOARD, chosen_tracker
 from .depth.arguments import DepthRunArguments
@@ -145,4 +146,4 @@ def count_bad(accelerator: Accelerator, known: list[str], found: Sequence[str], 
         say(accelerator, f"skipped {text}")
     if len(known) > limit:
         listed = "; ".join(known[:_LISTED])
-        raise ValueError(f"{len(known)} rows cannot be read, more than --max_bad_samples allows: {listed}")
+        raise ValueError(f"{counted(len(known), 'row')} cannot be read, more than --max_bad_samples allows: {listed}")

@@ -14,6 +14,7 @@ from torch import nn
 
 from ..models.input_errors import one_line
 from ..outputs import explained_writes, open_to_others, partial_path, put_in_place, remove_stale, remove_whole
+from ..plurals import counted
 from .run_lock import RunLock
 from .sharding import load_whole_state, whole_state
 
@@ -133,7 +134,8 @@ def restore(accelerator: Accelerator, folder: Path, modules: Mapping[str, nn.Mod
     progress, processes = kept.progress, kept.processes
     if processes != accelerator.num_processes:  # Accelerate would go on without the random states
         raise ValueError(
-            f"{folder}: written by {processes} processes, this run has {accelerator.num_processes}; start as many"
+            f"{folder}: written by {counted(processes, 'process')}, this run has {accelerator.num_processes}; start as"
+            " many"
         )
     try:
         accelerator.load_state(str(folder))
@@ -173,9 +175,9 @@ def open_run(
         lock = RunLock(folder)
         remove_stale(folder, f"{_PREFIX}*")
         remove_stale(output_dir, glob.escape(output_dir.name))
-        if wanted is None:
+        if wanted is None or is_elsewhere:
             refuse_old(folder)
-        elif not is_elsewhere:
+        else:
             found = find(folder, wanted)
             places = [None if found is None else str(found)]
     place = broadcast_object_list(places)[0]

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 from torch import nn
 
+from ..plurals import counted
+
 
 def data_line(names: list[str], rows: int | None, columns: Mapping[str, str], validation: str) -> str:
     """The data of a run, for people.
@@ -14,7 +16,7 @@ def data_line(names: list[str], rows: int | None, columns: Mapping[str, str], va
         columns: modality → column.
         validation: what is measured after each epoch.
     """
-    count = "a stream of rows" if rows is None else f"{rows:,} rows"
+    count = "a stream of rows" if rows is None else counted(rows, "row")
     read = "".join(f"; {modality} in {column!r}" for modality, column in columns.items())
     return f"data: {count} of {', '.join(names)}{read}; {validation}"
 
@@ -32,7 +34,7 @@ def model_line(model: nn.Module, source: str) -> str:
 def loss_line(loss: str, steps: int, rows_of_a_step: int, rate: str, precision: str) -> str:
     """The loss of a run, and how it is minimised."""
     number = "float32" if precision == "no" else precision
-    return f"loss: {loss}; {steps:,} steps of {rows_of_a_step:,} rows, {rate}, in {number}"
+    return f"loss: {loss}; {counted(steps, 'step')} of {counted(rows_of_a_step, 'row')}, {rate}, in {number}"
 
 
 def _is_frozen(part: nn.Module) -> bool:

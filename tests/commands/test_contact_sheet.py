@@ -5,6 +5,7 @@ import PIL.Image
 import pytest
 from PIL import ImageFont
 
+from hf_encoders.commands import fonts
 from hf_encoders.commands.contact_sheet import MAX_TILES, Section, Tile, cut, depth_to_grey, draw, wrap
 
 
@@ -66,6 +67,16 @@ def test_long_words_are_cut():
     first, second = wrap("a red outdoor lamp in front of a blue speaker", 2)
     assert f"{first} {second}" == "a red outdoor lamp in front of a blue speaker"
     assert font.getlength(first) <= 192
+
+
+def test_letters_that_no_font_has_are_code_points_and_one_warning(monkeypatch, capsys):
+    monkeypatch.setattr(fonts, "_font_files", lambda: [])
+    pictures = [Tile(PIL.Image.new("L", (5, 5)), "image", name, ["椅"]) for name in ("椅子.png", "chair.png")]
+    draw([Section("椅", pictures)])
+    err = capsys.readouterr().err
+    assert err.count("warning: ") == 1 and "no font here has 子 椅: drawn as code points such as [U+6905]" in err
+    draw([Section("chair wörd", [tile()])])
+    assert capsys.readouterr().err == ""
 
 
 def test_a_sheet_too_large_is_refused():

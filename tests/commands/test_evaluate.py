@@ -228,7 +228,11 @@ def test_unreadable_rows_are_skipped_on_request(inside, tmp_path, capsys):
     broken_rows().to_parquet(tmp_path / "broken.parquet")
     report = report_of("model", str(tmp_path / "broken.parquet"), "--on-error", "skip")
     assert (report["rows"], report["skipped_rows"]) == (ROWS - 3, 3)
-    assert f"(test, {ROWS - 3} rows, 3 skipped)" in capsys.readouterr().out
+    cells = report["skipped"]
+    assert [(cell["index"], cell["column"]) for cell in cells] == [(3, "image"), (5, "depth"), (6, "caption")]
+    out, err = capsys.readouterr()
+    assert f"(test, {ROWS - 3} rows, 3 skipped)" in out and "skipped 3 test rows:\n  row 3, image: " in err
+    assert all(cell["reason"] in err for cell in cells)
 
 
 def test_skipped_rows_take_their_other_modalities_along(model, alone):

@@ -142,6 +142,7 @@ def test_depth_maps_of_a_parquet_file_are_classified_with_templates(
         assert [label["label"] for label in record["labels"]] == [label["label"] for label in best]
         assert record["labels"][0]["score"] == pytest.approx(best[0]["score"], abs=1e-4)
         assert record["row"]["noun"] == row["noun"] and "depth" not in record["row"]
+        assert record["row"]["label"] == objects_test.features["label"].int2str(row["label"])
 
 
 @pytest.mark.parametrize("command", [["search", "a red lamp", "-k", "9"], ["classify", "--labels", "chair,lamp"]])
@@ -153,7 +154,8 @@ def test_broken_files_stop_the_command_or_are_skipped(command, repo, photos, tmp
         cli.command(arguments)
     assert not output.exists()
     cli.command([*arguments, "--on-error", "skip"])
-    assert sorted(record["index"] for record in records(output)) == [0, 2, 3, 4, 5]
+    assert sorted(record["index"] for record in records(output) if "skipped" not in record) == [0, 2, 3, 4, 5]
+    assert [record["index"] for record in records(output) if "skipped" in record] == [1]
     assert f"1 of 6 inputs skipped, the first: {photos / '1.jpg'}" in caplog.text
 
 

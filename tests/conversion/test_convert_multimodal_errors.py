@@ -60,7 +60,7 @@ def test_options_for_depth_files(option, folder):
 @pytest.mark.parametrize(
     "option",
     ["--text-model=bert", "--vision-model=vit", "--tokenizer=bert", "--allow-no-tokenizer", "--depth-encoder=d",
-     "--with-training-state", "--attention-heads=2"],
+     "--attention-heads=2"],
 )  # fmt: skip
 def test_options_for_multimodal_files(option, folder):
     write_legacy("depth.pth")

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from datasets import Dataset, load_dataset
+from datasets import ClassLabel, Dataset, load_dataset
 
 from hf_encoders.commands import main as cli
 from hf_encoders.fingerprint import fingerprint, sha256
@@ -75,10 +75,19 @@ def test_the_folder_of_the_shards_is_a_data_set(embedded):
     assert load_dataset(str(embedded / "data"), split="train").num_rows == ROWS
 
 
+def test_classes_keep_their_names(repo, scenes, tmp_path):
+    names = ClassLabel(names=["red", "green"])
+    kinds = [number % 2 for number in range(ROWS)]
+    table = scenes.select(range(ROWS)).select_columns(["depth"]).add_column("kind", kinds, feature=names)
+    run_embed(repo, write_parquet(table, tmp_path / "kinds.parquet"), tmp_path / "out")
+    rows = rows_of(tmp_path / "out")
+    assert rows.features["kind"].names == names.names and rows.with_format(None)["kind"][:] == kinds
+
+
 def test_a_folder_of_files(repo, scenes, expected, tmp_path):
     folder = write_folder(scenes, tmp_path / "maps")
     (folder / "a" / "0000.png").write_bytes(b"no map")
-    run_embed(repo, folder, tmp_path / "out", "--shard-rows", 6, "--embedding-dtype", "float16")
+    run_embed(repo, folder, tmp_path / "out", "--shard-rows", 6, "--embedding-dtype", "float16", "--on-error", "skip")
     rows = rows_of(tmp_path / "out")
     assert rows["id"][:3].tolist() == ["a/000.png", "a/001.png", "a/002.png"]
     assert rows.features["embedding"].feature.dtype == "float16"

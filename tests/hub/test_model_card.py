@@ -111,6 +111,19 @@ def test_the_hubs_data_sets_are_named_with_their_revision(repo):
     assert (result.dataset_type, result.dataset_name, result.dataset_revision) == ("me/rooms", "me/rooms", "c0ffee")
 
 
+def test_a_result_names_the_options_of_its_own_task(repo):
+    metrics = {"zero-shot/noun/depth/top1_accuracy": 0.5, "knn/noun/depth/accuracy": 0.5, RECALL: 0.5}
+    options = {"k": 20, "templates": ["a {}"], "limit": 9}
+    write_card(repo, metrics=[measured(repo, metrics=metrics, options=options)])
+    args = {result.metric_name: set(result.metric_args) for result in load(repo).data.eval_results}
+    common = {"fingerprint", "rows", "limit"}
+    assert args == {
+        "zero-shot/noun/depth/top1_accuracy": common | {"templates"},
+        "knn/noun/depth/accuracy": common | {"k"},
+        RECALL: common,
+    }
+
+
 def test_metrics_in_the_repo_are_shown_as_tables(repo):
     (repo / "metrics.json").write_text(json.dumps(measured(repo)))
     text = load(write_card(repo).parent).text

@@ -3,6 +3,7 @@
 from collections.abc import Container, Sequence
 from dataclasses import replace
 
+from ...plurals import counted
 from ..checkpoint import Checkpoint
 from ..errors import LayoutError
 from .left_overs import explain_parts
@@ -25,7 +26,7 @@ def nearest(checkpoint: Checkpoint, found: Survey, families: Sequence[FamilyName
     if foreign := explain_parts([".".join(tensor.keys) for tensor in found.tensors]):
         raise LayoutError(f"{path}: {foreign}")
     if all(tensor.keys[-1].isdigit() for tensor in found.tensors):
-        raise LayoutError(f"{path}: holds {len(found.tensors)} tensors without names, expected a state dict")
+        raise LayoutError(f"{path}: holds {counted(len(found.tensors), 'tensor')} without names, expected a state dict")
     # The marks tell a family from others; without them, names in common are enough.
     close = find_networks(found.tensors, [replace(family, marks=()) for family in families])
     return max(close or unknown_sets(found, []), key=_matches)
@@ -55,9 +56,10 @@ def _matches(network: Network) -> int:
 def _refuse_without_tensors(checkpoint: Checkpoint, found: Survey) -> None:
     optimizers = [state for state in found.states if state.is_optimizer and state.tensors]
     if optimizers:
+        size = counted(optimizers[0].tensors, "tensor")
         raise LayoutError(
-            f"{checkpoint.path}: holds an optimizer's state alone ({optimizers[0].tensors} tensors) and no weights;"
-            " choose the file that holds the model"
+            f"{checkpoint.path}: holds an optimizer's state alone ({size}) and no weights; choose the file that holds"
+            " the model"
         )
     content = checkpoint.content
     if not isinstance(content, dict):

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Sequence
 
+from ...plurals import counted
 from ..errors import AmbiguousWeightsError
 from .averages import is_average
 from .left_overs import is_of_a_loss
@@ -40,7 +41,7 @@ def best(path: object, networks: Sequence[Network], preferred: Sequence[str], al
     if first.family in alone and is_of_a_loss(first.path):
         raise AmbiguousWeightsError(
             f"{path}: the only known network in it is part of a loss: {first.path} ({first.family},"
-            f" {len(first.members)} tensors); if it is meant, take it with --weights PATH"
+            f" {counted(len(first.members), 'tensor')}); if it is meant, take it with --weights PATH"
         )
     rivals = [
         other
@@ -50,7 +51,7 @@ def best(path: object, networks: Sequence[Network], preferred: Sequence[str], al
         and (ranks[id(other)] == ranks[id(first)] or (other.family != first.family and not _follows(other, distilled)))
     ]
     if rivals and first.family in alone:
-        listed = [f"{one.path} ({one.family}, {len(one.members)} tensors)" for one in (first, *rivals)]
+        listed = [f"{one.path} ({one.family}, {counted(len(one.members), 'tensor')})" for one in (first, *rivals)]
         more = f" and {len(listed) - _MOST_LISTED} more" if len(listed) > _MOST_LISTED else ""
         raise AmbiguousWeightsError(
             f"{path}: holds several networks, and nothing tells which is meant: {', '.join(listed[:_MOST_LISTED])}"

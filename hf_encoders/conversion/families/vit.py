@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ...checkpoints.finding.networks import FamilyNames
+from ...plurals import counted
 from . import vit_transformers
 from .family import EncoderOptions, Family, FileTensors, Plan, block_count
 from .layers import Tensors, layer_norm, linear, tensor
@@ -113,7 +114,7 @@ def _plan(file: FileTensors, options: EncoderOptions) -> Plan:
         settings["num_labels"] = file.shape("head.weight", 2)[0]
     notes = cut.notes()
     if decoder := [name for name in dropped if _DECODER.fullmatch(name)]:
-        notes.append(f"left the decoder of a masked autoencoder out ({len(decoder)} tensors)")
+        notes.append(f"left the decoder of a masked autoencoder out ({counted(len(decoder), 'tensor')})")
 
     def reference(tensors: Tensors, inputs: Tensors) -> dict[str, Tensor]:
         return _forward(tensors, inputs["pixel_values"], depth, chosen, has_all, heads)

@@ -77,7 +77,9 @@ class DepthRunArguments:
     )
     checkpoint_steps: int = option(0, "steps between checkpoints (0: after each epoch only)")
     keep_last: int = option(2, "checkpoints to keep; the best model is kept apart from them")
-    resume_from_checkpoint: str = option("", "latest, or the folder of a checkpoint")
+    resume_from_checkpoint: str = option(
+        "", "latest, or the folder of a checkpoint, or a repo converted with --include-decoder --with-training-state"
+    )
     logging_steps: int = option(10, "steps between log entries")
     report_to: str = option(
         "auto", "tracker: tensorboard, trackio, wandb or none; auto: tensorboard where it is installed"

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Subset
 from tqdm.auto import tqdm
 
 from ...models.modeling_depth_autoencoder import reconstruction_loss
+from ...plurals import counted
 from .. import checkpoints
 from ..accelerator import count_bad, make_accelerator, say
 from ..checkpoints import Progress
@@ -20,6 +21,7 @@ from ..checks import check_finite, check_room, checkpoint_size
 from ..data_identity import data_identity
 from ..depth_units import described, learn_percentiles, spread
 from ..epochs import is_stale, steps_of_epoch
+from ..legacy_state import check_weights, has_legacy_state
 from ..opening import data_line, loss_line, model_line
 from ..result import present, publish
 from ..resume_command import resume_command
@@ -27,6 +29,7 @@ from ..resume_rules import as_kept
 from ..resumption import DATA, Resumption
 from ..stopping import Requests
 from .arguments import DepthDataArguments, DepthModelArguments, DepthRunArguments
+from .legacy_state import load_legacy_state
 from .maps import DepthBatch, collate, open_maps
 from .model import build_autoencoder
 from .schedule import epoch_schedule, reset_rates
@@ -38,7 +41,10 @@ class DepthTrainer:
     def __init__(self, data: DepthDataArguments, model: DepthModelArguments, run: DepthRunArguments):
         self.output_dir = Path(run.output_dir)
         self.checkpoints = self.output_dir / checkpoints.FOLDER
-        if not run.resume_from_checkpoint:
+        self.is_legacy = bool(run.resume_from_checkpoint) and has_legacy_state(run.resume_from_checkpoint)
+        if self.is_legacy:
+            check_weights(run.resume_from_checkpoint, model.init_from)
+        if self.is_legacy or not run.resume_from_checkpoint:
             checkpoints.refuse_old(self.checkpoints)
             # A model beside the folder of checkpoints is this run's own, which was killed before its first checkpoint.
             if (self.output_dir / "config.json").exists() and not self.checkpoints.is_dir():
@@ -76,7 +82,7 @@ class DepthTrainer:
         )
         if not len(self.loader):
             raise ValueError(
-                f"{len(self.maps)} maps to train on are fewer than a batch of all processes"
+                f"{counted(len(self.maps), 'map')} to train on: fewer than a batch of all processes"
                 f" ({run.batch_size * self.accelerator.num_processes}): lower --batch_size"
             )
         self._check_room()
@@ -92,7 +98,7 @@ class DepthTrainer:
         weights = " + ".join(f"{getattr(config, f'{name}_loss_weight'):g} {shown}" for shown, name in parts.items())
         rate = f"AdamW at {run.learning_rate:g} ({run.lr_schedule})"
         return [
-            data_line([data.dataset], len(self.maps), {}, f"{validation_maps:,} maps to validate on"),
+            data_line([data.dataset], len(self.maps), {}, f"{counted(validation_maps, 'map')} to validate on"),
             model_line(self.network, model.init_from or "new"),
             loss_line(weights, len(self.loader) * run.epochs, rows_of_a_step, rate, self.accelerator.mixed_precision),
         ]
@@ -109,8 +115,10 @@ class DepthTrainer:
         """
         progress, run = self.progress, self.run
         wanted = run.resume_from_checkpoint or None
-        self.lock, folder = checkpoints.open_run(self.accelerator, self.output_dir, wanted)
-        if folder is not None:
+        self.lock, folder = checkpoints.open_run(self.accelerator, self.output_dir, wanted, self.is_legacy)
+        if wanted and self.is_legacy:
+            progress = self._go_on_from_legacy(wanted)
+        elif folder is not None:
             progress = self.progress = self.resumption.applied(checkpoints.restore(self.accelerator, folder))
             say(self.accelerator, f"resumed from {folder}: epoch {progress.epoch}, step {progress.step}")
             for line in self.resumption.lines():
@@ -138,6 +146,17 @@ class DepthTrainer:
         self.accelerator.end_training()
         if self.accelerator.is_main_process:
             present(self.output_dir, self.options, ["loss", "validation_loss"])
+
+    def _go_on_from_legacy(self, repo: str) -> Progress:
+        """Take over the optimizer's state and the progress of a converted repo."""
+        optimizer = self.optimizer.optimizer  # without Accelerate's wrapper
+        self.progress, self.schedule.scheduler = load_legacy_state(
+            repo, self.network, optimizer, self.schedule.scheduler, self.run
+        )
+        rate = optimizer.param_groups[0]["lr"]
+        done = f"epoch {self.progress.epoch}, step {self.progress.step}"
+        say(self.accelerator, f"went on from {repo}: {done}; learning rate of the next step: {rate:.4g}")
+        return self.progress
 
     def _is_finished(self) -> bool:
         return self.progress.epoch >= self.run.epochs or is_stale(self.progress, self.run.patience)

@@ -111,7 +111,9 @@ class RunArguments:
     patience: int = option(0, "stop after so many epochs without a better validation metric (0: never)")
     checkpoint_steps: int = option(0, "steps between checkpoints (0: after each epoch only)")
     keep_last: int = option(2, "checkpoints to keep beside the best")
-    resume_from_checkpoint: str = option("", "latest, or the folder of a checkpoint")
+    resume_from_checkpoint: str = option(
+        "", "latest, or the folder of a checkpoint, or a repo converted with --with-training-state"
+    )
     logging_steps: int = option(10, "steps between log entries")
     report_to: str = option(
         "auto", "tracker: tensorboard, trackio, wandb or none; auto: tensorboard where it is installed"

@@ -27,6 +27,7 @@ from ..checks import check_finite, check_metric, check_room, checkpoint_size
 from ..data_identity import data_identity
 from ..depth_units import described, learn_percentiles
 from ..epochs import is_stale, steps_in_all, steps_of_epoch
+from ..legacy_state import check_weights, has_legacy_state
 from ..opening import data_line, loss_line, model_line
 from ..result import present, publish
 from ..resume_command import resume_command
@@ -36,7 +37,7 @@ from ..sharding import WholeModel, is_sharded, shard
 from ..stopping import Requests
 from . import validation
 from .arguments import DataArguments, LossArguments, ModelArguments, RunArguments
-from .legacy_state import has_legacy_state, load_legacy_state
+from .legacy_state import load_legacy_state
 from .model import build_model, check_way, compile_towers, use_modalities
 from .optimizer import make_optimizer, parameter_groups, reset_rates, step_schedule
 from .rows import load_rows, with_validation_split
@@ -347,6 +348,7 @@ class Trainer:
                 raise ValueError(
                     "only whole weights go on from a legacy run: launch it with accelerate launch --multi_gpu"
                 )
+            check_weights(wanted, self.options[1].init_from)
             optimizer = self.optimizer.optimizer  # without Accelerate's wrapper
             self.progress = load_legacy_state(wanted, self.plain_model, optimizer, self.schedule)
         elif checkpoint is not None:

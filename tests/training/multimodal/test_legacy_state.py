@@ -1,7 +1,5 @@
 """A legacy run goes on: the real checkpoint, converted with its training state, makes the legacy run's next step."""
 
-import json
-
 import pytest
 import torch
 from accelerate import Accelerator
@@ -11,8 +9,9 @@ from transformers import AutoModel
 from hf_encoders.commands.convert import command as convert_main
 from hf_encoders.conversion.families.legacy.multimodal_layouts import model_name
 from hf_encoders.conversion.training_state import TRAINING_TENSORS
+from hf_encoders.training.legacy_state import has_legacy_state
 from hf_encoders.training.multimodal.arguments import LossArguments, RunArguments
-from hf_encoders.training.multimodal.legacy_state import has_legacy_state, load_legacy_state
+from hf_encoders.training.multimodal.legacy_state import load_legacy_state
 from hf_encoders.training.multimodal.step import Step, make_loss
 from tests.conftest import DATA
 from tests.helpers.legacy_files import convert
@@ -86,8 +85,3 @@ def test_a_state_that_does_not_fit_is_refused(lost, message, repo, tmp_path):
     model = AutoModel.from_pretrained(repo)
     with pytest.raises(ValueError, match=message):
         load_legacy_state(str(tmp_path), model, torch.optim.AdamW(model.parameters()), None)
-
-
-def test_a_repo_without_a_state_has_none(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps({}))
-    assert not has_legacy_state(str(tmp_path))

@@ -14,7 +14,7 @@ from ....checkpoints.files import open_checkpoint
 from ....checkpoints.finding.choice import ChosenWeights, WeightsWanted, choose
 from ....checkpoints.finding.modules import as_mapping, without_nodes
 from ....checkpoints.finding.weights import LazyTensors, TensorWeight, Weight
-from ....checkpoints.state_dicts import COUNTER, TOWERS, Shape, check_names, check_shapes, rename
+from ....checkpoints.state_dicts import COUNTER, STATISTICS, TOWERS, Shape, check_names, check_shapes, rename
 from ....models.configuration_depth_semantic_encoder import DepthSemanticEncoderConfig
 from ....models.modeling_depth_autoencoder import DepthAutoencoderModel
 from ..names import DEPTH, OWN_FAMILIES, layout_of
@@ -55,6 +55,37 @@ class LegacyDepthCheckpoint:
     metadata: dict[str, object]
     chosen: ChosenWeights
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def parameter_names(self) -> list[str]:
+        """Canonical names of all parameters, in the file's order: as the optimizer numbers them."""
+        return [name for name in self.source_keys if not name.endswith(STATISTICS)]
+
+    @property
+    def optimizer_state(self) -> Mapping[str, object] | None:
+        """The optimizer's state dict, if the file holds one."""
+        return self.chosen.optimizer if isinstance(self.chosen.optimizer, Mapping) else None
+
+    def has_network_order(self) -> bool:
+        """Whether the file lists its parameters as the network defines them, because an optimizer numbers them so."""
+        with torch.device("meta"):
+            network = DepthAutoencoderModel(self.config)
+        names = [name for name, _ in network.named_parameters()]
+        return self.parameter_names == [
+            name for name in names if self.layout == AUTOENCODER or name.startswith("encoder.")
+        ]
+
+    def model_name(self, canonical: str) -> str:
+        """The name of a parameter in `DepthAutoencoderModel`, which keeps the legacy names."""
+        return canonical
+
+    def is_dropped(self, canonical: str) -> bool:
+        """Whether a parameter is not carried over: none is."""
+        return False
+
+    def may_lack_state(self, canonical: str) -> bool:
+        """Whether the legacy training never gave a parameter a gradient: it gave each one."""
+        return False
 
     def encoder_tensors(self) -> dict[str, Tensor]:
         """The encoder's tensors under the names that `DepthSemanticEncoderModel` gives them."""

@@ -88,6 +88,22 @@ class LegacyMultimodalCheckpoint:
     has_temperature: bool = True
     notes: list[str] = field(default_factory=list)
 
+    def has_network_order(self) -> bool:
+        """See `has_network_order`."""
+        return has_network_order(self)
+
+    def model_name(self, canonical: str) -> str:
+        """See `model_name`."""
+        return model_name(canonical)
+
+    def is_dropped(self, canonical: str) -> bool:
+        """See `is_pooler`."""
+        return is_pooler(canonical)
+
+    def may_lack_state(self, canonical: str) -> bool:
+        """Whether the legacy training never gave a parameter a gradient."""
+        return canonical == TEMPERATURE or is_pooler(canonical)
+
 
 def is_multimodal(chosen: ChosenWeights) -> bool:
     """Whether weights are a multimodal encoder's, or come closest to one, by their names."""
