@@ -53,7 +53,7 @@ def test_a_repo_goes_on_with_captions_of_ones_own(recipe, data, validated, mine,
     assert (mine / "out" / "model.safetensors").is_file()
     out = capsys.readouterr().out
     assert ("validated on 'validation'" in out) is validated and ("not validated" in out) is not validated
-    assert f"model: MultimodalEncoderModel, {mine}/repo; " in out and "loss: infonce; 1 steps of 8 rows" in out
+    assert f"model: MultimodalEncoderModel, {mine}/repo; " in out and "loss: infonce; 1 step of 8 rows" in out
 
 
 def test_images_of_bytes_and_paths_of_depth_maps_are_trained_on_and_other_files_counted(mine, capsys):

@@ -89,7 +89,7 @@ def test_image_size_is_the_stated_one_where_it_makes_sense(config, expected, tmp
         ({"model_state_dict": {}}, "holds no state dict; at its top are 'model_state_dict'"),
         ({"model_state_dict": [1]}, "holds no state dict"),
         ({"epoch": 1, "optimizer_state_dict": {}}, "at its top are 'epoch', 'optimizer_state_dict' (expected"),
-        ({1: torch.ones(1)}, "holds 1 tensors without names"),
+        ({1: torch.ones(1)}, "holds 1 tensor without names"),
         (torch.ones(1), "holds a single tensor, expected a dictionary"),
         ([1, {"a": "b"}], "holds a list without tensors"),
         ({"encoder_state_dict": {"w": torch.ones(1), "note": "x"}}, "(0 of 335 keys match)"),
