@@ -1,9 +1,12 @@
 """One rank of an evaluation: runs `evaluate.py` with FOLDER/arguments.json and saves what the towers were given."""
 
 import hashlib
+import io
 import json
 import sys
 from pathlib import Path
+
+import PIL.Image
 
 
 def main(rank):
@@ -24,7 +27,8 @@ def main(rank):
 
 
 def _digest(picture):
-    return hashlib.sha256(picture.tobytes()).hexdigest()
+    with PIL.Image.open(io.BytesIO(picture["bytes"])) as image:
+        return hashlib.sha256(image.tobytes()).hexdigest()
 
 
 if __name__ == "__main__":

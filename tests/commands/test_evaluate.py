@@ -335,7 +335,7 @@ def test_the_revision_of_a_data_set(inside, monkeypatch):
     assert splits.data_revision("data/test.parquet", "any") == {"dataset_sha256": sha256(Path("data/test.parquet"))}
     files = {"test": [f"hf://datasets/o/n@{'a' * 40}/test.parquet"]}
     builder = SimpleNamespace(config=SimpleNamespace(data_files=files), hash="a" * 40)
-    monkeypatch.setattr(splits, "load_dataset_builder", lambda path: builder)
+    monkeypatch.setattr(splits, "builder_of", lambda location: builder)
     assert splits.data_revision("o/n", "test") == {"dataset_revision": "a" * 40}
     files["test"] = ["data/test.parquet", "data/train.parquet"]
     digests = "".join(sha256(Path(file)) for file in files["test"])
