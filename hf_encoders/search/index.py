@@ -376,8 +376,8 @@ class EmbeddingIndex:
         try:
             index._read(folder, manifest, model)
         except Exception as error:  # safetensors, FAISS and Arrow raise whatever they like on damaged files
-            text = one_line(error)
-            reason = text if isinstance(error, ValueError) else f"damaged ({type(error).__name__}: {text})"
+            damaged = f"damaged ({type(error).__name__}: {one_line(error)})"
+            reason = one_line(error) if isinstance(error, ValueError) else damaged
             raise ValueError(f"{folder}: {reason}") from error
         return index
 
@@ -387,14 +387,7 @@ class EmbeddingIndex:
             rows = load_from_disk(folder / ROWS) if manifest["has_rows"] else None
         if list(vectors.shape) != manifest["shape"] or (rows is not None and len(rows) != len(vectors)):
             raise ValueError("damaged, its vectors and rows are not those that were saved")
-        self._set(
-            vectors,
-            rows,
-            model,
-            manifest["model"],
-            manifest.get("dimensions", vectors.shape[1]),
-            modality=manifest["modality"],
-            column=manifest["column"],
-            skipped=manifest["skipped"],
-        )
+        modality, column, skipped = manifest["modality"], manifest["column"], manifest["skipped"]
+        size, maker = manifest.get("dimensions", vectors.shape[1]), manifest["model"]
+        self._set(vectors, rows, model, maker, size, modality=modality, column=column, skipped=skipped)
         self._options = manifest.get("options", {})

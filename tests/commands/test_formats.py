@@ -66,7 +66,14 @@ def test_embeddings_of_files_are_counted(depth, maps, printed, tmp_path):
     rows, dimensions = np.load(tmp_path / "out.npz")["embeddings"].shape
     output = str(tmp_path / "out.npz")
     units = {"unit_scale": 1.0, "value_range": None, "invalid_values": [0.0]}
-    assert said == {"output": output, "modality": "depth", "rows": rows, "dimensions": dimensions, **units}
+    assert said == {
+        "output": output,
+        "modality": "depth",
+        "rows": rows,
+        "dimensions": dimensions,
+        "skipped": [],
+        **units,
+    }
 
 
 def test_embeddings_of_a_data_set_are_counted(multimodal, few, printed, tmp_path):
