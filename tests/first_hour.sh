@@ -97,7 +97,22 @@ expect 0 'chair|lamp|table' hf-encoders classify rooms-model photos --labels cha
 expect 0 'chair|lamp|table' hf-encoders classify rooms-model maps/01.png --labels chair,lamp,table
 expect 2 'is no file, and the model embeds no texts' hf-encoders search dino photos "a red chair"
 expect 0 'embedded' hf-encoders embed rooms-model captions --output embedded --modality image
-expect 0 '24 rows|24' hf-encoders embed rooms-model captions --output embedded --modality image
+expect 0 '24 rows' hf-encoders embed rooms-model captions --output embedded --modality image # nothing is left to do
+expect 0 '0\.[0-9]+' hf-encoders search rooms-model embedded "a red chair" -k 3
+expect 0 'found.png' hf-encoders search rooms-model embedded "a red chair" -k 3 --output found.png
+expect 2 'other weights|another model|weights' hf-encoders search dino embedded photos/00.png
+expect 0 'index of 24 rows' hf-encoders search rooms-model photos "a red chair" --save-index index
+expect 0 '0\.[0-9]+' hf-encoders search rooms-model index "a lamp"
+expect 0 'none of these' hf-encoders classify rooms-model photos --labels chair,lamp --threshold 0.9
+head -c 300 photos/01.jpg >photos/broken.jpg
+expect 2 'broken.jpg' hf-encoders encode rooms-model photos --output all.npz
+expect 0 'skipped 1' hf-encoders encode rooms-model photos --output most.npz --on-error skip
+rm photos/broken.jpg
+expect 0 '\(1, 256\) \(2, 256\)' "$python" -c 'if True:
+    import hf_encoders
+    from transformers import AutoModel
+    model = AutoModel.from_pretrained("rooms-model")
+    print(tuple(model.encode("a red chair").shape), tuple(model.encode(["photos/00.png", "photos/01.jpg"]).shape))'
 
 echo "# Their captions"
 quick=(--batch_size 8 --max_steps 2 --num_workers 0 --validation_split "" --patience 0 --report_to none)
