@@ -12,7 +12,6 @@ from hf_encoders.commands import main as cli
 from tests.conftest import ROOT
 from tests.conversion.encoders.test_texts import clip as write_clip_tokenizer
 from tests.helpers.clip_network import Clip
-from tests.helpers.encoder_files import ResNet
 from tests.helpers.multimodal_files import write_multimodal
 from tests.helpers.multimodal_models import SPECIAL, WORDS
 from tests.helpers.small_texts import SmallBert
@@ -30,8 +29,6 @@ def blocks(language):
 
 def write_encoders(folder):
     """Small networks in the files of other people's encoders."""
-    resnet = {f"module.encoder_q.{name}": tensor for name, tensor in ResNet().state_dict().items()}
-    torch.save({"state_dict": resnet}, folder / "moco_v2_800ep.pth.tar")
     torch.save(Clip(text=128, image=128, heads=(2, 2), vocabulary=520).state_dict(), folder / "ViT-B-32.pt")
     write_clip_tokenizer(folder / "clip-tokenizer")
     bert = SmallBert(width=128).state_dict()
@@ -40,18 +37,13 @@ def write_encoders(folder):
 
 
 @pytest.fixture
-def folder(tmp_path, objects_test, monkeypatch):
+def folder(tmp_path, monkeypatch):
     """The current folder, with what the README's lines name."""
     for name in ("conversion", "samples", "model_cards"):
         (tmp_path / name).symlink_to(ROOT / name)
     write_multimodal(tmp_path / "best_checkpoint.pt")
     (tmp_path / "vocab.txt").write_text("\n".join(SPECIAL + WORDS))
     write_encoders(tmp_path)
-    (tmp_path / "maps").mkdir()
-    objects_test[0]["depth"].save(tmp_path / "depth.png")
-    objects_test[0]["depth"].save(tmp_path / "maps" / "depth.png")
-    for index, name in enumerate(("one.jpg", "two.jpg")):
-        objects_test[index]["image"].save(tmp_path / name)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -64,13 +56,14 @@ def test_every_line_runs_in_its_order(folder, hub, hub_client, capsys):
         if line.startswith(PROGRAM) and not line.startswith(LEFT_OUT):
             cli.command(shlex.split(line.removeprefix(PROGRAM).replace(HEADS, TINY_HEADS)))
             printed[line] = capsys.readouterr().out
-    assert len(printed) == 14
+    assert len(printed) == 15
     for code, check in zip(
         blocks("python"),
         (
             "embeddings.shape == (1, 768)",
             "texts.shape == (2, 256)",
-            "(embeddings @ model.encode_depth('depth.png').T).item() > 0.999 and tum.unit_scale == 1 / 5000",
+            "(embeddings @ model.encode_depth(['samples/maps/red_armchair.png']).T).item() > 0.999"
+            " and tum.unit_scale == 1 / 5000",
             "len(rooms[0]['embedding']) == 256",
             "queries.shape == (1, 256) and documents.shape == (2, 256)",
         ),
