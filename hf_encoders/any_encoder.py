@@ -213,6 +213,8 @@ def load_encoder(
         if found is not None:
             return found
     name = _name(cast(Source, source))
+    if not isinstance(source, PreTrainedModel) and Path(name).is_file():
+        raise InputError(path=name, reason="a file, expected a folder or Hub id", hint="hf-encoders convert makes one")
     source = cast(Source, source)
     if isinstance(source, PreTrainedModel):
         model = source

@@ -14,6 +14,7 @@ from hf_encoders import load_encoder
 from hf_encoders.command_line import run
 from hf_encoders.commands import main as cli
 from hf_encoders.embed import with_embeddings
+from hf_encoders.models.input_errors import InputError
 from hf_encoders.search import EmbeddingIndex
 from hf_encoders.zero_shot import ZeroShotClassifier
 from tests.helpers.any_encoders import BOTH, IMAGES, KINDS, NO_ENCODERS, TEXTS, save_encoder
@@ -411,3 +412,9 @@ def test_our_own_models_refuse_them_too(tiny_encoder, tiny_multimodal, photos, p
                 words = words_of(name, photos, parquet, tmp_path / "out")
                 line = refusal(capsys, name, tmp_path / repo, *words, option, "cls")
                 assert f"{tmp_path}/{repo}: one of our own models, {reason}" in line
+
+
+def test_a_checkpoint_is_converted_first(tmp_path):
+    (tmp_path / "resnet.pth").write_bytes(b"weights")
+    with pytest.raises(InputError, match="a file, expected a folder or Hub id; hf-encoders convert makes one"):
+        load_encoder(tmp_path / "resnet.pth")

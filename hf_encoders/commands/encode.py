@@ -32,7 +32,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_encoder(parser)
     parser.add_argument("paths", nargs="+", type=path, help="images or depth maps, or folders of them")
     parser.add_argument("--output", type=path, default="embeddings.npz", help="default: %(default)s")
-    parser.add_argument("--normalize", action="store_true", help="scale each embedding to length 1")
+    parser.add_argument(
+        "--normalize",
+        action="store_true",
+        help="scale each embedding to length 1; in a shared space they have it",
+    )
     parser.add_argument("--modality", choices=("image", "depth"), help=MODALITY_HELP)
     add_on_error(parser, "files")
     add_overwrite(parser)
@@ -68,7 +72,9 @@ def run(args: argparse.Namespace) -> Result:
     modality = args.modality or files_modality(model, list_pictures(args.paths))
     paths = list_files(args.paths, modality)
     units = depth_units(args, modality)
-    options: EncodeOptions = {"normalize": args.normalize, "dtype": args.dtype, "backend": args.backend}
+    options: EncodeOptions = {"dtype": args.dtype, "backend": args.backend}
+    if args.normalize:  # by default a model's own way, as in Python: of unit length in a shared space
+        options["normalize"] = True
     encode = partial(encoder(model, modality, units), **options)
     # The file is opened first, so that a place that cannot be written is known before the work.
     with new_file(args.output, args.overwrite) as new, new.open("wb") as file:

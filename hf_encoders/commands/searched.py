@@ -81,7 +81,7 @@ def open_searched(args: argparse.Namespace, model: Encoder) -> Searched:
 def _saved_index(index: EmbeddingIndex, source: Source) -> Searched:
     """A saved index has the rows themselves, where it was made from any."""
     feature = source.dataset.features.get(source.column)
-    names_files = getattr(feature, "dtype", None) == "string"
+    names_files = getattr(feature, "dtype", None) in ("string", "large_string")
     if feature is None or not (is_picture(feature) or names_files or type(feature).__name__.startswith("Array")):
         return Searched(index, source, None, f"{source.name}: an index without pictures")
     return Searched(index, source, _pictures_of_rows(source))

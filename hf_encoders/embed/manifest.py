@@ -145,6 +145,11 @@ def _check_same_plan(path: Path, plan: Plan) -> None:
     for name, noun in _NAMES.items():  # they tell a person more than digests
         if name in differing and name.partition(".")[0] in sections:
             differences.append(f"{noun} was {before.get(name)}, is {now.get(name)}")
+    if sections == {"dataset"}:
+        raise ValueError(
+            f"{path.parent}: was started with other files or rows of the data ({'; '.join(differences)}); embed these"
+            " into another --output"
+        )
     raise ValueError(
         f"{path.parent}: was started with other settings ({'; '.join(differences)}); choose another --output"
     )

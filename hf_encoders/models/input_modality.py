@@ -145,7 +145,9 @@ def _items_modality(items: Iterable[tuple[int, object]], towers: Sequence[Modali
 
 
 def _check_is_text(text: str) -> None:
-    """Refuse what is named like a picture, and is none: as words it would mean anything."""
+    """Refuse a folder, and what is named like a picture and is none: as words they would mean anything."""
+    if os.path.isdir(text):
+        raise InputError(path=text, reason="a folder, expected a text or a file", hint="give its files")
     suffix = os.path.splitext(text)[1].lower()
     if len(suffix) > 2 and (is_depth_file(text) or suffix in PIL.Image.registered_extensions()):
         raise InputError(path=text, reason="no such file", hint="encode_text takes it for words")

@@ -164,7 +164,8 @@ def test_another_plan_is_refused(dataset, options, says, folder, whole, capsys):
     with pytest.raises(SystemExit):
         run_embed(folder / "model", folder / dataset, whole / "few", *SHARDS_OF_4, *options)
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert f"{whole / 'few'}: was started with other settings" in error and says in error
+    what = "files or rows of the data" if dataset == "scenes.parquet" else "settings"
+    assert f"{whole / 'few'}: was started with other {what}" in error and says in error
 
 
 def test_another_model_is_refused_and_the_same_elsewhere_is_not(folder, whole, tmp_path, capsys):

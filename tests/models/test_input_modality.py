@@ -8,6 +8,7 @@ import torch
 from datasets import Dataset
 from PIL import Image
 
+from hf_encoders.models.input_errors import InputError
 from hf_encoders.models.input_modality import inputs_modality, pictures_modality
 from hf_encoders.models.tower import MODALITIES
 from tests.helpers.multimodal_models import tiny_model
@@ -120,3 +121,8 @@ def test_a_model_of_one_modality_is_not_asked():
     assert inputs_modality({"x", "y"}, MODALITIES)[0] == "text"
     with pytest.raises(ValueError, match="a is a depth map, b is none: say it"):
         pictures_modality([("a", "depth"), ("b", None)], "say it")
+
+
+def test_a_folder_is_no_text(tmp_path):
+    with pytest.raises(InputError, match="a folder, expected a text or a file; give its files"):
+        inputs_modality(str(tmp_path), ("text", "image"))

@@ -44,8 +44,6 @@ def options(tmp_path):
 @pytest.mark.parametrize(("data", "validated"), [("mine.parquet", False), ("mine", True)])
 @pytest.mark.parametrize("recipe", [[], ["finetune"], ["sample", "--depth_column", ""]], ids=["none", "its", "another"])
 def test_a_repo_goes_on_with_captions_of_ones_own(recipe, data, validated, mine, capsys):
-    if recipe[:1] == ["finetune"] and not validated:
-        pytest.skip("it waits for a better metric, and has none: below")
     tiny_model(depth=False).save_pretrained(mine / "repo")
     split = ["--validation_split", "auto"] if recipe[:1] == ["sample"] else []
     words = [*recipe, "--init_from", str(mine / "repo"), "--dataset", str(mine / data), *split]
@@ -94,9 +92,24 @@ def test_a_rate_that_never_rises_is_told(warmup, told, options, capsys):
     assert (line in capsys.readouterr().out) is told
 
 
-def test_patience_needs_something_to_wait_for(options):
-    message = "--patience 2 waits for a better validation metric, and no data set has a split 'validation'; give"
-    assert message in refusal(*options(patience=2), main=pretrain.command)
+def test_patience_without_a_metric_is_told_and_ends_nothing(options, capsys):
+    pretrain.command(options(patience=1, epochs=3, batch_size=50))
+    out = capsys.readouterr().out
+    assert (
+        "patience 1 has no metric to wait for: no data set has a split 'validation'" in out and "epoch 3, step 6" in out
+    )
+
+
+@pytest.mark.parametrize("flags", [["--max_steps=3"], ["--epochs=1"]])
+def test_fewer_rows_than_a_step_are_told_at_once(flags, options):
+    message = "no steps: fewer rows than the 240 of a step (batch_size 60 x gradient_accumulation_steps 4 x 1 process)"
+    assert message in refusal(*options(batch_size=60, gradient_accumulation_steps=4), *flags, main=pretrain.command)
+
+
+def test_a_stream_of_fewer_rows_than_a_step_ends(options):
+    words = options(batch_size=60, gradient_accumulation_steps=4, streaming=True, max_steps=3)
+    with pytest.raises(ValueError, match="an epoch of this stream has fewer rows than a step takes, 240"):
+        pretrain.command(words)
 
 
 def test_a_run_that_gets_no_better_ends_and_is_then_finished(options, monkeypatch, capsys):

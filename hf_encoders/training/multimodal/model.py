@@ -59,7 +59,7 @@ def check_way(options: ModelArguments) -> None:
     }
     if not any(ways.values()):
         named = ", ".join(recipe_names())
-        raise ValueError(f"no model: name a recipe ({named}), or give one of {', '.join(ways)}")
+        raise ValueError(f"no model: give one of {', '.join(ways)}, or name a recipe that has one ({named})")
     if sum(ways.values()) != 1:
         raise ValueError(f"give one of {', '.join(ways)}: they say what is trained")
 

@@ -19,6 +19,7 @@ from ...data.splits import left_out_of
 from ...evaluation.tasks import is_better, metric_lines, recall_line, retrieval_names
 from ...hub.push import Destination, reserve
 from ...models.modeling_multimodal_encoder import MultimodalEncoderModel
+from ...plurals import counted
 from .. import checkpoints
 from ..accelerator import asks_for_sharding, count_bad, make_accelerator, say
 from ..averaging import fit_batch_norm, make_averages
@@ -71,11 +72,6 @@ class Trainer:
         self.data, self.run = data, run
         if data.validation_split:
             check_metric(run.validation_metric, [*retrieval_names(data.columns), validation.LOSS])
-        elif run.patience:
-            raise ValueError(
-                f"--patience {run.patience} waits for a better validation metric, and no data set has a split"
-                " 'validation'; give a --validation_split, or --patience 0"
-            )
         self.accelerator = make_accelerator(run, None if kept is None else kept.precision)
         self.resumption.check_precision(self.accelerator.mixed_precision)
         self.requests = Requests(self.accelerator)
@@ -137,6 +133,11 @@ class Trainer:
             model_line(self.plain_model, source),
             loss_line(loss.loss, self.total_steps, self._rows_of_a_step, rate, precision),
         ]
+        if run.patience and not self.validation:
+            lines.append(
+                f"patience {run.patience} has no metric to wait for: no data set has a split 'validation'"
+                " (--validation_split names another), so the run goes to its end"
+            )
         if run.warmup_steps >= self.total_steps:
             lines.append(
                 f"the learning rate rises for {run.warmup_steps} steps, and the run has {self.total_steps}: it never"
@@ -162,8 +163,14 @@ class Trainer:
     def _steps_in_all(self, batches: int) -> int:
         run, progress = self.run, self.resumption.progress
         per_epoch = batches // run.gradient_accumulation_steps
-        if not (run.max_steps or per_epoch * run.epochs):
-            raise ValueError("no steps: fewer rows than a batch of all processes; with --streaming, give --max_steps")
+        if self.data.streaming and not run.max_steps:
+            raise ValueError("no steps: a stream has no known length; give --max_steps")
+        if not (self.data.streaming or per_epoch):
+            raise ValueError(
+                f"no steps: fewer rows than the {self._rows_of_a_step} of a step (batch_size {run.batch_size} x"
+                f" gradient_accumulation_steps {run.gradient_accumulation_steps} x"
+                f" {counted(self.accelerator.num_processes, 'process')}); lower one of them"
+            )
         in_all = run.max_steps or steps_in_all(progress, batches, run.gradient_accumulation_steps, run.epochs)
         return max(in_all, progress.step)
 
@@ -219,13 +226,15 @@ class Trainer:
         progress = self.progress
         if progress.batches:
             return False
-        return progress.step >= self.total_steps or is_stale(progress, self.run.patience)
+        is_validated = self.validation is not None
+        return progress.step >= self.total_steps or (is_validated and is_stale(progress, self.run.patience))
 
     def _train_epoch(self, bar: "tqdm[NoReturn]") -> None:
         progress, run = self.progress, self.run
         self.model.train()
         began = started = time.perf_counter()
         losses: list[float] = []
+        is_whole = not progress.batches
         for micro_batches in self._steps_of_epoch():
             waited = time.perf_counter() - started
             bad = [f"row {sample.index}: {sample.reason}" for batch in micro_batches for sample in batch["bad"]]
@@ -273,6 +282,8 @@ class Trainer:
             if progress.step == self.total_steps:
                 break
         progress.epoch, progress.batches = progress.epoch + 1, 0
+        if is_whole and not losses and progress.step < self.total_steps:
+            raise TrainingError(f"an epoch of this stream has fewer rows than a step takes, {self._rows_of_a_step}")
         mean = f"{sum(losses) / len(losses):.4f}" if losses else "(before)"
         measured = self._finish_epoch()
         seconds = time.perf_counter() - began
