@@ -6,8 +6,8 @@ def counted(number: int, noun: str) -> str:
 
     Args:
         number: how many.
-        noun: in the singular; one that ends in s, x or ch gets "es".
+        noun: in the singular; one that ends in s, x or ch gets "es", an epoch not.
     """
     if number == 1:
         return f"1 {noun}"
-    return f"{number:,} {noun}{'es' if noun.endswith(('s', 'x', 'ch')) else 's'}"
+    return f"{number:,} {noun}{'es' if noun.endswith(('s', 'x', 'ch')) and noun != 'epoch' else 's'}"

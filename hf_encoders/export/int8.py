@@ -148,11 +148,22 @@ def save_int8(backend: str, tower: str, exact: Path, path: Path, inputs: list[di
 def _open(source: str, tower: Modality) -> Source:
     usual = _USUAL_COLUMNS[tower]
     try:
-        return open_source(source, tower, column_option=f"it by the name {usual!r}")
+        opened = open_source(source, tower, column_option=f"it by the name {usual!r}")
     except ValueError as error:
         with suppress(ValueError):
             return open_source(source, tower, usual)
         raise error
+    if tower != "text" and _holds_words(opened):
+        raise ValueError(f"{source}: which column holds the {tower}s? The texts of {opened.column!r} name no files")
+    return opened
+
+
+def _holds_words(opened: Source) -> bool:
+    """Whether a column that was taken for paths of pictures is one of texts: its first names no file."""
+    feature = opened.dataset.features[opened.column]
+    if getattr(feature, "dtype", "") not in ("string", "large_string") or not len(opened.dataset):
+        return False
+    return not Path(opened.dataset[0][opened.column]).is_file()
 
 
 def _prepared(tower: Tower, opened: Source, units: DepthUnits | None) -> list[dict[str, Tensor]]:

@@ -189,6 +189,7 @@ def test_report_says_what_was_converted(tmp_path):
     count = sum(tensor.numel() for tensor in parameters)
     assert report == {
         "architecture": "DepthSemanticEncoderModel", "decoder": False, "dtype": "float32", "dropped": [],
+        "training_state": None,
         "parameters": {"total": count, "encoder": count},
         "weights_sha256": {"model.safetensors": weights},
     }  # fmt: skip

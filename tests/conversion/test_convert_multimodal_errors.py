@@ -90,7 +90,7 @@ def test_no_tokenizer(folder):
 
 # Name → (what is done to the folder, the options, what is said).
 SPOILED = {
-    "no such folder": (None, ["--text-model", "none/at/all"], "--text-model none/at/all: cannot be read"),
+    "no such folder": (None, ["--text-model", "none/at/all"], "none/at/all: no such file or folder"),
     "no configuration": (
         lambda path: (path / "bert" / "config.json").unlink(),
         ["--text-model", "bert"],
@@ -162,7 +162,11 @@ SPOILED = {
         ["--tokenizer", "bert", "--depth-encoder", "bert"],
         "bert: a bert model, expected depth",
     ),
-    "no depth repo": (None, ["--tokenizer", "bert", "--depth-encoder", "none/at/all"], "none/at/all: no such folder"),
+    "no depth repo": (
+        None,
+        ["--tokenizer", "bert", "--depth-encoder", "none/at/all"],
+        "none/at/all: no such file or folder",
+    ),
 }
 
 

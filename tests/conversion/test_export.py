@@ -127,5 +127,5 @@ def test_bad_places_are_refused(repo, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert "cannot be written" in refuse(repo, "/proc/none/out.pth")
     assert "exists already" in refuse(repo, tmp_path)
-    assert "no such folder" in refuse(tmp_path / "none", tmp_path / "out.pth")
+    assert "no such file or folder" in refuse(tmp_path / "none", tmp_path / "out.pth")
     assert not (tmp_path / "out.pth").exists()

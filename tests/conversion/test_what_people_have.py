@@ -397,7 +397,7 @@ CASES = {
         ({"model_state_dict": {"n_averaged": torch.tensor(10), **renamed(S, "module.{}".format)}}, [], ["n_averaged"]),
     ],
     "another network beside it, such as a discriminator": [
-        ({"net": S, "net_D": {"conv.weight": torch.ones(2, 1)}}, [], ["also net_D (of no known family, 1 tensors)"]),
+        ({"net": S, "net_D": {"conv.weight": torch.ones(2, 1)}}, [], ["also net_D (of no known family, 1 tensor)"]),
         ({"net": S, "ema": {"decay": 0.9, "shadow_params": list(S.values())}}, [], ["also ema.shadow_params"]),
     ],
     "two networks of one family": [

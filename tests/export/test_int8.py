@@ -49,7 +49,7 @@ def test_calibration_reads_maps_in_the_unit_that_it_is_told(tiny_encoder, tmp_pa
         np.save(tmp_path / folder / "0.npy", rng.uniform(1, 3, (32, 32)) * unit)
         rng = np.random.default_rng(0)
     found = [
-        calibration_inputs(tiny_encoder, ["depth"], str(tmp_path / folder), units)["depth"][0]["pixel_values"]
+        calibration_inputs(tiny_encoder, ["depth"], [str(tmp_path / folder)], units)["depth"][0]["pixel_values"]
         for folder, units in (("metres", None), ("millimetres", {"unit_scale": 0.001}))
     ]
     torch.testing.assert_close(*found)

@@ -56,12 +56,12 @@ class Trial:
         """Run the command in a folder; end it at a change."""
         words = [*self.words, *(self.again if again and (folder / self.output).exists() else ())]
         log = folder.with_suffix(".log")
-        if self.ranks == 1:
-            return _forked(number, log, words, folder, dict(self.environment))
+        if self.ranks == 1 and not self.environment:  # which libraries read when they are imported
+            return _forked(number, log, words, folder)
         runner = ["-m", "tests.helpers.kill_trial", str(number), str(log), *words]
         launcher = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", str(self.ranks)]
         launcher += ["--mixed_precision", "no", "--main_process_port", "0"]
-        command = [sys.executable, *launcher, *runner]
+        command = [sys.executable, *(launcher if self.ranks > 1 else []), *runner]
         environment = os.environ | {"PYTHONPATH": str(ROOT)} | _ENVIRONMENT | dict(self.environment)
         with open(folder.with_suffix(".out"), "w+") as out:  # a worker process may hold a pipe open for a while
             done = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, env=environment, cwd=folder, text=True)
@@ -178,9 +178,7 @@ def _run(number: int, log: Path, words: Sequence[str]) -> None:
 _COMMON = ["accelerate", "datasets", "pandas", "safetensors.torch", "torch._dynamo", "transformers.modeling_utils"]
 
 
-def _forked(
-    number: int, log: Path, words: Sequence[str], folder: Path, environment: Mapping[str, str]
-) -> "subprocess.CompletedProcess[str]":
+def _forked(number: int, log: Path, words: Sequence[str], folder: Path) -> "subprocess.CompletedProcess[str]":
     """Run a command in a process that has its imports already."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([*_COMMON, "hf_encoders.training.pretrain", "hf_encoders.training.pretrain_depth"])
@@ -188,7 +186,7 @@ def _forked(
     os.environ.update(_ENVIRONMENT)  # the server is started by the first run, and keeps what it finds
     try:
         method = multiprocessing.get_start_method()  # of the command's own workers: a child would take this one
-        process = context.Process(target=_in_folder, args=(number, log, list(words), folder, environment, method))
+        process = context.Process(target=_in_folder, args=(number, log, list(words), folder, method))
         process.start()
     finally:
         for name, value in before.items():
@@ -197,12 +195,10 @@ def _forked(
     return subprocess.CompletedProcess(list(words), process.exitcode, folder.with_suffix(".out").read_text())
 
 
-def _in_folder(
-    number: int, log: Path, words: Sequence[str], folder: Path, environment: Mapping[str, str], method: str
-) -> None:
+def _in_folder(number: int, log: Path, words: Sequence[str], folder: Path, method: str) -> None:
     """A run in its folder, whose output goes beside it."""
     os.chdir(folder)
-    os.environ.update({"PYTHONPATH": str(ROOT), **environment})
+    os.environ["PYTHONPATH"] = str(ROOT)
     multiprocessing.set_start_method(method, force=True)
     with open(folder.with_suffix(".out"), "w") as out:
         for stream in (1, 2):

@@ -18,6 +18,7 @@ from hf_encoders.training import checks, pretrain, pretrain_depth
 from hf_encoders.training.multimodal.model import build_model
 from hf_encoders.training.multimodal.step import Step
 from hf_encoders.training.multimodal.trainer import Trainer
+from hf_encoders.training.multimodal.validation import Validation
 from tests.conftest import SAMPLES
 from tests.helpers.legacy_files import refusal
 from tests.helpers.multimodal_models import SPECIAL, WORDS, tiny_model
@@ -71,10 +72,10 @@ def test_the_names_of_the_metrics_are_those_that_are_measured():
 def test_the_names_of_a_validation_are_those_that_it_gives(tmp_path, monkeypatch):
     given = []
     monkeypatch.setattr("hf_encoders.training.multimodal.trainer.is_better", lambda *words: False)
-    validate = Trainer._validate
-    monkeypatch.setattr(Trainer, "_validate", lambda *words: given.append(validate(*words)) or given[-1])
+    measure = Validation.measure
+    monkeypatch.setattr(Validation, "measure", lambda *words: given.append(measure(*words)) or given[-1])
     pretrain.command([str(write_recipe(tmp_path, **VALIDATED, epochs=1)), "--output_dir", str(tmp_path / "out")])
-    assert list(given[0]) == retrieval_names(["depth", "text", "image"])
+    assert list(given[0]) == [*retrieval_names(["depth", "text", "image"]), "validation_loss"]
 
 
 @pytest.mark.parametrize(

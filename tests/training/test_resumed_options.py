@@ -12,7 +12,7 @@ from datasets import Dataset
 from safetensors.torch import load_file, save_file
 
 from hf_encoders.training import pretrain, pretrain_depth
-from hf_encoders.training.multimodal.trainer import Trainer
+from hf_encoders.training.multimodal.validation import Validation
 from hf_encoders.training.resume_rules import RULES, Changes, Rule, as_kept
 from tests.conftest import SAMPLES
 from tests.helpers.legacy_files import refusal
@@ -278,9 +278,9 @@ def test_another_metric_forgets_the_best_value(train, tmp_path):
 
 
 def test_a_rank_is_better_if_it_is_lower(train, tmp_path, monkeypatch):
-    ranks = iter([5.0, 3.0, 4.0])
+    ranks = iter([6.0, 5.0, 3.0, 4.0])  # before the first step, and after each epoch
     name = "retrieval/text_to_image_median_rank"
-    monkeypatch.setattr(Trainer, "_validate", lambda self, model: {name: next(ranks)})
+    monkeypatch.setattr(Validation, "measure", lambda self, model: {name: next(ranks), "validation_loss": 1.0})
     data = {"dataset": [str(SAMPLES / "rooms")], "train_split": "validation", "validation_split": "validation"}
     train("first", **data, epochs=3, validation_metric=name)
     assert progress(tmp_path, "first", 15)["best"] == 3 and progress(tmp_path, "first", 15)["best_step"] == 10

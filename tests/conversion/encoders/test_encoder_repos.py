@@ -12,6 +12,7 @@ from transformers.image_utils import PILImageResampling
 from hf_encoders.conversion.convert import convert
 from hf_encoders.conversion.export import export
 from hf_encoders.conversion.verify_repo import verify_repo
+from tests.conftest import SAMPLES
 from tests.helpers.encoder_files import ResNet, randomised
 from tests.helpers.legacy_files import convert as convert_command
 from tests.helpers.legacy_files import refusal, tiny_state
@@ -119,7 +120,7 @@ def test_images_of_another_size_than_the_positions_are_interpolated_later(file, 
         (["--mean", "123,117,104"], "no list of numbers from 0 to 1"),
         (["--mean", "0,0,0", "--std", "1,1,0"], "--std holds a zero"),
         (["--image-size", "0"], "no number of pixels"),
-        (["--tokenizer", "vocab.txt"], "has no use for --tokenizer; leave it out"),
+        (["--tokenizer", str(SAMPLES / "tokenizer" / "vocab.txt")], "has no use for --tokenizer; leave it out"),
         (["--pooling", "cls"], "has no use for --pooling; leave it out"),
         (["--hidden-act", "gelu"], "a ResNet has no --hidden-act; leave it out"),
         (["--attention-heads", "2"], "a ResNet has no --attention-heads; leave it out"),
