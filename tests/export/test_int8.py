@@ -68,7 +68,12 @@ def test_an_export_evens_them_out(tmp_path, monkeypatch):
     for even in (with_even_channels, lambda tower, inputs: tower):
         monkeypatch.setattr(module, "with_even_channels", even)
         report = module.export(
-            str(tmp_path / "model"), tmp_path / "out", "openvino", calibration=calibration, overwrite=True
+            str(tmp_path / "model"),
+            tmp_path / "out",
+            "openvino",
+            calibration=calibration,
+            least_cosine=-1,  # the uneven one would be refused
+            overwrite=True,
         )
         cosines.append(report["towers"]["depth"]["int8"]["mean_cosine"])
     assert cosines[0] > 0.9 and cosines[1] < 0.7
