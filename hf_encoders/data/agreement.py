@@ -4,12 +4,11 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]
-from datasets import ClassLabel, Features, Value
+from datasets import ClassLabel, Features
 
-from .columns import is_picture
+from .columns import kind_of
 from .parquet import read_footers
 
-_KINDS = {"string": "text", "large_string": "text", "bool": "booleans", "null": "nothing"}
 _NAMES_SHOWN = 5
 
 
@@ -68,25 +67,10 @@ def _difference(first_name: str, first: object, feature: object) -> str:
             f"numbers its classes {_shown(feature.names)}, that of {first_name} {_shown(first.names)}: write one of"
             " them again with the other's order (Dataset.align_labels_with_mapping)"
         )
-    kinds = _kind(first), _kind(feature)
+    kinds = kind_of(first), kind_of(feature)
     if kinds[0] == kinds[1] or "nothing" in kinds:
         return ""
     return f"holds {kinds[1]}, that of {first_name} {kinds[0]}"
-
-
-def _kind(feature: object) -> str:
-    """What a column holds, in words; types of one kind are converted into each other without a loss."""
-    if isinstance(feature, ClassLabel):
-        return "classes with names"
-    if is_picture(feature):
-        return "pictures"
-    if isinstance(feature, Value):
-        is_number = feature.dtype.startswith(("int", "uint", "float"))
-        return "numbers" if is_number else _KINDS.get(feature.dtype, feature.dtype)
-    if isinstance(feature, Mapping):
-        return f"records of {', '.join(feature)}"
-    inner = getattr(feature, "feature", None)
-    return type(feature).__name__ if inner is None else f"lists of {_kind(inner)}"
 
 
 def _shown(names: Sequence[str]) -> str:

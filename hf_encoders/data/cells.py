@@ -12,14 +12,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias, TypeVar, overload
 
 import numpy as np
-from datasets import Column, Dataset, Image, IterableDataset
+from datasets import Column, Dataset, Features, Image, IterableDataset
 from numpy.typing import DTypeLike
 
 from ..models.input_errors import InputError
-from .columns import is_picture, number_type
+from .columns import LOOKED_AT, Columns, FirstCells, is_picture, number_type
 
 # Column → the type of its numbers, for columns of arrays.
 NumberTypes: TypeAlias = Mapping[str, DTypeLike]
+# The rows of a stream that tell its columns.
+_ROWS_THAT_TELL = 256
 _Rows = TypeVar("_Rows", Dataset, IterableDataset)
 
 
@@ -61,6 +63,35 @@ def undecoded(rows: _Rows) -> _Rows:
         if isinstance(feature, Image):
             rows = rows.cast_column(name, Image(decode=False))
     return rows
+
+
+def first_cells(rows: Dataset | IterableDataset) -> FirstCells:
+    """What `Columns` looks at where the types of columns do not tell what they hold."""
+
+    def read(column: str) -> Sequence[object]:
+        first = undecoded(rows.select_columns([column]).with_format(None)).take(LOOKED_AT)
+        return [row[column] for row in first]
+
+    return read
+
+
+def features_of(name: str, rows: Dataset | IterableDataset) -> Features:
+    """The columns of rows; those of its first rows, where a stream does not declare its columns.
+
+    Raises:
+        ValueError: if it declares none and has no rows.
+    """
+    if rows.features is not None:
+        return rows.features
+    first = next(iter(rows.with_format("arrow").iter(_ROWS_THAT_TELL)), None)
+    if first is None:
+        raise ValueError(f"{name}: no rows, and no columns to know them by")
+    return Features.from_arrow_schema(first.schema)
+
+
+def columns_of(name: str, rows: Dataset | IterableDataset) -> Columns:
+    """The columns of rows, to choose from."""
+    return Columns(name, features_of(name, rows), first_cells(rows))
 
 
 def picture_items(dataset: Dataset, column: str) -> "Column | PictureItems":

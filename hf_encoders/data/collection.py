@@ -14,7 +14,8 @@ from datasets import DatasetBuilder, Features, IterableDataset, Value, load_data
 from ..modalities import Modality, default_modality, files_modality, items_modality, modalities
 from ..models.input_errors import one_line
 from .agreement import check_agree
-from .columns import KEY, choose_column
+from .cells import features_of, first_cells
+from .columns import KEY, LOOKED_AT, Columns
 from .file_states import digest, file_state, named_files, parquet_state
 from .location import Location, left_out, locate, picture_files, pictures_of
 from .parquet import may_name_files, read_footers
@@ -155,7 +156,7 @@ class ParquetFiles(Collection):
             content += [file.name, str(first_row)]
         self.rows = first_row
         self.features = Features.from_arrow_schema(self._schemas[0])
-        self.column = choose_column(self.name, self.features, modality, column)
+        self.column = Columns(self.name, self.features, self._first_cells).choose(modality, column)
         is_pictures = modality != "text"
         self._may_name_files = is_pictures and any(may_name_files(footer, self.column) for footer in footers)
         for file, schema in zip(self._files, self._schemas, strict=True):
@@ -164,6 +165,10 @@ class ParquetFiles(Collection):
                 shared = [name for name in self.features if name in there]
                 check_agree(str(self._files[0]), self.features, str(file), there, shared)
         self.identity = {"kind": "parquet", "digest": digest(content)}
+
+    def _first_cells(self, column: str) -> list[object]:
+        table = next(self.tables(Part(0, 0, min(self.rows, LOOKED_AT)), 0, [column]), None)
+        return [] if table is None else table[column].to_pylist()
 
     def parts(self, shard_rows: int) -> list[Part]:
         """Divide the rows into ranges."""
@@ -218,7 +223,7 @@ class Stream(Collection):
         dataset: the stream.
         identity: see `Collection`.
         modality: what is embedded.
-        column: see `choose_column`.
+        column: see `Columns.choose`.
         files: the local ones that it reads.
         folder: of a text file, beside which the pictures may lie that its rows name.
     """
@@ -236,15 +241,17 @@ class Stream(Collection):
         folder: str | None = None,
     ):
         self.name, self._files = name, files
-        dataset = _with_features(name, dataset)
+        if dataset.features is None:
+            dataset = dataset.cast(features_of(name, dataset))
         if dataset.num_shards < _PARTS and hasattr(dataset, "reshard"):  # not in datasets 4.0
             dataset = dataset.reshard()
         self.features = dataset.features
-        self.column = choose_column(name, self.features, modality, column)
+        # Undecoded: decoded later, and only the column that is embedded.
+        self._dataset = dataset.decode(False)
+        self.column = Columns(name, self.features, first_cells(self._dataset)).choose(modality, column)
         names_files = modality != "text" and self.features[self.column] in (Value("string"), Value("large_string"))
         self._folder = folder if names_files else None
         self.default_id = KEY if KEY in self.features else None
-        self._dataset = dataset.decode(False)  # decoded later, and only the column that is embedded
         self.identity = {**identity, "parts": dataset.num_shards}
 
     def parts(self, shard_rows: int) -> list[Part]:
@@ -368,16 +375,6 @@ def _streaming(name: str, builder: DatasetBuilder) -> dict[str, IterableDataset]
         return dict(builder.as_streaming_dataset())
     except Exception as error:  # the network, the files of the data set
         raise ValueError(f"{name}: cannot be read ({one_line(error)})") from error
-
-
-def _with_features(name: str, dataset: IterableDataset) -> IterableDataset:
-    """The stream with the columns of its first rows, where it does not declare its columns."""
-    if dataset.features is not None:
-        return dataset
-    first = next(iter(dataset.with_format("arrow").iter(_ROWS_PER_READ)), None)
-    if first is None:
-        raise ValueError(f"{name}: no rows, and no columns to know them by")
-    return dataset.cast(Features.from_arrow_schema(first.schema))
 
 
 def _ranges(rows: int, size: int) -> list[Part]:

@@ -12,7 +12,8 @@ from datasets import Dataset, DatasetDict, Image, load_dataset
 from ..modalities import Modality, column_modality, default_modality, files_modality
 from ..models.input_errors import printable
 from .agreement import check_files_agree
-from .columns import KEY, URL, choose_column, is_picture
+from .cells import columns_of
+from .columns import KEY, URL, is_picture
 from .location import Location, left_out, locate, picture_files, pictures_of
 from .text_rows import with_paths
 
@@ -97,7 +98,7 @@ def open_source(
         rows = Dataset.from_dict({_FILE_COLUMN: files})
         return Source(name, rows, _FILE_COLUMN, modality, left_out(location, modality))
     dataset = _load_from_hub(name, split) if location.kind == "hub" else _load_files(location.in_split(split))
-    column = choose_column(name, dataset.features, modality, column, column_option)
+    column = columns_of(name, dataset).choose(modality, column, option=column_option)
     return Source(name, _decoding_only(dataset, column, modality), column, modality, left_out(location, modality))
 
 

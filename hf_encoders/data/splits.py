@@ -19,7 +19,7 @@ from datasets import (
 from ..fingerprint import sha256
 from ..models.input_errors import one_line
 from .agreement import check_agree, check_files_agree
-from .cells import undecoded
+from .cells import columns_of, undecoded
 from .location import Location, left_out, locate, picture_files
 from .names import SUFFIXES, TEXT_FORMATS
 from .picture_folder import builder_of, left_out_of_splits
@@ -161,9 +161,9 @@ def _is_one_split(location: Location) -> bool:
 
 
 def _undecoded(name: str, rows: Rows, columns: Sequence[str]) -> Rows:
+    known = columns_of(name, rows)
     for column in columns:
-        if column not in rows.column_names:
-            raise ValueError(f"{name}: no column {column!r}; it has {', '.join(rows.column_names)}")
+        known.require(column)
     rows = rows.select_columns(list(columns))
     return undecoded(rows)
 

@@ -11,10 +11,11 @@ from typing import TypeAlias
 import pyarrow as pa  # type: ignore[import-untyped]
 from accelerate import PartialState
 from accelerate.utils import gather_object
-from tqdm.auto import tqdm
+from tqdm.std import tqdm
 
 from ..data.collection import Collection, Part
 from ..models.text_tower import Truncation
+from ..progress_bar import progress_bar
 from .folder import FolderManifest, Plan
 from .manifest import check_bad_rows, check_plan, write_manifest
 from .rows import EmbeddedRows, RowEmbedder
@@ -68,11 +69,11 @@ def embed_collection(
     ordered = sorted(parts, key=lambda part: _is_finished(records[part.index]))
     own = ordered[processes.process_index :: processes.num_processes]
     title = "Embedding" if processes.num_processes == 1 else f"Embedding (process 1 of {processes.num_processes})"
-    with tqdm(
-        total=_count([part for part in own if not _is_finished(records[part.index])]),
-        desc=title,
-        unit=_UNITS[plan["modality"]],
-        disable=not processes.is_main_process,
+    with progress_bar(
+        _count([part for part in own if not _is_finished(records[part.index])]),
+        title,
+        _UNITS[plan["modality"]],
+        is_shown=processes.is_main_process,
     ) as bar:
         share = _Share(embedder, collection, output, shard_rows, max_bad_rows, records, changed, bar)
         for part in own:

@@ -247,10 +247,22 @@ def test_the_column_is_found_without_its_name(kind, tmp_path, monkeypatch):
     assert open_source(name, "depth").column == open_collection(name, "depth").column == column
 
 
-def test_which_column_is_asked_where_texts_may_be_paths(tmp_path):
-    Dataset.from_dict({"caption": ["a"], "file": ["b.png"]}).to_parquet(tmp_path / "rows.parquet")
-    with pytest.raises(ValueError, match="which column holds the images.*it has caption, file"):
-        open_source(str(tmp_path / "rows.parquet"), "image")
+def test_the_texts_that_name_pictures_are_known_by_the_first_rows(tmp_path):
+    columns = {"title": ["a", "the b"], "file": ["b.png", "c.jpg"]}
+    Dataset.from_dict(columns).to_parquet(tmp_path / "rows.parquet")
+    Dataset.from_dict(columns).to_csv(tmp_path / "rows.csv")
+    for opened in (open_source, open_collection):
+        for name in ("rows.parquet", "rows.csv"):
+            assert opened(str(tmp_path / name), "image").column == "file"
+            assert opened(str(tmp_path / name), "text").column == "title"
+
+
+def test_which_column_is_asked_where_several_may_be_meant(tmp_path):
+    Dataset.from_dict({"title": ["a"], "one": ["b.png"], "other": ["b.jpg"]}).to_parquet(tmp_path / "rows.parquet")
+    has = r"Say --column; it has title \(text\), one \(names of pictures\), other \(names of pictures\)"
+    for opened in (open_source, open_collection):
+        with pytest.raises(ValueError, match=rf"which column holds the images\? {has}"):
+            opened(str(tmp_path / "rows.parquet"), "image")
 
 
 def bad_rows(folder):

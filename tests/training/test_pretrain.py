@@ -336,7 +336,10 @@ def test_unreadable_rows_are_skipped_and_counted(allowed, trainer_options, tmp_p
     [
         ({"dataset": []}, "no data: give --dataset"),
         ({"dataset": ["/no/folder"]}, "/no/folder: no such file or folder"),
-        ({"text_column": "title"}, "no column 'title'; it has image, depth, caption"),
+        ({"text_column": "title"}, "no column 'title'; it has image (pictures), depth (pictures), caption (text)"),
+        ({"text_column": "title"}, "; say --text_column"),
+        ({"depth_column": "map"}, "; say --depth_column"),
+        ({"id_column": "key"}, "; say --id_column"),
         ({"batch_size": 500}, "fewer rows than the 500 of a step (batch_size 500 x"),
         ({"tokenizer": ""}, "needs a --tokenizer"),
         ({"init_from": "x"}, "give one of --init_from"),

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from accelerate.utils import broadcast, broadcast_object_list, gather_object, set_seed
 from torch.utils.data import DataLoader, Subset
-from tqdm.auto import tqdm
+from tqdm.std import tqdm
 
 from ...models.modeling_depth_autoencoder import reconstruction_loss
 from ...plurals import counted
+from ...progress_bar import progress_bar
 from .. import checkpoints
 from ..accelerator import count_bad, make_accelerator, say
 from ..checkpoints import Progress
@@ -213,13 +214,13 @@ class DepthTrainer:
 
     def _bar(self) -> "tqdm[NoReturn]":
         """The progress of an epoch; it goes when the epoch's line is written."""
-        return tqdm(
-            total=len(self.loader),
+        return progress_bar(
+            len(self.loader),
+            f"epoch {self.progress.epoch + 1}/{self.run.epochs}",
+            "step",
             initial=self.progress.batches,
-            desc=f"epoch {self.progress.epoch + 1}/{self.run.epochs}",
-            disable=not self.accelerator.is_main_process,
-            unit="step",
             leave=False,
+            is_shown=self.accelerator.is_main_process,
         )
 
     def _step(self, batch: DepthBatch) -> float | None:

@@ -7,6 +7,9 @@ from typing import ClassVar
 from ..option_parser import Settings, as_mapping, option
 from ..unit_arguments import DepthUnitArguments
 
+# What the columns are called that need not be named; see `rows.with_columns`.
+TEXTS, IMAGES = "caption", "image"
+
 
 @dataclass
 class DataArguments:
@@ -21,8 +24,14 @@ class DataArguments:
     )
     streaming: bool = option(False, "read while training, without a copy on disk")
     shuffle_buffer: int = option(1000, "rows that streaming shuffles among")
-    text_column: str = option("caption", "captions: a text, or a list of texts of which each epoch takes one")
-    image_column: str = option("image", "images; empty to train without")
+    text_column: str = option(
+        TEXTS,
+        "captions: a text, or a list of texts of which each epoch takes one; where no column is called so, the only one"
+        " that holds texts",
+    )
+    image_column: str = option(
+        IMAGES, "images; where no column is called so, the only one that holds pictures; empty to train without"
+    )
     depth_column: str = option("", "depth maps; empty to train without")
     id_column: str = option("", "id of the thing that a row shows: rows of equal ids are no negatives of each other")
     boxes_column: str = option("", "boxes to paint black for masked negatives: lists of [x1, y1, x2, y2]")

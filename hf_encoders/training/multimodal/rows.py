@@ -1,9 +1,11 @@
 """The rows that a run trains on or validates with."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from ...data.cells import columns_of
 from ...data.splits import Rows, load_joined, load_splits
-from .arguments import DataArguments
+from .arguments import IMAGES, TEXTS, DataArguments
 
 _AUTO, _USUAL = "auto", "validation"
 
@@ -20,6 +22,63 @@ def with_validation_split(options: DataArguments) -> DataArguments:
     return replace(options, validation_split=_USUAL if any(_USUAL in found for found in splits) else "")
 
 
+def with_columns(options: DataArguments) -> DataArguments:
+    """The options with columns that the data has: where none is called as usual, the only one that holds the like.
+
+    The first data set decides. A column that is called otherwise than usual by the options was given by a person.
+
+    Raises:
+        ValueError: if a column is not there, or it is not clear which one is meant; the message names the option, and
+            lists the columns and what they hold.
+    """
+    found = next(_training_rows(options), None)
+    if found is None:  # reading the rows says so
+        return options
+    columns = columns_of(*found)
+    given = {"depth_column": options.depth_column, "id_column": options.id_column, "boxes_column": _boxes(options)}
+    for option, column in given.items():
+        if column:
+            columns.require(column, f"--{option}")
+    taken = {column for column in [*given.values(), options.text_column, options.image_column] if column}
+    text = columns.choose(
+        "text",
+        None if options.text_column == TEXTS else options.text_column,
+        option="--text_column",
+        usual=TEXTS,
+        taken=taken - {TEXTS},
+        lists=True,
+    )
+    image = options.image_column and columns.choose(
+        "image",
+        None if options.image_column == IMAGES else options.image_column,
+        option="--image_column, or --image_column '' to train without",
+        usual=IMAGES,
+        taken={*taken, text} - {IMAGES},
+    )
+    return replace(options, text_column=text, image_column=image)
+
+
+def taken_lines(asked: DataArguments, found: DataArguments) -> list[str]:
+    """What to say of columns that were found by what they hold, see `with_columns`."""
+    pairs: Mapping[str, tuple[str, str]] = {
+        "--text_column": (asked.text_column, found.text_column),
+        "--image_column": (asked.image_column, found.image_column),
+    }
+    return [
+        f"no column {usual!r}: {column!r} is the only one of its kind, and is taken; {option} names another"
+        for option, (usual, column) in pairs.items()
+        if usual != column
+    ]
+
+
+def _training_rows(options: DataArguments) -> Iterator[tuple[str, Rows]]:
+    """The data sets that have the split to train on, and their rows."""
+    for name in options.dataset:
+        rows = load_splits(name, options.train_split, options.streaming).get(options.train_split)
+        if rows is not None:
+            yield name, rows
+
+
 def load_rows(options: DataArguments, split: str) -> Rows:
     """Load the rows of all data sets that have the split, with the columns that are used; pictures undecoded.
 
@@ -28,8 +87,9 @@ def load_rows(options: DataArguments, split: str) -> Rows:
     """
     if not options.dataset:
         raise ValueError("no data: give --dataset (a Hub id, a folder, parquet files or WebDataset shards)")
-    boxes_column = options.boxes_column.partition(".")[0]
-    columns = [options.text_column, options.image_column, options.depth_column, options.id_column, boxes_column]
+    columns = [
+        options.text_column, options.image_column, options.depth_column, options.id_column, _boxes(options),
+    ]  # fmt: skip
     return load_joined(
         options.dataset,
         split,
@@ -37,3 +97,8 @@ def load_rows(options: DataArguments, split: str) -> Rows:
         split_of_files=options.train_split,  # files that are named are the training data
         streaming=options.streaming,
     )
+
+
+def _boxes(options: DataArguments) -> str:
+    """The column that holds the boxes, or the objects that have them."""
+    return options.boxes_column.partition(".")[0]

@@ -12,7 +12,7 @@ import torch
 from accelerate.utils import broadcast_object_list, set_seed
 from torch import Tensor
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
+from tqdm.std import tqdm
 
 from ...data.cells import number_types
 from ...data.splits import left_out_of
@@ -20,6 +20,7 @@ from ...evaluation.tasks import is_better, metric_lines, recall_line, retrieval_
 from ...hub.push import Destination, reserve
 from ...models.modeling_multimodal_encoder import MultimodalEncoderModel
 from ...plurals import counted
+from ...progress_bar import progress_bar
 from .. import checkpoints
 from ..accelerator import asks_for_sharding, count_bad, make_accelerator, say
 from ..averaging import fit_batch_norm, make_averages
@@ -41,7 +42,7 @@ from .arguments import DataArguments, LossArguments, ModelArguments, RunArgument
 from .legacy_state import load_legacy_state
 from .model import build_model, check_way, compile_towers, use_modalities
 from .optimizer import make_optimizer, parameter_groups, reset_rates, step_schedule
-from .rows import load_rows, with_validation_split
+from .rows import load_rows, taken_lines, with_columns, with_validation_split
 from .samples import Batch, ModelInputs, SampleMaker, Samples, make_loader, raw_maps
 from .step import Step, make_loss
 from .teacher import Teacher
@@ -68,7 +69,7 @@ class Trainer:
         loss, run = changes.settled(loss), changes.settled(run)
         self.options = (data, model, loss, run)
         check_way(model)
-        data = with_validation_split(data)
+        data = with_columns(with_validation_split(data))
         self.data, self.run = data, run
         if data.validation_split:
             check_metric(run.validation_metric, [*retrieval_names(data.columns), validation.LOSS])
@@ -129,7 +130,8 @@ class Trainer:
         precision = self.accelerator.mixed_precision
         lines = [
             *filter(None, map(left_out_of, data.dataset)),
-            data_line(data.dataset, rows, data.columns, validated),
+            *taken_lines(data, self.data),
+            data_line(data.dataset, rows, self.data.columns, validated),
             model_line(self.plain_model, source),
             loss_line(loss.loss, self.total_steps, self._rows_of_a_step, rate, precision),
         ]
@@ -197,11 +199,8 @@ class Trainer:
         self._open()
         config = {name: str(value) for name, value in (asdict(self.run) | asdict(self.data)).items()}
         self.accelerator.init_trackers("pretrain", config=config)
-        bar = tqdm(
-            total=self.total_steps,
-            initial=self.progress.step,
-            disable=not self.accelerator.is_main_process,
-            unit="step",
+        bar = progress_bar(
+            self.total_steps, unit="step", initial=self.progress.step, is_shown=self.accelerator.is_main_process
         )
         with bar:  # an error closes it too, and is printed on a line of its own
             if self._is_finished():

@@ -65,5 +65,5 @@ def test_webdataset_shards(tmp_path, streaming):
 def test_errors_of_sources(folder):
     with pytest.raises(ValueError, match=r"no split 'test'"):
         load_rows(DataArguments(dataset=[str(folder)]), "test")
-    with pytest.raises(ValueError, match="no column 'depth'; it has image, caption"):
+    with pytest.raises(ValueError, match=r"no column 'depth'; it has image \(pictures\), caption \(text\)"):
         load_rows(DataArguments(dataset=[str(folder)], depth_column="depth"), "train")
