@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict, TypeVar, cast
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
+from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.modeling_utils import PreTrainedModel
@@ -23,6 +23,7 @@ from transformers.utils import logging
 
 from .encode_methods import EncodeMethods
 from .image_sizes import SizedImageTower, at_side
+from .load_report import POOLER, is_pooler, load_body
 from .model_kinds import ModelKind, NotAnEncoderError, model_kind
 from .models.input_errors import InputError, one_line
 from .models.multimodal_towers import has_first_token
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 logger = logging.get_logger(__name__)
 
 POOLINGS: tuple[Pooling, ...] = ("pooler", "cls", "mean")
-_REPORT, _POOLER = "conversion_report.json", "pooler"
+_REPORT = "conversion_report.json"
 Source = str | os.PathLike[str] | PreTrainedModel
 _Part = TypeVar("_Part", PreTrainedTokenizerBase, BaseImageProcessor)
 # Modality → what reads it, and the option that gives one.
@@ -269,10 +270,10 @@ def _load(source: str | os.PathLike[str], revision: str, trust: bool, dtype: tor
         model_kind(name, config)  # before its weights are downloaded
     brought = _unused_code(name, config, revision, trust)
     poolerless = {"add_pooling_layer": False} if _untrained_pooler(name, revision) else {}
-    model, loading = AutoModel.from_pretrained(source, config=config, output_loading_info=True, dtype=dtype, **options)
+    model, loading = load_body(source, config, dtype=dtype, **options)
     missing = sorted(loading["missing_keys"])
-    if missing and all(key.split(".")[0] == _POOLER or f".{_POOLER}." in key for key in missing) and not poolerless:
-        setattr(model, _POOLER, None)  # noqa: B010 - random weights would make embeddings that differ each time
+    if missing and all(map(is_pooler, missing)) and not poolerless:
+        setattr(model, POOLER, None)  # noqa: B010 - random weights would make embeddings that differ each time
         missing = []
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
@@ -283,7 +284,7 @@ def _load(source: str | os.PathLike[str], revision: str, trust: bool, dtype: tor
         )
     if brought:
         logger.warning("%s: %s, which was not run: this is transformers' own %s", name, brought, type(model).__name__)
-    return cast(PreTrainedModel, model)
+    return model
 
 
 def _unused_code(name: str, config: PreTrainedConfig, revision: str, trust: bool) -> str:
@@ -304,7 +305,7 @@ def _pooling(
         return None
     if wanted not in (None, *POOLINGS):
         raise InputError(path=name, reason=f"pooling is one of {', '.join(POOLINGS)}, got {wanted!r}")
-    has_pooler = getattr(model, _POOLER, None) is not None or not hasattr(model, _POOLER)
+    has_pooler = getattr(model, POOLER, None) is not None or not hasattr(model, POOLER)
     if wanted == "pooler" and (not has_pooler or _untrained_pooler(name, revision)):
         raise InputError(
             path=name, reason="its pooler was never trained, so its output means nothing", hint="take cls or mean"
@@ -320,7 +321,7 @@ def _untrained_pooler(name: str, revision: str) -> bool:
     """Whether a converted repo says that its pooler is made up."""
     path = repo_file(name, _REPORT, revision)
     try:
-        return path is not None and _POOLER in json.loads(path.read_text(encoding="utf-8")).get("untrained", [])
+        return path is not None and POOLER in json.loads(path.read_text(encoding="utf-8")).get("untrained", [])
     except (OSError, ValueError, AttributeError):
         return False
 

@@ -4,13 +4,18 @@ import argparse
 import io
 import os
 import re
+import signal
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, NoReturn, cast
 
 from .models.input_errors import InputError
 
-INTERRUPTED = 130  # what shells give for Ctrl-C
+INTERRUPTED, STOPPED = 130, 143  # what shells give for Ctrl-C, and for SIGTERM
 _TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}")
 _HIDDEN = "hf_***"
 _USUAL_COLUMNS = 80
@@ -68,15 +73,20 @@ def _with_dashes(word: str) -> str:
 
 
 def run(command: Callable[[], None]) -> None:
-    """Run a command; an exception becomes one line on stderr and exit status 2, Ctrl-C exit status 130.
+    """Run a command; an exception becomes one line on stderr and exit status 2.
 
-    With HF_ENCODERS_DEBUG set, the traceback is printed too.
+    Ctrl-C ends in one line and exit status 130, SIGTERM in one and 143. With HF_ENCODERS_DEBUG set, the traceback is
+    printed too.
     """
     for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show must not fail a finished command
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        command()
+        with _plain_warnings(), _noticing_sigterm():
+            command()
+    except Stopped as stop:
+        sys.stderr.write(f"stopped; {str(stop) or 'nothing was written'}\n")
+        sys.exit(STOPPED)
     except KeyboardInterrupt as interrupt:
         sys.stderr.write(f"interrupted; {str(interrupt) or 'nothing was written'}\n")
         sys.exit(INTERRUPTED)
@@ -87,6 +97,59 @@ def run(command: Callable[[], None]) -> None:
             sys.stderr.write(without_tokens(traceback.format_exc()))
         sys.stderr.write(f"error: {describe(error)}\n")
         sys.exit(2)
+
+
+class Stopped(KeyboardInterrupt):
+    """A command was asked to stop by SIGTERM; the message says how to go on."""
+
+
+@contextmanager
+def _noticing_sigterm() -> Iterator[None]:
+    """SIGTERM stops the command like Ctrl-C, so that it says how to go on and leaves nothing half-written.
+
+    One of several processes keeps Python's way, which is to end at once: it may be waiting for the others.
+    """
+    is_alone = os.environ.get("WORLD_SIZE", "1") == "1" and threading.current_thread() is threading.main_thread()
+    if not is_alone or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGTERM) is _stop:  # a training has its own
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends it at once
+    raise Stopped
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Warnings take one line, without the line of code that warns; those for developers of libraries are left out.
+
+    Filters that a person gave to Python (-W, PYTHONWARNINGS) decide instead, where there are some.
+    """
+    with_code, filters = warnings.formatwarning, cast(list[object], warnings.filters)
+    before = list(filters)
+    warnings.formatwarning = _plain_warning  # type: ignore[assignment]  # it takes what Python's own takes
+    if not sys.warnoptions:
+        for category in (FutureWarning, DeprecationWarning, PendingDeprecationWarning):
+            warnings.filterwarnings("ignore", category=category, module=".*")  # of any module: no filter is like it
+    added = [one for one in filters if one not in before]
+    try:
+        yield
+    finally:
+        warnings.formatwarning = with_code
+        for one in added:
+            if one in filters:
+                filters.remove(one)
+
+
+def _plain_warning(message: Warning | str, *_: object) -> str:
+    return f"warning: {' '.join(without_tokens(str(message)).split())}\n"
 
 
 def describe(error: Exception) -> str:

@@ -27,6 +27,7 @@ FLOORS = [
         "sentence_encoder",
         "sentence_towers",
         "repo_code",
+        "load_report",
         "encode_methods",
     },
     {"hub", "data"},

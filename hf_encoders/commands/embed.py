@@ -133,8 +133,8 @@ def run(args: argparse.Namespace) -> Result | None:
     max_bad_rows = 0 if args.max_bad_rows is None and args.on_error == STOP else args.max_bad_rows
     try:
         done = embed_collection(embedder, collection, args.output, plan, max_bad_rows=max_bad_rows, processes=processes)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"the same command goes on in {args.output}") from None
+    except KeyboardInterrupt as interrupt:
+        raise type(interrupt)(f"the same command goes on in {args.output}") from None
     if done:
         say_source(model, args.dataset, modality, args.modality, collection.left_out)
         if modality == "depth":

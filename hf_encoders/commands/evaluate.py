@@ -61,8 +61,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--train-dataset", help=f"what knn and linear-probe learn from; default: the data set; else {DATA_HELP}")
     add("--train-split", default="train", help="default: %(default)s")
     add("--modalities", nargs="+", choices=_MODALITIES, help="default: all that the model and the data both have")
-    add("--text-column", help="one caption or a list of them; default: caption")
-    add("--image-column", help="default: image")
+    add("--text-column", help="one caption or a list of them; default: caption, or the only column of texts")
+    add("--image-column", help="default: image, or the only column of pictures")
     add("--depth-column", help="default: depth")
     add(
         "--label-column",
@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> Result | None:
     import torch
 
     from ..data.splits import left_out_of
-    from ..evaluation.evaluate import EvaluationOptions, evaluate
+    from ..evaluation.evaluate import COLUMNS, EvaluationOptions, evaluate
     from ..launched_processes import launched_processes
     from ..modalities import modalities
     from ..outputs import new_file
@@ -123,6 +123,9 @@ def run(args: argparse.Namespace) -> Result | None:
     if report:
         for name in dict.fromkeys(filter(None, [args.dataset, args.train_dataset])):
             say(left_out_of(name))
+    for modality, column in (report or {}).get("columns", {}).items():
+        if column not in (getattr(args, f"{modality}_column"), COLUMNS[modality]):
+            say(f"{modality}: no column {COLUMNS[modality]!r}, {column!r} is taken; --{modality}-column names another")
     if report and "depth" in report["columns"]:
         say_units(model, units)
     for part in [report, report.get("train")] if report else []:

@@ -1,7 +1,7 @@
 """What the name of a data set means: files on this machine, or a data set on the Hub."""
 
 import glob
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypedDict
@@ -203,25 +203,29 @@ def _text_kind(files: Sequence[Path]) -> TextKind | None:
     return kinds.pop() if len(kinds) == 1 else None
 
 
-def list_pictures(paths: Sequence[Path]) -> list[str]:
-    """The files among the paths, and below each folder the images; where there is none, the depth maps.
+def list_pictures(paths: Sequence[Path]) -> Iterator[str]:
+    """Yield the files among the paths, and below each folder the images; where there is none, the depth maps.
 
     A folder of photos may hold .npy or .npz files of another kind, such as embeddings.
 
     Raises:
-        ValueError: if a folder holds none.
+        ValueError: if a folder holds neither.
     """
-    files: list[str] = []
     for path in paths:
-        files += _pictures(str(path), list_folder(path)) if path.is_dir() else [str(path)]
-    return files
+        yield from _pictures(str(path), list_folder(path)) if path.is_dir() else [str(path)]
 
 
-def pictures_of(location: Location) -> list[str]:
-    """The images of a location of the kind "pictures"; where there is none, the depth maps. See `list_pictures`."""
-    return list(location.files) if location.listing is None else _pictures(location.name, location.listing)
+def pictures_of(location: Location) -> Iterator[str]:
+    """Yield the images of a location of the kind "pictures"; where there is none, the depth maps. See `list_pictures`.
+
+    A folder is looked at when the first one is asked for.
+    """
+    yield from location.files if location.listing is None else _pictures(location.name, location.listing)
 
 
 def _pictures(folder: str, listing: Listing) -> list[str]:
-    has_images = bool(listing.of_kinds(SUFFIXES["image"]))
-    return _of_modality(folder, listing, "image" if has_images else "depth")
+    found = listing.of_kinds(SUFFIXES["image"]) or listing.of_kinds(SUFFIXES["depth"])
+    if not found:
+        looked_for = ", ".join(dict.fromkeys([*SUFFIXES["image"], *SUFFIXES["depth"]]))
+        raise ValueError(f"{folder}: neither images nor depth maps in this folder (looked for {looked_for})")
+    return found

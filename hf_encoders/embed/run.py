@@ -15,7 +15,7 @@ from tqdm.std import tqdm
 
 from ..data.collection import Collection, Part
 from ..models.text_tower import Truncation
-from ..progress_bar import progress_bar
+from ..progress.bars import progress_bar
 from .folder import FolderManifest, Plan
 from .manifest import check_bad_rows, check_plan, write_manifest
 from .rows import EmbeddedRows, RowEmbedder

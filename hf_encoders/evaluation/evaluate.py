@@ -9,6 +9,8 @@ from accelerate import PartialState
 from datasets import Dataset
 
 from .._version import __version__
+from ..data.cells import columns_of
+from ..data.columns import Columns
 from ..data.splits import Rows, data_revision, load_splits
 from ..fingerprint import identity
 from ..modalities import MODALITIES, PICTURES, Encoder, Modality, default_modality, encoder, modalities
@@ -23,7 +25,7 @@ Task = Literal["retrieval", "zero-shot", "knn", "linear-probe"]
 Report: TypeAlias = dict[str, Any]
 
 _PROBES: tuple[Task, ...] = ("knn", "linear-probe")
-_COLUMNS: Mapping[Modality, str] = {"text": "caption", "image": "image", "depth": "depth"}
+COLUMNS: Mapping[Modality, str] = {"text": "caption", "image": "image", "depth": "depth"}
 _LIBRARIES = ("torch", "transformers", "datasets", "accelerate", "numpy")
 
 
@@ -38,8 +40,8 @@ class EvaluationOptions:
         train_dataset: the data set that the probes learn from; `dataset` by default.
         train_split: its split.
         modalities: the modalities to embed; by default those that model and data both have.
-        text_column: captions, one per row or a list of them; "caption" by default.
-        image_column: "image" by default.
+        text_column: captions, one per row or a list of them; by default "caption", or the only column of texts.
+        image_column: by default "image", or the only column of pictures.
         depth_column: "depth" by default.
         label_columns: the columns of the classes.
         templates: prompts for zero-shot, with {} for the label.
@@ -111,11 +113,20 @@ class Split:
     split: str
     rows: Dataset
 
-    def require(self, columns: Iterable[str]) -> None:
-        """Refuse a data set without one of the columns."""
+    @property
+    def columns(self) -> Columns:
+        """Its columns, to choose from."""
+        return columns_of(self.name, self.rows)
+
+    def require(self, columns: Iterable[str], option: str) -> None:
+        """Refuse a data set without one of the columns.
+
+        Args:
+            columns: their names.
+            option: the option that names such a column.
+        """
         for column in columns:
-            if column not in self.rows.column_names:
-                raise ValueError(f"{self.name}: no column {column!r}; it has {', '.join(self.rows.column_names)}")
+            self.columns.require(column, option)
 
     @contextmanager
     def named(self) -> Iterator[None]:
@@ -204,16 +215,14 @@ def _choose_columns(options: EvaluationOptions, model: Encoder, test: Split) -> 
         "image": options.image_column,
         "depth": options.depth_column,
     }
-    columns = {modality: given[modality] or default for modality, default in _COLUMNS.items()}
-    chosen = options.modalities or [
-        modality
-        for modality, column in columns.items()
-        if given[modality] or (modality in modalities(model) and column in test.rows.column_names)
-    ]
-    for modality in chosen:
-        encoder(model, modality)  # refuses a modality that the model does not embed
-    test.require(columns[modality] for modality in chosen)
-    found = f"model and {test.name} share {', '.join(chosen) or 'none'} (see --text-column and the like)"
+    wanted = options.modalities or [name for name in MODALITIES if given[name] or name in modalities(model)]
+    for modality in wanted:
+        if options.modalities or given[modality]:
+            encoder(model, modality)  # refuses a modality that the model does not embed
+    columns = _find_columns(options, given, wanted, test)
+    chosen = list(columns)
+    found = f"model and {test.name} share {', '.join(chosen) or 'none'}; the data has {test.columns.listed()}"
+    found += " (--text-column, --image-column and --depth-column name columns)"
     if "retrieval" in options.tasks and len(set(chosen)) < 2:
         raise ValueError(f"--tasks retrieval needs two of {', '.join(MODALITIES)}; {found}")
     if "zero-shot" in options.tasks:
@@ -225,18 +234,51 @@ def _choose_columns(options: EvaluationOptions, model: Encoder, test: Split) -> 
     return {name: columns[name] for name in chosen if name != "text" or of_texts or "retrieval" in options.tasks}
 
 
+def _find_columns(
+    options: EvaluationOptions, given: Mapping[Modality, str | None], wanted: Sequence[Modality], test: Split
+) -> dict[Modality, str]:
+    """Modality → its column: the one given, the one with the usual name, or else the only one that can be it.
+
+    What nobody asked for by name, and cannot be found, is left out. Depth maps go by their name alone, unless they are
+    asked for: a column of pictures is one of images.
+    """
+    known = test.columns
+    taken = {column for column in [*given.values(), *options.label_columns] if column}
+    columns: dict[Modality, str] = {}
+    for modality in wanted:
+        usual, option = COLUMNS[modality], f"--{modality}-column"
+        others = {*taken, *columns.values(), *(set(COLUMNS.values()) - {usual})} - {given[modality]}
+        if given[modality] or options.modalities:
+            column = known.choose(
+                modality, given[modality], option=option, usual=usual, taken=others, lists=modality == "text"
+            )
+            columns[modality] = column
+        elif usual in known.features:
+            columns[modality] = usual
+        elif modality == "image" or (modality == "text" and _reads_texts(options, wanted)):
+            found = known.candidates(modality, usual=usual, taken=others, lists=modality == "text")
+            columns |= {modality: found[0]} if len(found) == 1 else {}
+    return columns
+
+
+def _reads_texts(options: EvaluationOptions, wanted: Sequence[Modality]) -> bool:
+    """Whether captions are needed: for retrieval, and where a model embeds nothing else."""
+    return "retrieval" in options.tasks or list(wanted) == ["text"]
+
+
 def _choose_train_columns(options: EvaluationOptions, columns: Mapping[str, str], train: Split) -> dict[str, str]:
     """Modality → the column that the probes learn from.
 
     These are the pictures of test: all that were asked for, or by default those that train has; texts without pictures.
     """
     if set(columns) == {"text"}:
-        train.require(columns.values())
+        train.require(columns.values(), "--text-column")
         return dict(columns)
     pictures: dict[str, str] = {name: column for name, column in columns.items() if name in PICTURES}
     if not options.modalities:
         pictures = {name: column for name, column in pictures.items() if column in train.rows.column_names} or pictures
-    train.require(pictures.values())
+    for name, column in pictures.items():
+        train.require([column], f"--{name}-column")
     return pictures
 
 
@@ -245,8 +287,9 @@ def _choose_labels(options: EvaluationOptions, parts: Sequence[Split]) -> list[s
     if not tasks:
         return []
     if not options.label_columns:
-        found = ", ".join(parts[0].rows.column_names)
-        raise ValueError(f"--tasks {' '.join(tasks)}: give --label-column; {parts[0].name} has {found}")
+        raise ValueError(
+            f"--tasks {' '.join(tasks)}: give --label-column; {parts[0].name} has {parts[0].columns.listed()}"
+        )
     for part in parts:
-        part.require(options.label_columns)
+        part.require(options.label_columns, "--label-column")
     return list(options.label_columns)

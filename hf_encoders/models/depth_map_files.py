@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from .input_errors import InputError, reason
+from .input_errors import CONTENT_HINT, InputError, is_content, reason
 
 _COLOURS = ("RGB", "RGBA", "LA")
 # Tags of a TIFF file: how many bits a value has, whether it is signed or a float, and GDAL's value for "no data".
@@ -85,7 +85,8 @@ def read_depth(item: object, name: str) -> Tensor:
     """Read a map of any kind, at the precision it was stored in.
 
     Args:
-        item: a path, a PIL image, an array, a tensor, or `{"bytes": ..., "path": ...}` as `datasets` gives undecoded.
+        item: a path, the content of a file (bytes with a zero among them, as no path has), a PIL image, an array, a
+            tensor, or `{"bytes": ..., "path": ...}` as `datasets` gives undecoded.
         name: what messages call it, where it has no path.
 
     Returns:
@@ -99,6 +100,8 @@ def read_depth(item: object, name: str) -> Tensor:
         if isinstance(content, bytes):
             return _read_bytes(content, name, path if isinstance(path, str) else "")
         item = path if isinstance(path, str) else item
+    if is_content(item):
+        return _read_bytes(item, name, "")
     if isinstance(item, (str, os.PathLike)):
         return read_depth_map(item)
     if isinstance(item, Image.Image):
@@ -108,7 +111,8 @@ def read_depth(item: object, name: str) -> Tensor:
     if isinstance(item, Tensor):
         return item.detach().cpu()
     found = f"a {type(item).__name__}" + (" without 'bytes' or 'path'" if isinstance(item, Mapping) else "")
-    raise DepthMapError(name=name, reason=f"{found}, expected a path, a PIL image, an array or a tensor")
+    hint = CONTENT_HINT if isinstance(item, bytes) else ""
+    raise DepthMapError(name=name, reason=f"{found}, expected a path, a PIL image, an array or a tensor", hint=hint)
 
 
 def _read_bytes(content: bytes, name: str, path: str) -> Tensor:
@@ -146,6 +150,12 @@ def _kind_of(content: bytes) -> str:
 def is_depth_file(path: str | os.PathLike[str]) -> bool:
     """Whether a file holds numbers that no image processor reads, by its suffix: .npy, .exr, ..."""
     return Path(path).suffix.lower() in {*_READERS, *_OF_THE_PACKAGE}
+
+
+def is_depth_content(content: bytes) -> bool:
+    """Whether the content of a file holds numbers that no image processor reads, by how it begins: .npy, .exr, ..."""
+    kind = _kind_of(content)
+    return kind not in _TIFF and is_depth_file(f"map{kind}")
 
 
 def register_readers(readers: dict[str, Reader]) -> None:

@@ -14,13 +14,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from transformers.utils import logging
 
-from .input_errors import InputError, InputTypeError, reason
+from .input_errors import CONTENT_HINT, InputError, InputTypeError, is_content, reason
 
 logger = logging.get_logger(__name__)
 
 # Rounding moves floats this far outside of 0 to 1, for example in a resized picture.
 _TOLERANCE = 1e-3
-_INPUTS = "a path, a PIL image, an array, a tensor or {'bytes': ..., 'path': ...}"
+_INPUTS = "a path, the content of a file, a PIL image, an array, a tensor or {'bytes': ..., 'path': ...}"
 _DEPTH_HINT = "depth maps are for encode_depth"
 _SAFE_HINT = "make it smaller, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"
 
@@ -53,10 +53,11 @@ def read_image(item: object, name: str) -> Image.Image:
     16-bit colours.
 
     Args:
-        item: a path (text, `PathLike` or bytes), a PIL image of any mode, `{"bytes": ..., "path": ...}` as `datasets`
-            gives undecoded, or an array or tensor: [H, W], [H, W, 1 | 3 | 4] or [1 | 3 | 4, H, W] of uint8, uint16,
-            bool, or floats from 0 to 1. Three dimensions are channels last if the last one is 3 or 4, else channels
-            first if the first one is 1, 3 or 4. A PIL image of floats holds 0 to 1, or else 0 to 255.
+        item: a path (text, `PathLike` or bytes), the content of a file (bytes with a zero among them, as no path has),
+            a PIL image of any mode, `{"bytes": ..., "path": ...}` as `datasets` gives undecoded, or an array or tensor:
+            [H, W], [H, W, 1 | 3 | 4] or [1 | 3 | 4, H, W] of uint8, uint16, bool, or floats from 0 to 1. Three
+            dimensions are channels last if the last one is 3 or 4, else channels first if the first one is 1, 3 or 4.
+            A PIL image of floats holds 0 to 1, or else 0 to 255.
         name: what messages call it: its path, or a name such as "image 3".
 
     Returns:
@@ -74,6 +75,8 @@ def read_image(item: object, name: str) -> Image.Image:
         return _from_pil(item, name)
     if isinstance(item, Mapping) and isinstance(item.get("bytes"), bytes):
         return _from_file(io.BytesIO(item["bytes"]), name)
+    if is_content(item):
+        return _from_file(io.BytesIO(item), name)
     path = item.get("path") if isinstance(item, Mapping) else item
     if isinstance(path, (str, bytes, os.PathLike)):
         return _from_path(path, name)
@@ -90,7 +93,7 @@ def is_deep(item: object) -> bool:
         return is_grey and str(item.dtype).endswith(("int16", "int32"))
     source = item.get("bytes") or item.get("path") if isinstance(item, Mapping) else item
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) and b"\0" in source else source) as image:  # type: ignore[arg-type]
+        with Image.open(io.BytesIO(source) if is_content(source) else source) as image:  # type: ignore[arg-type]
             return is_deep(image)
     except Exception:  # reading it says what is wrong
         return False
@@ -118,7 +121,9 @@ def read_images(images: Iterable[object], first_index: int = 0) -> list[Image.Im
 def _read_numbered(image: object, index: int) -> Image.Image:
     # What `datasets` gives undecoded may be a path alone.
     file = image.get("path") if isinstance(image, Mapping) and image.get("bytes") is None else image
-    path = os.fsdecode(file) if isinstance(file, (str, bytes, os.PathLike)) and file else None
+    path = None
+    if isinstance(file, (str, bytes, os.PathLike)) and file and not is_content(file):
+        path = os.fsdecode(file)
     try:
         return read_image(image, path or f"image {index}")
     except InputError as error:
@@ -132,11 +137,12 @@ def _from_path(path: str | bytes | os.PathLike[str], name: str) -> Image.Image:
     try:
         file = open(path, "rb")  # closed below: an error of opening is told apart from one of reading
     except FileNotFoundError:
-        raise ImageError(name=name, reason="no such file") from None
+        hint = CONTENT_HINT if isinstance(path, bytes) else ""
+        raise ImageError(name=name, reason="no such file", hint=hint) from None
     except IsADirectoryError:
         raise ImageError(name=name, reason="a folder, expected an image file") from None
     except (OSError, ValueError) as error:
-        hint = "for the content of a file pass {'bytes': content}" if isinstance(path, bytes) else ""
+        hint = CONTENT_HINT if isinstance(path, bytes) else ""
         text = getattr(error, "strerror", None) or reason(error)
         raise ImageError(name=name, reason=f"cannot be opened ({text})", hint=hint) from error
     with file:

@@ -1,5 +1,10 @@
 """Errors about inputs: one printable line, even if a file's name is not printable."""
 
+from typing import TypeGuard
+
+# What to do with bytes that are meant as the content of a file and do not look like it.
+CONTENT_HINT = "for the content of a file pass {'bytes': content}, or PIL.Image.open(io.BytesIO(content))"
+
 
 class InputError(ValueError):
     """An input that cannot be used; the message is one printable line.
@@ -55,3 +60,11 @@ def reason(error: Exception) -> str:
 def one_line(error: BaseException) -> str:
     """An error's message on one line; the name of its class if it says nothing."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def is_content(item: object) -> TypeGuard[bytes]:
+    """Whether bytes that are given as an input are the content of a file: they hold a zero, which no path does.
+
+    Pictures and arrays nearly always hold one; those that do not are passed as `{"bytes": ...}`.
+    """
+    return isinstance(item, bytes) and b"\0" in item

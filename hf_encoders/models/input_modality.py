@@ -14,8 +14,8 @@ import numpy as np
 import PIL.Image
 from torch import Tensor
 
-from .depth_map_files import is_depth_file
-from .input_errors import InputError
+from .depth_map_files import is_depth_content, is_depth_file
+from .input_errors import InputError, is_content
 from .tower import Modality
 
 # The modality of a PIL image, where its mode says so.
@@ -44,9 +44,12 @@ def picture_modality(item: object) -> Modality | None:
     """
     if isinstance(item, PIL.Image.Image):
         return PIL_MODALITIES.get(item.mode)
-    if isinstance(item, Mapping) and isinstance(item.get("bytes"), bytes):
-        return _header_modality(io.BytesIO(item["bytes"]))
+    content = item.get("bytes") if isinstance(item, Mapping) else item
+    if is_content(content) or (isinstance(item, Mapping) and isinstance(content, bytes)):
+        return "depth" if is_depth_content(content) else _header_modality(io.BytesIO(content))
     path = item.get("path") if isinstance(item, Mapping) else item
+    if isinstance(path, bytes):
+        path = os.fsdecode(path)
     if not isinstance(path, (str, os.PathLike)) or not os.path.isfile(path):
         return None
     return "depth" if is_depth_file(path) else _header_modality(path)
@@ -134,7 +137,7 @@ def _items_modality(items: Iterable[tuple[int, object]], towers: Sequence[Modali
             _check_is_text(item)
             texts.append(name)
         elif isinstance(item, (str, bytes, os.PathLike, PIL.Image.Image, Mapping)):
-            pictures.append((name, picture_modality(os.fsdecode(item) if isinstance(item, bytes) else item)))
+            pictures.append((name, picture_modality(item)))
         else:
             raise _unclear(f"{name} is a {type(item).__name__}, which", towers)
         if texts and pictures:

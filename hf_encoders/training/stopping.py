@@ -13,6 +13,20 @@ from .resume_command import launcher_of_this_process
 Request = Literal["stop", "save"]
 
 
+def outlive_a_stop(number: int) -> None:
+    """For a `DataLoader`'s `worker_init_fn`: a worker outlives the signal that stops its run.
+
+    A scheduler, or Ctrl-C, sends it to the whole group of processes, and the step that is being taken needs its rows.
+    A second one ends the worker.
+    """
+    for wanted in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(wanted, _end_at_the_next)
+
+
+def _end_at_the_next(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_DFL)
+
+
 class Requests:
     """Notices what asks a run to stop or to save, on any of its processes.
 

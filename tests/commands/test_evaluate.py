@@ -290,14 +290,18 @@ def test_bad_labels(values, feature, said):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ("model data --text-column nix", "data: no column 'nix'; it has image, depth, label, caption, noun"),
+        (
+            "model data --text-column nix",
+            "data: no column 'nix'; it has image (pictures), depth (pictures), label (classes with names), caption (lists"
+            " of text), noun (text); say --text-column",
+        ),
         ("model data --split nix", "data: no split 'nix', it has train, test; choose with --split"),
         ("model ./nix", "nix: no such file or folder"),
         ("./nix data", "./nix"),
         ("flat data --modalities depth image", "the model embeds text and image, not depth"),
         ("depth data", "--tasks retrieval needs two of text, image, depth; model and data share depth"),
         ("depth data --tasks zero-shot --label-column noun", "the model embeds depth, not text"),
-        ("model data --tasks knn", "--tasks knn: give --label-column; data has image, depth"),
+        ("model data --tasks knn", "--tasks knn: give --label-column; data has image (pictures), depth (pictures)"),
         ("model data --tasks knn --label-column nix", "data: no column 'nix'"),
         ("model data --tasks knn --label-column noun --modalities text", "--tasks knn needs image or depth"),
         ("model data --tasks knn --label-column noun --limit 1", "data: column 'noun': 1 class"),
@@ -318,6 +322,50 @@ def test_bad_input_takes_one_line(arguments, said, inside, monkeypatch, capsys):
     Path("there.json").write_text("mine")
     assert said in refusal(monkeypatch, capsys, *arguments.split(), "--device", "cpu")
     assert Path("there.json").read_text() == "mine"
+
+
+def own_words(path, **names):
+    """The test rows with other names of columns, and without the others."""
+    rows = Dataset.from_parquet("data/test.parquet").select_columns(list(names))
+    rows.rename_columns(names).to_parquet(path)
+    return path
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv"])
+def test_captions_and_images_may_be_called_otherwise(form, inside, capsys):
+    data = own_words("mine.parquet", caption="title", image="photo")
+    if form == "csv":
+        rows = Dataset.from_parquet(data)
+        files = [f"{number}.png" for number in range(len(rows))]
+        for file, image in zip(files, rows["photo"], strict=True):
+            image.save(file)
+        titles = [captions[0] for captions in rows["title"]]
+        Dataset.from_dict({"title": titles, "photo": files}).to_csv(data := "mine.csv")
+    expected = report_of("model", data, "--text-column", "title", "--image-column", "photo")["metrics"]
+    assert "is taken" not in capsys.readouterr().err
+    report = report_of("model", data)
+    assert report["columns"] == {"text": "title", "image": "photo"}
+    assert report["metrics"] == expected
+    said = capsys.readouterr().err
+    assert "text: no column 'caption', 'title' is taken; --text-column names another\n" in said
+    assert "image: no column 'image', 'photo' is taken; --image-column names another\n" in said
+
+
+def test_where_several_may_be_meant_they_are_listed_with_the_options(inside, monkeypatch, capsys):
+    data = own_words("mine.parquet", caption="title", noun="word", image="photo")
+    line = refusal(monkeypatch, capsys, "model", data, "--device", "cpu")
+    has = "the data has title (lists of text), word (text), photo (pictures)"
+    assert "model and mine.parquet share image; " in line and has in line and "--text-column" in line
+    asked = refusal(monkeypatch, capsys, "model", data, "--modalities", "text", "image", "--device", "cpu")
+    assert "mine.parquet: which column holds the texts? Say --text-column; it has title (lists of text)" in asked
+
+
+def test_a_column_of_labels_is_none_of_captions(inside, monkeypatch, capsys):
+    data = own_words("mine.parquet", noun="word", image="photo")
+    line = refusal(monkeypatch, capsys, "model", data, "--label-column", "word", "--device", "cpu")
+    assert "model and mine.parquet share image; " in line
+    words = ("--tasks", "zero-shot", "--label-column", "word")
+    assert report_of("model", data, *words)["columns"] == {"image": "photo"}
 
 
 def test_train_without_the_pictures(inside, monkeypatch, capsys):

@@ -245,3 +245,21 @@ def test_a_file_of_labels_that_is_none_is_named(tmp_path):
     path.write_bytes("chair\nKäse".encode("latin-1"))
     with pytest.raises(ValueError, match=r"labels.txt: line 2 is no UTF-8 \(byte 0xe4\); save it as UTF-8"):
         read_labels(f"@{path}")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ([], "neither images nor depth maps in this folder (looked for .jpg, "),
+        (["--modality", "image"], "no image in this folder (looked for .jpg, "),
+        (["--modality", "depth"], "no depth map in this folder (looked for .png, "),
+    ],
+)
+@pytest.mark.parametrize("words", [["search", "a lamp"], ["classify", "--labels", "a"], ["embed", "--output", "out"]])
+def test_a_folder_without_pictures_says_what_was_looked_for(words, options, says, repo, tmp_path, capsys):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "notes.docx").touch()
+    command, *others = words
+    with pytest.raises(SystemExit):
+        run(lambda: cli.command([command, repo, str(tmp_path / "notes"), *others, *options]))
+    assert f"notes: {says}" in capsys.readouterr().err

@@ -95,7 +95,10 @@ def test_a_data_set_of_one_split_needs_no_split(dataset, monkeypatch):
         (("nothing", "image"), "nothing: no such file or folder"),
         (("{here}/no.parquet", "image"), "no.parquet: no such file"),
         (("{bad}", "image"), "bad.parquet: not a readable parquet file"),
-        (("{parquet}", "image", "picture"), r"no column 'picture'; it has image \(pictures\), other \(pictures\), caption \(text\)"),
+        (
+            ("{parquet}", "image", "picture"),
+            r"no column 'picture'; it has image \(pictures\), other \(pictures\), caption \(text\)",
+        ),
         (("{parquet}", "depth"), "which column holds the depth maps"),
         (("{parquet}", "text"), "which column holds the texts"),
         (("{parquet}", "image", None, "test"), "files have no --split"),

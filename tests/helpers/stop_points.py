@@ -14,13 +14,15 @@ ROOT = Path(__file__).parents[2]
 def stop_at(event, path, number=signal.SIGKILL):
     """From now on this process gets a signal, once, just before an event of a path that ends so.
 
+    A signal of a negative number goes to all processes of its group, as from a scheduler, or Ctrl-C in a terminal.
     Python announces what it does with files to audit hooks, by the name of the event and its arguments, just before.
     """
     pending = [number]
 
     def hook(name, arguments):
         if pending and name == event and any(str(argument).endswith(path) for argument in arguments):
-            os.kill(os.getpid(), pending.pop())
+            wanted = pending.pop()
+            os.killpg(0, -wanted) if wanted < 0 else os.kill(os.getpid(), wanted)
 
     sys.addaudithook(hook)
 
@@ -31,7 +33,9 @@ def run_until(event, path, script, *words, number=signal.SIGKILL, **environment)
     environment = os.environ | {"PYTHONPATH": str(ROOT)} | environment
     # Files rather than pipes, which a worker process may hold open for a while longer.
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as error:
-        done = subprocess.run([str(word) for word in command], stdout=out, stderr=error, env=environment)
+        done = subprocess.run(
+            [str(word) for word in command], stdout=out, stderr=error, env=environment, start_new_session=True
+        )
         out.seek(0), error.seek(0)
         return done.returncode, out.read(), error.read()
 

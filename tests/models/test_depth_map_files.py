@@ -286,6 +286,7 @@ def test_the_content_of_a_file_is_read_as_the_file():
     for kind, content in contents.items():
         found = read_depth({"bytes": content, "path": None}, "row 3")
         np.testing.assert_array_equal(found.numpy(), depth, err_msg=kind)
+        np.testing.assert_array_equal(read_depth(content, "row 3").numpy(), depth, err_msg=kind)
     # A .pt file is a zip archive, as an .npz file is: its name tells.
     content = content_of(lambda file: torch.save(torch.ones(2, 3), file))
     assert read_depth({"bytes": content, "path": "a/b.pt"}, "row 3").shape == (2, 3)
@@ -295,6 +296,10 @@ def test_the_content_of_a_file_is_read_as_the_file():
     ("item", "says"),
     [
         ({"bytes": b"", "path": None}, "row 3: no bytes, expected the content of a file"),
+        (
+            b"maps/0.png",
+            "row 3: a bytes, expected a path, a PIL image, an array or a tensor; for the content of a file",
+        ),
         ({"bytes": b"garbage", "path": "a.png"}, "row 3: not a depth map of a kind that is read"),
         ({"bytes": b"\x93NUMPY garbage", "path": None}, "row 3: not a readable depth map"),
         ({"bytes": None, "path": None}, "row 3: a dict without 'bytes' or 'path', expected a path"),

@@ -20,7 +20,8 @@ from transformers import ViTImageProcessor
 from transformers.image_utils import load_image
 
 from hf_encoders.models.depth_map_files import DepthMapError
-from hf_encoders.models.image_files import ImageError, read_image
+from hf_encoders.models.image_files import ImageError, read_image, read_images
+from hf_encoders.models.input_errors import CONTENT_HINT
 
 SUFFIXES = [".png", ".jpg", ".webp", ".tif", ".bmp", ".gif", ".ppm"]
 WIDE = np.arange(0, 65536, 1093, dtype=np.uint16).reshape(5, 12)  # all of 16 bits, and more pixels wide than high
@@ -305,6 +306,19 @@ def test_files_that_cannot_be_read(tmp_path, name):
             read_image(item, called)
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])
+def test_the_content_of_a_file_is_read(kind):
+    content = encoded(Image.fromarray(noise(8, 9, 3)), kind)
+    expected = read_image(content, "image 3")
+    assert read_image(content["bytes"], "image 3").tobytes() == expected.tobytes()
+    assert [image.tobytes() for image in read_images([content["bytes"]])] == [expected.tobytes()]
+
+
+def test_content_that_is_no_picture_is_named_by_its_place():
+    with pytest.raises(ImageError, match="^image 1: not an image of a kind that Pillow reads$"):
+        read_images([encoded(Image.new("RGB", (2, 2)))["bytes"], b"no\0picture"])
+
+
 def test_paths_that_lead_nowhere(tmp_path):
     for item, message in {
         "": "an empty path, expected an image file",
@@ -312,7 +326,7 @@ def test_paths_that_lead_nowhere(tmp_path):
         tmp_path: "a folder, expected an image file",
         "a red chair " * 500: "cannot be opened (File name too long)",
         "a\0b": "cannot be opened (embedded null byte)",
-        b"\x89PNG\0": "cannot be opened (embedded null byte); for the content of a file pass {'bytes': content}",
+        b"P3 1 1": f"no such file; {CONTENT_HINT}",  # a path may be called so
     }.items():
         with pytest.raises(ImageError, match=f"^image 3: {re.escape(message)}$"):
             read_image(item, "image 3")
@@ -328,7 +342,9 @@ def test_a_picture_above_pillows_limit(tmp_path):
 
 @pytest.mark.parametrize("item", [None, 3, 2.5, True, ["a.png"], object(), {}, {"bytes": None, "path": None}])
 def test_other_types(item):
-    with pytest.raises(TypeError, match=r"^image\\n3: a \w+.*, expected a path, a PIL image, an array"):
+    with pytest.raises(
+        TypeError, match=r"^image\\n3: a \w+.*, expected a path, the content of a file, a PIL image, an array"
+    ):
         read_image(item, "image\n3")
 
 

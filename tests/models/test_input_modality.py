@@ -44,6 +44,11 @@ FORMS = {
     "8-bit grey": ("image", lambda files: [files / "grey.png", files / "image0.png"]),
     "colours": ("image", lambda files: COLOURS),
     "undecoded": ("image", lambda files: {"bytes": (files / "image0.png").read_bytes(), "path": None}),
+    "the content of an image": ("image", lambda files: (files / "image0.png").read_bytes()),
+    "the content of files": (
+        "depth",
+        lambda files: [(files / "depth0.npy").read_bytes(), (files / "depth1.png").read_bytes()],
+    ),
     "a column of images": ("image", lambda files: Dataset.from_dict({"x": [Image.fromarray(COLOURS[0])]})["x"]),
     "depth maps of 16 bits": ("depth", lambda files: [str(files / "depth0.png"), str(files / "depth1.png")]),
     "depth maps of numbers": ("depth", lambda files: [files / "depth0.npy", files / "depth1.png"]),

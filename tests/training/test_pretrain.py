@@ -77,10 +77,14 @@ def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(data, tmp_path):
     assert_equal_runs(tmp_path / "whole", tmp_path / "killed")
 
 
-def test_a_run_that_is_asked_to_stop_says_how_to_go_on(tmp_path):
-    recipe = write_recipe(tmp_path, **DEMANDING)
-    status, printed, error = run_until("os.rename", "/checkpoint-2", recipe, tmp_path / "out", number=signal.SIGTERM)
-    assert status == 0, error
+@pytest.mark.parametrize(
+    ("number", "workers"), [(signal.SIGTERM, 0), (-signal.SIGTERM, 1), (-signal.SIGINT, 1)], ids=["it", "all", "Ctrl-C"]
+)
+def test_a_run_that_is_asked_to_stop_says_how_to_go_on(number, workers, tmp_path):
+    """Also where the signal goes to the processes that read its rows, too."""
+    recipe = write_recipe(tmp_path, **DEMANDING | {"num_workers": workers})
+    status, printed, error = run_until("os.rename", "/checkpoint-2", recipe, tmp_path / "out", number=number)
+    assert status == 0 and "Traceback" not in error, error
     assert "--resume_from_checkpoint latest" in printed and "stopped after step 3;" in printed
     names = {path.name for path in (tmp_path / "out" / "checkpoints").iterdir()}
     assert names == {"checkpoint-1", "checkpoint-2", "checkpoint-3", "run.lock"}

@@ -145,14 +145,14 @@ def test_resumed_from_the_middle_of_any_epoch(schedule, recipe, tmp_path):
     assert_same_state(*(tmp_path / name / "checkpoints" / "checkpoint-10" for name in ("whole", "out")))
 
 
-def test_sigterm_leaves_a_checkpoint_and_says_how_to_go_on(recipe, tmp_path):
-    status, out, error = run_until(
-        *("os.rename", "/checkpoint-5", SCRIPT, recipe, "--checkpoint_steps", 0), number=signal.SIGTERM,
-        **ENVIRONMENT,
-    )  # fmt: skip
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGTERM, 0), (-signal.SIGTERM, 1)], ids=["it", "all"])
+def test_sigterm_leaves_a_checkpoint_and_says_how_to_go_on(number, workers, recipe, tmp_path):
+    """Also where it goes to the processes that read the maps, too."""
+    words = (SCRIPT, recipe, "--checkpoint_steps", 0, "--num_workers", workers)
+    status, out, error = run_until("os.rename", "/checkpoint-5", *words, number=number, **ENVIRONMENT)
     assert status == 0, error
     assert progress_of(last_checkpoint(tmp_path / "out"))["step"] == 6
-    assert "stopped after step 6; go on with: " in out and f"{SCRIPT} {recipe}" in out
+    assert "stopped after step 6; go on with: " in out and f"{SCRIPT} {recipe}" in out, error
     assert out.rstrip().endswith("--resume_from_checkpoint latest")
 
 

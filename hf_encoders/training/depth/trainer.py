@@ -3,6 +3,7 @@
 import math
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,7 +15,7 @@ from tqdm.std import tqdm
 
 from ...models.modeling_depth_autoencoder import reconstruction_loss
 from ...plurals import counted
-from ...progress_bar import progress_bar
+from ...progress.bars import progress_bar
 from .. import checkpoints
 from ..accelerator import count_bad, make_accelerator, say
 from ..checkpoints import Progress
@@ -28,7 +29,7 @@ from ..result import present, publish
 from ..resume_command import resume_command
 from ..resume_rules import as_kept
 from ..resumption import DATA, Resumption
-from ..stopping import Requests
+from ..stopping import Requests, outlive_a_stop
 from .arguments import DepthDataArguments, DepthModelArguments, DepthRunArguments
 from .legacy_state import load_legacy_state
 from .maps import DepthBatch, collate, open_maps
@@ -66,14 +67,13 @@ class DepthTrainer:
         if self.maps.source.left_out:
             say(self.accelerator, self.maps.source.left_out)
         say(self.accelerator, described(self.network.processor))
-        loader = DataLoader(
-            self.maps, run.batch_size, shuffle=True, drop_last=True, collate_fn=collate, num_workers=data.num_workers
+        make_loader = partial(
+            DataLoader, collate_fn=collate, num_workers=data.num_workers, worker_init_fn=outlive_a_stop
         )
+        loader = make_loader(self.maps, run.batch_size, shuffle=True, drop_last=True)
         # Each process validates its own maps, so that none is repeated to fill the last batch.
         own = range(self.accelerator.process_index, len(validation_maps), self.accelerator.num_processes)
-        self.validation_loader = DataLoader(
-            Subset(validation_maps, own), run.batch_size, collate_fn=collate, num_workers=data.num_workers
-        )
+        self.validation_loader = make_loader(Subset(validation_maps, own), run.batch_size)
         places = [data_identity([data.dataset], len(self.maps)) if self.accelerator.is_main_process else ""]
         self.identity = {DATA: broadcast_object_list(places)[0]}
         self.resumption.compare(self.identity)

@@ -22,6 +22,7 @@ from ...models.modeling_multimodal_encoder import MultimodalEncoderModel
 from ...models.multimodal_towers import token_limit
 from ...models.processing_multimodal_encoder import MultimodalEncoderProcessor
 from ..depth_units import LOOKED_AT, spread
+from ..stopping import outlive_a_stop
 from .arguments import DataArguments
 from .masked_images import paint_boxes
 from .rows import load_rows
@@ -262,6 +263,7 @@ def make_loader(
         "batch_size": batch_size,
         "collate_fn": Collate(make),
         "num_workers": options.num_workers,
+        "worker_init_fn": outlive_a_stop,
         "drop_last": True,
     }
     if isinstance(rows, IterableDataset):

@@ -20,7 +20,7 @@ from ...evaluation.tasks import is_better, metric_lines, recall_line, retrieval_
 from ...hub.push import Destination, reserve
 from ...models.modeling_multimodal_encoder import MultimodalEncoderModel
 from ...plurals import counted
-from ...progress_bar import progress_bar
+from ...progress.bars import progress_bar
 from .. import checkpoints
 from ..accelerator import asks_for_sharding, count_bad, make_accelerator, say
 from ..averaging import fit_batch_norm, make_averages

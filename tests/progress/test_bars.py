@@ -6,8 +6,8 @@ import re
 import pytest
 from tqdm.auto import tqdm
 
-from hf_encoders import progress_bar as module
-from hf_encoders.progress_bar import progress_bar
+from hf_encoders.progress import bars as module
+from hf_encoders.progress.bars import progress_bar
 
 
 class Terminal(io.StringIO):

@@ -6,7 +6,7 @@ Every function imports what it quiets, so that a command's help costs nothing.
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stdout
 
 
 def hide_library_bars() -> None:
@@ -26,6 +26,21 @@ def quiet_libraries() -> None:
 
     logging.set_verbosity_error()
     hide_library_bars()
+
+
+@contextmanager
+def quiet_export() -> Iterator[None]:
+    """Hide for a while what the exporters say of themselves: operators of libraries that are not installed; bars."""
+    import logging
+
+    exporter = logging.getLogger("torch.onnx")
+    level = exporter.level
+    exporter.setLevel(logging.ERROR)
+    try:
+        with open(os.devnull, "w") as nowhere, nullcontext() if sys.stdout.isatty() else redirect_stdout(nowhere):
+            yield
+    finally:
+        exporter.setLevel(level)
 
 
 @contextmanager
