@@ -292,8 +292,8 @@ def test_bad_labels(values, feature, said):
     [
         (
             "model data --text-column nix",
-            "data: no column 'nix'; it has image (pictures), depth (pictures), label (classes with names), caption (lists"
-            " of text), noun (text); say --text-column",
+            "data: no column 'nix'; it has image (pictures), depth (pictures), label (classes with names), caption"
+            " (lists of text), noun (text); say --text-column",
         ),
         ("model data --split nix", "data: no split 'nix', it has train, test; choose with --split"),
         ("model ./nix", "nix: no such file or folder"),
