@@ -74,6 +74,23 @@ def test_images_of_bytes_and_paths_of_depth_maps_are_trained_on_and_other_files_
     assert capsys.readouterr().out.count(f"{mine}/own: left out: 1 .docx\n") == 1
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_columns_called_otherwise_are_trained_on_and_said(streaming, mine, capsys):
+    rows = Dataset.from_parquet(str(mine / "mine.parquet"))
+    rows.rename_columns({"image": "photo", "caption": "title"}).to_parquet(mine / "own.parquet")
+    tiny_model(depth=False).save_pretrained(mine / "repo")
+    words = ["--init_from", str(mine / "repo"), "--dataset", str(mine / "own.parquet"), "--streaming", str(streaming)]
+    pretrain.command([*words, "--output_dir", str(mine / "out"), *SMALL])
+    out = capsys.readouterr().out
+    assert "no column 'caption': 'title' is the only one of its kind, and is taken" in out
+    assert "no column 'image': 'photo' is the only one of its kind, and is taken" in out
+    assert "text in 'title'; image in 'photo'" in out
+    # A resumed run finds them again, and says nothing of other options.
+    pretrain.command([*words, "--output_dir", str(mine / "out"), *SMALL, "--resume_from_checkpoint", "latest"])
+    out = capsys.readouterr().out
+    assert "nothing is left to do" in out and "other options" not in out
+
+
 def test_frozen_parts_are_named(mine, capsys):
     tiny_model(depth=False).save_pretrained(mine / "repo")
     words = ["lit", "--init_from", str(mine / "repo"), "--dataset", str(mine / "mine"), "--output_dir"]
@@ -152,7 +169,8 @@ def test_the_validation_loss_may_choose_the_best(options, tmp_path, capsys):
     assert json.loads(kept.read_text())["best"] == pytest.approx(min(values), abs=1e-3)
 
 
-def test_depth_runs_say_what_they_do(tmp_path, capsys):
+def test_depth_runs_say_what_they_do(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("hf_encoders.progress.bars._SECONDS_PER_LINE", 0)
     maps = str(SAMPLES / "rooms" / "validation.parquet")
     network = TINY | {"image_size": 32, "decoder_hidden_sizes": [8, 8, 8], "decoder_head_sizes": [8, 8, 8]}
     words = ["--dataset", maps, "--epochs=1", "--batch_size=30", "--num_workers=0", "--report_to=none"]
@@ -164,7 +182,7 @@ def test_depth_runs_say_what_they_do(tmp_path, capsys):
     assert f"data: 90 rows of {maps}; 10 maps to validate on\n" in printed.out
     assert re.search(r"model: DepthAutoencoderModel, new; \S+( M)? parameters\n", printed.out)
     assert "loss: 1 MSE + 1 L1 + 0.3 SSIM + 0.2 edges; 3 steps of 30 rows, AdamW at 0.0003 (step)" in printed.out
-    assert "epoch 1/1" in printed.err and "3/3" in printed.err  # the bar within the epoch
+    assert "epoch 1/1 1 of 3 step" in printed.err and "epoch 1/1 3 of 3 step" in printed.err  # within the epoch
     assert "is left to do" not in printed.out
     pretrain_depth.command([str(recipe), *words, *out, "--resume_from_checkpoint", "latest"])
     assert "nothing is left to do: all 1 epochs are trained; more with --epochs" in capsys.readouterr().out
