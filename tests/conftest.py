@@ -1,5 +1,6 @@
 """What several test modules need: goldens, the real sample checkpoint and its data, and quick small networks."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 from hf_encoders import DepthAutoencoderModel, DepthSemanticEncoderConfig, DepthSemanticEncoderModel
 from tests.helpers.golden import golden_state_dict
 from tests.helpers.hub import PATIENCE, serve
+from tests.helpers.runs import forget_runs
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(__file__).parent / "data"
@@ -33,6 +35,17 @@ TINY = {
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def first_run():
+    """Each training run is the first of its process, and leaves the signals to pytest."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    forget_runs()
+    yield
+    forget_runs()
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from hf_encoders.models.input_errors import InputError
 from hf_encoders.search import EmbeddingIndex
 from hf_encoders.zero_shot import ZeroShotClassifier
 from tests.helpers.any_encoders import BOTH, IMAGES, KINDS, NO_ENCODERS, TEXTS, save_encoder
+from tests.helpers.pictures import save_pictures
 
 CAPTIONS = ["a red chair", "the small lamp left of a blue table", "a table", "green lamp", "the red table", "a map"]
 LABELS = ["seat", "light", "table", "light", "table", "map"]
@@ -35,11 +36,8 @@ def repos(tmp_path_factory):
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     """A folder of six photos."""
-    folder = tmp_path_factory.mktemp("photos")
-    for index in range(len(CAPTIONS)):
-        pixels = np.random.default_rng(index).integers(255, size=(40, 50, 3), dtype=np.uint8)
-        Pictures.fromarray(pixels).save(folder / f"{index}.png")
-    return folder
+    pixels = [np.random.default_rng(index).integers(255, size=(40, 50, 3), dtype=np.uint8) for index in range(6)]
+    return save_pictures(tmp_path_factory.mktemp("photos"), list(map(Pictures.fromarray, pixels)))
 
 
 @pytest.fixture(scope="module")

@@ -34,6 +34,7 @@ from hf_encoders.towers import make_tower
 from hf_encoders.zero_shot import ZeroShotClassifier
 from tests.conftest import SAMPLES
 from tests.helpers.any_encoders import BOTH, IMAGES, save_encoder
+from tests.helpers.pictures import save_pictures
 
 OWN, OTHER = 32, 64
 _VIT = {
@@ -84,10 +85,7 @@ def repos(tmp_path_factory):
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     """A folder of the pictures."""
-    folder = tmp_path_factory.mktemp("photos")
-    for index, picture in enumerate(PICTURES):
-        picture.save(folder / f"{index}.png")
-    return folder
+    return save_pictures(tmp_path_factory.mktemp("photos"), PICTURES)
 
 
 def expected(family, repo):

@@ -12,29 +12,6 @@ from hf_encoders.commands.classify import read_labels
 from hf_encoders.zero_shot import ZeroShotClassifier
 
 
-@pytest.fixture
-def repo(tiny_multimodal, tmp_path):
-    tiny_multimodal.save_pretrained(tmp_path / "repo")
-    return str(tmp_path / "repo")
-
-
-@pytest.fixture
-def photos(objects_test, tmp_path):
-    """Six real images at two levels."""
-    (tmp_path / "photos" / "deep").mkdir(parents=True)
-    names = ["0.jpg", "1.jpg", "2.jpg", "3.png", "deep/4.jpg", "deep/5.jpg"]
-    for name, image in zip(names, objects_test.select(range(6))["image"], strict=True):
-        image.save(tmp_path / "photos" / name)
-    return tmp_path / "photos"
-
-
-@pytest.fixture
-def parquet(objects_test, tmp_path):
-    """The same and their depth maps and captions in one file."""
-    objects_test.select(range(6)).to_parquet(tmp_path / "objects.parquet")
-    return str(tmp_path / "objects.parquet")
-
-
 def records(path):
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 

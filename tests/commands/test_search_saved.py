@@ -11,30 +11,6 @@ from hf_encoders.search import EmbeddingIndex
 from tests.helpers.multimodal_models import tiny_model
 
 
-@pytest.fixture
-def repo(tiny_multimodal, tmp_path):
-    tiny_multimodal.save_pretrained(tmp_path / "repo")
-    return str(tmp_path / "repo")
-
-
-@pytest.fixture
-def photos(objects_test, tmp_path):
-    """Six real images at two levels."""
-    (tmp_path / "photos" / "deep").mkdir(parents=True)
-    names = ["0.png", "1.png", "2.png", "3.png", "deep/4.png", "deep/5.png"]
-    for name, image in zip(names, objects_test.select(range(6))["image"], strict=True):
-        image.save(tmp_path / "photos" / name)
-    return str(tmp_path / "photos")
-
-
-@pytest.fixture
-def parquet(objects_test, tmp_path):
-    """The same and their depth maps and captions in one file, and ids in another order."""
-    rows = objects_test.select(range(6)).add_column("name", [f"n{5 - number}" for number in range(6)])
-    rows.to_parquet(tmp_path / "objects.parquet")
-    return str(tmp_path / "objects.parquet")
-
-
 def command(capsys, *words):
     """A command's records, and its notes."""
     capsys.readouterr()
@@ -80,7 +56,7 @@ def refuse_to_embed(monkeypatch):
 def test_what_was_embedded_gives_the_same_hits(
     source, options, how, repo, photos, parquet, tmp_path, capsys, monkeypatch
 ):
-    data, saved, texts = {"photos": photos, "parquet": parquet}[source], tmp_path / "saved", "text" in options
+    data, saved, texts = {"photos": str(photos), "parquet": parquet}[source], tmp_path / "saved", "text" in options
     queries = ["a red lamp", "the blue chair", "-k", "4"]
     if how == "embed":
         cli.command(["embed", repo, data, *options, "--output", str(saved), "--shard-rows", "4"])
@@ -113,9 +89,9 @@ def test_what_was_embedded_gives_the_same_hits(
 )
 @pytest.mark.parametrize("how", ["embed", "index"])
 def test_the_pictures_that_were_embedded_are_drawn(source, options, how, repo, photos, parquet, tmp_path, capsys):
-    data, saved = {"photos": photos, "parquet": parquet}[source], tmp_path / "saved"
+    data, saved = {"photos": str(photos), "parquet": parquet}[source], tmp_path / "saved"
     words = options[:2]  # of a search
-    query = str(photos + "/3.png")
+    query = str(photos / "3.png")
     search = ["search", repo, data, query, "--by", "image", *words, "--output", str(tmp_path / "one.png")]
     if how == "embed":
         cli.command(["embed", repo, data, *options, "--output", str(saved)])
@@ -135,7 +111,7 @@ def test_the_pictures_that_were_embedded_are_drawn(source, options, how, repo, p
 def test_pictures_that_are_not_there_any_more_are_said(repo, photos, parquet, objects_test, tmp_path, capsys):
     output = ["--output", str(tmp_path / "found.png")]
     of_files, of_rows, of_texts = (str(tmp_path / name) for name in ("files", "rows", "texts"))
-    cli.command(["embed", repo, photos, "--output", of_files])
+    cli.command(["embed", repo, str(photos), "--output", of_files])
     cli.command(["embed", repo, parquet, "--modality", "image", "--output", of_rows])
     cli.command(["embed", repo, parquet, "--modality", "text", "--column", "noun", "--output", of_texts])
     assert "shows images or depth maps" in failure(capsys, "search", repo, of_texts, "a lamp", *output)
@@ -177,8 +153,8 @@ def test_another_model_than_the_one_that_made_it_is_refused(repo, photos, tmp_pa
     other = tiny_model()
     other.text_projection.weight.data.mul_(2)
     other.save_pretrained(tmp_path / "other")
-    cli.command(["embed", repo, photos, "--output", str(tmp_path / "embedded")])
-    cli.command(["search", repo, photos, "a lamp", "--save-index", str(tmp_path / "index")])
+    cli.command(["embed", repo, str(photos), "--output", str(tmp_path / "embedded")])
+    cli.command(["search", repo, str(photos), "a lamp", "--save-index", str(tmp_path / "index")])
     for saved in ("embedded", "index"):
         error = failure(capsys, "search", tmp_path / "other", tmp_path / saved, "a lamp")
         assert "the model given has other weights" in error
@@ -186,7 +162,7 @@ def test_another_model_than_the_one_that_made_it_is_refused(repo, photos, tmp_pa
 
 def test_a_folder_that_is_half_embedded_or_damaged_is_refused(repo, photos, tmp_path, capsys):
     saved = tmp_path / "embedded"
-    cli.command(["embed", repo, photos, "--output", str(saved)])
+    cli.command(["embed", repo, str(photos), "--output", str(saved)])
     manifest = saved / "manifest.json"
     whole = manifest.read_text()
     manifest.write_text(whole[:100])
@@ -197,9 +173,9 @@ def test_a_folder_that_is_half_embedded_or_damaged_is_refused(repo, photos, tmp_
 
 
 def test_a_folder_of_fewer_dimensions_is_searched_in_them(repo, photos, tmp_path, capsys):
-    cli.command(["embed", repo, photos, "--truncate-dim", "4", "--output", str(tmp_path / "embedded")])
-    found, _ = command(capsys, "search", repo, tmp_path / "embedded", f"{photos}/2.png")
-    assert found[0]["row"]["id"] == "2.png" and found[0]["score"] == pytest.approx(1, abs=1e-5)
+    cli.command(["embed", repo, str(photos), "--truncate-dim", "4", "--output", str(tmp_path / "embedded")])
+    found, _ = command(capsys, "search", repo, tmp_path / "embedded", photos / "2.jpg")
+    assert found[0]["row"]["id"] == "2.jpg" and found[0]["score"] == pytest.approx(1, abs=1e-5)
 
 
 def test_other_peoples_manifests_are_no_embeddings(repo, photos, tmp_path, capsys):
@@ -211,7 +187,7 @@ def test_other_peoples_manifests_are_no_embeddings(repo, photos, tmp_path, capsy
 
 def test_options_that_ask_for_embedding_are_refused(repo, photos, tmp_path, capsys):
     saved = str(tmp_path / "index")
-    cli.command(["search", repo, photos, "a lamp", "--save-index", saved])
+    cli.command(["search", repo, str(photos), "a lamp", "--save-index", saved])
     for option in ("column", "split", "save-index"):
         error = failure(capsys, "search", repo, saved, "a lamp", f"--{option}", tmp_path / "x")
         assert f"embeddings already, so --{option} has no effect" in error
@@ -224,7 +200,7 @@ def test_options_that_ask_for_embedding_are_refused(repo, photos, tmp_path, caps
 def test_an_index_is_replaced_on_request_only(repo, photos, tmp_path, capsys):
     saved = tmp_path / "index"
     saved.mkdir()
-    arguments = ["search", repo, photos, "a lamp", "--save-index", str(saved)]
+    arguments = ["search", repo, str(photos), "a lamp", "--save-index", str(saved)]
     cli.command(arguments)
     assert "choose another --save-index, or give --overwrite" in failure(capsys, *arguments)
     cli.command([*arguments, "--overwrite"])

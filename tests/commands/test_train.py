@@ -3,7 +3,6 @@
 import pytest
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
-from accelerate.state import AcceleratorState
 
 from hf_encoders.command_line import run
 from hf_encoders.commands import main as cli
@@ -12,11 +11,7 @@ from hf_encoders.training.recipe import find_recipe, parse, recipe_names, traine
 from tests.conftest import ROOT
 from tests.helpers.training_runs import RECIPE
 
-
-@pytest.fixture(autouse=True)
-def _fresh_state():
-    """Accelerate keeps the precision of a process's first run."""
-    AcceleratorState._reset_state(reset_partial_state=True)
+pytestmark = pytest.mark.usefixtures("first_run")
 
 
 def test_recipes_have_names():

@@ -5,12 +5,12 @@ import stat
 
 import pytest
 import yaml
-from accelerate.state import AcceleratorState
 
 from hf_encoders.command_line import run
 from hf_encoders.commands import main as cli
 from tests.conftest import SAMPLES, SMALL_CHECKPOINT
 from tests.helpers.multimodal_files import write_multimodal
+from tests.helpers.runs import forget_runs
 from tests.helpers.training_runs import RECIPE
 
 MODEL, ROOMS = str(SAMPLES / "multimodal-rooms"), str(SAMPLES / "rooms" / "validation.parquet")
@@ -64,7 +64,7 @@ def umask(request):
 def start(name, place, monkeypatch):
     """Run a command in a folder, with the words of the tables."""
     monkeypatch.chdir(place)
-    AcceleratorState._reset_state(reset_partial_state=True)
+    forget_runs()
     words = [word.format(out="out") for word in (FOLDERS | FILES)[name]]
     run(lambda: cli.command([name.split()[0], *words]))
 

@@ -5,18 +5,13 @@ import runpy
 import sys
 
 import pytest
-from accelerate.state import AcceleratorState
 from PIL import Image
 
 from tests.conftest import ROOT, SAMPLES
 
+pytestmark = pytest.mark.usefixtures("first_run")
+
 BRIEF = ["--num_workers=0", "--report_to=none"]
-
-
-@pytest.fixture(autouse=True)
-def _fresh_state():
-    """Accelerate keeps the precision of a process's first run."""
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from datasets import Dataset
 from transformers import AutoModel
 
@@ -11,14 +10,10 @@ from hf_encoders.training import pretrain
 from tests.conftest import SAMPLES
 from tests.helpers.any_encoders import BOTH, IMAGES, TEXTS, save_encoder
 
+pytestmark = pytest.mark.usefixtures("first_run")
+
 SEES = [*IMAGES, *BOTH]
 READS = [*TEXTS, "clip"]  # AutoModel builds no SigLIP's tower of texts
-
-
-@pytest.fixture(autouse=True)
-def _fresh_state():
-    """Accelerate keeps the precision of a process's first run."""
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(scope="module")

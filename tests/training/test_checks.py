@@ -9,7 +9,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 import yaml
-from accelerate.state import AcceleratorState
 from datasets import Dataset
 
 from hf_encoders.evaluation.retrieval import metric_names, retrieval_metrics
@@ -25,13 +24,9 @@ from tests.helpers.multimodal_models import SPECIAL, WORDS, tiny_model
 from tests.helpers.training_files import PICTURE, png
 from tests.helpers.training_runs import RECIPE, write_recipe
 
+pytestmark = pytest.mark.usefixtures("first_run")
+
 VALIDATED = {"dataset": [str(SAMPLES / "rooms")], "train_split": "validation", "validation_split": "validation"}
-
-
-@pytest.fixture(autouse=True)
-def _fresh_state():
-    """Accelerate keeps the precision of a process's first run."""
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture

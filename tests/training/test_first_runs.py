@@ -4,7 +4,6 @@ import json
 import re
 
 import pytest
-from accelerate.state import AcceleratorState
 from datasets import Dataset, Features, Image, Value
 from transformers import AutoModel
 
@@ -15,14 +14,10 @@ from tests.helpers.legacy_files import refusal
 from tests.helpers.multimodal_models import tiny_model
 from tests.helpers.training_runs import write_recipe
 
+pytestmark = pytest.mark.usefixtures("first_run")
+
 SMALL = ["--batch_size=8", "--max_steps=1", "--num_workers=0", "--report_to=none", "--mixed_precision=no"]
 ROOMS = {"dataset": [str(SAMPLES / "rooms")], "train_split": "validation", "validation_split": "validation"}
-
-
-@pytest.fixture(autouse=True)
-def _fresh_state():
-    """Accelerate keeps the precision of a process's first run."""
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture

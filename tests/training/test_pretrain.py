@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from accelerate.state import AcceleratorState
 from datasets import Dataset
 from huggingface_hub import ModelCard
 from PIL import Image
@@ -37,6 +36,8 @@ from tests.helpers.training_runs import (
     run_until,
     write_recipe,
 )
+
+pytestmark = pytest.mark.usefixtures("first_run")
 
 # Everything whose state must come back: accumulation, averages, crops, a schedule, workers.
 DEMANDING = {
@@ -119,12 +120,6 @@ def test_accumulated_and_chunked_steps_are_those_of_the_whole_batch(options, tmp
     flags = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     pretrain.command([str(recipe), "--output_dir", str(tmp_path / "parts"), *flags])
     assert_equal_steps(tmp_path / "whole", tmp_path / "parts")
-
-
-@pytest.fixture(autouse=True)
-def _fresh_state():
-    """Accelerate keeps the precision of a process's first run."""
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture

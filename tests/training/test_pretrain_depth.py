@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from transformers import AutoModel
 
@@ -22,6 +21,8 @@ from hf_encoders.training.recipe import parse
 from tests.conftest import ROOT, SAMPLES, TINY
 from tests.helpers.stop_points import run_until
 
+pytestmark = pytest.mark.usefixtures("first_run")
+
 SCRIPT = ROOT / "training" / "pretrain_depth.py"
 NETWORK = TINY | {
     "image_size": 32,
@@ -29,16 +30,6 @@ NETWORK = TINY | {
     "decoder_head_sizes": [8, 8, 8],
 }  # draws 32 pixels
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-
-
-@pytest.fixture(autouse=True)
-def _process():
-    """Each run is the first of its process, and leaves Ctrl-C to pytest."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from accelerate.state import AcceleratorState
 from datasets import Dataset
 from safetensors.torch import load_file
 
@@ -18,6 +17,8 @@ from tests.conftest import SAMPLES, TINY
 from tests.helpers.multimodal_models import SIZE, tiny_model
 from tests.helpers.training_runs import RECIPE
 
+pytestmark = pytest.mark.usefixtures("first_run")
+
 BUNDLED = {name: find_recipe(name) for name in recipe_names()}
 DEPTH = {"image_size": 32, "decoder_hidden_sizes": [8, 8, 8], "decoder_head_sizes": [8, 8, 8]}
 STEPS, KILLED_AT = 4, 3
@@ -25,14 +26,6 @@ STEPS, KILLED_AT = 4, 3
 
 class Killed(BaseException):
     """Ends a run as SIGKILL does: nothing handles it."""
-
-
-@pytest.fixture(autouse=True)
-def _fresh_state():
-    """Accelerate keeps the precision of a process's first run."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ from typing import get_args
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from datasets import Dataset
 from safetensors.torch import load_file, save_file
 
@@ -17,16 +16,13 @@ from hf_encoders.training.resume_rules import RULES, Changes, Rule, as_kept
 from tests.conftest import SAMPLES
 from tests.helpers.legacy_files import refusal
 from tests.helpers.multimodal_models import SPECIAL, WORDS
+from tests.helpers.runs import forget_runs
 from tests.helpers.training_runs import EXACT, write_recipe
+
+pytestmark = pytest.mark.usefixtures("first_run")
 
 # 100 rows in batches of 20: five steps in an epoch.
 STEPS = EXACT | {"batch_size": 20, "epochs": 2, "max_steps": 0, "checkpoint_steps": 1}
-
-
-@pytest.fixture(autouse=True)
-def _fresh_state():
-    """Accelerate keeps the precision of a process's first run."""
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture
@@ -34,7 +30,7 @@ def train(tmp_path, capsys):
     """Runs with changes of the options, from a checkpoint if one is named; returns what was printed."""
 
     def run(output, step=None, **changes):
-        AcceleratorState._reset_state(reset_partial_state=True)
+        forget_runs()
         words = [str(write_recipe(tmp_path, **STEPS | changes)), "--output_dir", str(tmp_path / output)]
         if step is not None:
             words += ["--resume_from_checkpoint", str(tmp_path / "first" / "checkpoints" / f"checkpoint-{step}")]
@@ -193,7 +189,7 @@ def test_what_is_kept_is_said(first, train, tmp_path):
     ],
 )
 def test_what_the_state_would_not_fit_is_refused_in_one_line(changes, message, first, tmp_path, monkeypatch):
-    AcceleratorState._reset_state(reset_partial_state=True)
+    forget_runs()
     if "mixed_precision" not in changes:  # before anything is loaded
         monkeypatch.setattr(
             "hf_encoders.training.multimodal.trainer.build_model", lambda *options: pytest.fail("a model was built")
@@ -206,7 +202,7 @@ def test_what_the_state_would_not_fit_is_refused_in_one_line(changes, message, f
 
 def test_another_precision_is_said(first, train):
     middle(first)
-    AcceleratorState._reset_state(reset_partial_state=True)
+    forget_runs()
     printed = train("again", step=2, max_steps=3, mixed_precision="bf16")
     assert "mixed precision from here on: bf16 (was no)" in printed
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from accelerate.state import AcceleratorState
 from accelerate.utils import is_deepspeed_available
 from datasets import Dataset
 from safetensors.torch import load_file
@@ -18,6 +17,7 @@ from hf_encoders.hub.card_curves import read_curves
 from hf_encoders.training import pretrain
 from tests.conftest import ROOT, SAMPLES
 from tests.helpers.legacy_files import refusal
+from tests.helpers.runs import forget_runs
 from tests.helpers.training_runs import ENVIRONMENT, EXACT, RECIPE, assert_equal_but_for_rounding
 
 # Many rows are skipped, so that the processes have different numbers of rows, chunks and masked copies.
@@ -57,7 +57,7 @@ def runs(request, tmp_path_factory):
     for name, changes in RUNS[request.param].items():
         recipe = folder / f"{name}.yaml"
         recipe.write_text(yaml.safe_dump(RECIPE | COMMON | changes | {"dataset": [str(folder / "data")]}))
-        AcceleratorState._reset_state(reset_partial_state=True)
+        forget_runs()
         pretrain.command([str(recipe), "--output_dir", str(folder / "one" / name), "--batch_size", "20"])
         lines[name] = [str(recipe), "--output_dir", str(folder / "two" / name), "--batch_size", "10"]
     first = folder / "two" / "averaged" / "checkpoints" / "checkpoint-1"

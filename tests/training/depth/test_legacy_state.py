@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from hf_encoders import DepthAutoencoderModel, DepthSemanticEncoderConfig
@@ -16,6 +15,9 @@ from hf_encoders.training.depth.trainer import DepthTrainer
 from hf_encoders.training.recipe import parse
 from tests.conftest import TINY
 from tests.helpers.legacy_files import convert, one_thread, refusal, tiny_state
+from tests.helpers.runs import forget_runs
+
+pytestmark = pytest.mark.usefixtures("first_run")
 
 SIZES = {"image_size": 32, "decoder_hidden_sizes": [8, 8, 8], "decoder_head_sizes": [8, 8, 8]}
 RATE, DECAY, STEPS = 3e-4, 1e-5, 3
@@ -47,12 +49,6 @@ def legacy_file(path, network, optimizer, **others):
 def converted(path, *options):
     convert(path, "--include-decoder", "--with-training-state", "--no-verify", "--overwrite", *options)
     return path.with_name(f"{path.stem}-hf")
-
-
-@pytest.fixture(autouse=True)
-def _process():
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture
@@ -108,7 +104,7 @@ def test_a_run_that_went_on_is_resumed_like_any_other(recipe, tmp_path, capsys):
     repo = converted(legacy_file(tmp_path / "a.pth", *legacy_run()))
     with one_thread():
         trainer(recipe, repo).train()
-        AcceleratorState._reset_state(reset_partial_state=True)
+        forget_runs()
         words = [str(recipe), "--init_from", str(repo), "--resume_from_checkpoint", "latest", "--epochs", "4"]
         pretrain_depth.command(words)
     assert "epoch 4/4" in capsys.readouterr().out

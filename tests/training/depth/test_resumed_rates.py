@@ -1,28 +1,19 @@
 """A resumed depth run with another learning rate, another schedule or another end."""
 
-import signal
-
 import numpy as np
 import pytest
 import torch
 import yaml
-from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from hf_encoders.training import pretrain_depth
 from hf_encoders.training.depth.arguments import SCHEDULES
 from tests.conftest import TINY
+from tests.helpers.runs import forget_runs
+
+pytestmark = pytest.mark.usefixtures("first_run")
 
 NETWORK = TINY | {"image_size": 32, "decoder_hidden_sizes": [8, 8, 8], "decoder_head_sizes": [8, 8, 8]}
-
-
-@pytest.fixture(autouse=True)
-def _process():
-    """Each run is the first of its process, and leaves Ctrl-C to pytest."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture
@@ -34,7 +25,7 @@ def train(tmp_path, capsys):
         np.save(maps / f"{number:02}.npy", np.linspace(1, 2 + number / 10, 32, dtype=np.float32)[:, None].repeat(32, 1))
 
     def run(output, step=None, **changes):
-        AcceleratorState._reset_state(reset_partial_state=True)
+        forget_runs()
         options = {
             "dataset": str(maps),
             "model_config": NETWORK,

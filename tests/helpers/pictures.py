@@ -1,0 +1,16 @@
+"""Folders of pictures."""
+
+
+def save_pictures(folder, pictures, names=None):
+    """Write PIL images as files, in their order; returns the folder, a Path.
+
+    Args:
+        folder: a new one, or one that is there.
+        pictures: the images.
+        names: the files' names; by default 0.png, 1.png and so on.
+    """
+    names = names or [f"{index}.png" for index in range(len(pictures))]
+    for name, picture in zip(names, pictures, strict=True):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        picture.save(folder / name)
+    return folder
