@@ -52,8 +52,8 @@ class DepthImageProcessor(BaseImageProcessor):
 
     Takes one map or many, as files (see `read_depth_map`) or their content, `{"bytes": ..., "path": ...}` as `datasets`
     gives undecoded, PIL images of any depth mode, arrays or tensors of any real type: [H, W], [H, W, 1], [N, H, W],
-    [N, C, H, W], [N, H, W, 1], or a list whose items are [H, W], [H, W, 1] or [C, H, W]. Each map is prepared by itself, so a result
-    never depends on the maps beside it.
+    [N, C, H, W], [N, H, W, 1], or a list whose items are [H, W], [H, W, 1] or [C, H, W]. Each map is prepared by
+    itself, so a result never depends on the maps beside it.
 
     | maps                        | settings                                                                       |
     |-----------------------------|--------------------------------------------------------------------------------|
