@@ -7,7 +7,7 @@ from tqdm.auto import tqdm
 from tqdm.std import tqdm as TextBar
 
 _SECONDS_PER_LINE = 60
-_LINE = "{desc} {n_fmt} of {total_fmt}{unit} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
+_LINE = "{desc} {n_fmt} of {total_fmt} {unit} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
 _NOTEBOOK = "ipykernel"
 
 
@@ -58,7 +58,7 @@ def progress_bar(
     return ProgressLines(
         total=total,
         desc=desc,
-        unit=f" {unit.strip()}",
+        unit=unit.strip(),
         initial=initial,
         bar_format=_LINE,
         maxinterval=_SECONDS_PER_LINE,
