@@ -127,7 +127,7 @@ def test_pictures_that_are_not_there_any_more_are_said(repo, photos, parquet, ob
     )
     assert not (tmp_path / "found.png").exists()
     found, _ = command(capsys, "search", repo, of_files, "a lamp", "-k", "6")
-    assert sorted(record["row"]["id"] for record in found)[0] == "0.png"
+    assert sorted(record["row"]["id"] for record in found)[0] == "0.jpg"
 
 
 def test_ids_that_come_twice_tell_no_picture(repo, objects_test, tmp_path, capsys):
