@@ -215,7 +215,7 @@ def test_an_index_refuses_another_model_and_damage(embedded, scenes, tmp_path):
         ("missing.parquet", (), "missing.parquet: no such file"),
         ("nothing/*.tar", (), "no such file"),
         ("scenes.parquet", ("--split", "test"), "files have no --split"),
-        ("scenes.parquet", ("--column", "picture"), "no column 'picture'; it has image, depth"),
+        ("scenes.parquet", ("--column", "picture"), "no column 'picture'; it has image (pictures), depth (pictures)"),
         ("scenes.parquet", ("--id-column", "key"), "no column 'key'; it has image, depth"),
         ("scenes.parquet", ("--columns", "noun", "key"), "no column 'key'; it has image, depth"),
         ("scenes.parquet", ("--shard-rows", 0), "a shard has at least 1 row, got 0"),
