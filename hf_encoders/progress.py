@@ -3,17 +3,20 @@
 Every function imports what it quiets, so that a command's help costs nothing.
 """
 
+import io
+import logging
 import os
 import sys
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 
 
 def hide_library_bars() -> None:
     """Hide transformers' bars of loading and saving, and those of datasets, for the rest of the process."""
-    from transformers.utils import logging
+    from transformers.utils.logging import disable_progress_bar
 
-    logging.disable_progress_bar()
+    disable_progress_bar()
     if "datasets" in sys.modules:
         sys.modules["datasets"].disable_progress_bars()
     else:  # a conversion never imports it, and that takes longer than a small conversion itself
@@ -22,10 +25,29 @@ def hide_library_bars() -> None:
 
 def quiet_libraries() -> None:
     """Hide transformers' warnings too, for the rest of the process."""
-    from transformers.utils import logging
+    from transformers.utils.logging import set_verbosity_error
 
-    logging.set_verbosity_error()
+    set_verbosity_error()
     hide_library_bars()
+
+
+@contextmanager
+def quiet_tracing() -> Iterator[None]:
+    """Hide for a while what exporters, torch.onnx and NNCF say of their own steps, on both streams.
+
+    Errors are raised, and are not hidden.
+    """
+    loggers = [logging.getLogger(name) for name in ("nncf", "torch.onnx", "transformers.exporters")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
 
 
 @contextmanager

@@ -206,7 +206,11 @@ class Tower(ABC, Generic[Processor]):
 
     def embed(self, batch: Mapping[str, Tensor]) -> Tensor:
         """A prepared batch on the model's device → [B, D], not normalised; with gradients, if they are on."""
-        return self._pool(self.outputs(batch), batch)
+        return self.pooled(self.outputs(batch), batch)
+
+    def pooled(self, outputs: Outputs, batch: Mapping[str, Tensor]) -> Tensor:
+        """The outputs of the model for a batch → [B, D]."""
+        return self._pool(outputs, batch)
 
     def compile(self, backend: BackendName = "openvino", dtype: DtypeName | torch.dtype | None = None) -> None:
         """Do now what the first `encode` with these options would do: load the processor, compile the tower.
