@@ -1,6 +1,5 @@
 """Every kind of encoder in 8 bits: calibrated by real inputs, judged by others, refused where embeddings are lost."""
 
-import numpy as np
 import PIL.Image
 import pytest
 import torch
@@ -80,8 +79,11 @@ def beside_a_constant(backend, tower, exact, inputs):
     """The tower, with a constant in its embeddings beside which the inputs hardly count."""
     program = onnx_ir.from_proto(onnx_ir.to_proto(exact.component.program))
     graph = program.graph
-    embeddings, ones = graph.outputs[0], onnx_ir.tensor(np.full(graph.outputs[0].shape[1], 100, np.float32), "ones")
-    constant = onnx_ir.Value(name="ones", const_value=ones)
+    embeddings = graph.outputs[0]
+    with torch.no_grad():
+        first = 100 * exact.network(**inputs[0])[embeddings.name][0]
+    value = onnx_ir.tensor(first.numpy(), name="constant")
+    constant = onnx_ir.Value(name="constant", const_value=value)
     graph.register_initializer(constant)
     add = onnx_ir.node("Add", [embeddings, constant])
     graph.append(add)
