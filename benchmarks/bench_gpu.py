@@ -221,9 +221,7 @@ def flops_of(network: Network) -> int:
 
 
 def peak_flops(precision: str, device: str, quick: bool) -> float:
-    """What the card does in a second in one large product of matrices, which is nearer to what can be had than its data
-    sheet.
-    """
+    """Operations a second of one large product of matrices: nearer to what can be had than a data sheet."""
     size = 256 if quick else 8192
     left, right = (torch.randn(size, size, device=device, dtype=_PRECISIONS[precision]) for _ in range(2))
     with tf32(precision == "tf32"):
