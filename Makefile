@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo first-hour test test-slow test-kill test-isa test-lowest test-newest lint format bench clean
+.PHONY: demo first-hour test test-slow test-gpu test-kill test-isa test-lowest test-newest lint format bench clean
 
 .PHONY: help install
 .DEFAULT_GOAL := help
@@ -20,10 +20,14 @@ demo: $(INSTALLED)  ## convert a real checkpoint, embed 800 depth maps, draw nea
 # One process a core, one thread a process: two cores are enough, and more are used. What the tests of a file share is
 # made once.
 test: lint  ## lint, types and tests: what a change must pass
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile -m 'not slow and not kill'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile -m 'not slow and not kill and not gpu'
 
 test-slow: $(INSTALLED)  ## the tests that take long and rarely break
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile -m slow
+
+test-gpu: $(INSTALLED)  ## the tests and the benchmark that need a CUDA device
+	$(BIN)/python -m pytest -q -rs -m gpu
+	$(BIN)/python benchmarks/bench_gpu.py
 
 first-hour: $(INSTALLED)  ## what a newcomer does first: the wheel, in an empty folder, with data of their own
 	tests/first_hour.sh $(BIN)/python
@@ -45,7 +49,7 @@ test-isa: $(INSTALLED)  ## the numeric tests as on processors with AVX2 only, an
 		FAISS_SIMD_LEVEL=NONE $(NUMERIC) -k 'not openvino'
 
 # All tests but whole runs of the examples, the benchmarks and against a Hub: what versions of other packages may break.
-FAST := -q -n auto --dist loadfile -m 'not slow and not kill' $(addprefix --ignore=tests/, benchmarks examples \
+FAST := -q -n auto --dist loadfile -m 'not slow and not kill and not gpu' $(addprefix --ignore=tests/, benchmarks examples \
 	test_hub_round_trip.py test_readme.py test_repository.py test_wheel.py conversion/test_convert_kill.py \
 	training/test_recipes.py training/test_training_on_the_hub.py)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
 
     from .arrays import AnyArray
-    from .models.backend import Backend
+    from .models.backend import Backend, Compute
     from .models.saved_processor import PushOptions
     from .models.tower import Tower
 
@@ -175,12 +175,19 @@ def _push_saved(
 def _register_backends(ours: ModuleType) -> None:
     for name in ("onnx", "openvino"):
         ours.register_compiler(name, _compiled_backend)
+    ours.register_spread(_spread)
 
 
 def _compiled_backend(tower: "Tower", backend: str, dtype: str | None) -> "Backend":
     from .backends.compiled import compiled_backend
 
     return compiled_backend(tower, backend, dtype)
+
+
+def _spread(tower: "Tower", devices: "list[str]") -> "Compute":
+    from .backends.device_pool import spread
+
+    return spread(tower, devices)
 
 
 def _register_depth_formats(ours: ModuleType) -> None:

@@ -61,8 +61,13 @@ class SentenceNetwork(nn.Module):
 
     def forward(self, features: dict[str, Any], task: str | None = None) -> Tensor:
         """What `preprocess` of sentence-transformers made of a batch → [B, D]."""
+        return cast(Tensor, self.outputs(features, task).pooler_output)
+
+    def outputs(self, features: dict[str, Any], task: str | None = None) -> Outputs:
+        """What `preprocess` made of a batch → its embeddings [B, D], and those of its tokens where there are any."""
         outputs = self.sentence(features, **({"task": task} if task else {}))
-        return cast(Tensor, outputs["sentence_embedding"])[:, : self.sentence.truncate_dim]
+        embeddings = outputs["sentence_embedding"][:, : self.sentence.truncate_dim]
+        return Outputs(last_hidden_state=outputs.get("token_embeddings"), pooler_output=embeddings)
 
 
 class SentenceTextTower(TextTower):
@@ -110,7 +115,8 @@ class SentenceTextTower(TextTower):
 
     def outputs(self, batch: Mapping[str, Tensor]) -> Outputs:
         """See `Tower`."""
-        return Outputs(pooler_output=cast(Any, self.embed(batch)))
+        self.check(batch)
+        return cast(SentenceNetwork, self.model).outputs({**batch, **self._about}, self._task)
 
     def check_compiled(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """See `Tower`; a program would pool the prompt too."""

@@ -27,11 +27,6 @@ _MAY_BE_ABSENT = {
 }
 
 
-def tower_file(backend: str, tower: str, precision: str) -> str:
-    """The path in a repo of a compiled tower, such as "openvino/depth.xml" or "onnx/image_int8.onnx"."""
-    return f"{backend}/{tower}{'_int8' if precision == 'int8' else ''}.{'xml' if backend == 'openvino' else 'onnx'}"
-
-
 def companions(name: str) -> list[str]:
     """The files that belong to a tower's file; an ONNX graph has one only where it is large."""
     return [name.removesuffix("xml") + "bin"] if name.endswith(".xml") else [f"{name}.data"]
@@ -44,11 +39,13 @@ def exported_file(tower: Tower, backend: str, precision: str) -> Path | None:
         ValueError: if an int8 file is missing, which cannot be made from the weights alone, or was made of other
             weights, another configuration, another pooling or images of another size.
     """
-    model, name = tower.model, tower_file(backend, tower.name, precision)
+    model = tower.model
     source = model.config.name_or_path or ""
     report = _find(model, f"{backend}/{EXPORT_REPORT}") if source else None
-    found = _find(model, name) if report else None
     stated = json.loads(report.read_text(encoding="utf-8")) if report else {}
+    # Reports of earlier versions name no files: those towers are compiled from the weights.
+    name = stated.get("files", {}).get(tower.name, {}).get(precision)
+    found = _find(model, name) if name else None
     same_weights = stated and stated["fingerprint"] == fingerprint(model)
     same_pooling = stated.get("pooling", {}).get(tower.name) == tower.pooling
     same_size = stated.get("interpolate", {}).get(tower.name) == tower.interpolate
@@ -62,9 +59,11 @@ def exported_file(tower: Tower, backend: str, precision: str) -> Path | None:
     if same_weights:
         other = "another pooling" if not same_pooling else "another configuration"
         other = other if same_size else "images of another size"
-    reason = f"was made of {other} than the model has now" if found else f"is not in {source or 'the model'}"
+    reason = f"{name} was made of {other} than the model has now"
+    if not found:
+        reason = f"{source or 'the model'} has no {tower.name} tower in {precision} for {backend}"
     command = f"hf-encoders export {source or 'MODEL'} --to {backend} --int8 --calibration DATA"
-    raise ValueError(f"{name} {reason}; make it with: {command}")
+    raise ValueError(f"{reason}; make it with: {command}")
 
 
 def has_the_function_of(program: Backend, tower: Tower, precision: str) -> bool:

@@ -32,8 +32,9 @@ class OnnxBackend:
         with tempfile.TemporaryDirectory() as folder:
             if not isinstance(source, Path):
                 source = save_onnx(source, names, Path(folder) / "tower.onnx")
-            self._session = onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(str(source), options, providers=providers())
         self._names = names
+        self._embeddings = self._session.get_outputs()[0].name  # the hidden state may come after
         inputs = self._session.get_inputs()
         self._sizes = {each.name: [size if isinstance(size, int) else None for size in each.shape] for each in inputs}
 
@@ -42,8 +43,22 @@ class OnnxBackend:
         self._owner.check()
         for indices, batch in batches:
             check_sizes(batch, self._sizes)
-            (embeddings,) = self._session.run(None, {name: batch[name].cpu().numpy() for name in self._names})
+            (embeddings,) = self._session.run(
+                [self._embeddings], {name: batch[name].cpu().numpy() for name in self._names}
+            )
             yield list(indices), torch.from_numpy(embeddings)
+
+
+def providers() -> list[tuple[str, dict[str, str]]]:
+    """What computes: a GPU where the installed onnxruntime has one, and else the CPU.
+
+    Others that it may have, such as Apple's CoreML, compute in less than float32 without being asked.
+    """
+    import onnxruntime
+
+    known = {"CUDAExecutionProvider": {"use_tf32": "0"}, "ROCMExecutionProvider": {}, "CPUExecutionProvider": {}}
+    available = onnxruntime.get_available_providers()
+    return [(name, options) for name, options in known.items() if name in available]
 
 
 def save_onnx(program: ExportedProgram, names: tuple[str, ...], path: Path) -> Path:

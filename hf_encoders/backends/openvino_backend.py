@@ -158,14 +158,6 @@ def _sizes(program: ExportedProgram) -> list[list[int]]:
     return [[size if isinstance(size, int) else -1 for size in shape] for shape in shapes]
 
 
-def save_openvino(program: ExportedProgram, names: tuple[str, ...], path: Path) -> Path:
-    """Write the .xml of a graph whose inputs have these names, and its .bin; returns the path of the first."""
-    import openvino
-
-    openvino.save_model(convert(program, names), path, compress_to_fp16=False)
-    return path
-
-
 def _pieces(batches: Iterator[Batch], count: int) -> Iterator[tuple[list[int], Mapping[str, Tensor]]]:
     """Each batch in as many pieces as there are requests, so that a single batch keeps all of them busy."""
     for indices, batch in batches:

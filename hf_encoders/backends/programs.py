@@ -35,17 +35,29 @@ def export_tower(tower: Tower) -> ExportedProgram:
     Returns:
         A program from the tensors of `tower.input_names` to embeddings [B, D], not normalised.
     """
-    tower = _with_shared_weights(tower)
-    module: nn.Module = tower.model  # whose `to` has its types; transformers decorates its own
-    module.to("cpu", torch.float32)  # which copies weights that are others, and leaves the model's alone
+    tower = for_export(tower)
     batch = tower.example()
-    shapes = {0: Dim("batch", min=1, max=_LARGEST_SIZE)}
-    if tower.name == "text":
-        shapes[1] = Dim("length", min=2, max=tower.limit or _LARGEST_SIZE)
+    shapes = dynamic_shapes(tower)
     program = _Program(tower)
     tensors = tuple(batch[name] for name in tower.input_names)
     with torch.no_grad(), evaluating(program):
         return torch.export.export(program, tensors, dynamic_shapes={"tensors": (shapes,) * len(tensors)})
+
+
+def for_export(tower: Tower) -> Tower:
+    """A copy of a tower and its model, in float32 on the CPU, that shares the memory of the weights if they are so."""
+    tower = _with_shared_weights(tower)
+    module: nn.Module = tower.model  # whose `to` has its types; transformers decorates its own
+    module.to("cpu", torch.float32)  # which copies weights that are others, and leaves the model's alone
+    return tower
+
+
+def dynamic_shapes(tower: Tower) -> dict[int, Dim]:
+    """Which dimensions of its inputs may have any size: batches, and the lengths of texts."""
+    shapes = {0: Dim("batch", min=1, max=_LARGEST_SIZE)}
+    if tower.name == "text":
+        shapes[1] = Dim("length", min=2, max=tower.limit or _LARGEST_SIZE)
+    return shapes
 
 
 def _with_shared_weights(tower: Tower) -> Tower:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from ..progress import hide_library_bars, quiet_export
+from ..progress import hide_library_bars
 from .options import (
     DATA_HELP,
     add_depth_units,
@@ -59,19 +59,18 @@ def run(args: argparse.Namespace) -> Result:
     hide_library_bars()
     output = args.output or Path(f"{Path(args.model).name}-{args.to}")
     units = depth_units(args, *(["depth"] if args.calibration else []))
-    with quiet_export():
-        report = export(
-            args.model,
-            output,
-            args.to,
-            towers=args.tower or (),
-            calibration=args.calibration,
-            least_cosine=LEAST_COSINE if args.least_cosine is None else args.least_cosine,
-            depth_units=units,
-            overwrite=args.overwrite,
-            revision=args.revision,
-            **encoder_loading(args),
-        )
+    report = export(
+        args.model,
+        output,
+        args.to,
+        towers=args.tower or (),
+        calibration=args.calibration,
+        least_cosine=LEAST_COSINE if args.least_cosine is None else args.least_cosine,
+        depth_units=units,
+        overwrite=args.overwrite,
+        revision=args.revision,
+        **encoder_loading(args),
+    )
     lines = []
     for tower, precisions in report["towers"].items():
         for precision, measured in precisions.items():

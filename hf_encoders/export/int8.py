@@ -4,7 +4,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,12 @@ from ..models.depth_units import DepthUnits
 from ..models.modeling_depth_semantic_encoder import DepthSemanticEncoderModel
 from ..models.pixel_towers import DepthTower
 from ..models.tower import Encoder, Tower
+from ..progress import quiet_tracing
+from .programs import Traced
+
+if TYPE_CHECKING:
+    import onnx_ir
+    import openvino
 
 logger = logging.get_logger(__name__)
 
@@ -97,52 +103,54 @@ def with_even_channels(tower: Tower, inputs: Sequence[Mapping[str, Tensor]]) -> 
     return tower
 
 
-def save_int8(backend: str, tower: str, exact: Path, path: Path, inputs: list[dict[str, Tensor]]) -> Path:
-    """Quantise a compiled tower: weights symmetrically, activations from their least to their largest value.
+def in_int8(backend: str, tower: Modality, exact: Traced, inputs: list[dict[str, Tensor]]) -> Traced:
+    """Quantise a program: weights symmetrically, activations from their least to their largest value.
 
-    Texts and images are quantised as transformers: NNCF moves the ranges of activations into weights (SmoothQuant), and
-    leaves attention's softmax as it is. Without that a ViT's embeddings of different pictures become alike. Networks of
-    convolutions lose nothing by it.
+    NNCF moves the ranges of activations into weights (SmoothQuant), and leaves attention's softmax as it is. Without
+    that a ViT's embeddings of different pictures become alike. Networks of convolutions lose nothing by it.
 
     Args:
         backend: "onnx" or "openvino".
         tower: "text", "image" or "depth".
-        exact: the file of the tower in float32.
-        path: the file to write.
+        exact: the program in float32.
         inputs: prepared inputs; their activations give the ranges.
     """
     import nncf
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
+    from transformers.exporters import (
+        ExportedComponent,
+        ExportFormat,
+        NNCFOnnxQuantizer,
+        NNCFOpenVINOQuantizer,
+        NNCFQuantizationConfig,
+    )
 
-    if backend == "openvino":
-        import openvino
-
-        graph = openvino.Core().read_model(exact)
-        convolutions = [op.get_friendly_name() for op in graph.get_ordered_ops() if op.get_type_name() == "Convolution"]
-    else:
-        import onnx
-
-        graph = onnx.load(exact)
-        convolutions = [node.name for node in graph.graph.node if node.op_type == "Conv"]
+    program = exact.component.program
+    convolutions = _convolutions(backend, program)
     parameters = nncf.AdvancedQuantizationParameters(
         # NNCF's default takes the mean of the ranges, which cuts off extremes. Its bias correction made results worse.
         activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
         disable_bias_correction=True,
     )
-    quantized = nncf.quantize(
-        graph,
-        nncf.Dataset(inputs, lambda batch: {name: tensor.numpy() for name, tensor in batch.items()}),
-        preset=nncf.QuantizationPreset.MIXED,
-        model_type=None if tower == "depth" else nncf.ModelType.TRANSFORMER,
-        subset_size=len(inputs),
-        ignored_scope=nncf.IgnoredScope(names=convolutions[:_DEPTH_STEM]) if tower == "depth" else None,
-        advanced_parameters=parameters,
+    config = NNCFQuantizationConfig(
+        preset=nncf.QuantizationPreset.MIXED, subset_size=len(inputs), advanced_parameters=parameters
     )
-    if backend == "openvino":
-        openvino.save_model(quantized, path)
-    else:
-        onnx.save(quantized, path)
-    return path
+    if tower == "depth":
+        config.ignored_scope = nncf.IgnoredScope(names=convolutions[:_DEPTH_STEM])
+        parameters.smooth_quant_alphas = nncf.AdvancedSmoothQuantParameters(convolution=-1, matmul=-1)  # neither
+    quantizer = {"onnx": NNCFOnnxQuantizer, "openvino": NNCFOpenVINOQuantizer}[backend](config, inputs)
+    with quiet_tracing(shows_bars=True):
+        quantized = quantizer.quantize(program, inputs[0], ExportFormat(backend))
+    return Traced(ExportedComponent(quantized, exact.component.metadata), exact.network)
+
+
+def _convolutions(backend: str, program: object) -> list[str]:
+    """The names of a program's convolutions, in the order in which they are computed."""
+    if backend == "onnx":
+        graph = cast("onnx_ir.Model", program).graph
+        return [node.name or "" for node in graph if node.op_type == "Conv"]
+    operations = cast("openvino.Model", program).get_ordered_ops()
+    return [each.get_friendly_name() for each in operations if each.get_type_name() == "Convolution"]
 
 
 def _open(source: str, tower: Modality) -> Source:

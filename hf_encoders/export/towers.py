@@ -12,10 +12,7 @@ from transformers import PreTrainedModel
 
 from ..any_encoder import AnyEncoder, EncoderLoading, load_encoder
 from ..backends.compiled import BACKENDS
-from ..backends.exported_files import EXPORT_REPORT, random_batch, tower_file
-from ..backends.onnx_backend import save_onnx
-from ..backends.openvino_backend import save_openvino
-from ..backends.programs import export_tower
+from ..backends.exported_files import EXPORT_REPORT, random_batch
 from ..fingerprint import fingerprint
 from ..hub.contents import copy_contents
 from ..modalities import Modality
@@ -25,14 +22,18 @@ from ..models.tower import Tower, check_weights
 from ..outputs import new_folder
 from ..sentence_encoder import SentenceEncoder
 from ..versions import library_versions
-from .int8 import calibration_inputs, save_int8, with_even_channels
+from .image_settings import save_image_settings
+from .int8 import calibration_inputs, in_int8, with_even_channels
+from .programs import Traced, check_exporters, program_name, save_programs, trace
 
 _TOLERANCE = 1e-5  # of the largest number
 _CHECKED = 8  # inputs
 # Below it, the noise of 8 bits is three quarters of what tells inputs apart, and more.
 LEAST_COSINE = 0.8
-_LIBRARIES = {"onnx": ("torch", "onnx", "onnxruntime"), "openvino": ("torch", "openvino")}
-_SAVE = {"onnx": save_onnx, "openvino": save_openvino}
+_LIBRARIES = {
+    "onnx": ("torch", "transformers", "onnx", "onnxscript", "onnxruntime"),
+    "openvino": ("torch", "transformers", "openvino"),
+}
 
 
 class ExportError(ValueError):
@@ -50,6 +51,7 @@ class ExportReport(TypedDict):
             `relative_difference`, `least_cosine` and `mean_cosine`, and `centred_cosine`, the mean cosine after the
             mean of PyTorch's embeddings is taken from both. Embeddings that are all alike have large cosines, whatever
             is lost; the last one shows how much is left of what tells inputs apart.
+        files: tower → precision → its file in the repo.
         versions: library → its version.
     """
 
@@ -57,6 +59,7 @@ class ExportReport(TypedDict):
     pooling: dict[str, str | None]
     interpolate: dict[str, int | None]
     towers: dict[str, dict[str, dict[str, float]]]
+    files: dict[str, dict[str, str]]
     versions: dict[str, str]
 
 
@@ -75,9 +78,9 @@ def export(
 ) -> ExportReport:
     """Write the repo of a model with its towers compiled, each by itself, for batches of any size.
 
-    The new repo holds all that the old one holds, and a folder `onnx/` or `openvino/`. In it are one file per tower and
-    `export_report.json`. The report has the largest difference of each tower from PyTorch's embeddings of the same
-    inputs, and the cosines to them.
+    The new repo holds all that the old one holds, and a folder `onnx/` or `openvino/`. In it are one program per tower
+    in the layout of `programs`, which other libraries load, and `export_report.json`. The report has the largest
+    difference of each tower from PyTorch's embeddings of the same inputs, and the cosines to them.
 
     Args:
         model: folder or Hub id of an encoder.
@@ -101,7 +104,9 @@ def export(
             cosine than `least_cosine`.
         ValueError: if the model has no such tower, or the calibration data has no inputs for any tower.
         OSError: if the model is not there, or the output is there already or cannot be written.
+        ImportError: if transformers has no exporters yet, or a library of the backend is missing.
     """
+    check_exporters()
     encoding = load_encoder(model, revision=revision, dtype=torch.float32, **encoder)
     loaded = cast(PreTrainedModel, encoding)
     if isinstance(encoding, (AnyEncoder, SentenceEncoder)):
@@ -113,48 +118,74 @@ def export(
     sources = [calibration] if isinstance(calibration, str) else list(calibration or ())
     batches = calibration_inputs(encoding, towers, sources, depth_units) if sources else {}
     folder = Path(model) if Path(model).is_dir() else Path(snapshot_download(model, revision=revision))
+    report: ExportReport = {
+        "fingerprint": fingerprint(loaded),
+        "pooling": {name: encoding.tower(name).pooling for name in towers},
+        "interpolate": {name: encoding.tower(name).interpolate for name in towers},
+        "towers": {name: {} for name in towers},
+        "files": {name: {} for name in towers},
+        "versions": library_versions(_LIBRARIES[backend]),
+    }
     with new_folder(output, overwrite) as repo:
         copy_contents(folder, repo)
-        (repo / backend).mkdir(exist_ok=True)
-        report: ExportReport = {
-            "fingerprint": fingerprint(loaded),
-            "pooling": {name: encoding.tower(name).pooling for name in towers},
-            "interpolate": {name: encoding.tower(name).interpolate for name in towers},
-            "towers": {
-                name: _export_tower(encoding.tower(name), backend, repo, batches.get(name), least_cosine)
-                for name in towers
-            },
-            "versions": library_versions(_LIBRARIES[backend]),
-        }
+        is_only = len(encoding.towers) == 1
+        programs: dict[tuple[Modality, str], Traced] = {}
+        for name in towers:
+            made = _programs(encoding.tower(name), backend, is_only, batches.get(name, []))
+            programs.update({(name, precision): program for precision, program in made.items()})
+        names = {(name, precision): program_name(name, precision, is_only) for name, precision in programs}
+        paths = save_programs({names[key]: program for key, program in programs.items()}, backend, repo / backend)
+        for name, precision in programs:
+            path = paths[names[name, precision]]
+            measured = _compared(encoding.tower(name), backend, precision, path, batches.get(name, []), least_cosine)
+            report["towers"][name][precision] = measured
+            report["files"][name][precision] = path.relative_to(repo).as_posix()
         text = json.dumps(report, indent=2) + "\n"
         (repo / backend / EXPORT_REPORT).write_text(text, encoding="utf-8")
+        save_image_settings(encoding, repo)
     return report
 
 
-def _export_tower(
-    tower: Tower, backend: str, repo: Path, calibration: list[dict[str, Tensor]] | None, least_cosine: float
-) -> dict[str, dict[str, float]]:
-    name, names = tower.name, tower.input_names
-    half = max(len(calibration or ()) // 2, 1)  # the other half judges the result
-    even = with_even_channels(tower, calibration[:half]) if calibration and name == "depth" else tower
-    exact = _SAVE[backend](export_tower(even), names, repo / tower_file(backend, name, "float32"))
+def _programs(tower: Tower, backend: str, is_only: bool, calibration: list[dict[str, Tensor]]) -> dict[str, Traced]:
+    """Precision → the program of a tower; that in 8 bits where there is something to calibrate it."""
+    half = _calibrating(calibration)
+    even = with_even_channels(tower, half) if half and tower.name == "depth" else tower
+    exact = trace(even, backend, is_only)
+    return {"float32": exact} | ({"int8": in_int8(backend, tower.name, exact, half)} if half else {})
+
+
+def _calibrating(calibration: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+    """The half of the inputs that gives the ranges; the other half judges the result."""
+    return calibration[: max(len(calibration) // 2, 1)]
+
+
+def _compared(
+    tower: Tower,
+    backend: str,
+    precision: str,
+    path: Path,
+    calibration: list[dict[str, Tensor]],
+    least_cosine: float,
+) -> dict[str, float]:
+    """How far a program that was written is from its tower.
+
+    Raises:
+        ExportError: if it is too far.
+    """
     tower.model.eval()
-    report = {
-        "float32": _differences(tower, BACKENDS[backend](exact, names, "float32"), [random_batch(tower, _CHECKED)])
-    }
-    if not report["float32"]["relative_difference"] <= _TOLERANCE:
-        raise ExportError(f"{name}: the {backend} tower differs from PyTorch by {report['float32']}")
-    if calibration:
-        small = save_int8(backend, name, exact, repo / tower_file(backend, name, "int8"), calibration[:half])
-        held_out = calibration[half:] or calibration
-        report["int8"] = _differences(tower, BACKENDS[backend](small, names, "int8"), held_out)
-        if not report["int8"]["centred_cosine"] >= least_cosine:
-            raise ExportError(
-                f"{name}: int8 ruins its embeddings: {report['int8']['centred_cosine']:.3f} of the cosine is left of"
-                f" what tells {len(held_out)} inputs apart, expected {least_cosine} (--least-cosine); give more and"
-                " other calibration data, or stay with bfloat16"
-            )
-    return report
+    inputs = [random_batch(tower, _CHECKED)]
+    if precision == "int8":
+        inputs = calibration[len(_calibrating(calibration)) :] or calibration
+    measured = _differences(tower, BACKENDS[backend](path, tower.input_names, precision), inputs)
+    if precision == "float32" and not measured["relative_difference"] <= _TOLERANCE:
+        raise ExportError(f"{tower.name}: the {backend} tower differs from PyTorch by {measured}")
+    if precision == "int8" and not measured["centred_cosine"] >= least_cosine:
+        raise ExportError(
+            f"{tower.name}: int8 ruins its embeddings: {measured['centred_cosine']:.3f} of the cosine is left of what"
+            f" tells {len(inputs)} inputs apart, expected {least_cosine} (--least-cosine); give more and other"
+            " calibration data, or stay with bfloat16"
+        )
+    return measured
 
 
 @torch.no_grad()

@@ -28,8 +28,8 @@ _REPO_FILES = (
     CARD_NAME, "LICENSE*", "NOTICE*", ".gitattributes", "conversion_report.json", "export_report.json",
     "metrics*.json", "training_recipe.yaml", "training_curves.png",
     # compiled towers
-    "onnx/*.onnx", "onnx/*.onnx.data", "onnx/export_report.json", "openvino/*.xml", "openvino/*.bin",
-    "openvino/export_report.json",
+    "onnx/*.onnx", "onnx/*.onnx.data", "onnx/export.json", "onnx/export_report.json", "openvino/*.xml",
+    "openvino/*.bin", "openvino/export.json", "openvino/export_report.json",
 )  # fmt: skip
 # The code of a repo is that of this package.
 _CODE = frozenset(path.name for path in Path(models.__path__[0]).glob("*.py"))

@@ -4,7 +4,7 @@ import functools
 import inspect
 import platform
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, get_args
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from transformers.utils import logging
 
-from .encoding import BackendName
-from .input_batches import Batch
+from .encoding import BackendName, DtypeName
+from .input_batches import Batch, Skipped
 
 if TYPE_CHECKING:
     from .tower import Tower
@@ -55,6 +55,7 @@ class Backend(Protocol):
 Compile = Callable[["Tower", str, str | None], Backend]
 # Code that travels with a repo has PyTorch alone: the package registers what compiles towers.
 _COMPILERS: dict[str, Compile] = {}
+_SPREAD: list[Callable[["Tower", list[str]], "Compute"]] = []
 
 
 def register_compiler(backend: BackendName, compile_tower: Compile) -> None:
@@ -89,6 +90,45 @@ def get_backend(tower: "Tower", backend: str = "torch", dtype: str | torch.dtype
             " `import hf_encoders` before the model is loaded"
         )
     return _COMPILERS[backend](tower, backend, precision)
+
+
+class Compute(Protocol):
+    """The type of `Tower.computed`."""
+
+    def __call__(
+        self,
+        inputs: object,
+        batch_size: int,
+        *,
+        backend: BackendName,
+        dtype: DtypeName | torch.dtype | None,
+        skipped: Skipped | None,
+        progress: Callable[[int], object],
+    ) -> tuple[list[int], list[Tensor]]:
+        """See `Tower.computed`."""
+
+
+def on_devices(tower: "Tower", devices: Sequence[str | torch.device]) -> Compute:
+    """What computes a tower on several devices at a time.
+
+    Raises:
+        ValueError: if there is no device, or one has no such name.
+        ImportError: if the package that does it is missing.
+    """
+    try:
+        names = [str(torch.device(device)) for device in devices]
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device={list(devices)}: {str(error).partition(chr(10))[0]}") from error
+    if not names:
+        raise ValueError("device=[]: name at least one device")
+    if not _SPREAD:
+        raise ImportError("several devices need the package: pip install hf-encoders, and `import hf_encoders` first")
+    return _SPREAD[0](tower, names)
+
+
+def register_spread(spread: Callable[["Tower", list[str]], Compute]) -> None:
+    """Let something compute towers on several devices at a time."""
+    _SPREAD[:] = [spread]
 
 
 def input_device(model: nn.Module) -> torch.device:

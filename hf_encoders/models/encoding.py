@@ -32,6 +32,7 @@ Pictures = Picture | Iterable[Picture]
 
 BackendName = Literal["torch", "onnx", "openvino"]
 DtypeName = Literal["float32", "bfloat16", "float16", "int8"]
+Devices = str | torch.device | Sequence[str | torch.device]
 
 # Seconds before a progress bar appears, unless one is asked for: short work shows none.
 _PROGRESS_DELAY = 2.0
@@ -47,7 +48,9 @@ class ComputeOptions(TypedDict, total=False):
             encoder).
         truncate_dim: keep only the first dimensions, this many (before normalising).
         show_progress_bar: true or false; by default a bar appears in a terminal when the work takes long.
-        device: move the model there first.
+        device: move the model there first; several, such as ["cuda:0", "cuda:1"], compute at a time, each with a copy
+            of the model in a process of its own, which stays for the next call. A script that asks for several needs
+            `if __name__ == "__main__":`.
         dtype: compute in "bfloat16" or "float16" (the weights stay as they are); "int8" with an exported model.
         backend: "torch" (the default), or on the CPU "openvino" or "onnx": they compile the tower when it is first
             used, or read what `hf-encoders export` wrote.
@@ -56,7 +59,7 @@ class ComputeOptions(TypedDict, total=False):
     normalize: bool
     truncate_dim: int | None
     show_progress_bar: bool | None
-    device: str | torch.device | None
+    device: Devices | None
     dtype: DtypeName | torch.dtype | None
     backend: BackendName
 

@@ -4,6 +4,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -21,6 +22,19 @@ _IsSingle = Callable[[object], bool]
 _PrepareRead = Callable[[int, Sequence[object]], list[Batch]]
 # Raw inputs and the index of the first → what the model takes; raises ValueError or TypeError.
 _Prepare = Callable[[Sequence[object], int], dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some of many raw inputs.
+
+    Args:
+        start: the index of the first.
+        items: the inputs.
+    """
+
+    start: int
+    items: Sequence[object]
 
 
 class _Unreadable:
@@ -82,7 +96,10 @@ def read_batches(inputs: object, size: int, is_single: _IsSingle) -> Iterator[tu
     """
     if hasattr(inputs, "column_names"):
         raise ValueError(f"a data set, expected one of its columns: {', '.join(inputs.column_names or ())}")
-    if is_single(inputs):
+    if isinstance(inputs, Part):
+        for start in range(0, len(inputs.items), size):
+            yield inputs.start + start, inputs.items[start : start + size]
+    elif is_single(inputs):
         yield 0, [inputs]
     elif isinstance(inputs, (np.ndarray, Tensor)):
         for start in range(0, len(inputs), size):
@@ -107,6 +124,8 @@ def check_readable(item: object, index: int) -> None:
 
 def count(inputs: object, is_single: _IsSingle) -> int | None:
     """How many inputs there are; None where only reading them tells."""
+    if isinstance(inputs, Part):
+        return len(inputs.items)
     return 1 if is_single(inputs) else len(inputs) if isinstance(inputs, Sized) else None
 
 

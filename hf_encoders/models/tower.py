@@ -19,10 +19,11 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_outputs import BaseModelOutputWithPooling as Outputs
 from transformers.modeling_utils import PreTrainedModel
 
-from .backend import get_backend, input_device
+from .backend import Compute, get_backend, input_device, on_devices
 from .concurrency import evaluating, settle_forked_process
 from .encoding import (
     BackendName,
+    Devices,
     DtypeName,
     Encoded,
     check_options,
@@ -129,7 +130,7 @@ class Tower(ABC, Generic[Processor]):
         truncate_dim: int | None = None,
         show_progress_bar: bool | None = None,
         convert_to: str = "tensor",
-        device: str | torch.device | None = None,
+        device: Devices | None = None,
         dtype: DtypeName | torch.dtype | None = None,
         backend: BackendName = "torch",
         on_error: str = "raise",
@@ -155,43 +156,77 @@ class Tower(ABC, Generic[Processor]):
         settle_forked_process()
         check_options(batch_size, convert_to, on_error)
         check_truncation(truncate_dim, self.dimensions)
-        if device is not None:
+        skipped, home = Skipped(), input_device(self.model)
+        compute: Compute = self.computed
+        if device is not None and not isinstance(device, (str, torch.device)):
+            compute = on_devices(self, device)
+        elif device is not None:
             module: nn.Module = self.model  # whose `to` has its types; transformers decorates its own
-            module.to(device)
-        ready, skipped = self.processed(inputs), Skipped()
-        rows: list[Tensor] = []
-        indices: list[int] = []
-        home = input_device(self.model)
-        with evaluating(self.model):
-            computing = get_backend(self, backend, dtype)
-            size = min(batch_size, computing.max_batch or batch_size)
-            if ready is None:
-                total = count(inputs, self.is_single)
-                batches = self.batches(inputs, size, skipped if on_error == "skip" else None)
-            else:
-                total = len(next(iter(ready.values())))
-                batches = slices(ready, total, size)
-            if backend != "torch":
-                batches = ((numbers, self.check_compiled(batch)) for numbers, batch in batches)
-            with torch.inference_mode(), progress_bar(total, show_progress_bar) as bar:
-                for batch_indices, embeddings in computing.embed(batches):
-                    if bad := not_finite(self.model, batch_indices, embeddings):
-                        if on_error == "raise":
-                            raise next(iter(bad.values()))
-                        skipped.update(bad)
-                        kept_rows = [row for row, index in enumerate(batch_indices) if index not in bad]
-                        embeddings, batch_indices = embeddings[kept_rows], [batch_indices[row] for row in kept_rows]
-                    rows.append(embeddings.to(home, torch.float32))
-                    indices += batch_indices
-                    bar.update(len(batch_indices))
+            home = input_device(module.to(device))
+        ready = self.processed(inputs)
+        total = count(inputs, self.is_single) if ready is None else len(next(iter(ready.values())))
+        with progress_bar(total, show_progress_bar) as bar:
+            indices, rows = compute(
+                inputs if ready is None else ready,
+                batch_size,
+                backend=backend,
+                dtype=dtype,
+                skipped=skipped if on_error == "skip" else None,
+                progress=bar.update,
+            )
         # Outside of inference mode, so that the result is an ordinary tensor.
-        result = torch.cat(rows) if rows else torch.empty(0, self.dimensions, device=home)
+        result = torch.cat(rows).to(home) if rows else torch.empty(0, self.dimensions, device=home)
         result = shaped(in_order(result, indices), truncate_dim, self.normalize if normalize is None else normalize)
         kept = kept_inputs(len(indices), skipped)
         if convert_to == "numpy":
             vectors, mask = result.cpu().numpy(), kept.numpy()
             return (vectors, mask) if on_error == "skip" else vectors
         return (result, kept) if on_error == "skip" else result
+
+    def computed(
+        self,
+        inputs: object,
+        batch_size: int,
+        *,
+        backend: BackendName = "torch",
+        dtype: DtypeName | torch.dtype | None = None,
+        skipped: Skipped | None = None,
+        progress: Callable[[int], object] = lambda count: None,
+    ) -> tuple[list[int], list[Tensor]]:
+        """What `encode` computes, before it is sorted and shaped.
+
+        Args:
+            inputs, batch_size, backend, dtype: see `encode`; raw inputs may also be a `Part` of many.
+            skipped: collects the inputs that cannot be used; without it they raise.
+            progress: is told how many more inputs have embeddings.
+
+        Returns:
+            The indices of the inputs, in any order, and their rows [n, D] float32 in that order, in pieces.
+        """
+        indices: list[int] = []
+        rows: list[Tensor] = []
+        ready = self.processed(inputs)
+        with evaluating(self.model):
+            computing = get_backend(self, backend, dtype)
+            size = min(batch_size, computing.max_batch or batch_size)
+            if ready is None:
+                batches = self.batches(inputs, size, skipped)
+            else:
+                batches = slices(ready, len(next(iter(ready.values()))), size)
+            if backend != "torch":
+                batches = ((numbers, self.check_compiled(batch)) for numbers, batch in batches)
+            with torch.inference_mode():
+                for batch_indices, embeddings in computing.embed(batches):
+                    if bad := not_finite(self.model, batch_indices, embeddings):
+                        if skipped is None:
+                            raise next(iter(bad.values()))
+                        skipped.update(bad)
+                        kept_rows = [row for row, index in enumerate(batch_indices) if index not in bad]
+                        embeddings, batch_indices = embeddings[kept_rows], [batch_indices[row] for row in kept_rows]
+                    rows.append(embeddings.float())
+                    indices += batch_indices
+                    progress(len(batch_indices))
+        return indices, rows
 
     def batches(self, inputs: object, size: int, skipped: Skipped | None = None) -> Iterator[Batch]:
         """Raw inputs → batches of at most `size` as `embed` takes them, with the indices of their inputs.
@@ -206,7 +241,11 @@ class Tower(ABC, Generic[Processor]):
 
     def embed(self, batch: Mapping[str, Tensor]) -> Tensor:
         """A prepared batch on the model's device → [B, D], not normalised; with gradients, if they are on."""
-        return self._pool(self.outputs(batch), batch)
+        return self.pooled(self.outputs(batch), batch)
+
+    def pooled(self, outputs: Outputs, batch: Mapping[str, Tensor]) -> Tensor:
+        """The outputs of the model for a batch → [B, D]."""
+        return self._pool(outputs, batch)
 
     def compile(self, backend: BackendName = "openvino", dtype: DtypeName | torch.dtype | None = None) -> None:
         """Do now what the first `encode` with these options would do: load the processor, compile the tower.

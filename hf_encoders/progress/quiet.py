@@ -3,17 +3,20 @@
 Every function imports what it quiets, so that a command's help costs nothing.
 """
 
+import io
+import logging
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
 
 
 def hide_library_bars() -> None:
     """Hide transformers' bars of loading and saving, and those of datasets, for the rest of the process."""
-    from transformers.utils import logging
+    from transformers.utils.logging import disable_progress_bar
 
-    logging.disable_progress_bar()
+    disable_progress_bar()
     if "datasets" in sys.modules:
         sys.modules["datasets"].disable_progress_bars()
     else:  # a conversion never imports it, and that takes longer than a small conversion itself
@@ -22,25 +25,33 @@ def hide_library_bars() -> None:
 
 def quiet_libraries() -> None:
     """Hide transformers' warnings too, for the rest of the process."""
-    from transformers.utils import logging
+    from transformers.utils.logging import set_verbosity_error
 
-    logging.set_verbosity_error()
+    set_verbosity_error()
     hide_library_bars()
 
 
 @contextmanager
-def quiet_export() -> Iterator[None]:
-    """Hide for a while what the exporters say of themselves: operators of libraries that are not installed; bars."""
-    import logging
+def quiet_tracing(shows_bars: bool = False) -> Iterator[None]:
+    """Hide for a while what exporters, torch.onnx and NNCF say of their own steps.
 
-    exporter = logging.getLogger("torch.onnx")
-    level = exporter.level
-    exporter.setLevel(logging.ERROR)
-    try:
-        with open(os.devnull, "w") as nowhere, nullcontext() if sys.stdout.isatty() else redirect_stdout(nowhere):
+    Errors are raised, and are not hidden.
+
+    Args:
+        shows_bars: leave what is drawn on stdout, in a terminal.
+    """
+    loggers = [logging.getLogger(name) for name in ("nncf", "torch.onnx", "transformers.exporters")]
+    levels = [logger.level for logger in loggers]
+    is_shown = shows_bars and sys.stdout.isatty()
+    with warnings.catch_warnings(), nullcontext() if is_shown else redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
             yield
-    finally:
-        exporter.setLevel(level)
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
 
 
 @contextmanager

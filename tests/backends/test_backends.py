@@ -96,7 +96,10 @@ def test_other_weights_are_compiled_again_in_any_precision(depth, maps):
         ({"backend": "onnx", "dtype": "bfloat16"}, "onnx computes in float32 or int8, not in bfloat16"),
         ({"backend": "openvino", "dtype": torch.float16}, "openvino computes in float32 or bfloat16 or int8, not in"),
         ({"dtype": "int8"}, "PyTorch computes no int8 here"),
-        ({"backend": "openvino", "dtype": "int8"}, "openvino/depth_int8.xml is not in the model; make it with: hf-enc"),
+        (
+            {"backend": "openvino", "dtype": "int8"},
+            "no depth tower in int8 for openvino; make it with: hf-enc",
+        ),
     ],
 )
 def test_a_backend_refuses_what_it_cannot_compute(options, message, depth, maps):

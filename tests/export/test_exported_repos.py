@@ -44,8 +44,9 @@ def test_the_report_states_the_parity_of_each_tower(exported):
         assert 0 <= tower["float32"]["relative_difference"] <= 1e-5
     assert report["towers"]["depth"]["int8"]["mean_cosine"] > 0.9
     files = {path.name for path in (exported / "out" / "openvino").iterdir()}
-    towers = {f"{name}.{kind}" for name in ("text", "depth", "depth_int8") for kind in ("xml", "bin")}
-    assert files == {"export_report.json"} | towers
+    names = ("text_model", "depth_model", "depth_model_quantized")
+    towers = {f"openvino_{name}.{kind}" for name in names for kind in ("xml", "bin")}
+    assert files == {"export.json", "export_report.json"} | towers
     assert not (exported / "out" / "checkpoints").exists() and (exported / "out" / "config.json").is_file()
 
 
@@ -68,9 +69,9 @@ def test_other_weights_do_not_use_the_files(exported, objects_test):
     with torch.no_grad():
         model.depth_projection.bias.add_(1)
     assert torch.allclose(model.encode_depth(maps, backend="openvino"), model.encode_depth(maps), atol=1e-5)
-    with pytest.raises(ValueError, match="openvino/depth_int8.xml was made of other weights"):
+    with pytest.raises(ValueError, match="openvino/openvino_depth_model_quantized.xml was made of other weights"):
         model.encode_depth(maps, backend="openvino", dtype="int8")
-    with pytest.raises(ValueError, match="openvino/image_int8.xml is not in .*out; make it with: hf-encoders export"):
+    with pytest.raises(ValueError, match="out has no image tower in int8 for openvino; make it with: hf-enc"):
         model.encode_image(objects_test[:2]["image"], backend="openvino", dtype="int8")
 
 
@@ -82,7 +83,7 @@ def test_another_function_of_the_same_weights_does_not_use_the_files(exported, o
     model = AutoModel.from_pretrained(exported / "out")
     model.config.text_pooling = "cls" if model.config.text_pooling == "mean" else "mean"
     assert torch.allclose(model.encode_text("a chair", backend="openvino"), model.encode_text("a chair"), atol=1e-5)
-    with pytest.raises(ValueError, match="openvino/depth_int8.xml was made of another configuration"):
+    with pytest.raises(ValueError, match="openvino_depth_model_quantized.xml was made of another configuration"):
         model.encode_depth(maps, backend="openvino", dtype="int8")
 
 

@@ -9,12 +9,14 @@ from hf_encoders import load_encoder
 from hf_encoders.command_line import run
 from hf_encoders.commands import main as cli
 from hf_encoders.export.int8 import calibration_inputs
+from hf_encoders.export.programs import Traced
 from hf_encoders.export.towers import export
 from tests.conftest import SAMPLES
 from tests.helpers.any_encoders import KINDS, save_encoder
 
 pytest.importorskip("openvino")
 pytest.importorskip("nncf")
+onnx_ir = pytest.importorskip("onnx_ir")
 
 ROWS = 40
 # Attention on both backends, and a tower that reads its padding; the others take a minute or two.
@@ -60,7 +62,7 @@ def test_int8_tells_inputs_apart_as_float32_does(kind, backend, rooms, tmp_path)
 
 def test_embeddings_that_are_lost_are_refused_in_one_line(rooms, tmp_path, monkeypatch, capsys):
     """The cosine of the whole may be large still."""
-    monkeypatch.setattr("hf_encoders.export.towers.save_int8", save_constant)
+    monkeypatch.setattr("hf_encoders.export.towers.in_int8", beside_a_constant)
     folder = save_encoder("vit", tmp_path / "model")
     options = ["--to", "onnx", "--int8", "--calibration", rooms, "--output", str(tmp_path / "out")]
     with pytest.raises(SystemExit) as stopped:
@@ -73,22 +75,23 @@ def test_embeddings_that_are_lost_are_refused_in_one_line(rooms, tmp_path, monke
     assert report["towers"]["image"]["int8"]["mean_cosine"] > 0.9 > report["towers"]["image"]["int8"]["centred_cosine"]
 
 
-def save_constant(backend, tower, exact, path, inputs):
+def beside_a_constant(backend, tower, exact, inputs):
     """The tower, with a constant in its embeddings beside which the inputs hardly count."""
-    import onnx
-    import onnxruntime
-    from onnx import helper, numpy_helper
+    program = onnx_ir.from_proto(onnx_ir.to_proto(exact.component.program))
+    graph = program.graph
+    embeddings = graph.outputs[0]
+    with torch.no_grad():
+        first = 100 * exact.network(**inputs[0])[embeddings.name][0]
+    value = onnx_ir.tensor(first.numpy(), name="constant")
+    constant = onnx_ir.Value(name="constant", const_value=value)
+    graph.register_initializer(constant)
+    add = onnx_ir.node("Add", [embeddings, constant])
+    graph.append(add)
+    graph.outputs[0] = add.outputs[0]
+    embeddings.name, add.outputs[0].name = "before", embeddings.name
+    from transformers.exporters import ExportedComponent
 
-    graph = onnx.load(exact)
-    (output,) = graph.graph.output
-    (last,) = (node for node in graph.graph.node if output.name in node.output)
-    last.output[list(last.output).index(output.name)] = "before"
-    session = onnxruntime.InferenceSession(str(exact), providers=["CPUExecutionProvider"])
-    (first,) = session.run(None, {name: tensor.numpy() for name, tensor in inputs[0].items()})
-    graph.graph.initializer.append(numpy_helper.from_array(100 * first, "constant"))
-    graph.graph.node.append(helper.make_node("Add", ["before", "constant"], [output.name]))
-    onnx.save(graph, path)
-    return path
+    return Traced(ExportedComponent(program, exact.component.metadata), exact.network)
 
 
 def test_one_input_again_and_again_has_nothing_to_tell_apart(tmp_path):

@@ -49,8 +49,9 @@ def test_all_that_we_write_belongs_to_a_repo(tiny_multimodal, tmp_path):
 
     tiny_multimodal.save_pretrained(tmp_path)
     complete_repo(tmp_path, remote_code=True, name="org/x")
-    for name in ("onnx/text.onnx", "onnx/text.onnx.data", "onnx/export_report.json", "openvino/depth_int8.xml",
-                 "openvino/depth_int8.bin", "openvino/export_report.json", "conversion_report.json",
+    for name in ("onnx/text_model.onnx", "onnx/text_model.onnx.data", "onnx/export_report.json", "onnx/export.json",
+                 "openvino/openvino_depth_model.xml", "openvino/openvino_depth_model.bin", "openvino/export.json",
+                 "openvino/export_report.json", "conversion_report.json", "preprocessor_config.json",
                  "metrics_rooms.json", "training_recipe.yaml", "LICENSE", "model-00001-of-00002.safetensors",
                  "model.safetensors.index.json", "1_Pooling/config.json"):  # fmt: skip
         (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -4,7 +4,7 @@ import io
 import logging
 import sys
 
-from hf_encoders.progress import quiet_export
+from hf_encoders.progress import quiet_tracing
 
 
 class Terminal(io.StringIO):
@@ -34,7 +34,7 @@ def test_exporters_say_what_fails_and_no_more(capsys):
     before = logging.getLogger("torch.onnx").level
     log.addHandler(said)
     try:
-        with quiet_export():
+        with quiet_tracing():
             export(log)
         assert said.messages == ["an operator fails"]
         assert capsys.readouterr().out == ""
@@ -48,6 +48,6 @@ def test_exporters_say_what_fails_and_no_more(capsys):
 def test_a_terminal_keeps_their_bars(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stdout", terminal)
-    with quiet_export():
+    with quiet_tracing(shows_bars=True):
         export(logging.getLogger("torch.onnx._internal.exporter"))
     assert terminal.getvalue() == "Statistics collection 100% 2/2\n"
