@@ -5,10 +5,11 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..data.names import check_data_name
+from ..command_line import nearest, with_dashes
+from ..data.names import check_data_name, is_pattern
 from ..data.text_files import TextFileError, read_text
 from ..models.input_errors import one_line
-from ..places import check_path_or_id
+from ..places import check_on_hub, check_path_or_id, check_places, did_you_mean
 from .option_parser import OptionParser
 from .recipe_model import without_its_model
 
@@ -33,7 +34,11 @@ _PLACES = ("output_dir", "resume_from_checkpoint", "push_to_hub", "report_to")
 
 
 def parse(
-    argv: Sequence[str], kinds: "Sequence[type[DataclassInstance]]", default_recipe: str | Path, description: str
+    argv: Sequence[str],
+    kinds: "Sequence[type[DataclassInstance]]",
+    default_recipe: str | Path,
+    description: str,
+    prog: str | None = None,
 ) -> tuple[Any, ...]:
     """Read `[RECIPE] [--option value ...]` into dataclasses.
 
@@ -42,16 +47,24 @@ def parse(
         kinds: the dataclasses. The one with `model_type` names the model that is trained.
         default_recipe: the recipe where the words name none.
         description: the command's description, for --help.
+        prog: how a person calls the command, for --help and errors.
 
     Raises:
         ValueError: if the recipe cannot be read, trains another model, or has an option that does not exist; or if
-            the data set is not given or not there. Nothing has been loaded or downloaded then.
+            the data set is not given or not there. Ids on the Hub are not looked up: see `check_ids`.
     """
     arguments = list(argv)
     named = arguments.pop(0) if arguments and not arguments[0].startswith("-") else None
     recipe = find_recipe(named or default_recipe)
-    description += f" A RECIPE may come first ({', '.join(recipe_names())}, or a YAML file); flags overrule it."
-    parser = OptionParser(kinds, description)
+    description += (
+        f" A RECIPE may come first ({', '.join(recipe_names())}, or a YAML file), and flags overrule it; RECIPE --help"
+        f" shows what it sets. Without a recipe and --dataset, {default_recipe} is taken."
+    )
+    parser = OptionParser(kinds, description, prog, "[RECIPE | FILE.yaml] [--OPTION VALUE ...]")
+    parser.check_options(arguments)  # before YAML is imported
+    if named is None and {"-h", "--help"} & set(arguments):
+        parser.print_help()
+        parser.exit()
     defaults = _read_recipe(recipe, {one.name: one.metadata.get("choices") for kind in kinds for one in fields(kind)})
     (model,) = (kind for kind in kinds if hasattr(kind, _MODEL_TYPE))
     trained = getattr(model, _MODEL_TYPE)
@@ -70,6 +83,19 @@ def parse(
     for part in options:
         _read_json(part)
     return options
+
+
+def check_ids(options: "Sequence[DataclassInstance]") -> None:
+    """Refuse data sets and models that are neither here nor on the Hub, before anything heavy is imported.
+
+    Raises:
+        NoSuchPlaceError: for the first one.
+    """
+    for name in _named_data(options):
+        if not is_pattern(name):
+            check_on_hub(name, "dataset")
+    for part in options:
+        check_places(*(getattr(part, name, None) or None for name in _MODELS))
 
 
 def find_recipe(name: str | Path) -> Path:
@@ -126,11 +152,9 @@ def as_recipe(options: "Sequence[DataclassInstance]") -> dict[str, object]:
 
 def _given(kinds: "Sequence[type[DataclassInstance]]", arguments: Sequence[str]) -> set[str]:
     """The names of the options among the words of a command line."""
-    absent = object()
-    parser = OptionParser(kinds, "")
-    parser.set_defaults(**{one.name: absent for kind in kinds for one in fields(kind)})
-    found = vars(parser.parse_known_args(list(arguments))[0])
-    return {name for name, value in found.items() if value is not absent}
+    typed = {word.partition("=")[0] for word in with_dashes(arguments)}
+    names = [one.name for kind in kinds for one in fields(kind)]
+    return {name for name in names if typed & set(with_dashes([f"--{name}", f"--no-{name}"]))}
 
 
 def _read_yaml(path: Path) -> dict[str, object]:
@@ -167,7 +191,8 @@ def _read_recipe(path: Path, known: Mapping[str, Collection[object] | None]) -> 
     recipe = _read_yaml(path)
     unknown = sorted(set(map(str, recipe)) - {*known, _MODEL_TYPE})
     if unknown:
-        raise ValueError(f"{path}: there is no option {', '.join(unknown)} (see --help)")
+        near = did_you_mean(nearest(unknown[0], known))
+        raise ValueError(f"{path}: there is no option {', '.join(unknown)}{near and f'; {near}'} (see --help)")
     for name, value in recipe.items():  # argparse checks the choices of flags alone
         choices = known.get(name)
         if choices and value not in choices:

@@ -1,5 +1,8 @@
 """`hf-encoders train`: recipes by name, and which of the two models a recipe trains."""
 
+import subprocess
+import sys
+
 import pytest
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
@@ -9,7 +12,7 @@ from hf_encoders.command_line import run
 from hf_encoders.commands import main as cli
 from hf_encoders.training import pretrain, pretrain_depth
 from hf_encoders.training.recipe import find_recipe, parse, recipe_names, trained_model
-from tests.conftest import ROOT
+from tests.conftest import ROOT, SAMPLES
 from tests.helpers.training_runs import RECIPE
 
 
@@ -147,6 +150,41 @@ def test_its_help_is_that_of_the_training(capsys):
     assert "--resume-from-checkpoint" not in shown  # one spelling; both are parsed
 
 
+@pytest.mark.parametrize(
+    ("start", "name"),
+    [
+        (
+            ["-c", "import sys; from hf_encoders.commands.main import main; sys.exit(main())", "train"],
+            "hf-encoders train",
+        ),
+        (["training/pretrain.py"], "accelerate launch training/pretrain.py"),
+        (["training/pretrain_depth.py"], "accelerate launch training/pretrain_depth.py"),
+        (["-m", "hf_encoders.training.pretrain"], "accelerate launch -m hf_encoders.training.pretrain"),
+    ],
+)
+def test_its_usage_is_what_a_person_types(start, name):
+    for words, stream in ((["--help"], "stdout"), (["--nothing"], "stderr")):
+        done = subprocess.run([sys.executable, *start, *words], cwd=ROOT, capture_output=True, text=True)
+        line = getattr(done, stream).splitlines()[0]
+        expected = (
+            f"usage: {name} [RECIPE | FILE.yaml] [--OPTION VALUE ...]",
+            f"{name}: no option --nothing (see --help)",
+        )
+        assert line in expected
+
+
+def test_the_help_of_a_recipe_shows_what_it_sets(capsys):
+    """Without one, it shows what the options are for data of one's own."""
+    shown = []
+    for words in ([], ["sample"]):
+        with pytest.raises(SystemExit):
+            parse([*words, "--help"], pretrain.KINDS, "sample", "")
+        shown.append(" ".join(capsys.readouterr().out.split()))
+    assert "several are joined (default: [])" in shown[0]
+    assert "several are joined (default: ['samples/rooms']" in shown[1] or "samples/rooms'])" in shown[1]
+    assert "object object" not in "".join(shown)
+
+
 def parsed(*words):
     data, model, *_ = parse(list(words), pretrain.KINDS, pretrain.DEFAULT_RECIPE, "")
     return data, model
@@ -186,7 +224,7 @@ def test_the_default_recipe_is_of_its_own_data():
     data, model = parsed("sample", "--dataset", "org/captions")  # named, it is meant
     assert data.dataset == ["org/captions"] and model.model_config
     with pytest.raises(ValueError, match=r"no model: give one of --init_from, .*, or name a recipe .*sample"):
-        pretrain.command(["--dataset", "org/captions"])
+        pretrain.command(["--dataset", str(SAMPLES / "rooms")])
 
 
 def test_a_depth_network_that_is_given_stands_instead_of_that_of_the_recipe():
