@@ -195,7 +195,9 @@ def _read_recipe(path: Path, known: Mapping[str, Collection[object] | None]) -> 
         raise ValueError(f"{path}: there is no option {', '.join(unknown)}{near and f'; {near}'} (see --help)")
     for name, value in recipe.items():  # argparse checks the choices of flags alone
         choices = known.get(name)
-        if choices and value not in choices:
+        if choices and "no" in choices and value is False:
+            recipe[name] = value = "no"  # as YAML reads it
+        if choices and value not in choices and value is not None:
             raise ValueError(f"{path}: {name} is one of {', '.join(map(str, choices))}, got {value!r}")
     return {name: _found(value) if name in _PATHS else value for name, value in recipe.items()}
 

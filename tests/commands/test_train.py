@@ -185,6 +185,13 @@ def test_the_help_of_a_recipe_shows_what_it_sets(capsys):
     assert "object object" not in "".join(shown)
 
 
+def test_a_recipe_says_no_without_quotes(tmp_path):
+    """YAML reads the word as False."""
+    (tmp_path / "mine.yaml").write_text("dataset: org/data\nmixed_precision: no\nepochs: 3")
+    *_, run = parse([str(tmp_path / "mine.yaml")], pretrain.KINDS, "sample", "")
+    assert run.mixed_precision == "no"
+
+
 def parsed(*words):
     data, model, *_ = parse(list(words), pretrain.KINDS, pretrain.DEFAULT_RECIPE, "")
     return data, model
