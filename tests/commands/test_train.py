@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -24,7 +25,7 @@ def _fresh_state():
 
 def test_recipes_have_names():
     assert {"sample", "lit", "siglip", "depth_sample"} <= set(recipe_names())
-    assert yaml.safe_load(find_recipe("lit").read_text())["model_type"] == "multimodal_encoder"
+    assert yaml.safe_load(Path(find_recipe("lit")).read_text())["model_type"] == "multimodal_encoder"
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -42,7 +43,7 @@ def test_accelerate_reads_the_configurations(path):
 def test_a_file_comes_before_a_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "lit").write_text("epochs: 3")
-    assert find_recipe("lit").read_text() == "epochs: 3"
+    assert Path(find_recipe("lit")).read_text() == "epochs: 3"
 
 
 def test_an_unknown_name_lists_those_that_there_are():
@@ -126,7 +127,7 @@ def test_data_that_is_not_there_is_named_before_anything_is_loaded(
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
-    recipe = yaml.safe_load(find_recipe(name).read_text())
+    recipe = yaml.safe_load(Path(find_recipe(name)).read_text())
     paths = {key: value for key, value in recipe.items() if str(value).startswith("samples/")}
     assert message in refusal([name, *(f"--{key}=org/{key}" for key in paths), "--dataset", data], capsys)
 
