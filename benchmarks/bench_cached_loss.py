@@ -58,7 +58,7 @@ else:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--batch", type=int, default=1024)
     parser.add_argument("--chunk", type=int, default=32)
     parser.add_argument("--device", default="cpu")

@@ -116,7 +116,7 @@ def make_checkpoint(path: Path) -> None:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--make", type=Path, metavar="FILE", help="write the checkpoint that is converted, and end")
     args = parser.parse_args()

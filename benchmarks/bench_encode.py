@@ -42,7 +42,7 @@ OPENVINO_INT8 = OPENVINO | {"openvino int8": {"backend": "openvino", "dtype": "i
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=SECTIONS)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--maps", nargs="+", type=Path, default=ACCURACY_MAPS, help="parquet files, for accuracy")

@@ -32,7 +32,7 @@ from hf_encoders.progress import quiet_libraries
 def main() -> None:
     """Measure and print."""
     sections = {"texts": measure_texts, "images": measure_images}
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--sections", nargs="+", choices=sections, default=list(sections))
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()

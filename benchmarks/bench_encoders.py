@@ -88,7 +88,7 @@ def write(path: Path, shapes: Iterator[tuple[str, tuple[int, ...]]]) -> None:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--make", nargs=2, metavar=("NETWORK", "FILE"), help="write a file that is converted, and end")
     args = parser.parse_args()

@@ -48,7 +48,7 @@ DOORS = {
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--quick", action="store_true", help="3 rounds instead of 15")
     rounds = 3 if parser.parse_args().quick else 15
     ways = {f"hf-encoders {name}": ([*CONSOLE, name], ABSENT.get(name)) for name in COMMANDS}

@@ -52,7 +52,7 @@ print(peak.split()[1])
 
 def main(argv: list[str] | None = None) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0], allow_abbrev=False)
     sections = {"texts": measure_texts, "images": measure_images, "memory": measure_memory}
     parser.add_argument("--sections", nargs="+", choices=sections, default=list(sections))
     parser.add_argument("--repeats", type=int, default=5)

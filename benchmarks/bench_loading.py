@@ -54,7 +54,7 @@ MODELS: dict[str, Callable[[], PreTrainedModel]] = {
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--quick", action="store_true", help="3 repeats instead of 9")
     repeats = 3 if parser.parse_args().quick else 9
     hide_library_bars()

@@ -191,7 +191,7 @@ def print_speed(count: int, queries: int, repeats: int) -> None:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--rows", type=int, default=100_000, help="of the second table")
     parser.add_argument("--queries", type=int, default=50, help="of the second table")
     parser.add_argument("--repeats", type=int, default=3)

@@ -47,7 +47,7 @@ os._exit(0)  # a thread of gloo now and then aborts the interpreter's own end
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0], allow_abbrev=False)
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000, 10_000, 100_000])
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rate", nargs=2, action="append", default=[], metavar=("MACHINE", "MAPS_A_SECOND"))

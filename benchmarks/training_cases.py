@@ -327,7 +327,7 @@ class _CollatePairs:
 
 def _options(settings: Settings) -> tuple[DataArguments, ModelArguments, LossArguments, RunArguments]:
     """The recipe's towers for texts and images; without what is random, so that the losses can be compared."""
-    _, model, _, _ = parse([settings.recipe], KINDS, Path(settings.recipe), "")
+    _, model, _, _ = parse([settings.recipe], KINDS, settings.recipe, "")
     if model.model_config is None:
         raise ValueError(f"{settings.recipe}: its towers come from a repo; give a recipe with a model_config")
     config = {name: value for name, value in model.model_config.items() if name != "depth_config"}

@@ -32,7 +32,7 @@ QUERIES, NEIGHBOURS = 8, 5
 
 def main() -> None:
     """Run the demo."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0], allow_abbrev=False)
     parser.add_argument(
         "--output", type=Path, default=ROOT / "demo-output", help="folder for the model and the picture"
     )

@@ -30,6 +30,7 @@ from .models.multimodal_towers import has_first_token
 from .models.pixel_towers import ImageTower
 from .models.text_tower import PROMPTS_FILE, TextTower, read_prompts
 from .models.tower import Encoder, Modality, check_tower
+from .places import check_places
 from .repo_code import code_files, commit_of, needs_code, repo_file
 from .sentence_encoder import sentence_encoder
 from .towers import Pooling, make_tower
@@ -208,6 +209,7 @@ def load_encoder(
             if the model or its image processor has one size alone, and `interpolate` is another.
         OSError: if there is no such model.
     """
+    check_places(source)
     if not isinstance(source, PreTrainedModel) and pooling is None:
         processors = any(option is not None for option in (tokenizer, image_processor, interpolate))
         found = sentence_encoder(source, revision, trust_remote_code, dtype, has_processors=processors)
@@ -351,8 +353,8 @@ def _processor(
     """The processor that a person gave, or the one beside the weights; without one None, and why in `absent`."""
     if given is not None and not isinstance(given, (str, os.PathLike)):
         return given
-    place = given or source
-    if not place:
+    check_places(given)
+    if not (place := given or source):
         return None
     name, noun, option = os.fspath(place), *_PARTS[modality]
     revision = "main" if given else revision

@@ -8,12 +8,13 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn, cast
 
 from .models.input_errors import InputError
+from .places import did_you_mean
 
 INTERRUPTED, STOPPED = 130, 143  # what shells give for Ctrl-C, and for SIGTERM
 _TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}")
@@ -42,21 +43,53 @@ def _columns() -> int:
 class OneLineArgumentParser(argparse.ArgumentParser):
     """An ArgumentParser whose errors take one line.
 
-    Its options are declared with dashes, and typed with dashes or underscores.
+    Its options are declared with dashes, and typed with dashes or underscores, in full: a name that becomes another
+    option when one is added would be no name.
     """
 
     def __init__(self, **settings: Any):
-        super().__init__(**{"formatter_class": HelpFormatter} | settings)
+        ours: dict[str, Any] = {"formatter_class": HelpFormatter, "allow_abbrev": False}
+        super().__init__(**ours | settings)
 
     def parse_known_args(  # type: ignore[override]  # of the overloads, all of which it serves
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        """Parse as argparse does, after underscores in options became dashes."""
-        return super().parse_known_args(with_dashes(sys.argv[1:] if args is None else args), namespace)
+        """Parse as argparse does, after underscores in options became dashes, and refuse options that are none."""
+        words = list(sys.argv[1:] if args is None else args)
+        self.check_options(words)
+        return super().parse_known_args(with_dashes(words), namespace)
+
+    def check_options(self, words: Sequence[str]) -> None:
+        """Refuse the first option that is none; argparse would name what is missing instead."""
+        options = [name for action in self._actions for name in action.option_strings if name.startswith("--")]
+        known = {with_dashes([name])[0]: name for name in options}
+        has_commands = any(action.nargs == argparse.PARSER for action in self._actions)
+        for word, plain in zip(words, with_dashes(words), strict=True):
+            if word == "--" or (has_commands and not word.startswith("-")):
+                return  # what follows is no option, or one of the command
+            name = plain.partition("=")[0]
+            if name.startswith("--") and " " not in name and name not in known:
+                near = did_you_mean(known[one] for one in nearest(name, known))
+                self.error(f"no option {word.partition('=')[0]}{near and f'; {near}'}")
 
     def error(self, message: str) -> NoReturn:
         """Print the message and exit with status 2."""
         self.exit(2, f"{self.prog}: {without_tokens(message)} (see --help)\n")
+
+
+def nearest(name: str, names: Iterable[str]) -> list[str]:
+    """The names that one that is none was meant for: those that begin with it, else the one most like it."""
+    from difflib import get_close_matches  # here: only who errs waits for it
+
+    wanted, plain = name.strip("-"), {one.strip("-"): one for one in names}
+    begin = [one for one in plain if wanted and one.startswith(wanted)]
+    return [plain[one] for one in begin or get_close_matches(wanted, plain, 1)]
+
+
+def started_as() -> str:
+    """What a launcher was given to start this process: the script, or the module behind -m."""
+    spec = sys.modules["__main__"].__spec__
+    return f"-m {spec.name}" if spec else sys.argv[0]
 
 
 def with_dashes(words: Sequence[str]) -> list[str]:

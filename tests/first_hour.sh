@@ -69,7 +69,7 @@ END
 echo "# Questions"
 expect 0 'usage: hf-encoders' hf-encoders --help
 expect 0 'convert' hf-encoders convert --help
-expect 2 'unrecognized arguments: --outptu' hf-encoders convert best_model.pth --outptu x
+expect 2 'no option --outptu; did you mean --output?' hf-encoders convert best_model.pth --outptu x
 expect 2 'best_modle.pth: no such file' hf-encoders convert best_modle.pth
 expect 2 'no-such-model' hf-encoders encode ./no-such-model photos
 

@@ -386,8 +386,8 @@ def test_what_is_given_for_a_processor_and_is_none(repos, parquet, tmp_path, cap
 @pytest.mark.parametrize(
     ("family", "options", "said"),
     [
-        ("bert", ["--image-processor", "x"], "a BertModel embeds text alone; leave --image-processor out"),
-        ("vit", ["--tokenizer", "x"], "a ViTModel embeds image alone; leave --tokenizer out"),
+        ("bert", ["--image-processor", "."], "a BertModel embeds text alone; leave --image-processor out"),
+        ("vit", ["--tokenizer", "."], "a ViTModel embeds image alone; leave --tokenizer out"),
         ("clip", ["--pooling", "cls"], "a CLIPModel pools its features by itself; leave --pooling out"),
     ],
 )
@@ -401,14 +401,14 @@ def test_our_own_models_refuse_them_too(tiny_encoder, tiny_multimodal, photos, p
     tiny_encoder.save_pretrained(tmp_path / "depth")
     tiny_multimodal.save_pretrained(tmp_path / "both")
     for repo in ("depth", "both"):
-        for option, reason in (
-            ("--tokenizer", "whose repo has what it reads inputs with; leave --tokenizer out"),
-            ("--image-processor", "whose repo has what it reads inputs with; leave --image-processor out"),
-            ("--pooling", "which pools as it was trained to"),
+        for option, value, reason in (
+            ("--tokenizer", ".", "whose repo has what it reads inputs with; leave --tokenizer out"),
+            ("--image-processor", ".", "whose repo has what it reads inputs with; leave --image-processor out"),
+            ("--pooling", "cls", "which pools as it was trained to"),
         ):
             for name in COMMANDS:
                 words = words_of(name, photos, parquet, tmp_path / "out")
-                line = refusal(capsys, name, tmp_path / repo, *words, option, "cls")
+                line = refusal(capsys, name, tmp_path / repo, *words, option, value)
                 assert f"{tmp_path}/{repo}: one of our own models, {reason}" in line
 
 

@@ -186,9 +186,10 @@ TABLE = [
                 has("torch", "Tensor", "_version")),
     PrivateName("python", "_ActionsContainer", ("commands/options.py",), "options join a parser or a group of one",
                 "3.11", lambda: hasattr(argparse, "_ActionsContainer")),
-    *[PrivateName("python", name, ("commands/completion.py",), "a parser lists its commands and options", "3.11",
+    *[PrivateName("python", name, files, "a parser lists its commands and options", "3.11",
                   lambda name=name: hasattr(argparse, name) or hasattr(argparse.ArgumentParser(), name))
-      for name in ("_actions", "_SubParsersAction")],
+      for name, files in {"_actions": ("command_line.py", "commands/completion.py"),
+                          "_SubParsersAction": ("commands/completion.py",)}.items()],
 ]  # fmt: skip
 
 

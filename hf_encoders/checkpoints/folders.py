@@ -16,6 +16,7 @@ ReadFile = Callable[[Path], Content]
 
 SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".pkl", ".npz", ".tar", ".pth.tar")
 _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.\w+)")
+_LISTED = 5  # names of files in a message
 _LARGEST_INDEX = 64 << 20
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _ZERO_TO_FP32 = (
@@ -54,10 +55,20 @@ def read_folder(folder: Path, limits: Limits, read_file: ReadFile) -> Content:
         )
     files = [name for name in names if name.endswith(SUFFIXES)]
     if files:
-        listed = ", ".join(files[:5]) + (f" and {len(files) - 5} more" if len(files) > 5 else "")
         first = folder / files[0]
-        raise CheckpointError(f"{folder}: a directory, expected a checkpoint file such as {first} (it has {listed})")
-    raise CheckpointError(f"{folder}: a directory, expected a checkpoint file such as {folder / 'best_model.pth'}")
+        raise CheckpointError(
+            f"{folder}: a directory, expected a checkpoint file such as {first} (it has {_listed(files)})"
+        )
+    there = [f"{name}/" if (folder / name).is_dir() else name for name in names]
+    raise CheckpointError(
+        f"{folder}: no weights in this folder (looked for {', '.join(SUFFIXES)}, an index of shards, and the folders of"
+        f" DeepSpeed and torch.distributed.checkpoint); it {f'has {_listed(there)}' if there else 'is empty'}"
+    )
+
+
+def _listed(names: list[str]) -> str:
+    """The first names, and how many more there are."""
+    return ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
 
 
 def refuse_shard(path: Path) -> None:

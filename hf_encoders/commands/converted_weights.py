@@ -7,7 +7,7 @@ from ..models.input_errors import printable
 from ..plurals import counted
 
 if TYPE_CHECKING:
-    from ..hub.reports import ConversionReport, SourceReport
+    from ..hub.reports import ConversionReport, SourceReport, UnusedHead
 
 # Where the legacy files hold their weights: nobody needs to be told.
 _USUAL = (".", "model_state_dict", "encoder_state_dict")
@@ -40,9 +40,20 @@ def weights_lines(report: "ConversionReport") -> list[str]:
         lines += weights["notes"]
     if dropped := report.get("dropped"):
         lines.append(f"dropped: {_listed(dropped)} (nothing uses them)")
+    if head := report.get("unused_head"):
+        lines.append(_head_line(head))
     if classes := source.get("classes"):
         lines.append(f"classes named in the file, none of them imported: {_listed(classes)}")
     return [printable(line) for line in lines]
+
+
+def _head_line(head: "UnusedHead") -> str:
+    """Say what was left out that a person may miss, and how it is kept."""
+    name, classes = head["name"], counted(head["classes"], "class")
+    return (
+        f"note: {name} looks like a classifier of {classes} on the encoder; to keep it, rename it to {head['kept_as']}"
+        f" in the file and convert again; to leave it out, give --ignore '{name}.*'"
+    )
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -3,9 +3,9 @@
 import argparse
 from collections.abc import Callable, Mapping
 
-from ..data.names import check_data_name, is_picture
+from ..data.names import check_data_name, is_pattern, is_picture
 from ..models.input_errors import InputError
-from ..places import check_exists, check_path_or_id, exists
+from ..places import check_exists, check_on_hub, check_path_or_id, exists
 
 # The arguments that name files or folders, by what they name, whichever command has them. Shells complete them.
 ON_THIS_MACHINE = ("checkpoint", "against", "file", "folder", "paths")
@@ -20,22 +20,41 @@ _CHECKS: Mapping[str, Callable[[str], None]] = {
 
 
 def check_inputs(args: argparse.Namespace) -> None:
-    """Refuse files and folders that are not there; ids on the Hub are not looked up.
+    """Refuse files and folders that are not there; ids on the Hub are not looked up: see `check_ids`.
 
     Raises:
         InputError: for the first one.
     """
     given = vars(args)
     for name, check in _CHECKS.items():
-        value = given.get(name)
-        for one in value if isinstance(value, list) else [value]:
-            if one:
-                check(str(one))
+        for one in _values(given.get(name)):
+            check(one)
     labels = given.get("labels") or ""
     if labels.startswith("@"):
         check_exists(labels[1:])
     for query in given.get("queries", ()):
         _check_query(query, given["by"])
+
+
+def check_ids(args: argparse.Namespace) -> None:
+    """Refuse ids that the Hub does not have, and all where it is out of reach and they are in no cache.
+
+    Raises:
+        NoSuchPlaceError: for the first one.
+    """
+    given = vars(args)
+    for name in OR_ON_THE_HUB:
+        for one in _values(given.get(name)):
+            check_on_hub(one)
+    for name in DATA:
+        for one in _values(given.get(name)):
+            if not is_pattern(one):
+                check_on_hub(one, "dataset")
+
+
+def _values(value: object) -> list[str]:
+    """The values of an argument as texts, without those that are not given."""
+    return [str(one) for one in (value if isinstance(value, list) else [value]) if one]
 
 
 def _check_query(query: str, by: str | None) -> None:

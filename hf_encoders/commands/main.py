@@ -7,7 +7,8 @@ from importlib import import_module
 from typing import Protocol, cast
 
 from .._version import __version__
-from ..command_line import OneLineArgumentParser, run
+from ..command_line import OneLineArgumentParser, nearest, run
+from ..places import did_you_mean
 from .runner import Result, perform, set_defaults
 
 # Command → its help. The module of the same name has `add_options` and `run`. It is imported when the command runs, and
@@ -43,6 +44,9 @@ def command(argv: Sequence[str]) -> None:
     parser = make_parser([wanted] if wanted in COMMANDS else [])
     if not argv:
         parser.error(f"give a command: {', '.join(COMMANDS)}")
+    if argv[0] == wanted and wanted not in COMMANDS:
+        near, all_of_them = did_you_mean(nearest(wanted, COMMANDS)), f"the commands are {', '.join(COMMANDS)}"
+        parser.error(f"no command {wanted!r}; {near or all_of_them}")
     args = parser.parse_args(argv)
     perform(module_of(args.command).run, args)
 

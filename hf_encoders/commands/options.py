@@ -4,6 +4,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, cast
 
+from ..data.presets import PRESETS, preset_name
 from .skipping import add_on_error
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def add_compute(parser: argparse.ArgumentParser) -> None:
 def add_depth_units(parser: argparse._ActionsContainer) -> None:
     """What the raw values of depth maps mean. No file tells it; the default is what they meant in training."""
     add = parser.add_argument
-    add("--preset", help="units of depth maps: nyu, nyu-png, scannet, sunrgbd, kitti, tum, icl-nuim, habitat, ...")
+    add("--preset", type=preset, metavar="NAME", help=f"units of depth maps: {', '.join(PRESETS)}")
     add("--unit-scale", type=float, metavar="METRES", help="in one unit of a depth map: 1, 0.001, ...")
     add("--value-range", type=numbers, nargs="+", metavar="METRES", help="low and high end, such as 0 10")
     add("--invalid-values", type=numbers, nargs="+", metavar="RAW", help="no measurement, such as 0 65535, or none")
@@ -185,6 +186,14 @@ def say(line: str) -> None:
     """Print a note on stderr, where there is one."""
     if line:
         sys.stderr.write(f"{line}\n")
+
+
+def preset(text: str) -> str:
+    """The name of units of depth maps."""
+    try:
+        return preset_name(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def numbers(text: str) -> list[float]:

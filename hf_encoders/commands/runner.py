@@ -61,13 +61,14 @@ def perform(run: Run, args: argparse.Namespace) -> None:
         args: the parsed arguments.
 
     Raises:
-        InputError: if a file or folder that they name is not there.
+        InputError: if a file, folder or repo that they name is not there.
     """
-    from .inputs import check_inputs
+    from .inputs import check_ids, check_inputs
 
     check_inputs(args)
-    as_paths(args)
     _use_token(args.token)
+    check_ids(args)
+    as_paths(args)
     with redirect_stdout(sys.stderr):
         result = run(args)
     if result is None:

@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> Result:
     quiet_libraries()
     verification = verify_repo(args.model, args.against, args.revision)
     assumed = from_report(verification)
-    return Result([*warnings(assumed), *verification_lines(verification, assumed)], verification)
+    return Result([*warnings(assumed, of_repo=True), *verification_lines(verification, assumed)], verification)
 
 
 def verification_lines(verification: "Verification | None", assumed: "Sequence[Assumption]") -> list[str]:

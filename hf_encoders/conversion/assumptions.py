@@ -52,11 +52,17 @@ def verdict(assumptions: Sequence[Assumption]) -> str:
     return f"consistent, with assumed {', '.join(first)}{' and ' if first else ''}{last}"
 
 
-def warnings(assumptions: Sequence[Assumption]) -> list[str]:
-    """One line per assumption: what it is, and what settles it."""
+def warnings(assumptions: Sequence[Assumption], *, of_repo: bool = False) -> list[str]:
+    """One line per assumption: what it is, and what settles it.
+
+    Args:
+        assumptions: of a conversion.
+        of_repo: whether the conversion is over, so that its options settle nothing but in another one.
+    """
+    told = "; to settle it, convert the checkpoint again with {}" if of_repo else "; {} settles it"
     return [
         f"warning: {each.what} {_NOT_TOLD[each.of_network]}"
-        + (f"; {' or '.join(each.options)} settles it" if each.options else "")
+        + (told.format(" or ".join(each.options)) if each.options else "")
         for each in assumptions
     ]
 

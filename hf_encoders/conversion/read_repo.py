@@ -15,6 +15,7 @@ from ..models.configuration_multimodal_encoder import MultimodalEncoderConfig
 from ..models.input_errors import one_line
 from ..models.modeling_depth_autoencoder import DepthAutoencoderModel
 from ..models.modeling_multimodal_encoder import MultimodalEncoderModel
+from ..places import check_places
 from .families.legacy.multimodal_layouts import model_name
 from .training_state import TRAINING_TENSORS
 
@@ -35,6 +36,7 @@ def repo_folder(repo: str, revision: str = "main") -> Path:
     """
     if Path(repo).is_dir():
         return Path(repo)
+    check_places(repo)
     try:
         return Path(snapshot_download(repo, revision=revision))
     except (OSError, ValueError) as error:

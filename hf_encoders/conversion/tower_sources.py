@@ -27,6 +27,7 @@ from transformers.utils import has_file
 
 from ..data.text_files import TextFileError, has_mark, read_text
 from ..models.input_errors import InputError, one_line
+from ..places import check_places
 
 _Part = TypeVar("_Part")
 
@@ -236,7 +237,9 @@ def read_part(option: str, source: str, from_pretrained: Callable[..., _Part]) -
 
     Raises:
         SourceError: if it cannot be read.
+        NoSuchPlaceError: if it is not there.
     """
+    check_places(source)
     try:
         return from_pretrained(source, trust_remote_code=False)
     except Exception as error:  # third-party files may raise anything

@@ -10,7 +10,7 @@ from datasets import load_dataset_builder
 
 from ..modalities import Modality
 from ..models.input_errors import one_line, printable
-from ..places import exists
+from ..places import check_on_hub, exists
 from .listing import Listing, list_folder
 from .names import FORMATS, SUFFIXES, TEXT_FORMATS, Kind, TextKind, check_data_name, is_pattern, is_url, suffixes_of
 from .text_rows import in_utf8
@@ -97,7 +97,7 @@ def locate(name: str) -> Location:
             shard; or the id of a data set on the Hub.
 
     Raises:
-        ValueError: if no file has the name and it cannot be an id, or a folder has parquet files and shards.
+        ValueError: if no file has the name and it is no id that the Hub has, or a folder has parquet files and shards.
     """
     check_data_name(name)
     path = Path(name)
@@ -116,6 +116,7 @@ def locate(name: str) -> Location:
         return Location(name, kind or _text_kind(matches) or "pictures", files or tuple(map(str, matches)))
     if exists(name):
         raise ValueError(f"{name}: neither a file nor a folder")
+    check_on_hub(name, "dataset")
     return Location(name, "hub")
 
 

@@ -3,7 +3,6 @@
 import codecs
 import os
 from collections.abc import Iterable
-from pathlib import Path
 
 from ..models.input_errors import InputError
 
@@ -23,7 +22,8 @@ def read_text(path: str | os.PathLike[str]) -> str:
         TextFileError: if it is neither UTF-8 nor UTF-16 with a byte order mark; the line is named.
         OSError: if it cannot be read.
     """
-    content = Path(path).read_bytes()
+    with open(path, "rb") as file:
+        content = file.read()
     try:
         text = content.decode(encoding_of(content))
     except UnicodeDecodeError as error:

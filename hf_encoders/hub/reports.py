@@ -89,6 +89,20 @@ MovedTensors = TypedDict(
 )
 
 
+class UnusedHead(TypedDict):
+    """A linear layer of the file that reads the encoder's embedding, and has a name of no family.
+
+    Args:
+        name: of the layer in the file.
+        classes: how many outputs it has.
+        kept_as: the name under which a file holds a classifier, which a conversion keeps.
+    """
+
+    name: str
+    classes: int
+    kept_as: str
+
+
 class PartsReport(TypedDict):
     """The parts of a converted model; which entries there are depends on the family.
 
@@ -99,6 +113,7 @@ class PartsReport(TypedDict):
         attention_heads: configuration → its number of heads.
         assumed: what nothing in the file tells.
         dropped: keys of the file that nothing uses.
+        unused_head: what among those looks like a classifier on the encoder.
         untrained: parts whose weights are random, or were made because the file holds none.
         training_state: what `training_state.json` holds; None without one.
         moved: how each tensor of another family's file became one of the model.
@@ -113,6 +128,7 @@ class PartsReport(TypedDict):
     attention_heads: NotRequired[Mapping[str, int]]
     assumed: NotRequired[Sequence[Assumed]]
     dropped: NotRequired[Sequence[str]]
+    unused_head: NotRequired[UnusedHead]
     untrained: NotRequired[Sequence[str]]
     training_state: NotRequired[TrainingInfo | None]
     moved: NotRequired[Sequence[MovedTensors]]

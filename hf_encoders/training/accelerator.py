@@ -15,12 +15,12 @@ from tqdm.auto import tqdm
 
 from ..launched_processes import launched_processes, on_cpus
 from ..plurals import counted
-from .checks import AUTO as DEFAULT_TRACKER
 from .checks import TENSORBOARD, chosen_tracker
 from .depth.arguments import DepthRunArguments
 from .multimodal.arguments import RunArguments
-from .precision import AUTO, PRECISIONS, launched_precision, resolved, warn_if_slow
+from .precision import launched_precision, resolved, warn_if_slow
 from .result import LOGS
+from .shared_arguments import AUTO, PRECISIONS
 
 _LISTED = 10  # rows that an error names
 
@@ -65,7 +65,7 @@ def make_accelerator(run: RunArguments | DepthRunArguments, kept_precision: str 
         say(accelerator, f"mixed precision: {precision} ({why})")
     if accelerator.is_main_process:
         warn_if_slow(precision)
-    if tracker is None and run.report_to == DEFAULT_TRACKER:
+    if tracker is None and run.report_to == AUTO:
         say(accelerator, f"{TENSORBOARD} is not installed: nothing is logged to it")
     return accelerator
 

@@ -11,8 +11,9 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from torch import nn
 
 from ..models.tower import not_finite_weight
+from .shared_arguments import AUTO, NONE
 
-TENSORBOARD, AUTO, NONE = "tensorboard", "auto", "none"
+TENSORBOARD = "tensorboard"
 _MOMENTS = 2  # AdamW keeps the means of gradients and of their squares, in float32
 _FLOAT32 = 4
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 
 from ..models.image_processing_depth import DepthImageProcessor, DepthMap
-from .unit_arguments import DepthUnitArguments
+from .shared_arguments import DepthUnitArguments
 
 # Training maps that are looked at for the percentiles.
 LOOKED_AT = 256

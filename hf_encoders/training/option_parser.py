@@ -56,10 +56,18 @@ class OptionParser(OneLineArgumentParser):
     Args:
         kinds: the dataclasses. Their fields are made by `option`.
         description: of the command, for --help.
+        prog: how a person calls the command.
+        usage: the words after that. Without them it takes a screen to name all options, which the help lists below.
     """
 
-    def __init__(self, kinds: "Sequence[type[DataclassInstance]]", description: str):
-        super().__init__(description=description, formatter_class=_Formatter)
+    def __init__(
+        self,
+        kinds: "Sequence[type[DataclassInstance]]",
+        description: str,
+        prog: str | None = None,
+        usage: str = "[--OPTION VALUE ...]",
+    ):
+        super().__init__(prog=prog, usage=f"%(prog)s {usage}", description=description, formatter_class=_Formatter)
         self._kinds = tuple(kinds)
         for kind in kinds:
             for one in fields(kind):

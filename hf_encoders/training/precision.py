@@ -8,9 +8,8 @@ from accelerate.utils import broadcast_object_list
 
 from ..launched_processes import launched_processes, on_cpus
 from ..models.backend import cpu_computes
+from .shared_arguments import AUTO
 
-AUTO = "auto"
-PRECISIONS = ("no", "bf16", "fp16")
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 

@@ -14,8 +14,9 @@ import sys
 from collections.abc import Sequence
 
 from ..command_line import run as run_command
+from ..command_line import started_as
 from .multimodal.arguments import DataArguments, LossArguments, ModelArguments, RunArguments
-from .recipe import parse
+from .recipe import check_ids, parse
 
 KINDS = (DataArguments, ModelArguments, LossArguments, RunArguments)
 DEFAULT_RECIPE = "sample"
@@ -23,12 +24,13 @@ DEFAULT_RECIPE = "sample"
 
 def main() -> None:
     """Run the command line; bad input ends in one line on stderr and exit status 2."""
-    run_command(lambda: command(sys.argv[1:]))
+    run_command(lambda: command(sys.argv[1:], f"accelerate launch {started_as()}"))
 
 
-def command(argv: Sequence[str]) -> None:
+def command(argv: Sequence[str], prog: str = "hf-encoders train") -> None:
     """Train as the arguments say. Only once they are understood, torch is imported."""
-    options = parse(argv, KINDS, DEFAULT_RECIPE, (__doc__ or "").partition("\n")[0])
+    options = parse(argv, KINDS, DEFAULT_RECIPE, (__doc__ or "").partition("\n")[0], prog)
+    check_ids(options)
     from ..progress import hide_library_bars
     from .multimodal.trainer import Trainer
 

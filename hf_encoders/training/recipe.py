@@ -1,22 +1,28 @@
 """Recipes: a run's options as YAML, with flags on top; those of this package by name."""
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..data.names import check_data_name
+from ..command_line import nearest, with_dashes
+from ..data.names import check_data_name, is_pattern
 from ..data.text_files import TextFileError, read_text
 from ..models.input_errors import one_line
-from ..places import check_path_or_id
+from ..places import check_on_hub, check_path_or_id, check_places, did_you_mean
 from .option_parser import OptionParser
 from .recipe_model import without_its_model
 
 if TYPE_CHECKING:
+    from dataclasses import Field
+
     from _typeshed import DataclassInstance
 
-RECIPES = Path(__file__).parent / "recipes"
-_CLONE = Path(__file__).resolve().parents[2]  # where `samples` lies, unless the package is installed elsewhere
+# Paths are texts here: pathlib takes longer to import than a wrong option to be found.
+_HERE = os.path.dirname(__file__)
+RECIPES = os.path.join(_HERE, "recipes")
+# Where `samples` lies, unless the package is installed elsewhere.
+_CLONE = os.path.dirname(os.path.dirname(os.path.realpath(_HERE)))
 _SAMPLES = "samples/"
 _SUFFIXES = (".yaml", ".yml")
 _MODEL_TYPE, _INSTEAD, _PARTS = "model_type", "instead", "parts"  # of the dataclass of the model
@@ -33,7 +39,11 @@ _PLACES = ("output_dir", "resume_from_checkpoint", "push_to_hub", "report_to")
 
 
 def parse(
-    argv: Sequence[str], kinds: "Sequence[type[DataclassInstance]]", default_recipe: str | Path, description: str
+    argv: Sequence[str],
+    kinds: "Sequence[type[DataclassInstance]]",
+    default_recipe: str,
+    description: str,
+    prog: str | None = None,
 ) -> tuple[Any, ...]:
     """Read `[RECIPE] [--option value ...]` into dataclasses.
 
@@ -42,17 +52,25 @@ def parse(
         kinds: the dataclasses. The one with `model_type` names the model that is trained.
         default_recipe: the recipe where the words name none.
         description: the command's description, for --help.
+        prog: how a person calls the command, for --help and errors.
 
     Raises:
         ValueError: if the recipe cannot be read, trains another model, or has an option that does not exist; or if
-            the data set is not given or not there. Nothing has been loaded or downloaded then.
+            the data set is not given or not there. Ids on the Hub are not looked up: see `check_ids`.
     """
     arguments = list(argv)
     named = arguments.pop(0) if arguments and not arguments[0].startswith("-") else None
     recipe = find_recipe(named or default_recipe)
-    description += f" A RECIPE may come first ({', '.join(recipe_names())}, or a YAML file); flags overrule it."
-    parser = OptionParser(kinds, description)
-    defaults = _read_recipe(recipe, {one.name: one.metadata.get("choices") for kind in kinds for one in fields(kind)})
+    description += (
+        f" A RECIPE may come first ({', '.join(recipe_names())}, or a YAML file), and flags overrule it; RECIPE --help"
+        f" shows what it sets. Without a recipe and --dataset, {default_recipe} is taken."
+    )
+    parser = OptionParser(kinds, description, prog, "[RECIPE | FILE.yaml] [--OPTION VALUE ...]")
+    parser.check_options(arguments)  # before YAML is imported
+    if named is None and {"-h", "--help"} & set(arguments):
+        parser.print_help()
+        parser.exit()
+    defaults = _read_recipe(recipe, {one.name: _choices(one) for kind in kinds for one in fields(kind)})
     (model,) = (kind for kind in kinds if hasattr(kind, _MODEL_TYPE))
     trained = getattr(model, _MODEL_TYPE)
     if (found := defaults.pop(_MODEL_TYPE, trained)) != trained:
@@ -72,7 +90,20 @@ def parse(
     return options
 
 
-def find_recipe(name: str | Path) -> Path:
+def check_ids(options: "Sequence[DataclassInstance]") -> None:
+    """Refuse data sets and models that are neither here nor on the Hub, before anything heavy is imported.
+
+    Raises:
+        NoSuchPlaceError: for the first one.
+    """
+    for name in _named_data(options):
+        if not is_pattern(name):
+            check_on_hub(name, "dataset")
+    for part in options:
+        check_places(*(getattr(part, name, None) or None for name in _MODELS))
+
+
+def find_recipe(name: str) -> str:
     """Find the file of a recipe.
 
     Args:
@@ -81,18 +112,17 @@ def find_recipe(name: str | Path) -> Path:
     Raises:
         ValueError: if there is none.
     """
-    path = Path(name)
-    if path.is_file() or path.suffix in _SUFFIXES or len(path.parts) > 1:
-        return path  # reading it says what is wrong with it
-    bundled = RECIPES / f"{path}.yaml"
-    if not bundled.is_file():
+    if os.path.isfile(name) or os.path.splitext(name)[1] in _SUFFIXES or os.path.dirname(name):
+        return name  # reading it says what is wrong with it
+    bundled = os.path.join(RECIPES, f"{name}.yaml")
+    if not os.path.isfile(bundled):
         raise ValueError(f"{name}: no such recipe; give a YAML file, or one of {', '.join(recipe_names())}")
     return bundled
 
 
 def recipe_names() -> list[str]:
     """Names of the recipes of this package."""
-    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+    return sorted(os.path.splitext(name)[0] for name in os.listdir(RECIPES) if name.endswith(".yaml"))
 
 
 def trained_model(argv: Sequence[str]) -> str | None:
@@ -126,14 +156,18 @@ def as_recipe(options: "Sequence[DataclassInstance]") -> dict[str, object]:
 
 def _given(kinds: "Sequence[type[DataclassInstance]]", arguments: Sequence[str]) -> set[str]:
     """The names of the options among the words of a command line."""
-    absent = object()
-    parser = OptionParser(kinds, "")
-    parser.set_defaults(**{one.name: absent for kind in kinds for one in fields(kind)})
-    found = vars(parser.parse_known_args(list(arguments))[0])
-    return {name for name, value in found.items() if value is not absent}
+    typed = {word.partition("=")[0] for word in with_dashes(arguments)}
+    names = [one.name for kind in kinds for one in fields(kind)]
+    return {name for name in names if typed & set(with_dashes([f"--{name}", f"--no-{name}"]))}
 
 
-def _read_yaml(path: Path) -> dict[str, object]:
+def _choices(one: "Field[Any]") -> list[object] | None:
+    """The values that an option may have; None if any."""
+    choices = one.metadata.get("choices")
+    return choices and [*choices, *([None] if one.default is None else [])]
+
+
+def _read_yaml(path: str) -> dict[str, object]:
     try:
         text = read_text(path)
     except FileNotFoundError:
@@ -157,7 +191,7 @@ def _read_yaml(path: Path) -> dict[str, object]:
     return recipe
 
 
-def _read_recipe(path: Path, known: Mapping[str, Collection[object] | None]) -> dict[str, object]:
+def _read_recipe(path: str, known: Mapping[str, Collection[object] | None]) -> dict[str, object]:
     """Read a recipe, and check it against the options and their choices.
 
     Args:
@@ -167,11 +201,15 @@ def _read_recipe(path: Path, known: Mapping[str, Collection[object] | None]) -> 
     recipe = _read_yaml(path)
     unknown = sorted(set(map(str, recipe)) - {*known, _MODEL_TYPE})
     if unknown:
-        raise ValueError(f"{path}: there is no option {', '.join(unknown)} (see --help)")
+        near = did_you_mean(nearest(unknown[0], known))
+        raise ValueError(f"{path}: there is no option {', '.join(unknown)}{near and f'; {near}'} (see --help)")
     for name, value in recipe.items():  # argparse checks the choices of flags alone
         choices = known.get(name)
+        if choices and "no" in choices and value is False:
+            recipe[name] = value = "no"  # as YAML reads it
         if choices and value not in choices:
-            raise ValueError(f"{path}: {name} is one of {', '.join(map(str, choices))}, got {value!r}")
+            listed = ", ".join(str(one) for one in choices if one is not None)
+            raise ValueError(f"{path}: {name} is one of {listed}, got {value!r}")
     return {name: _found(value) if name in _PATHS else value for name, value in recipe.items()}
 
 
@@ -179,18 +217,18 @@ def _found(value: object) -> object:
     """Make a path in the clone absolute, wherever the script is started; other values stay."""
     if isinstance(value, list):
         return [_found(item) for item in value]
-    in_clone = _CLONE / str(value)
-    return str(in_clone) if value and not Path(str(value)).exists() and in_clone.exists() else value
+    in_clone = os.path.join(_CLONE, str(value))
+    return in_clone if value and not os.path.exists(str(value)) and os.path.exists(in_clone) else value
 
 
 def _named(value: object) -> object:
     """The inverse of `_found`: name a file by its path in the clone; outside of the clone, by its name alone."""
     if isinstance(value, list):
         return [_named(item) for item in value]
-    path = Path(str(value)).resolve()
-    if not path.exists():
+    path = os.path.realpath(str(value))
+    if not os.path.exists(path):
         return value
-    return str(path.relative_to(_CLONE)) if path.is_relative_to(_CLONE) else path.name
+    return os.path.relpath(path, _CLONE) if path.startswith(f"{_CLONE}{os.sep}") else os.path.basename(path)
 
 
 def _check_samples(options: "Sequence[DataclassInstance]") -> None:
@@ -199,7 +237,7 @@ def _check_samples(options: "Sequence[DataclassInstance]") -> None:
         for name in _PATHS:
             values = getattr(part, name, None) or ()
             for value in [values] if isinstance(values, str) else values:
-                if value.startswith(_SAMPLES) and not Path(value).exists():
+                if value.startswith(_SAMPLES) and not os.path.exists(value):
                     raise ValueError(f"{value}: lies in a clone of hf_encoders, and this is none; give --{name}")
 
 
@@ -220,7 +258,7 @@ def _check_data(names: Sequence[str]) -> None:
     """Refuse files that are not there, before a model is downloaded for them. Ids on the Hub are not looked up."""
     for name in names:
         check_data_name(name)
-        if Path(name).is_dir() and not any(path.is_file() for path in Path(name).rglob("*")):
+        if os.path.isdir(name) and not any(files for _, _, files in os.walk(name)):
             raise ValueError(f"{name}: no data: this folder holds no file")
 
 

@@ -197,7 +197,12 @@ def test_metadata_that_is_none_is_refused(tmp_path):
 
 
 def test_other_folders_list_what_they_have(tmp_path):
-    assert f"a directory, expected a checkpoint file such as {tmp_path}/best_model.pth" in message(tmp_path)
+    looked_for = f"{tmp_path}: no weights in this folder (looked for .pth, .pt, .bin, "
+    assert message(tmp_path).startswith(looked_for) and message(tmp_path).endswith("; it is empty")
+    (tmp_path / "weights").mkdir()
+    for name in ("README.md", "a.txt"):
+        (tmp_path / name).touch()
+    assert message(tmp_path).endswith("; it has README.md, a.txt, weights/")
     for number in range(7):
         torch.save(TENSORS, tmp_path / f"{number}.pth")
     said = f"expected a checkpoint file such as {tmp_path}/0.pth (it has 0.pth, 1.pth, 2.pth, 3.pth, 4.pth and 2 more)"

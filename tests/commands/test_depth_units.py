@@ -155,7 +155,7 @@ def test_what_no_file_tells_is_asked(refuse, files):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--preset", "kity"], "preset is one of nyu, "),
+        (["--preset", "kity"], "--preset: is one of nyu, "),
         (["--unit-scale", "0"], "unit_scale must be a positive number"),
         (["--unit-scale", "mm"], "--unit-scale"),
         (["--value-range", "0"], "--value-range takes two numbers"),

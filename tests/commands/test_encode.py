@@ -55,7 +55,7 @@ def test_encode_normalizes(repo, maps, tmp_path):
         (["encode", "{repo}", "{maps}", "--output", "{maps}/b.npy/out.npz"], "cannot be written"),
         (["encode", "{maps}", "{maps}"], "config.json"),
         (["encode", "{repo}"], "paths"),
-        (["embroider"], "choose from 'convert', 'inspect', 'verify'"),
+        (["embroider"], "the commands are convert, inspect, verify"),
         ([], "give a command: convert, inspect, verify, export-legacy"),
     ],
 )

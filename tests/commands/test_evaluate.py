@@ -384,6 +384,7 @@ def test_the_revision_of_a_data_set(inside, monkeypatch):
     files = {"test": [f"hf://datasets/o/n@{'a' * 40}/test.parquet"]}
     builder = SimpleNamespace(config=SimpleNamespace(data_files=files), hash="a" * 40)
     monkeypatch.setattr(splits, "builder_of", lambda location: builder)
+    monkeypatch.setattr("hf_encoders.data.location.check_on_hub", lambda name, kind: None)
     assert splits.data_revision("o/n", "test") == {"dataset_revision": "a" * 40}
     files["test"] = ["data/test.parquet", "data/train.parquet"]
     digests = "".join(sha256(Path(file)) for file in files["test"])

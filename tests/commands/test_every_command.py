@@ -14,6 +14,7 @@ from hf_encoders.data.names import Kind
 from hf_encoders.towers import Pooling
 from hf_encoders.training import pretrain
 from hf_encoders.training.recipe import parse
+from tests.conftest import ROOT
 
 # What each takes first, and whether it embeds.
 MODELS = {
@@ -147,6 +148,55 @@ def test_without_a_command_one_line_names_them(words, code, capsys):
     assert error.count("\n") == 1
     if words != ["--nothing"]:
         assert all(name in error for name in cli.COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["searchh", "model", "photos", "a chair"], "hf-encoders: no command 'searchh'; did you mean search?"),
+        (["exprt", "--to", "onnx"], "hf-encoders: no command 'exprt'; did you mean export?"),
+        (["--versoin"], "hf-encoders: no option --versoin; did you mean --version?"),
+        (["search", "--colum", "text"], "hf-encoders search: no option --colum; did you mean --column?"),
+        (["embed", "m", "d", "--ouput=out"], "hf-encoders embed: no option --ouput; did you mean --output?"),
+        (
+            ["embed", "m", "d", "--id_colunm", "x"],
+            "hf-encoders embed: no option --id-colunm; did you mean --id-column?",
+        ),
+        (["classify", "m", "d", "--label", "a"], "hf-encoders classify: no option --label; did you mean --labels?"),
+        (["convert", "a.pth", "--push", "b"], "hf-encoders convert: no option --push; did you mean --push-to-hub?"),
+        (["encode", "m", "d", "--zzz"], "hf-encoders encode: no option --zzz (see --help)"),
+        (
+            ["train", "sample", "--learning-rat", "1"],
+            "hf-encoders train: no option --learning-rat; did you mean --learn",
+        ),
+        (["train", "--epoch", "1"], "hf-encoders train: no option --epoch; did you mean --epochs?"),
+    ],
+)
+def test_what_was_meant_is_named(words, says, capsys):
+    """Whole names alone are options: a part of one would become another when an option is added."""
+    with pytest.raises(SystemExit) as end:
+        cli.command(words)
+    error = capsys.readouterr().err
+    assert end.value.code == 2 and error.count("\n") == 1
+    assert error.startswith(says)
+
+
+def test_words_after_two_dashes_are_no_options():
+    words = ["search", "model", "photos", "--", "--colum", "-1"]
+    assert cli.make_parser(["search"]).parse_args(words).queries == ["--colum", "-1"]
+
+
+def test_an_option_of_a_recipe_that_is_none_is_answered_likewise(tmp_path):
+    (tmp_path / "mine.yaml").write_text("learing_rate: 1")
+    with pytest.raises(ValueError, match=r"no option learing_rate; did you mean learning_rate\?"):
+        parse([str(tmp_path / "mine.yaml")], pretrain.KINDS, "sample", "")
+
+
+def test_no_parser_takes_parts_of_names():
+    for folder in ("hf_encoders", "conversion", "training", "examples", "benchmarks"):
+        for path in (ROOT / folder).rglob("*.py"):
+            made = path.read_text(encoding="utf-8").split("argparse.ArgumentParser(")[1:]
+            assert all("allow_abbrev=False" in call.partition("\n")[0] for call in made), path
 
 
 def test_control_c_ends_with_130_in_one_line(capsys):

@@ -64,12 +64,12 @@ def test_an_output_does_not_hold_the_token(tiny_multimodal, objects_test, tmp_pa
     assert not any(SECRET.encode() in file.read_bytes() for file in (tmp_path / "out").rglob("*") if file.is_file())
 
 
-@pytest.mark.parametrize("words", [["--tokn", SECRET], ["--tokn", f"{SECRET}\n"], ["--format", SECRET]])
+@pytest.mark.parametrize("words", [["--tokn", SECRET], [f"--tokn={SECRET}"], ["--format", SECRET]])
 def test_errors_of_parsing_hide_it(words, capsys):
     with pytest.raises(SystemExit):
         cli.command(["verify", "model", *words])
     error = capsys.readouterr().err
-    assert "hf_***" in error and SECRET not in error
+    assert SECRET not in error and ("hf_***" in error or "no option --tokn;" in error)
 
 
 @pytest.mark.parametrize("token", [SECRET, "a-token-of-another-kind"])

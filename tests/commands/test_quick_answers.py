@@ -11,7 +11,9 @@ import pytest
 from hf_encoders.commands import main as cli
 from hf_encoders.commands.inputs import DATA, ON_THIS_MACHINE, OR_ON_THE_HUB
 from hf_encoders.commands.options import as_paths, path
+from hf_encoders.data.presets import PRESETS, preset_name
 from hf_encoders.training.recipe import _MODELS
+from hf_encoders.training.shared_arguments import TRACKERS
 from tests.conftest import ROOT
 
 HEAVY = {
@@ -67,12 +69,20 @@ def refusal(*words, cwd=None):
     return error
 
 
-@pytest.fixture(scope="module")
-def parsers():
+def make_parsers():
     (commands,) = (
         action for action in cli.make_parser(cli.COMMANDS)._actions if isinstance(action, argparse._SubParsersAction)
     )
     return commands.choices
+
+
+def options_of(parser):
+    return {name for action in parser._actions for name in action.option_strings}
+
+
+@pytest.fixture(scope="module")
+def parsers():
+    return make_parsers()
 
 
 def test_every_way_is_found():
@@ -173,6 +183,44 @@ def test_trainings_name_what_is_not_there_at_once(way, tmp_path):
     recipe.write_text(f"model_type: {'depth_semantic' if depth else 'multimodal'}_encoder\ndataset: org/data\n")
     for name in ("dataset", *(_MODELS if not depth else ["init_from"])):
         assert refusal(*way, str(recipe), f"--{name}", ABSENT) == f"error: {ABSENT}: no such file\n"
+
+
+@pytest.mark.parametrize("name", [name for name, parser in make_parsers().items() if "--preset" in options_of(parser)])
+def test_a_name_that_is_none_of_a_few_is_answered_with_all_of_them_at_once(name, parsers, tmp_path):
+    words = least_words(parsers[name], None, "", tmp_path)
+    line = refusal("console", "hf-encoders", name, *words, "--preset", "kiti")
+    assert f"argument --preset: is one of {', '.join(PRESETS)}, got 'kiti'" in line
+
+
+def test_values_to_choose_from_are_those_of_the_libraries():
+    """Options know them without an import that takes seconds."""
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+
+    from hf_encoders.models.depth_units import PRESETS as known
+    from hf_encoders.models.depth_units import preset_named
+
+    assert tuple(known) == PRESETS
+    for name in (*PRESETS, "NYU", "Nyu_PNG", "sun-rgb-d", "SUN_RGBD"):
+        assert preset_named(name) is known[preset_name(name)]
+    assert set(map(str, LOGGER_TYPE_TO_CLASS)) <= set(TRACKERS)
+
+
+@pytest.mark.parametrize("way", TRAINS, ids=" ".join)
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ("--preset", f"--preset is one of {', '.join(PRESETS)}, got 'none of them'"),
+        ("--mixed_precision", "invalid choice: 'none of them' (choose from "),
+        ("--report_to", "invalid choice: 'none of them' (choose from "),
+        ("--lr_schedule", "invalid choice: 'none of them' (choose from "),
+    ],
+)
+def test_trainings_answer_so_too_for_flags_and_recipes(way, option, says, tmp_path):
+    assert says in refusal(*way, "--dataset", str(tmp_path), option, "none of them")
+    recipe = tmp_path / "recipe.yaml"
+    model = "depth_semantic" if "pretrain_depth" in way[1] else "multimodal"
+    recipe.write_text(f"model_type: {model}_encoder\ndataset: org/data\n{option[2:]}: none of them")
+    assert " is one of " in (line := refusal(*way, str(recipe))) and line.endswith(", got 'none of them'\n")
 
 
 @pytest.mark.parametrize("name", ["org/model", "model", "org/bge-small-en-v1.5", "org/model_v2.0"])

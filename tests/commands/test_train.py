@@ -1,5 +1,9 @@
 """`hf-encoders train`: recipes by name, and which of the two models a recipe trains."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
@@ -8,7 +12,7 @@ from hf_encoders.command_line import run
 from hf_encoders.commands import main as cli
 from hf_encoders.training import pretrain, pretrain_depth
 from hf_encoders.training.recipe import find_recipe, parse, recipe_names, trained_model
-from tests.conftest import ROOT
+from tests.conftest import ROOT, SAMPLES
 from tests.helpers.training_runs import RECIPE
 
 pytestmark = pytest.mark.usefixtures("first_run")
@@ -16,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("first_run")
 
 def test_recipes_have_names():
     assert {"sample", "lit", "siglip", "depth_sample"} <= set(recipe_names())
-    assert yaml.safe_load(find_recipe("lit").read_text())["model_type"] == "multimodal_encoder"
+    assert yaml.safe_load(Path(find_recipe("lit")).read_text())["model_type"] == "multimodal_encoder"
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -34,7 +38,7 @@ def test_accelerate_reads_the_configurations(path):
 def test_a_file_comes_before_a_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "lit").write_text("epochs: 3")
-    assert find_recipe("lit").read_text() == "epochs: 3"
+    assert Path(find_recipe("lit")).read_text() == "epochs: 3"
 
 
 def test_an_unknown_name_lists_those_that_there_are():
@@ -118,7 +122,7 @@ def test_data_that_is_not_there_is_named_before_anything_is_loaded(
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
-    recipe = yaml.safe_load(find_recipe(name).read_text())
+    recipe = yaml.safe_load(Path(find_recipe(name)).read_text())
     paths = {key: value for key, value in recipe.items() if str(value).startswith("samples/")}
     assert message in refusal([name, *(f"--{key}=org/{key}" for key in paths), "--dataset", data], capsys)
 
@@ -140,6 +144,48 @@ def test_its_help_is_that_of_the_training(capsys):
     shown = capsys.readouterr().out
     assert "--resume_from_checkpoint" in shown
     assert "--resume-from-checkpoint" not in shown  # one spelling; both are parsed
+
+
+@pytest.mark.parametrize(
+    ("start", "name"),
+    [
+        (
+            ["-c", "import sys; from hf_encoders.commands.main import main; sys.exit(main())", "train"],
+            "hf-encoders train",
+        ),
+        (["training/pretrain.py"], "accelerate launch training/pretrain.py"),
+        (["training/pretrain_depth.py"], "accelerate launch training/pretrain_depth.py"),
+        (["-m", "hf_encoders.training.pretrain"], "accelerate launch -m hf_encoders.training.pretrain"),
+    ],
+)
+def test_its_usage_is_what_a_person_types(start, name):
+    for words, stream in ((["--help"], "stdout"), (["--nothing"], "stderr")):
+        done = subprocess.run([sys.executable, *start, *words], cwd=ROOT, capture_output=True, text=True)
+        line = getattr(done, stream).splitlines()[0]
+        expected = (
+            f"usage: {name} [RECIPE | FILE.yaml] [--OPTION VALUE ...]",
+            f"{name}: no option --nothing (see --help)",
+        )
+        assert line in expected
+
+
+def test_the_help_of_a_recipe_shows_what_it_sets(capsys):
+    """Without one, it shows what the options are for data of one's own."""
+    shown = []
+    for words in ([], ["sample"]):
+        with pytest.raises(SystemExit):
+            parse([*words, "--help"], pretrain.KINDS, "sample", "")
+        shown.append(" ".join(capsys.readouterr().out.split()))
+    assert "several are joined (default: [])" in shown[0]
+    assert "several are joined (default: ['samples/rooms']" in shown[1] or "samples/rooms'])" in shown[1]
+    assert "object object" not in "".join(shown)
+
+
+def test_a_recipe_says_no_without_quotes(tmp_path):
+    """YAML reads the word as False."""
+    (tmp_path / "mine.yaml").write_text("dataset: org/data\nmixed_precision: no\nepochs: 3")
+    *_, run = parse([str(tmp_path / "mine.yaml")], pretrain.KINDS, "sample", "")
+    assert run.mixed_precision == "no"
 
 
 def parsed(*words):
@@ -181,7 +227,7 @@ def test_the_default_recipe_is_of_its_own_data():
     data, model = parsed("sample", "--dataset", "org/captions")  # named, it is meant
     assert data.dataset == ["org/captions"] and model.model_config
     with pytest.raises(ValueError, match=r"no model: give one of --init_from, .*, or name a recipe .*sample"):
-        pretrain.command(["--dataset", "org/captions"])
+        pretrain.command(["--dataset", str(SAMPLES / "rooms")])
 
 
 def test_a_depth_network_that_is_given_stands_instead_of_that_of_the_recipe():

@@ -44,6 +44,8 @@ def test_a_repo_with_assumed_heads_is_only_consistent_when_it_is_verified_again(
     convert(write_multimodal(tmp_path / "best.pt"), "--allow-no-tokenizer")
     again = verify(tmp_path / "best-hf")
     assert again.startswith("warning: 2 attention heads") and "verified" not in again
+    told = "; to settle it, convert the checkpoint again with --text-model or --attention-heads\n"  # verify has neither
+    assert told in again and "settles it" not in again
     assert "consistent, with assumed heads: text_embeds differ" in again
 
 

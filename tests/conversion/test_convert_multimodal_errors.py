@@ -59,7 +59,7 @@ def test_options_for_depth_files(option, folder):
 
 @pytest.mark.parametrize(
     "option",
-    ["--text-model=bert", "--vision-model=vit", "--tokenizer=bert", "--allow-no-tokenizer", "--depth-encoder=d",
+    ["--text-model=bert", "--vision-model=vit", "--tokenizer=bert", "--allow-no-tokenizer", "--depth-encoder=vit",
      "--attention-heads=2"],
 )  # fmt: skip
 def test_options_for_multimodal_files(option, folder):

@@ -204,6 +204,6 @@ def test_a_repo_that_lacks_tensors_is_refused(repo):
 
 def test_no_repo_at_all_is_refused(tmp_path):
     assert "none/a: no such file or folder" in refusal("--verify", tmp_path / "none" / "a")
-    assert "no such folder, and not to be had from the Hub" in refusal("--verify", "none/a")
+    assert "none/a: no such file or folder here, and " in refusal("--verify", "none/a")  # the Hub lacks it, or is away
     assert "has no conversion_report.json" in refusal("--verify", tmp_path)
     assert "has no conversion_report.json" in refusal("--verify", "")  # the working directory, not a conversion

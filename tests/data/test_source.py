@@ -75,6 +75,7 @@ def test_pictures_that_are_not_said_to_be_such_are_decoded(as_struct, tmp_path):
 
 
 def test_a_data_set_of_one_split_needs_no_split(dataset, monkeypatch):
+    monkeypatch.setattr("hf_encoders.data.location.check_on_hub", lambda name, kind: None)
     held = {"org/one": DatasetDict(train=dataset), "org/two": DatasetDict(train=dataset, test=dataset)}
     monkeypatch.setattr(source, "load_dataset", lambda name, split: held[name] if split is None else held[name][split])
     assert len(open_source("org/one", "image").dataset) == 1

@@ -93,7 +93,7 @@ def test_a_mistyped_metric_is_refused_before_anything_is_loaded(changes, hint, r
     ("name", "message"),
     [
         ("wandb", "--report_to wandb: is not installed; pip install wandb, or give --report_to none"),
-        ("weights", "--report_to weights: no such tracker; it is auto, none, "),
+        ("weights", "argument --report_to: invalid choice: 'weights' (choose from "),
         ("tensorboard", "--report_to tensorboard: is not installed"),
     ],
 )

@@ -57,7 +57,7 @@ def test_the_options_of_the_trainings_are_the_same(script):
         (["--kind", "three"], "argument --kind: invalid choice: 'three'"),
         (["--some_count", "x"], "argument --some_count: invalid int value: 'x'"),
         (["--names"], "argument --names: expected at least one argument"),
-        (["--nothing"], "unrecognized arguments: --nothing"),
+        (["--nothing"], "no option --nothing"),
     ],
 )
 def test_a_mistake_takes_one_line(words, says, capsys):

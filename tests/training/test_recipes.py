@@ -19,7 +19,7 @@ from tests.helpers.training_runs import RECIPE
 
 pytestmark = pytest.mark.usefixtures("first_run")
 
-BUNDLED = {name: find_recipe(name) for name in recipe_names()}
+BUNDLED = {name: Path(find_recipe(name)) for name in recipe_names()}
 DEPTH = {"image_size": 32, "decoder_hidden_sizes": [8, 8, 8], "decoder_head_sizes": [8, 8, 8]}
 STEPS, KILLED_AT = 4, 3
 

@@ -17,6 +17,7 @@ from ..families.family import EncoderOptions
 from ..families.moves import apply
 from ..plain_data import harmless
 from ..report import file_name
+from .heads import unused_head
 from .images import ImageOptions, ImagePreparation, prepare_images
 from .labels import labels_of
 from .sentence_transformers import pooling_of, write_modules
@@ -113,7 +114,8 @@ class EncoderConversion:
             }
             for move in plan.moves
         ]
-        return {
+        head = None if self.options.without_head else unused_head(source, model.config)
+        report: PartsReport = {
             "parameters": {"total": model.num_parameters()},
             "parts": self.parts,
             "assumed": as_report(self.assumed),
@@ -124,6 +126,9 @@ class EncoderConversion:
             "options": decided(source, self.options).as_report(),
             "labels": len(self.labels) if self.labels else 0,
         }
+        if head:
+            report["unused_head"] = head
+        return report
 
     def keys(self) -> dict[str, str | None]:
         """Key in the file → names in the model, or None for what is not carried over."""

@@ -190,6 +190,7 @@ class Family:
         options: the fields of `EncoderOptions` that mean something for it.
         kin: the name of the family that a file is of, where several have the same names; None for this one. It raises
             LayoutError where nothing tells.
+        head: what its files call a classifier.
     """
 
     name: str
@@ -199,6 +200,7 @@ class Family:
     label: str = ""
     options: tuple[str, ...] = ("hidden_act", "layer_norm_eps", "attention_heads", "without_head")
     kin: Callable[[FileTensors, EncoderOptions], str | None] = lambda file, options: None
+    head: str = "head"
 
 
 def block_count(names: Mapping[str, object], prefix: str) -> int:

@@ -143,12 +143,12 @@ def sizes_of(
     assumed = []
     heads = _heads(file, options, width, said)
     if heads is None:
-        heads = _OTHER_HEADS.get(width) or width // _HEAD_WIDTH
-        if width % heads or (width % _HEAD_WIDTH and width not in _OTHER_HEADS):
+        if width % _HEAD_WIDTH and width not in _OTHER_HEADS:
             raise file.refuse(
                 f"its hidden size {width} is not a multiple of {_HEAD_WIDTH}, so its number of attention heads is"
                 " unknown; give it with --attention-heads"
             )
+        heads = _OTHER_HEADS.get(width) or width // _HEAD_WIDTH
         what = f"{heads} attention heads of {width // heads} channels"
         assumed.append(Assumption("heads", what, ("--attention-heads",)))
     act = said.settle("--hidden-act", options.hidden_act, said.texts("hidden_act", "activation_fn"), _act)

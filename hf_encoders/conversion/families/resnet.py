@@ -260,4 +260,4 @@ def _block(tensors: Tensors, name: str, x: Tensor, stride: int, bottleneck: bool
     return F.relu(x + y)
 
 
-RESNET = Family("resnet", _NAMES, _plan, _canonical, "ResNet", ("stride_in", "without_head"))
+RESNET = Family("resnet", _NAMES, _plan, _canonical, "ResNet", ("stride_in", "without_head"), head="fc")

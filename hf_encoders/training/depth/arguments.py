@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..option_parser import Settings, option
-from ..unit_arguments import DepthUnitArguments
+from ..shared_arguments import AUTO, NONE, PRECISIONS, TRACKERS, DepthUnitArguments
 
 SCHEDULES = ["step", "cosine", "plateau", "warm_restarts", "constant"]
 
@@ -73,7 +73,9 @@ class DepthRunArguments:
     patience: int = option(20, "stop after so many epochs without a better validation loss (0: never)")
     max_grad_norm: float = option(1.0, "gradients are scaled down to this norm (0: never)")
     mixed_precision: str | None = option(
-        None, "no, bf16, fp16, or auto: bf16 where the hardware has it; default: that of accelerate launch"
+        None,
+        "auto: bf16 where the hardware has it; default: that of accelerate launch",
+        choices=[*PRECISIONS, AUTO],
     )
     checkpoint_steps: int = option(0, "steps between checkpoints (0: after each epoch only)")
     keep_last: int = option(2, "checkpoints to keep; the best model is kept apart from them")
@@ -82,7 +84,7 @@ class DepthRunArguments:
     )
     logging_steps: int = option(10, "steps between log entries")
     report_to: str = option(
-        "auto", "tracker: tensorboard, trackio, wandb or none; auto: tensorboard where it is installed"
+        "auto", "tracker, or none; auto: tensorboard where it is installed", choices=[AUTO, NONE, *TRACKERS]
     )
 
     def __post_init__(self) -> None:

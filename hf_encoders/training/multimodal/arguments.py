@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..option_parser import Settings, as_mapping, option
-from ..unit_arguments import DepthUnitArguments
+from ..shared_arguments import AUTO, NONE, PRECISIONS, TRACKERS, DepthUnitArguments
 
 # What the columns are called that need not be named; see `rows.with_columns`.
 TEXTS, IMAGES = "caption", "image"
@@ -113,7 +113,9 @@ class RunArguments:
     max_grad_norm: float = option(1.0, "gradients are scaled down to this norm (0: never)")
     ema_decay: float = option(0.0, "decay of the averaged weights, which are then what is saved (0: none)")
     mixed_precision: str | None = option(
-        None, "no, bf16, fp16, or auto: bf16 where the hardware has it; default: that of accelerate launch"
+        None,
+        "auto: bf16 where the hardware has it; default: that of accelerate launch",
+        choices=[*PRECISIONS, AUTO],
     )
     compile: bool = option(False, "compile the towers")
     validation_metric: str = option("retrieval/text_to_image_recall@1", "metric that selects the best checkpoint")
@@ -125,7 +127,7 @@ class RunArguments:
     )
     logging_steps: int = option(10, "steps between log entries")
     report_to: str = option(
-        "auto", "tracker: tensorboard, trackio, wandb or none; auto: tensorboard where it is installed"
+        "auto", "tracker, or none; auto: tensorboard where it is installed", choices=[AUTO, NONE, *TRACKERS]
     )
     push_to_hub: str = option("", "Hub id to push the model to")
 

@@ -126,7 +126,7 @@ def test_images_of_another_size_than_the_positions_are_interpolated_later(file, 
         (["--attention-heads", "2"], "a ResNet has no --attention-heads; leave it out"),
         (["--layer-norm-eps", "2"], "no number between 0 and 1"),
         (["--latent-dim", "7"], "a checkpoint of the family resnet; leave --latent-dim out"),
-        (["--text-model", "x"], "a checkpoint of the family resnet; leave --text-model out"),
+        (["--text-model", "."], "a checkpoint of the family resnet; leave --text-model out"),
         (["--with-remote-code"], "transformers loads its repo without further code; leave remote code out"),
         (["--layout", "vit"], "its layout is resnet, not vit"),
         (["--layout", "depth-encoder"], "its layout is resnet, not depth-encoder"),
@@ -143,7 +143,7 @@ def test_options_of_encoders_are_refused_for_our_own_files(tmp_path):
         ["--hidden-act", "gelu"],
         ["--without-head"],
         ["--mean", "0,0,0", "--std", "1,1,1"],
-        ["--tokenizer", "x"],
+        ["--tokenizer", "."],
     ):
         assert "a depth checkpoint; leave --" in refusal(tmp_path / "a.pth", *option)
 

@@ -18,6 +18,7 @@ from transformers import (
 from hf_encoders.conversion.encoders.texts import read_texts
 from hf_encoders.conversion.families.family import Texts
 from hf_encoders.conversion.tower_sources import SourceError
+from hf_encoders.models.input_errors import InputError
 
 LETTERS = sorted(ByteLevel.alphabet())
 BERT_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "chair"]
@@ -145,7 +146,8 @@ def test_other_files_and_folders(tmp_path):
     assert "needs merges.txt beside it" in refusal(tmp_path / "vocab.json", ROBERTA)
     (tmp_path / "tokenizer.json").write_text("{}")
     assert "no tokenizer.json of the tokenizers library" in refusal(tmp_path / "tokenizer.json", ROBERTA)
-    assert "cannot be read" in refusal(tmp_path / "nowhere", ROBERTA)
+    with pytest.raises(InputError, match="nowhere: no such file or folder"):
+        read(tmp_path / "nowhere", ROBERTA)
 
 
 def test_a_vocabulary_of_another_kind(tmp_path):

@@ -192,9 +192,10 @@ def test_heads_that_cannot_be(heads, said, network, tmp_path):
     assert said in refusal(network.state_dict(), tmp_path, EncoderOptions(attention_heads=heads))
 
 
-def test_a_width_that_nothing_explains(tmp_path):
-    line = refusal(SmallBert(width=100).state_dict(), tmp_path)
-    assert "its hidden size 100 is not a multiple of 64" in line and "--attention-heads" in line
+@pytest.mark.parametrize("width", [100, 32])
+def test_a_width_that_nothing_explains(width, tmp_path):
+    line = refusal(SmallBert(width=width).state_dict(), tmp_path)
+    assert f"its hidden size {width} is not a multiple of 64" in line and "--attention-heads" in line
 
 
 def test_an_activation_that_is_unknown(network, tmp_path):
