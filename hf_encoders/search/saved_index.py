@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import TypedDict
 
-from datasets import Dataset, load_from_disk
+from datasets import Dataset, DatasetInfo, load_from_disk
 
 from ..fingerprint import sha256
 from ..maker import Maker, differences
@@ -103,8 +103,7 @@ def read_index(folder: Path, manifest: Manifest) -> tuple[SearchedVectors, Datas
     """
     try:
         vectors = _read_vectors(folder, manifest)
-        with no_progress_bars():
-            rows = load_from_disk(folder / ROWS) if manifest["has_rows"] else None
+        rows = _read_rows(folder / ROWS, manifest["shape"][0]) if manifest["has_rows"] else None
         if list(vectors.shape) != manifest["shape"] or (rows is not None and len(rows) != len(vectors)):
             raise ValueError("damaged, its vectors and rows are not those that were saved")
         about: About = {
@@ -133,6 +132,14 @@ def _read_vectors(folder: Path, manifest: Manifest) -> SearchedVectors:
         return ArrayVectors.load(path, precision, trained_rows)
     multiplier = manifest.get("rescore_multiplier") or 1
     return FaissVectors.load(path, manifest["index_type"], precision, multiplier, trained_rows)
+
+
+def _read_rows(folder: Path, count: int) -> Dataset:
+    if not count:  # `datasets` writes no rows and cannot read that
+        features = DatasetInfo.from_directory(str(folder)).features
+        return Dataset.from_dict({name: [] for name in features}, features=features)
+    with no_progress_bars():
+        return load_from_disk(folder)
 
 
 def check_maker(folder: Path | str, before: object, now: Maker) -> None:
