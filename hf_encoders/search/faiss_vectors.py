@@ -65,7 +65,7 @@ class FaissVectors(SearchedVectors):
         rescore_multiplier: int = 1,
         trained_rows: int | None = None,
     ) -> "FaissVectors":
-        """Map the file that `save` wrote.
+        """Map the file that `save` wrote; where FAISS cannot map, read it.
 
         Args:
             path: the file.
@@ -79,8 +79,7 @@ class FaissVectors(SearchedVectors):
         vectors = cls.__new__(cls)
         vectors.index_type, vectors.precision, vectors.rescore_multiplier = index_type, precision, rescore_multiplier
         vectors._rescored_by = None
-        faiss = _faiss()
-        vectors._index, vectors._is_mapped = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC), True
+        vectors._index, vectors._is_mapped = _opened(path)
         vectors.dimensions = vectors._index.d
         if _is_trained_by_rows(vectors._factory()):
             vectors.trained_rows = vectors._stored if trained_rows is None else trained_rows
@@ -222,6 +221,15 @@ def need_faiss(index_type: IndexType, precision: Precision) -> None:
 def _faiss() -> Any:
     """FAISS, whose stubs lack much of what it has."""
     return import_module("faiss")
+
+
+def _opened(path: Path) -> tuple[Any, bool]:
+    """The index in a file, and whether it is mapped, which FAISS cannot on every system."""
+    faiss = _faiss()
+    try:
+        return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC), True
+    except RuntimeError:
+        return faiss.read_index(str(path)), False
 
 
 def _is_refined(index: Any) -> bool:

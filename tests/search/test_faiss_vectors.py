@@ -2,6 +2,7 @@
 
 import sys
 
+import faiss
 import numpy as np
 import pytest
 
@@ -142,4 +143,22 @@ def test_what_needs_faiss_says_how_to_install_it(tmp_path, monkeypatch):
         ):
             FaissVectors(unit_rows(5), index_type, "float32")
     with pytest.raises(ValueError, match="precision='int8' in this file needs faiss: pip install"):
+        FaissVectors.load(path, "exact", "int8")
+
+
+def test_where_files_cannot_be_mapped_they_are_read(tmp_path, monkeypatch):
+    rows = unit_rows(50)
+    path = tmp_path / FaissVectors(rows, "exact", "int8").save(tmp_path)
+    read = faiss.read_index
+
+    def refuse(name, flags=0):
+        if flags:
+            raise RuntimeError("not implemented")
+        return read(name)
+
+    monkeypatch.setattr(faiss, "read_index", refuse)
+    loaded = FaissVectors.load(path, "exact", "int8")
+    assert loaded.nbytes == 50 * 64 and loaded.search(rows, 1)[1][:, 0].tolist() == list(range(50))
+    path.write_bytes(b"something else")
+    with pytest.raises(RuntimeError):
         FaissVectors.load(path, "exact", "int8")
