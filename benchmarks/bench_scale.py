@@ -144,15 +144,20 @@ def print_billion(rates: dict[str, float]) -> None:
 
 
 def indexes(dimensions: int) -> dict[str, int]:
-    """Bytes a row in memory; of FAISS's indexes an id takes 8, a graph of 32 links has 64 of 4 bytes at its base."""
+    """Bytes a row in memory while it is built.
+
+    FAISS's cells have an id of 8 bytes per row, a graph of 32 links has 64 of 4 bytes at its base, and signs have two
+    factors of 4 bytes.
+    """
     return {
         "exact, float32, in memory": 4 * dimensions,
-        "exact, mapped from disk: `EmbeddingIndex.from_folder`": 0,
-        "HNSW32, float32": 4 * dimensions + 64 * 4,
-        "IVF, float32": 4 * dimensions + 8,
-        "IVF, 8 bits a dimension (SQ8)": dimensions + 8,
-        "IVF, 64 bytes a row (PQ64)": 64 + 8,
-        'signs, rescored from disk: `from_folder(..., precision="binary")`': dimensions // 8,
+        "any index that was saved and loaded, mapped; exact: `EmbeddingIndex.from_folder` too": 0,
+        "hnsw, float32": 4 * dimensions + 64 * 4,
+        "hnsw, int8": dimensions + 64 * 4,
+        "ivf, float32": 4 * dimensions + 8,
+        "ivf, int8": dimensions + 8,
+        'signs, rescored from disk: `from_folder(..., precision="binary")`': dimensions // 8 + 8,
+        'the same in cells: `from_folder(..., "ivf", precision="binary")`': dimensions // 8 + 8 + 8,
     }
 
 

@@ -38,15 +38,16 @@ def main() -> None:
     exact = np.argsort(-texts @ images.T, axis=1)[:, :10]
     with tempfile.TemporaryDirectory() as folder:
         for kind in KINDS:
-            EmbeddingIndex(images, model=model, **kind).save(f"{folder}/index", overwrite=True)
-            index = EmbeddingIndex.load(f"{folder}/index", model)  # binary: the 8 bits stay on disk
+            built = EmbeddingIndex(images, model=model, **kind)
+            built.save(f"{folder}/index", overwrite=True)
+            index = EmbeddingIndex.load(f"{folder}/index", model)  # mapped: it takes no memory of its own
             found = index.search(texts, k=10, modality="embedding")
             right = np.mean([hits[0].index == number for number, hits in enumerate(found)])
             overlap = np.mean(
                 [np.isin(ten, [hit.index for hit in hits]) for ten, hits in zip(exact, found, strict=True)]
             )
             options = ", ".join(f"{name}={value}" for name, value in kind.items())
-            size = index.nbytes // len(index)
+            size = built.nbytes // len(built)
             print(f"  {options:<35} {size:>4} bytes each, first right {right:.2f}, overlap {overlap:.3f}")
 
         # Without an index: the ranges are fixed by the first embeddings and stay with the numbers.

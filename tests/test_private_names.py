@@ -78,17 +78,6 @@ def launcher_sets(*names: str) -> Callable[[], bool]:
     )
 
 
-def faiss_has(name: str) -> Callable[[], bool]:
-    """Whether FAISS or the index of a scalar quantizer has a name."""
-
-    def check() -> bool:
-        faiss = importlib.import_module("faiss")
-        index = faiss.IndexScalarQuantizer(4, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT)
-        return hasattr(faiss, name) or hasattr(index, name) or hasattr(index.sq, name.removeprefix("sq."))
-
-    return check
-
-
 def registries_register() -> bool:
     """Whether transformers' registries take classes themselves, beside the auto classes that check them."""
     names = ["MODEL_MAPPING", "IMAGE_PROCESSOR_MAPPING", "PROCESSOR_MAPPING"]
@@ -101,10 +90,9 @@ ABSENT = "a repo may lack a file, and the reason why a file cannot be had is tol
 RENAMING = "towers' files have older names than the model in memory"
 ON_CPUS = "Accelerate allows FSDP on accelerators only"
 LAUNCH = "`accelerate launch` tells its processes of FSDP and DeepSpeed in the environment alone"
-CODES = "FAISS searches our codes where they lie, without a second copy"
 ARROW = "rows that are in memory are embedded without a file"
 
-TRANSFORMERS, ACCELERATE, DATASETS, FAISS = "5.23.0", "1.15.0", "5.2.0", "1.15.1"
+TRANSFORMERS, ACCELERATE, DATASETS = "5.23.0", "1.15.0", "5.2.0"
 TABLE = [
     PrivateName("transformers", "_auto_class", ("models/processing_multimodal_encoder.py", "models/saved_processor.py"),
                 "a model that is remote code is saved with its code", TRANSFORMERS,
@@ -166,8 +154,6 @@ TABLE = [
     PrivateName("datasets", "table_cast", ("embed/arrow.py",), ARROW, DATASETS, has("datasets.table", "table_cast")),
     PrivateName("datasets", "Hasher", ("embed/column.py",), "an embedded column is found again in the cache", DATASETS,
                 has("datasets.fingerprint", "Hasher", "hash")),
-    PrivateName("datasets", "FaissIndex", ("search/vectors.py",), "an index is saved as `datasets` saves its own",
-                DATASETS, has("datasets.search", "FaissIndex")),
     PrivateName("datasets", "builder.hash", ("data/collection.py", "data/splits.py"),
                 "a report names the version of data", DATASETS,
                 lambda: "self.hash" in inspect.getsource(importlib.import_module("datasets").DatasetBuilder)),
@@ -177,8 +163,6 @@ TABLE = [
     PrivateName("datasets", "packaged_modules", ("data/picture_folder.py",),
                 "folders with .avif and .heic files have splits and captions too", DATASETS,
                 has("datasets.packaged_modules.imagefolder.imagefolder", "ImageFolder", "EXTENSIONS")),
-    *[PrivateName("faiss-cpu", name, ("search/quantized_vectors.py",), CODES, FAISS, faiss_has(name))
-      for name in ("rev_swig_ptr", "add_sa_codes", "sq.trained", "copy_array_to_vector")],
     PrivateName("torch", "_BatchNorm", ("losses/batch_norm.py", "models/freezing.py"),
                 "one class stands for BatchNorm of every dimension", "2.13.0",
                 has("torch.nn.modules.batchnorm", "_BatchNorm")),

@@ -15,7 +15,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 RUNTIME = [Requirement(line) for line in PROJECT["dependencies"]]
 EXTRAS = [Requirement(line) for lines in PROJECT["optional-dependencies"].values() for line in lines]
 # Modules that are not called like what installs them.
-INSTALLED_BY = {"PIL": "pillow", "faiss": "faiss-cpu", "yaml": "pyyaml"}
+INSTALLED_BY = {"PIL": "pillow", "faiss": "faiss-cpu", "sklearn": "scikit-learn", "yaml": "pyyaml"}
 
 
 def versions(requirements, operator):

@@ -47,6 +47,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--save-index", type=path, metavar="FOLDER", help="write the embeddings and rows there, to be searched again"
     )
+    parser.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="COLUMN=VALUE",
+        help="find only rows with this value (several times: every column must match, with one of its values)",
+    )
     parser.add_argument("-k", type=count, default=5, help="results per query (default: %(default)s)")
     add_format(parser, "JSON lines, one per result: query, rank, score, index, row")
 
@@ -63,15 +70,19 @@ def run(args: argparse.Namespace) -> Result:
     check_output(args)  # the imports below take seconds
     from ..data.source import open_pictures
     from ..modalities import encoder
+    from ..search.filters import rows_where
     from .contact_sheet import draw
     from .results import encoding_options, named_output, plain_row, skipped_records, write
     from .searched import check_searched, embed_source, open_searched
 
+    where = _condition(args.where)
     is_saved = check_searched(args)
     model = load_model(args)
     found = open_searched(args, model) if is_saved else None
     source = found.source if found else open_pictures(model, args.source, args.modality, args.column, args.split)
     modality = source.modality
+    rows = found.index.rows if found else source.dataset
+    rows_where(where, rows, 0 if rows is None else len(rows))  # what it cannot hold is said before it is embedded
     by = args.by or _kind_of_queries(model, args.queries, modality)
     units = depth_units(args, by, *([] if found else [modality]))
     _check_sheet(args, modality, by, len(found.index if found else source.dataset))
@@ -85,7 +96,7 @@ def run(args: argparse.Namespace) -> Result:
         found = embed_source(args, model, source, units)
         encode = partial(encoder(model, modality, units, task="document"), **options)
         skipped = skipped_rows(source, encode, found.index.skipped)
-    hits_of_all = cast("list[list[SearchResult]]", found.index.search(queries, args.k, modality="embedding"))
+    hits_of_all = cast("list[list[SearchResult]]", found.index.search(queries, args.k, "embedding", where=where))
     results = list(zip(args.queries, hits_of_all, strict=True))
     shown = partial(plain_row, features=source.dataset.features, column=source.column)
     records = [
@@ -108,6 +119,21 @@ def run(args: argparse.Namespace) -> Result:
     if args.save_index is not None:
         sys.stderr.write(f"index of {counted(len(found.index), 'row')} → {args.save_index}\n")
     return written
+
+
+def _condition(texts: Sequence[str]) -> dict[str, list[str]]:
+    """Column → its values, of `--where`.
+
+    Raises:
+        ValueError: for one that says no column.
+    """
+    condition: dict[str, list[str]] = {}
+    for text in texts:
+        column, equals, value = text.partition("=")
+        if not (column and equals):
+            raise ValueError(f"--where {text}: expected COLUMN=VALUE, such as label=chair")
+        condition.setdefault(column, []).append(value)
+    return condition
 
 
 def _check_sheet(args: argparse.Namespace, modality: str, by: str, rows: int) -> None:

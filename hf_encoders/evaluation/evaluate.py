@@ -18,6 +18,7 @@ from ..models.depth_units import DepthUnits
 from ..models.encoding import DtypeName
 from ..versions import library_versions
 from .embedded_columns import EmbeddedColumns, embed_columns
+from .probes import need_scikit_learn
 from .tasks import Labels, probe, read_labels, retrieval, zero_shot
 
 Task = Literal["retrieval", "zero-shot", "knn", "linear-probe"]
@@ -79,8 +80,11 @@ def evaluate(model: Encoder, options: EvaluationOptions, processes: PartialState
         The metrics; and the model, data, options and versions that they are of.
 
     Raises:
-        ValueError: if model or data lack what a task needs, or a row cannot be read.
+        ValueError: if model or data lack what a task needs, scikit-learn is missing that the linear probe needs, or a
+            row cannot be read.
     """
+    if "linear-probe" in options.tasks:
+        need_scikit_learn()
     encoder(model, default_modality(model))  # refuses a model that is no encoder of this project
     with processes.local_main_process_first():  # the others find what it has downloaded and prepared
         test, train = _open(options)

@@ -1,18 +1,28 @@
 """Probing classifiers on frozen embeddings: nearest neighbours and a linear probe.
 
-Both work on the device of the train embeddings. The test part never chooses anything.
+Neighbours are found on the device of the train embeddings, the linear probe is scikit-learn's. The test part never
+chooses anything.
 """
 
+import warnings
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..arrays import Numbers
+from ..arrays import Indices, Mask, Numbers, Vectors
 from ..top_k import top_k
 from .checks import Items, check_dimensions, check_positive, finite_rows, listed
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
 
 # From strong to weak, the square root of ten apart: the accuracy is flat around its best.
 PENALTIES = tuple(10 ** (-exponent / 2) for exponent in range(-2, 11))
 _HELD_OUT = 5  # every fifth row of a class
+_ITERATIONS = 1000
 
 
 @torch.no_grad()
@@ -64,7 +74,7 @@ def knn_metrics(
 def linear_probe_metrics(
     train_embeds: Numbers, train_labels: Items, test_embeds: Numbers, test_labels: Items
 ) -> dict[str, float]:
-    """Accuracy of multinomial logistic regression on frozen embeddings.
+    """Accuracy of multinomial logistic regression on frozen embeddings, by scikit-learn's `LogisticRegression`.
 
     Features are standardised by the train part. Every fifth row of a class in train is held out, the rest is fitted
     with each L2 penalty, and the penalty with the best accuracy on the held-out rows is chosen (the largest among
@@ -82,30 +92,67 @@ def linear_probe_metrics(
         `linear_probe_accuracy` (from 0 to 1) and `linear_probe_penalty`, the one chosen.
 
     Raises:
-        ValueError: if a side is empty or not finite, lengths or dimensions differ, or train has one class only.
+        ValueError: if a side is empty or not finite, lengths or dimensions differ, or train has one class only; and
+            where scikit-learn is not installed.
     """
-    train, train_classes, test, test_classes = _data(train_embeds, train_labels, test_embeds, test_labels)
+    need_scikit_learn()
+    parts = _data(train_embeds, train_labels, test_embeds, test_labels)
+    train, train_classes, test, test_classes = (part.cpu().numpy() for part in parts)
     if not train_classes.any():
         raise ValueError("train labels: one class only, expected at least two")
-    deviation, mean = torch.std_mean(train, dim=0, correction=0)
-    # A constant feature says nothing, and must not be divided by its rounding error.
-    deviation = deviation.where(deviation > 1e-6 * mean.abs(), torch.inf)
-    train, test = (train - mean) / deviation, (test - mean) / deviation
+    from sklearn.preprocessing import StandardScaler
 
-    held_out = torch.zeros(len(train), dtype=torch.bool, device=train.device)
-    held_out[_shuffled_by_class(train_classes)[::_HELD_OUT]] = True
-    best, penalty = -1.0, 0.0
-    probe = _linear(train, train_classes)
+    scaler = StandardScaler().fit(train)
+    train, test = scaler.transform(train), scaler.transform(test)
+    held_out = np.zeros(len(train), bool)
+    held_out[_shuffled_by_class(parts[1]).cpu().numpy()[::_HELD_OUT]] = True
+    penalty = _best_penalty(train, train_classes, held_out)
+    probe = _fitted(_classifier(), train, train_classes, penalty)
+    return {
+        "linear_probe_accuracy": float((probe.predict(test) == test_classes).mean()),
+        "linear_probe_penalty": penalty,
+    }
+
+
+def need_scikit_learn() -> None:
+    """Refuse the linear probe where scikit-learn is not installed.
+
+    Raises:
+        ValueError: says what to install.
+    """
+    if find_spec("sklearn") is None:
+        raise ValueError("the linear probe needs scikit-learn: pip install 'hf-encoders[evaluation]'")
+
+
+def _best_penalty(rows: Vectors, classes: Indices, held_out: Mask) -> float:
+    """The largest of the penalties with which most held-out rows are right."""
+    fitted = ~held_out
+    if len(np.unique(classes[fitted])) < 2:
+        return PENALTIES[0]
+    best, penalty = -1.0, PENALTIES[0]
+    probe = _classifier()
     for candidate in PENALTIES:
         # From strong to weak. Each fit starts where the last one ended, which is quicker than from zero.
-        _fit(probe, train[~held_out], train_classes[~held_out], candidate)
-        accuracy = _accuracy(probe, train[held_out], train_classes[held_out])
+        _fitted(probe, rows[fitted], classes[fitted], candidate)
+        accuracy = float((probe.predict(rows[held_out]) == classes[held_out]).mean())
         if accuracy > best:
             best, penalty = accuracy, candidate
+    return penalty
 
-    probe = _linear(train, train_classes)
-    _fit(probe, train, train_classes, penalty)
-    return {"linear_probe_accuracy": _accuracy(probe, test, test_classes), "linear_probe_penalty": penalty}
+
+def _classifier() -> "LogisticRegression":
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(warm_start=True, max_iter=_ITERATIONS)
+
+
+def _fitted(probe: "LogisticRegression", rows: Vectors, classes: Indices, penalty: float) -> "LogisticRegression":
+    probe.set_params(C=1 / (penalty * len(rows)))
+    with warnings.catch_warnings():
+        # The weakest penalties separate the classes ever further, and are hardly ever chosen. Classes of few rows are
+        # no mistake.
+        warnings.simplefilter("ignore", UserWarning)
+        return probe.fit(rows, classes)
 
 
 def _data(
@@ -128,29 +175,3 @@ def _shuffled_by_class(classes: Tensor) -> Tensor:
     """The row numbers, class by class, in a fixed random order within each."""
     order = torch.randperm(len(classes), generator=torch.Generator().manual_seed(0)).to(classes.device)
     return order[classes[order].argsort(stable=True)]
-
-
-def _linear(features: Tensor, classes: Tensor) -> nn.Linear:
-    """A linear layer of zeros, from the features to the classes."""
-    probe = nn.Linear(features.shape[1], int(classes.max()) + 1, device=features.device)
-    nn.init.zeros_(probe.weight)
-    nn.init.zeros_(probe.bias)
-    return probe
-
-
-@torch.enable_grad()
-def _fit(probe: nn.Linear, features: Tensor, classes: Tensor, penalty: float) -> None:
-    optimizer = torch.optim.LBFGS(probe.parameters(), max_iter=300, tolerance_grad=1e-5, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(probe(features), classes) + penalty / 2 * probe.weight.square().sum()
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)
-
-
-@torch.no_grad()
-def _accuracy(probe: nn.Linear, features: Tensor, classes: Tensor) -> float:
-    return float((probe(features).argmax(1) == classes).double().mean())

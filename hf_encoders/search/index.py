@@ -1,51 +1,42 @@
 """Searches a collection by text, image or depth map: `EmbeddingIndex`."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
-from datasets import Dataset, load_from_disk
+from datasets import Dataset
 from transformers.processing_utils import Unpack
 
-from ..arrays import Mask, Numbers, Vectors, unit_rows
-from ..data.cells import picture_items
+from ..arrays import Numbers, unit_rows
 from ..embed.folder import embedded_rows, map_vectors, read_manifest
-from ..maker import Maker, maker
-from ..modalities import Encoder, Modality, column_modality, encoder, tower_of
-from ..models.depth_units import DepthUnits
+from ..maker import maker
+from ..modalities import Encoder, Modality, tower_of
 from ..models.encode_arguments import check_arguments
-from ..models.input_errors import one_line
 from ..outputs import INDEX_MANIFEST, new_folder
-from ..progress import no_progress_bars
-from .found_rows import hits, positions_of
-from .quantized_vectors import QuantizedVectors, searchable
+from .choosing import searchable
+from .embedding import embed_dataset, embed_queries
+from .filters import rows_where
+from .found_rows import hits
+from .indexed_rows import IndexedRows
 from .queries import (
     IndexOptions,
     Query,
     QueryBatch,
     QueryModality,
+    SearchOptions,
     SearchResult,
     SingleQuery,
     guess_modality,
     is_single,
     whole_number,
 )
-from .saved_index import (
-    ROWS,
-    WITHOUT_EFFECT,
-    About,
-    Manifest,
-    check_maker,
-    read_index_manifest,
-    read_vectors,
-    write_index,
-)
-from .vectors import FloatVectors, IndexType, Precision
+from .saved_index import About, check_maker, read_index, read_index_manifest, write_index
+from .vectors import IndexType, Precision
 
 
-class EmbeddingIndex:
+class EmbeddingIndex(IndexedRows):
     """Embeddings of a collection, its rows, and the model that both were made with.
 
     ```python
@@ -55,23 +46,28 @@ class EmbeddingIndex:
     index.search("maps/17.png", modality="depth")     # a path looks like a text, so its modality is said
     ```
 
-    Search is exact up to a million rows, through FAISS or, where that is not installed, PyTorch. `precision` and
-    `truncate_dim` make the vectors smaller, for some recall; `nbytes` is what they take in memory:
+    Search is exact up to a million rows. `precision` and `truncate_dim` make the vectors smaller, for some recall;
+    `nbytes` is what they take in memory, and 0 for an index that was loaded, whose file is mapped:
 
     | precision | bytes of 256 dimensions | searched by |
     |---|---|---|
     | "float32" | 1024 | the query with all vectors |
     | "float16" | 512 | the same |
     | "int8" | 256 | the same; each dimension has 256 values between its lowest and its highest in the index |
-    | "binary" | 32, and 256 in the saved file | signs; the best candidates are rescored by the query and the 8 bits |
+    | "binary" | 40, and 256 for rescoring | signs (RaBitQ); the best candidates are rescored by the 8 bits |
+
+    FAISS searches all but exact float32. Without it, what is exact is searched by NumPy, "binary" as "int8" is.
+
+    Rows can be added and removed, and `where=` searches some of them. Rows keep their `SearchResult.index` when others
+    are removed, also in a saved index.
 
     Args:
         embeddings: [N, D] numbers (array or tensor); each row is scaled to length 1.
         rows: N rows to return: a data set, or a list of dictionaries.
         model: embeds the queries. Without it, queries are embeddings.
-        index_type: "exact", "hnsw" or "ivf" (approximate, need faiss); None chooses by size, see `FloatVectors`.
-            Precisions other than "float32" are exact.
-        precision: see the table. Binary vectors loaded by `load` leave their 8 bits in the file; new ones hold them.
+        index_type: "exact", "hnsw" or "ivf" (approximate, need faiss; "hnsw" is not for "binary"). None is "exact",
+            or "hnsw" for more than a million rows in float32.
+        precision: see the table.
         truncate_dim: keep only the first dimensions, this many, of queries too: for models trained to allow it
             (Matryoshka).
         rescore_multiplier: "binary" rescores this many candidates per row to find; for a few rows take more.
@@ -82,17 +78,12 @@ class EmbeddingIndex:
         modality: the modality that was embedded, where the index knows.
         column: the column that was embedded, where the index knows.
         skipped: positions of the rows that were left out, in the data set that was indexed.
+        removed: positions of the rows that were removed.
 
     Raises:
         ValueError: for embeddings of another shape or without a direction (zeros, NaN), another number of rows, or
             invalid options.
     """
-
-    rows: Dataset | None
-    model: Encoder | None
-    modality: Modality | None
-    column: str | None
-    skipped: list[int]
 
     def __init__(
         self,
@@ -112,23 +103,6 @@ class EmbeddingIndex:
         rows = rows if rows is None or isinstance(rows, Dataset) else Dataset.from_list(list(rows))
         made_by = None if model is None else maker(model)
         self._set(vectors, rows, model, made_by, np.shape(embeddings)[1])
-
-    def _set(
-        self,
-        vectors: FloatVectors | QuantizedVectors,
-        rows: Dataset | None,
-        model: Encoder | None,
-        made_by: Maker | None,
-        dimensions: int,
-        *,
-        modality: Modality | None = None,
-        column: str | None = None,
-        skipped: Sequence[int] = (),
-    ) -> None:
-        self._vectors, self.rows, self.model, self._made_by = vectors, rows, model, made_by
-        self._dimensions = dimensions  # before truncation
-        self.modality, self.column, self.skipped = modality, column, list(skipped)
-        self._options: dict[str, str] = {}  # of `encode`, by which the rows were embedded
 
     @classmethod
     def from_dataset(
@@ -160,31 +134,19 @@ class EmbeddingIndex:
             TypeError: if `dataset` is not a `datasets.Dataset` (a streamed one has no rows to come back to).
             ValueError: for a column or modality that is not there, or a row that cannot be embedded.
         """
-        if not isinstance(dataset, Dataset):
-            raise TypeError(f"a {type(dataset).__name__}, expected a datasets.Dataset (one split, not streamed)")
-        if column not in dataset.column_names:
-            raise ValueError(f"no column {column!r}; the data set has {', '.join(dataset.column_names)}")
-        modality = modality or column_modality(model, dataset, column)
         truncate_dim = options.pop("truncate_dim", None)  # the index truncates, and queries with it
-        options["convert_to"] = "numpy"
-        encode: Callable[..., Vectors | tuple[Vectors, Mask]] = encoder(model, modality, task="document")
-        items = dataset[column] if modality == "text" else picture_items(dataset, column)
-        embeddings = encode(items, **options)
-        rows, skipped = dataset, []
-        if isinstance(embeddings, tuple):
-            embeddings, kept = embeddings
-            rows, skipped = dataset.select(np.flatnonzero(kept)), np.flatnonzero(~kept).tolist()
+        made = embed_dataset(model, dataset, column, modality, options)
         index = cls(
-            embeddings,
-            rows,
+            made.embeddings,
+            made.rows,
             model,
             index_type,
             precision=precision,
             truncate_dim=truncate_dim,
             rescore_multiplier=rescore_multiplier,
         )
-        index.modality, index.column, index.skipped = modality, column, skipped
-        index._options = {name: str(value) for name, value in options.items() if name not in WITHOUT_EFFECT}
+        index.modality, index.column, index.skipped = made.modality, column, made.skipped
+        index._options = made.options
         return index
 
     @classmethod
@@ -206,9 +168,10 @@ class EmbeddingIndex:
         Args:
             folder: the folder.
             model: the model that made it. Without it, queries are embeddings.
-            index_type: "exact" searches on disk; "hnsw" and "ivf" (need faiss) are faster, and hold all in memory.
+            index_type: "exact" searches on disk; "hnsw" and "ivf" (need faiss) are faster, and built in memory. Save
+                such an index: a loaded one is mapped.
             precision: "float32" (see `index_type`), or what memory holds: "binary" the signs, whose best candidates
-                are rescored from disk; "float16" and "int8" all vectors.
+                are rescored from disk; "float16" and "int8" all vectors. A saved index of these is mapped.
             rescore_multiplier: see the class.
 
         Raises:
@@ -234,10 +197,8 @@ class EmbeddingIndex:
             modality=manifest["modality"],
             column=manifest["column"],
         )
+        index._options = None
         return index
-
-    def __len__(self) -> int:
-        return len(self._vectors)
 
     def __repr__(self) -> str:
         rows, dimensions = self._vectors.shape
@@ -264,76 +225,63 @@ class EmbeddingIndex:
 
     @overload
     def search(
-        self, query: SingleQuery, k: int = 10, modality: QueryModality | None = None, **units: Unpack[DepthUnits]
+        self, query: SingleQuery, k: int = 10, modality: QueryModality | None = None, **options: Unpack[SearchOptions]
     ) -> list[SearchResult]: ...
     @overload
     def search(
-        self, query: QueryBatch, k: int = 10, modality: QueryModality | None = None, **units: Unpack[DepthUnits]
+        self, query: QueryBatch, k: int = 10, modality: QueryModality | None = None, **options: Unpack[SearchOptions]
     ) -> list[list[SearchResult]]: ...
     @overload
     def search(
-        self, query: Query, k: int = 10, modality: QueryModality | None = None, **units: Unpack[DepthUnits]
+        self, query: Query, k: int = 10, modality: QueryModality | None = None, **options: Unpack[SearchOptions]
     ) -> list[SearchResult] | list[list[SearchResult]]: ...
     def search(
-        self, query: Query, k: int = 10, modality: QueryModality | None = None, **units: Unpack[DepthUnits]
+        self, query: Query, k: int = 10, modality: QueryModality | None = None, **options: Unpack[SearchOptions]
     ) -> list[SearchResult] | list[list[SearchResult]]:
         """Find the k nearest rows of a query, or of each query in a batch.
 
         Args:
             query: an input of the model's `encode...`: a text, a path, a PIL image, an array, a list of them; or
                 embeddings [D] or [Q, D].
-            k: how many rows; all of them if there are fewer. Approximate indexes may find fewer.
+            k: how many rows; all of them if there are fewer. Approximate indexes may find fewer. Rows that are as near
+                as each other come in their order.
             modality: "text", "image", "depth" or "embedding". By default strings are texts, colour PIL images are
                 images and 16-bit, 32-bit and float ones are depth maps; anything else must be said, unless the model
                 has one modality only.
-            units: what the raw values of depth maps mean, see `DepthUnits`; by default what they meant in training,
-                whatever the units of the rows.
+            options: `where`, the rows that may be found: `{"label": "chair"}`, where a list of values stands for any of
+                them and several columns must all match; a function of a row, whose pictures are not decoded; or [N]
+                booleans. Of queries that are depth maps, what their raw values mean, see `DepthUnits`; by default what
+                they meant in training, whatever the units of the rows.
 
         Returns:
             A list of `SearchResult`, best first; for a batch, a list of such lists.
 
         Raises:
-            TypeError: if `k` is no whole number.
-            ValueError: if it is less than 1, the modality is unclear or not the model's, or a query cannot be read;
-                for units of queries that are not depth maps.
+            TypeError: if `k` is no whole number, or `where` none of these.
+            ValueError: if k is less than 1, the modality is unclear or not the model's, or a query cannot be read; for
+                units of queries that are not depth maps; for columns or values of `where` that rows cannot have.
         """
         k = whole_number(k)
+        check_arguments("search", options, ("query", "k", "modality", *SearchOptions.__annotations__))
+        where = options.pop("where", None)
+        among = None if where is None else rows_where(where, self.rows, len(self))
         modality = modality or guess_modality(query, self.model)
-        if is_single(query, modality):
-            return self._search([query], modality, k, units)[0]
-        return self._search(query, modality, k, units)
-
-    def _search(self, queries: Any, modality: QueryModality, k: int, units: DepthUnits) -> list[list[SearchResult]]:
+        single = is_single(query, modality)
+        queries: Any = [query] if single else query
         if not len(queries):
             return []
-        embeddings = self._embed(queries, modality, units)
-        if embeddings.shape[1] != self._vectors.shape[1]:
-            raise ValueError(f"queries of {embeddings.shape[1]} dimensions, the index has {self._vectors.shape[1]}")
-        if not len(self):
-            return [[] for _ in queries]
-        positions = positions_of(len(self), self.skipped)
-        found = zip(*self._vectors.search(embeddings, k), strict=True)
-        return [hits(scores, numbers, positions, self.rows) for scores, numbers in found]
-
-    def _embed(self, queries: Any, modality: QueryModality, units: DepthUnits) -> Vectors:
-        check_arguments("search", units, ("query", "k", "modality", *DepthUnits.__annotations__))
-        if units and modality != "depth":
-            raise ValueError(f"{', '.join(units)}: for depth maps alone, and the query's modality is {modality}")
-        if modality == "embedding":
-            return self._truncated(unit_rows(queries))
-        if self.model is None:
-            raise ValueError('this index has no model: search it with embeddings (modality="embedding")')
-        encode = encoder(self.model, modality, units, task="query")
-        embeddings = encode(queries, convert_to="numpy", show_progress_bar=False)
-        return self._truncated(unit_rows(embeddings))
-
-    def _truncated(self, queries: Vectors) -> Vectors:
-        """Queries of all dimensions are truncated as the index was; others may have been already."""
-        kept = self._vectors.shape[1]
-        return unit_rows(queries, kept) if queries.shape[1] == self._dimensions > kept else queries
+        embeddings = self._truncated(embed_queries(self.model, queries, modality, options))
+        if embeddings.shape[1] != self._vectors.dimensions:
+            raise ValueError(f"queries of {embeddings.shape[1]} dimensions, the index has {self._vectors.dimensions}")
+        positions = self._positions
+        found = zip(*self._vectors.search(embeddings, k, among), strict=True)
+        results = [hits(scores, numbers, positions, self.rows) for scores, numbers in found]
+        return results[0] if single else results
 
     def save(self, folder: str | os.PathLike[str], overwrite: bool = False) -> None:
         """Write the index into a new folder, whole or not at all: vectors, rows, and which model made them.
+
+        Vectors that were removed are taken out first, of this index too.
 
         Args:
             folder: where to; rows of a data set are copied there, but not the files that they name.
@@ -353,41 +301,38 @@ class EmbeddingIndex:
                 "modality": self.modality,
                 "column": self.column,
                 "skipped": self.skipped,
+                "removed": self.removed,
             }
             write_index(partial, self._vectors, self.rows, about)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], model: Encoder | None = None) -> "EmbeddingIndex":
-        """Read an index that `save` wrote; nothing in it is executed.
+        """Open an index that `save` wrote; nothing in it is executed. Vectors and rows stay in their files, mapped.
 
         Args:
             folder: where it is.
             model: the model that made it. Without it, queries are embeddings.
 
         Raises:
-            ValueError: if another model or revision made it (the message says which), or the folder is damaged or not
-                an index.
+            ValueError: if another model or revision made it (the message says which), the folder is damaged or not an
+                index, or it needs faiss, which is not installed.
         """
         folder = Path(folder)
         manifest = read_index_manifest(folder)
         if model is not None:
             check_maker(folder, manifest["model"], maker(model))
+        vectors, rows, about = read_index(folder, manifest)
         index = cls.__new__(cls)
-        try:
-            index._read(folder, manifest, model)
-        except Exception as error:  # safetensors, FAISS and Arrow raise whatever they like on damaged files
-            damaged = f"damaged ({type(error).__name__}: {one_line(error)})"
-            reason = one_line(error) if isinstance(error, ValueError) else damaged
-            raise ValueError(f"{folder}: {reason}") from error
+        index._set(
+            vectors,
+            rows,
+            model,
+            about["model"],
+            about["dimensions"],
+            modality=about["modality"],
+            column=about["column"],
+            skipped=about["skipped"],
+            removed=about["removed"],
+        )
+        index._options = about["options"]
         return index
-
-    def _read(self, folder: Path, manifest: Manifest, model: Encoder | None) -> None:
-        vectors = read_vectors(folder, manifest)
-        with no_progress_bars():
-            rows = load_from_disk(folder / ROWS) if manifest["has_rows"] else None
-        if list(vectors.shape) != manifest["shape"] or (rows is not None and len(rows) != len(vectors)):
-            raise ValueError("damaged, its vectors and rows are not those that were saved")
-        modality, column, skipped = manifest["modality"], manifest["column"], manifest["skipped"]
-        size, maker = manifest.get("dimensions", vectors.shape[1]), manifest["model"]
-        self._set(vectors, rows, model, maker, size, modality=modality, column=column, skipped=skipped)
-        self._options = manifest.get("options", {})

@@ -158,7 +158,7 @@ class Quantizer:
         if self._is_binary:
             bits = np.unpackbits(_unsigned(codes), axis=1, count=self.dimensions)
             return (bits * np.float32(2) - 1) / np.float32(self.dimensions**0.5)
-        return codes.astype(np.float32)
+        return codes.astype(np.float32, copy=False)
 
     @property
     def steps(self) -> AnyArray:

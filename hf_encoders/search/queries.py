@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ..arrays import AnyArray
 from ..modalities import Encoder, check_queries, files_modality, modalities
-from ..models.depth_units import DepthEncodeOptions
+from ..models.depth_units import DepthEncodeOptions, DepthUnits
 from ..models.input_modality import is_file, picture_modality
+from .filters import Where
 from .shown_values import shown
 
 QueryModality = Literal["text", "image", "depth", "embedding"]
@@ -75,6 +76,12 @@ class IndexOptions(DepthEncodeOptions, total=False):
     """`EncodeOptions` and, for depth maps, `DepthUnits`; with the size of a batch."""
 
     batch_size: int
+
+
+class SearchOptions(DepthUnits, total=False):
+    """`where`, the rows that may be found; and `DepthUnits` of queries that are depth maps."""
+
+    where: Where | None
 
 
 def guess_modality(query: Query, model: Encoder | None) -> QueryModality:

@@ -4,21 +4,21 @@ import json
 from pathlib import Path
 from typing import TypedDict
 
-from datasets import Dataset
+from datasets import Dataset, DatasetInfo, load_from_disk
 
 from ..fingerprint import sha256
 from ..maker import Maker, differences
 from ..modalities import Modality
+from ..models.input_errors import one_line
 from ..outputs import INDEX_MANIFEST
 from ..progress import no_progress_bars
-from .quantized_vectors import QuantizedVectors
-from .vectors import FloatVectors, IndexType, Precision
+from .array_vectors import FILE, ArrayVectors
+from .faiss_vectors import FaissVectors
+from .vectors import IndexType, Precision, SearchedVectors
 
-FORMAT = 1
+# Format 2 knows removed rows and FAISS's files of every precision; those of format 1 are read as before.
+FORMAT, READ = 2, (1, 2)
 ROWS = "rows"
-
-# Options of `from_dataset` that do not change the rows' embeddings.
-WITHOUT_EFFECT = ("batch_size", "convert_to", "device", "on_error", "show_progress_bar")
 # All that older versions wrote of a model.
 _FIRST_KEYS = {"name_or_path", "revision", "fingerprint", "settings"}
 
@@ -34,11 +34,12 @@ class About(TypedDict):
     """What an index knows beside its vectors and rows."""
 
     model: Maker | None
-    options: dict[str, str]
+    options: dict[str, str] | None
     dimensions: int
     modality: Modality | None
     column: str | None
     skipped: list[int]
+    removed: list[int]
 
 
 class Manifest(About):
@@ -48,12 +49,13 @@ class Manifest(About):
     index_type: IndexType
     precision: Precision
     rescore_multiplier: int | None
+    trained_rows: int | None
     shape: list[int]
     has_rows: bool
     vectors: VectorsFile
 
 
-def write_index(folder: Path, vectors: FloatVectors | QuantizedVectors, rows: Dataset | None, about: About) -> None:
+def write_index(folder: Path, vectors: SearchedVectors, rows: Dataset | None, about: About) -> None:
     """Write vectors, rows and manifest into a folder."""
     file = vectors.save(folder)
     if rows is not None:
@@ -64,7 +66,8 @@ def write_index(folder: Path, vectors: FloatVectors | QuantizedVectors, rows: Da
         **about,
         "index_type": vectors.index_type,
         "precision": vectors.precision,
-        "rescore_multiplier": vectors.rescore_multiplier if isinstance(vectors, QuantizedVectors) else None,
+        "rescore_multiplier": vectors.rescore_multiplier,
+        "trained_rows": vectors.trained_rows,
         "shape": list(vectors.shape),
         "has_rows": rows is not None,
         "vectors": {"file": file, "sha256": sha256(folder / file)},
@@ -87,28 +90,59 @@ def read_index_manifest(folder: Path) -> Manifest:
         manifest["model"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{folder}: damaged, its {INDEX_MANIFEST} cannot be read ({error})") from error
-    if version != FORMAT:
-        raise ValueError(f"{folder}: an index of format {version}; this version of hf_encoders reads {FORMAT}")
+    if version not in READ:
+        raise ValueError(f"{folder}: an index of format {version}; this version of hf_encoders reads up to {FORMAT}")
     return manifest
 
 
-def read_vectors(folder: Path, manifest: Manifest) -> FloatVectors | QuantizedVectors:
-    """Read the vectors that a manifest names.
+def read_index(folder: Path, manifest: Manifest) -> tuple[SearchedVectors, Dataset | None, About]:
+    """Open the vectors and rows that a manifest names, and what the index knows beside them.
 
     Raises:
-        ValueError: if their file is not the one that was saved.
+        ValueError: if they are not those that were saved, or need faiss, which is not installed.
     """
+    try:
+        vectors = _read_vectors(folder, manifest)
+        rows = _read_rows(folder / ROWS, manifest["shape"][0]) if manifest["has_rows"] else None
+        if list(vectors.shape) != manifest["shape"] or (rows is not None and len(rows) != len(vectors)):
+            raise ValueError("damaged, its vectors and rows are not those that were saved")
+        about: About = {
+            "model": manifest["model"],
+            "options": manifest.get("options", {}),
+            "dimensions": manifest.get("dimensions", vectors.dimensions),
+            "modality": manifest["modality"],
+            "column": manifest["column"],
+            "skipped": manifest["skipped"],
+            "removed": manifest.get("removed", []),
+        }
+    except Exception as error:  # safetensors, FAISS and Arrow raise whatever they like on damaged files
+        damaged = f"damaged ({type(error).__name__}: {one_line(error)})"
+        reason = one_line(error) if isinstance(error, ValueError) else damaged
+        raise ValueError(f"{folder}: {reason}") from error
+    return vectors, rows, about
+
+
+def _read_vectors(folder: Path, manifest: Manifest) -> SearchedVectors:
     # A name, never a path: the file is one of this folder.
     path = folder / Path(manifest["vectors"]["file"]).name
     if sha256(path) != manifest["vectors"]["sha256"]:
         raise ValueError(f"damaged, {path.name} is not the file that was saved")
-    precision = manifest.get("precision", "float32")
-    if precision == "float32":
-        return FloatVectors.load(path, manifest["index_type"])
-    return QuantizedVectors.load(path, precision, manifest["rescore_multiplier"] or 1)
+    precision, trained_rows = manifest.get("precision", "float32"), manifest.get("trained_rows")
+    if path.name == FILE:
+        return ArrayVectors.load(path, precision, trained_rows)
+    multiplier = manifest.get("rescore_multiplier") or 1
+    return FaissVectors.load(path, manifest["index_type"], precision, multiplier, trained_rows)
 
 
-def check_maker(folder: Path, before: object, now: Maker) -> None:
+def _read_rows(folder: Path, count: int) -> Dataset:
+    if not count:  # `datasets` writes no rows and cannot read that
+        features = DatasetInfo.from_directory(str(folder)).features
+        return Dataset.from_dict({name: [] for name in features}, features=features)
+    with no_progress_bars():
+        return load_from_disk(folder)
+
+
+def check_maker(folder: Path | str, before: object, now: Maker) -> None:
     """Refuse a model that did not make what is in a folder.
 
     Args:

@@ -1,199 +1,152 @@
-"""The nearest of many unit vectors: FAISS through `datasets`, or NumPy and PyTorch where faiss is not installed."""
+"""What every kind of vectors can do: be searched, among some of them only, grow, shrink, and be saved."""
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import numpy as np
-import torch
-from datasets.search import FaissIndex
-from safetensors.numpy import load_file, save_file
 
-from ..arrays import AnyArray, Indices, Vectors
-from ..progress import no_progress_bars
-from ..top_k import top_k
+from ..arrays import Indices, Mask, Vectors
+from .row_blocks import RowBlocks
 
 Precision = Literal["float32", "float16", "int8", "binary"]
 IndexType = Literal["exact", "hnsw", "ivf"]
+PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "int8", "binary")
 INDEX_TYPES: tuple[IndexType, ...] = ("exact", "hnsw", "ivf")
-# Exact search of this many rows of 256 numbers takes 1 GB, and about 0.1 s per query. Larger indexes use HNSW.
-EXACT_ROWS = 1_000_000
-
-_TENSOR_FILE, _FAISS_FILE = "embeddings.safetensors", "embeddings.faiss"
-_ROWS_PER_CHUNK = 65_536
-_QUERIES_PER_CHUNK = 256
-_LINKS = 32  # of a node in the HNSW graph
-
-# Queries [Q, ...] and embeddings [M, ...] → similarities [Q, M] float32.
-Similarities: TypeAlias = Callable[[AnyArray, AnyArray], Vectors]
 
 
-class FloatVectors:
-    """Unit vectors [N, D] in float32 that are searched by their inner product, which is the cosine.
+class SearchedVectors(ABC):
+    """Unit vectors [N, D] that are searched by their inner product with queries, which is the cosine.
 
-    Args:
-        embeddings: [N, D] float32 rows of length 1.
-        index_type: "exact"; "hnsw" (a graph) or "ivf" (cells) give up a little recall for speed; None is "exact" up to
-            `EXACT_ROWS` rows or where faiss is not installed, else "hnsw".
+    Vectors that are removed are passed over, and taken out when the others are saved: graphs cannot lose nodes. Numbers
+    count those that are left.
 
-    Raises:
-        ValueError: for another type, or one that needs faiss where it is not installed.
+    Attributes:
+        precision: what a number is stored as.
+        index_type: "exact", "hnsw" or "ivf".
+        dimensions: D.
+        rescore_multiplier: how many candidates per vector to find are compared anew; 1 if none are.
+        trained_rows: how many vectors fixed the ranges and cells; None where none did.
     """
 
-    precision: Precision = "float32"
+    precision: Precision
+    index_type: IndexType
+    dimensions: int
+    rescore_multiplier: int = 1
+    trained_rows: int | None = None
+    _alive: Mask | None = None  # of the stored vectors; None if none was removed
+    _number_among_alive: Indices | None = None  # of each stored vector
 
-    def __init__(self, embeddings: Vectors, index_type: IndexType | None = None):
-        if index_type is None:
-            index_type = "hnsw" if len(embeddings) > EXACT_ROWS and has_faiss() else "exact"
-        if index_type not in INDEX_TYPES:
-            raise ValueError(f"index_type is one of {', '.join(INDEX_TYPES)} or None, got {index_type!r}")
-        if index_type != "exact":
-            _need_faiss(index_type)
-        self.index_type = index_type
-        self.shape: tuple[int, int] = embeddings.shape
-        # One of the two holds the vectors. FAISS makes no index of nothing.
-        self._embeddings = embeddings
-        self._faiss: FaissIndex | None = None
-        if has_faiss() and len(embeddings):
-            self._faiss = _faiss_index(embeddings, index_type)
-            self._embeddings = embeddings[:0]
+    def __len__(self) -> int:
+        return self._stored if self._alive is None else int(np.count_nonzero(self._alive))
 
-    @classmethod
-    def in_place(cls, embeddings: Vectors) -> "FloatVectors":
-        """Search rows of length 1 exactly where they lie, such as in a mapped file: FAISS would copy them."""
-        vectors = cls(embeddings[:0], "exact")
-        vectors.shape, vectors._embeddings = embeddings.shape, embeddings
-        return vectors
+    @property
+    def shape(self) -> tuple[int, int]:
+        """How many there are, and their dimensions."""
+        return len(self), self.dimensions
 
-    def search(self, queries: Vectors, k: int) -> tuple[Vectors, Indices]:
+    def search(self, queries: Vectors, k: int, among: Mask | None = None) -> tuple[Vectors, Indices]:
         """Find the k nearest of each query.
 
         Args:
             queries: [Q, D] float32 rows of length 1.
             k: how many; all vectors if there are fewer.
+            among: [N], which vectors may be found; by default all.
 
         Returns:
-            Cosines and indices, each [Q, min(k, N)], best first. An index of -1 means that an approximate search found
-            fewer.
+            Cosines and numbers, each [Q, K] for the smaller K of k and of those that may be found, best first; equal
+            ones come in the order of their numbers. A number of -1 means that an approximate search found fewer.
         """
-        k = min(k, len(self))
-        if self._faiss is None:
-            return nearest(self._embeddings, queries, k)
-        options = _search_options(self.index_type, self._faiss, k)
-        found = self._faiss.search_batch(queries, k, **options)
-        return found.total_scores, found.total_indices
+        k = min(k, len(self) if among is None else int(np.count_nonzero(among)))
+        if not k:
+            return np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+        scores, numbers = self._search(queries, k, self._allowed(among))
+        if self._number_among_alive is not None:
+            numbers = np.where(numbers < 0, numbers, self._number_among_alive[numbers])
+        order = np.lexsort((numbers, -scores), axis=-1)
+        # Decoded vectors are not quite of length 1.
+        return np.take_along_axis(scores, order, 1).clip(-1, 1), np.take_along_axis(numbers, order, 1)
 
-    def __len__(self) -> int:
-        return self.shape[0]
+    def add(self, vectors: Vectors) -> None:
+        """Add vectors [M, D] of length 1 behind the others.
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the vectors in memory, without an approximate index's links; 0 if they lie in a mapped file."""
-        if self._faiss is None and isinstance(self._embeddings, np.memmap):
-            return 0
-        return self.shape[0] * self.shape[1] * np.dtype(np.float32).itemsize
+        Ranges and cells are those of the first vectors. Once there are twice as many, they are fixed anew, for which
+        all vectors are decoded in memory; this happens seldom, and costs the older ones a rounding each time.
+        """
+        if self.trained_rows is not None and self._stored + len(vectors) > 2 * self.trained_rows:
+            self._compact()
+            rows = self._decoded()
+            rows.append(vectors)
+            self._build(rows)
+            return
+        self._add(vectors)
+        if self._alive is not None:
+            self._set_alive(np.concatenate([self._alive, np.ones(len(vectors), bool)]))
+
+    def remove(self, removed: Mask) -> None:
+        """Remove vectors.
+
+        Args:
+            removed: [N], which of those that are left.
+        """
+        alive = np.ones(self._stored, bool) if self._alive is None else self._alive.copy()
+        alive[np.flatnonzero(alive)[removed]] = False
+        self._set_alive(alive)
 
     def save(self, folder: Path) -> str:
-        """Write the vectors into a folder: plain tensors for exact search, FAISS's own file otherwise.
+        """Write the vectors that are left into a folder.
 
         Returns:
             The name of the file.
         """
-        if self._faiss is not None and self.index_type != "exact":
-            self._faiss.save(folder / _FAISS_FILE)
-            return _FAISS_FILE
-        exact = self._embeddings if self._faiss is None else self._faiss.faiss_index.reconstruct_n(0, len(self))
-        save_file({"embeddings": exact}, folder / _TENSOR_FILE)
-        return _TENSOR_FILE
+        self._compact()
+        return self._write(folder)
 
-    @classmethod
-    def load(cls, path: Path, index_type: IndexType) -> "FloatVectors":
-        """Read the file that `save` wrote.
+    @property
+    @abstractmethod
+    def nbytes(self) -> int:
+        """Bytes of the vectors in memory, without the links of a graph; 0 if they lie in a mapped file."""
 
-        Raises:
-            ValueError: if it needs faiss, which is not installed.
-        """
-        if path.name == _TENSOR_FILE:
-            return cls(load_file(path)["embeddings"], index_type)
-        _need_faiss(index_type)
-        vectors = cls.__new__(cls)
-        vectors.index_type = index_type
-        vectors._faiss = FaissIndex.load(path)
-        vectors.shape = (vectors._faiss.faiss_index.ntotal, vectors._faiss.faiss_index.d)
-        vectors._embeddings = np.empty((0, vectors.shape[1]), np.float32)
-        return vectors
+    @property
+    @abstractmethod
+    def _stored(self) -> int:
+        """How many are stored, those among them that were removed."""
 
+    @abstractmethod
+    def _search(self, queries: Vectors, k: int, allowed: Mask | None) -> tuple[Vectors, Indices]:
+        """Find k stored vectors, at least so many of which are allowed."""
 
-def has_faiss() -> bool:
-    """Whether faiss can be imported."""
-    try:
-        import faiss  # noqa: F401
-    except ImportError:
-        return False
-    return True
+    @abstractmethod
+    def _build(self, rows: RowBlocks) -> None:
+        """Hold these rows [N, D] float32 of length 1, and no others; fix ranges and cells by them."""
 
+    @abstractmethod
+    def _decoded(self) -> RowBlocks:
+        """All stored vectors as float32."""
 
-def _need_faiss(index_type: IndexType) -> None:
-    if not has_faiss():
-        raise ValueError(f"index_type={index_type!r} needs faiss: pip install 'hf-encoders[search]'")
+    @abstractmethod
+    def _add(self, vectors: Vectors) -> None: ...
 
+    @abstractmethod
+    def _keep(self, kept: Mask) -> None:
+        """Keep these of the stored vectors alone."""
 
-def _faiss_index(embeddings: Vectors, index_type: IndexType) -> FaissIndex:
-    import faiss
+    @abstractmethod
+    def _write(self, folder: Path) -> str: ...
 
-    factory = {"exact": None, "hnsw": f"HNSW{_LINKS}", "ivf": f"IVF{_cells(len(embeddings))},Flat"}[index_type]
-    index = FaissIndex(string_factory=factory, metric_type=faiss.METRIC_INNER_PRODUCT)
-    # k-means samples its training rows among all: the first ones alone may be of one kind.
-    train_size = len(embeddings) if index_type == "ivf" else None
-    with no_progress_bars():
-        index.add_vectors(embeddings, batch_size=10_000, train_size=train_size)
-    return index
+    def _allowed(self, among: Mask | None) -> Mask | None:
+        """[stored], from those that are left."""
+        if among is None or self._alive is None:
+            return self._alive if among is None else among
+        allowed = self._alive.copy()
+        allowed[allowed] = among
+        return allowed
 
+    def _compact(self) -> None:
+        if self._alive is not None:
+            self._keep(self._alive)
+            self._alive = self._number_among_alive = None
 
-def _cells(count: int) -> int:
-    """As FAISS recommends: 4 √N cells, of at least 39 vectors each."""
-    return max(1, min(int(4 * count**0.5), count // 39))
-
-
-def _search_options(index_type: IndexType, index: FaissIndex, k: int) -> dict[str, object]:
-    """Look further than FAISS does by default: one cell or 16 candidates, too few for good recall or a large k."""
-    import faiss
-
-    if index_type == "hnsw":
-        return {"params": faiss.SearchParametersHNSW(efSearch=max(128, 2 * k))}  # type: ignore[attr-defined]  # not in its stubs
-    if index_type == "ivf":
-        cells = max(8, index.faiss_index.nlist // 16)
-        return {"params": faiss.SearchParametersIVF(nprobe=cells)}  # type: ignore[call-arg]  # not in its stubs
-    return {}
-
-
-def _cosines(queries: Vectors, embeddings: Vectors) -> Vectors:
-    return queries @ embeddings.T
-
-
-def nearest(
-    embeddings: AnyArray, queries: AnyArray, k: int, similarities: Similarities = _cosines
-) -> tuple[Vectors, Indices]:
-    """Search exactly, in memory that does not grow with the number of embeddings.
-
-    Args:
-        embeddings: N rows.
-        queries: Q rows.
-        k: how many to find, at most N.
-        similarities: compares queries with some embeddings; by default by their inner products.
-
-    Returns:
-        Similarities and numbers of the rows, each [Q, k], best first.
-    """
-    scores: list[Vectors] = []
-    indices: list[Indices] = []
-    for first in range(0, max(len(queries), 1), _QUERIES_PER_CHUNK):
-        some = queries[first : first + _QUERIES_PER_CHUNK]
-        chunks = (
-            torch.from_numpy(np.asarray(similarities(some, embeddings[start : start + _ROWS_PER_CHUNK])))
-            for start in range(0, max(len(embeddings), 1), _ROWS_PER_CHUNK)
-        )
-        values, numbers = top_k(chunks, k)
-        scores.append(values.numpy())
-        indices.append(numbers.numpy())
-    return np.concatenate(scores), np.concatenate(indices)
+    def _set_alive(self, alive: Mask) -> None:
+        self._alive = alive
+        self._number_among_alive = np.cumsum(alive) - 1

@@ -9,6 +9,7 @@ import pytest
 from hf_encoders.command_line import run
 from hf_encoders.commands import main as cli
 from hf_encoders.commands.classify import read_labels
+from hf_encoders.search import EmbeddingIndex
 from hf_encoders.zero_shot import ZeroShotClassifier
 
 
@@ -240,3 +241,40 @@ def test_a_folder_without_pictures_says_what_was_looked_for(words, options, says
     with pytest.raises(SystemExit):
         run(lambda: cli.command([command, repo, str(tmp_path / "notes"), *others, *options]))
     assert f"notes: {says}" in capsys.readouterr().err
+
+
+def test_some_rows_alone_are_searched(repo, parquet, objects_test, tmp_path, capsys):
+    nouns = objects_test.select(range(6))["noun"][:]
+    chosen = [number for number, noun in enumerate(nouns) if noun in nouns[:2]]
+    saved, words = tmp_path / "saved", ["a red lamp", "-k", "9", "--format", "json"]
+    for source, options in ((parquet, ["--modality", "image", "--save-index", str(saved)]), (str(saved), [])):
+        where = ["--where", f"noun={nouns[0]}", "--where", f"noun={nouns[1]}"]
+        capsys.readouterr()
+        cli.command(["search", repo, source, *words, *options, *where])
+        found = [json.loads(line)["index"] for line in capsys.readouterr().out.splitlines()]
+        assert sorted(found) == chosen
+    cli.command(["search", repo, str(saved), *words, "--where", "noun=none"])
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("where", "says"),
+    [
+        ("noun", "--where noun: expected COLUMN=VALUE, such as label=chair"),
+        ("=chair", "--where =chair: expected COLUMN=VALUE"),
+        ("colour=red", "no column 'colour'; the rows have "),
+        ("image=x", "column 'image' holds struct"),
+    ],
+)
+def test_rows_that_cannot_be_chosen_are_said_in_one_line(where, says, repo, parquet, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run(lambda: cli.command(["search", repo, parquet, "a lamp", "--modality", "image", "--where", where]))
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and says in error and error.count("\n") == 1
+
+
+def test_an_index_without_rows_has_none_to_choose(repo, tiny_multimodal, tmp_path, capsys):
+    EmbeddingIndex(tiny_multimodal.encode_text(["a lamp"]), model=tiny_multimodal).save(tmp_path / "saved")
+    with pytest.raises(SystemExit):
+        run(lambda: cli.command(["search", repo, str(tmp_path / "saved"), "a lamp", "--where", "noun=lamp"]))
+    assert "this index has no rows to look at" in capsys.readouterr().err

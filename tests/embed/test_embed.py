@@ -162,8 +162,7 @@ def test_an_index_maps_the_vectors_and_the_rows(embedded, scenes, model, tmp_pat
         assert (hits[0].index, hits[0].row["caption"]) == (5, scenes[5]["caption"])
         assert hits[0].score == pytest.approx(1, abs=1e-5)
         assert "embedding" not in hits[0].row
-    vectors = index._vectors._embeddings
-    assert isinstance(vectors, np.memmap) and index.nbytes == 0
+    assert isinstance(index._vectors._codes.array(), np.memmap) and index.nbytes == 0
     assert index.rows.cache_files  # mapped, too
     index.save(tmp_path / "index")
     loaded = EmbeddingIndex.load(tmp_path / "index", model)
@@ -172,7 +171,7 @@ def test_an_index_maps_the_vectors_and_the_rows(embedded, scenes, model, tmp_pat
     assert approximate.search(scenes[5]["depth"], k=1)[0].index == 5
 
 
-@pytest.mark.parametrize(("precision", "bytes_a_row"), [("float16", 16), ("int8", 8), ("binary", 1)])
+@pytest.mark.parametrize(("precision", "bytes_a_row"), [("float16", 16), ("int8", 8), ("binary", 9)])
 def test_an_index_holds_less(precision, bytes_a_row, embedded, scenes, model, tmp_path):
     folder = shutil.copytree(embedded, tmp_path / "out")
     index = EmbeddingIndex.from_folder(folder, model, precision=precision, rescore_multiplier=ROWS)
@@ -182,8 +181,8 @@ def test_an_index_holds_less(precision, bytes_a_row, embedded, scenes, model, tm
     assert hit.score == pytest.approx(1, abs=1e-5 if precision == "binary" else 1e-2)  # of the rows on disk
     index.save(tmp_path / "index")
     assert EmbeddingIndex.load(tmp_path / "index", model).search(scenes[5]["depth"], k=1)[0].index == 5
-    with pytest.raises(ValueError, match="index_type 'hnsw' needs precision 'float32'"):
-        EmbeddingIndex.from_folder(folder, model, "hnsw", precision=precision)
+    cells = EmbeddingIndex.from_folder(folder, model, "ivf", precision=precision, rescore_multiplier=ROWS)
+    assert cells.search(scenes[5]["depth"], k=1)[0].index == 5
 
 
 def test_an_index_refuses_another_model_and_damage(embedded, scenes, tmp_path):

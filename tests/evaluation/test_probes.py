@@ -5,9 +5,12 @@ import re
 import numpy as np
 import pytest
 import torch
+from accelerate import PartialState
+from sklearn.linear_model import LogisticRegression
 
 from hf_encoders.evaluation import probes
-from hf_encoders.evaluation.probes import PENALTIES, _fit, _linear, knn_metrics, linear_probe_metrics
+from hf_encoders.evaluation.evaluate import EvaluationOptions, evaluate
+from hf_encoders.evaluation.probes import PENALTIES, _classifier, _fitted, knn_metrics, linear_probe_metrics
 
 pytestmark = pytest.mark.numeric
 
@@ -58,12 +61,13 @@ def test_similarity_decides_between_as_many_neighbours():
 
 
 def test_the_fit_is_the_minimum_of_the_documented_function():
-    features, classes = torch.randn(60, 5), torch.randint(3, (60,))
-    probe = _linear(features, classes)
-    _fit(probe, features, classes, penalty=0.3)
-    loss = torch.nn.functional.cross_entropy(probe(features), classes) + 0.3 / 2 * probe.weight.square().sum()
-    for gradient in torch.autograd.grad(loss, list(probe.parameters())):
-        assert gradient.abs().max() < 1e-4
+    features, classes = np.random.RandomState(0).randn(60, 5), np.arange(60) % 3
+    probe = _fitted(_classifier(), features, classes, penalty=0.3)
+    weights, bias = (torch.tensor(part, requires_grad=True) for part in (probe.coef_, probe.intercept_))
+    scores = torch.tensor(features) @ weights.T + bias
+    loss = torch.nn.functional.cross_entropy(scores, torch.tensor(classes)) + 0.3 / 2 * weights.square().sum()
+    for gradient in torch.autograd.grad(loss, [weights, bias]):
+        assert gradient.abs().max() < 1e-3
 
 
 def test_scale_and_offset_of_a_feature_do_not_matter():
@@ -95,10 +99,37 @@ def test_the_penalty_is_chosen_on_rows_that_were_not_fitted():
 
 
 def test_each_candidate_is_fitted_without_the_rows_that_choose(monkeypatch):
-    fitted = []
-    monkeypatch.setattr(probes, "_fit", lambda probe, rows, classes, penalty: fitted.append((len(rows), penalty)))
+    fitted, fit = [], LogisticRegression.fit
+    monkeypatch.setattr(
+        LogisticRegression,
+        "fit",
+        lambda probe, rows, classes: fitted.append((len(rows), probe.C)) or fit(probe, rows, classes),
+    )
     linear_probe_metrics(*TRAIN, *TEST)
-    assert fitted[:-1] == [(160, penalty) for penalty in PENALTIES] and fitted[-1][0] == 200
+    assert fitted[:-1] == [(160, 1 / (penalty * 160)) for penalty in PENALTIES] and fitted[-1][0] == 200
+
+
+def test_where_too_few_are_left_to_choose_the_strongest_penalty_is_taken():
+    rows = np.eye(2)
+    metrics = linear_probe_metrics(rows, ["a", "b"], rows, ["a", "b"])
+    assert metrics == {"linear_probe_accuracy": 1, "linear_probe_penalty": max(PENALTIES)}
+
+
+def test_no_warning_is_shown(recwarn):
+    embeds = np.concatenate([np.eye(40), -np.eye(40)])  # which the weakest penalties separate for ever
+    linear_probe_metrics(embeds, list(range(80)), embeds, list(range(80)))
+    assert not recwarn.list
+
+
+def test_without_scikit_learn_only_the_linear_probe_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(probes, "find_spec", lambda name: None)
+    assert knn_metrics(*TRAIN, *TEST, k=5)["knn_accuracy"] > 0.5
+    with pytest.raises(
+        ValueError, match=r"the linear probe needs scikit-learn: pip install 'hf-encoders\[evaluation\]'"
+    ):
+        linear_probe_metrics(*TRAIN, *TEST)
+    with pytest.raises(ValueError, match="the linear probe needs scikit-learn"):  # before anything is embedded
+        evaluate(None, EvaluationOptions("data", tasks=["linear-probe"]), PartialState())
 
 
 def test_of_equally_good_penalties_the_largest():

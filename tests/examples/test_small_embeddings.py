@@ -14,9 +14,9 @@ def test_small_embeddings(capsys):
         ("float32", 1024),
         ("float16", 512),
         ("int8", 256),
-        ("binary", 32),
+        ("binary", 32 + 8 + 256),
         ("int8, truncate_dim=128", 128),
-        ("binary, truncate_dim=128", 16),
+        ("binary, truncate_dim=128", 16 + 8 + 128),
     ]
     right, overlap = ([float(row[column]) for row in found] for column in (2, 3))
     assert min(right[:4]) > 0.8

@@ -257,7 +257,7 @@ def change_manifest(**changes):
         (lambda folder: (folder / "embedding_index.json").write_text("{"), "damaged, its embedding_index.json"),
         (lambda folder: (folder / "embedding_index.json").unlink(), "no index there"),
         (lambda folder: next((folder / "rows").glob("*.arrow")).write_bytes(b"ARROW1"), "damaged"),
-        (change_manifest(format=2), "an index of format 2"),
+        (change_manifest(format=3), "an index of format 3"),
         (change_manifest(shape=[4, 3]), "not those that were saved"),
         (change_manifest(vectors=None), "damaged"),
     ],
@@ -289,9 +289,9 @@ def test_an_index_of_smaller_vectors_answers_and_comes_back(precision, model, da
     assert (loaded.precision, loaded.index_type, index.precision) == (precision, "exact", precision)
     manifest = json.loads((tmp_path / "index" / "embedding_index.json").read_text())
     assert manifest["precision"] == precision
-    assert manifest.get("rescore_multiplier") == (None if precision == "float32" else 2)
-    per_row = {"float32": 12, "float16": 6, "int8": 3, "binary": 1}
-    assert loaded.nbytes == 3 * per_row[precision]
+    assert manifest["rescore_multiplier"] == (2 if precision == "binary" else 1)
+    per_row = {"float32": 12, "float16": 6, "int8": 3, "binary": 9 + 3}
+    assert (index.nbytes, loaded.nbytes) == (3 * per_row[precision], 0)
 
 
 @pytest.mark.parametrize("precision", ["float32", "binary"])
@@ -318,7 +318,9 @@ def test_truncated_embeddings_are_those_of_encode(precision, tiny_multimodal, tm
     ("options", "says"),
     [
         ({"precision": "int4"}, "precision is one of float32, float16, int8, binary"),
-        ({"precision": "int8", "index_type": "hnsw"}, "index_type 'hnsw' needs precision 'float32', got 'int8'"),
+        ({"precision": "int8", "index_type": "tree"}, "index_type is one of exact, hnsw, ivf or None, got 'tree'"),
+        ({"precision": "binary", "index_type": "hnsw"}, "'hnsw' has no precision 'binary'.*use that, or 'ivf'"),
+        ({"precision": "binary", "rescore_multiplier": 0}, "rescore_multiplier must be at least 1, got 0"),
         ({"truncate_dim": 4}, "truncate_dim must be from 1 to 3, got 4"),
         ({"truncate_dim": 0}, "truncate_dim must be from 1 to 3, got 0"),
         ({"truncate_dim": 2}, "embedding 2 has no direction in its first 2 dimensions"),
