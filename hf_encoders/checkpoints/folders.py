@@ -18,6 +18,7 @@ SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors", ".pkl", ".npz", ".ta
 _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.\w+)")
 _LISTED = 5  # names of files in a message
 _LARGEST_INDEX = 64 << 20
+_OF_TRANSFORMERS = ("model.safetensors", "pytorch_model.bin")
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _ZERO_TO_FP32 = (
     "run DeepSpeed's `python zero_to_fp32.py . pytorch_model.bin` in the folder, and give the file that it writes"
@@ -54,6 +55,8 @@ def read_folder(folder: Path, limits: Limits, read_file: ReadFile) -> Content:
             f"{folder}: an unpacked checkpoint (a folder with data.pkl); pack it again without compression: `{command}`"
         )
     files = [name for name in names if name.endswith(SUFFIXES)]
+    if len(files) == 1 and files[0] in _OF_TRANSFORMERS and "config.json" in names:
+        return read_file(folder / files[0])
     if files:
         first = folder / files[0]
         raise CheckpointError(

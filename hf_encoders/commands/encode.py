@@ -22,6 +22,8 @@ from .options import (
 from .runner import Result
 from .skipping import SKIP, add_on_error, check_some_left, on_error, say_skipped
 
+_ROWS = (".csv", ".json", ".jsonl", ".txt", ".parquet")
+
 if TYPE_CHECKING:
     from ..arrays import AnyArray
     from ..models.encoding import EncodeOptions
@@ -63,6 +65,12 @@ def run(args: argparse.Namespace) -> Result:
     from ..modalities import default_modality, encoder, files_modality
     from ..outputs import new_file
 
+    for given in args.paths:
+        if given.suffix.lower() in _ROWS and given.is_file():
+            raise ValueError(
+                f"{given}: rows, and this command embeds files; for rows run hf-encoders embed MODEL {given} --output"
+                " FOLDER"
+            )
     model = load_model(args)
     if default_modality(model) == "text":
         raise ValueError(

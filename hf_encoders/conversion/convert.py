@@ -22,6 +22,7 @@ from .families.legacy.multimodal_layouts import MULTIMODAL, is_multimodal
 from .families.names import DEPTH, FAMILIES
 from .families.strangers import stranger
 from .multimodal import MultimodalConversion, MultimodalOptions
+from .source_files import with_config_beside
 from .write_repo import Conversion, write_repo
 
 _Options = DepthOptions | MultimodalOptions | EncoderOptions | InputOptions
@@ -107,6 +108,7 @@ def _recognise(checkpoint: Path, layout: str, weights: WeightsWanted | None, giv
         _refuse_unknown(chosen)
     family = ENCODERS.get(chosen.network.family)
     if family:
+        chosen = with_config_beside(chosen)
         _refuse(given, (EncoderOptions, InputOptions), f"{checkpoint}: a checkpoint of the family {family.name}")
         encoder = _with_layout(_of_kind(given, EncoderOptions), layout)
         recognised = _recognise_encoder(chosen, family, encoder)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from .input_errors import CONTENT_HINT, InputError, is_content, reason
+from .input_errors import CONTENT_HINT, OPEN_FILE_HINT, InputError, is_content, reason
 
 _COLOURS = ("RGB", "RGBA", "LA")
 # Tags of a TIFF file: how many bits a value has, whether it is signed or a float, and GDAL's value for "no data".
@@ -111,7 +111,7 @@ def read_depth(item: object, name: str) -> Tensor:
     if isinstance(item, Tensor):
         return item.detach().cpu()
     found = f"a {type(item).__name__}" + (" without 'bytes' or 'path'" if isinstance(item, Mapping) else "")
-    hint = CONTENT_HINT if isinstance(item, bytes) else ""
+    hint = CONTENT_HINT if isinstance(item, bytes) else OPEN_FILE_HINT if hasattr(item, "read") else ""
     raise DepthMapError(name=name, reason=f"{found}, expected a path, a PIL image, an array or a tensor", hint=hint)
 
 

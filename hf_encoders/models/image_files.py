@@ -14,7 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from transformers.utils import logging
 
-from .input_errors import CONTENT_HINT, InputError, InputTypeError, is_content, reason
+from .input_errors import CONTENT_HINT, OPEN_FILE_HINT, InputError, InputTypeError, is_content, reason
 
 logger = logging.get_logger(__name__)
 
@@ -81,7 +81,8 @@ def read_image(item: object, name: str) -> Image.Image:
     if isinstance(path, (str, bytes, os.PathLike)):
         return _from_path(path, name)
     found = f"a {type(item).__name__}" + (" without 'bytes' or 'path'" if isinstance(item, Mapping) else "")
-    raise InputTypeError(name=name, reason=f"{found}, expected {_INPUTS}")
+    hint = OPEN_FILE_HINT if hasattr(item, "read") else ""
+    raise InputTypeError(name=name, reason=f"{found}, expected {_INPUTS}", hint=hint)
 
 
 def is_deep(item: object) -> bool:

@@ -317,7 +317,9 @@ class DepthImageProcessor(BaseImageProcessor):
         elif is_one_map(raw) and raw.shape[0] != num_channels:
             raw = raw.movedim(-1, 0)
         if raw.ndim != 3 or raw.shape[0] not in (1, num_channels) or 0 in raw.shape:
-            raise DepthMapError(name=name, reason=f"a map of shape {list(raw.shape)}, expected {expected}")
+            is_coloured = raw.ndim == 3 and 3 in (raw.shape[0], raw.shape[-1]) and sorted(raw.shape)[1] > 3
+            colours = ", which looks like colours" if is_coloured else ""
+            raise DepthMapError(name=name, reason=f"a map of shape {list(raw.shape)}{colours}, expected {expected}")
         # float32 holds 24 bits: enough for everything up to 16 bits, not for wider integers or doubles.
         wide = raw.dtype in (torch.float64, torch.int32, torch.int64, torch.uint32, torch.uint64)
         return raw.to(torch.float64 if wide else torch.float32)

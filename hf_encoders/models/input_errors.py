@@ -6,6 +6,9 @@ from typing import TypeGuard
 CONTENT_HINT = "for the content of a file pass {'bytes': content}, or PIL.Image.open(io.BytesIO(content))"
 
 
+OPEN_FILE_HINT = "pass the path of an open file, or the bytes that its read() gives"
+
+
 class InputError(ValueError):
     """An input that cannot be used; the message is one printable line.
 

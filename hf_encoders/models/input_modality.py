@@ -15,7 +15,7 @@ import PIL.Image
 from torch import Tensor
 
 from .depth_map_files import is_depth_content, is_depth_file
-from .input_errors import InputError, is_content
+from .input_errors import OPEN_FILE_HINT, InputError, is_content
 from .tower import Modality
 
 # The modality of a PIL image, where its mode says so.
@@ -107,6 +107,8 @@ def inputs_modality(inputs: object, towers: Sequence[Modality]) -> tuple[Modalit
     """
     if len(towers) == 1 or hasattr(inputs, "column_names"):  # a whole data set is refused where it is read
         return towers[0], inputs
+    if hasattr(inputs, "read"):
+        raise InputError(reason=f"a {type(inputs).__name__}", hint=OPEN_FILE_HINT)
     if isinstance(inputs, Mapping) and not {"bytes", "path"} & inputs.keys():
         return _processed_modality(inputs, towers), inputs
     if isinstance(inputs, (np.ndarray, Tensor)) and not _is_text_array(inputs):

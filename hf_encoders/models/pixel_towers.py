@@ -189,4 +189,6 @@ def is_single_map(inputs: object) -> bool:
 
 
 def _is_single(inputs: object) -> bool:
-    return isinstance(inputs, (str, bytes, Mapping, Image.Image)) or not hasattr(inputs, "__iter__")
+    if isinstance(inputs, (str, bytes, bytearray, memoryview, Mapping, Image.Image)) or not hasattr(inputs, "__iter__"):
+        return True
+    return hasattr(inputs, "read")  # an open file, whose lines are no pictures

@@ -48,7 +48,7 @@ def test_encode_normalizes(repo, maps, tmp_path):
     ("arguments", "says"),
     [
         (["encode", "{repo}", "{maps}/none.npy"], "none.npy: no such file"),
-        (["encode", "{repo}", "{maps}/notes.txt"], "notes.txt: not a readable depth map"),
+        (["encode", "{repo}", "{maps}/notes.md"], "notes.md: no such file"),
         (["encode", "{repo}", "{repo}"], "no depth map in this folder"),
         (["encode", "{repo}", "{maps}", "--output", "out.csv"], "out.csv: the output is a .npz file"),
         (["encode", "{repo}", "{maps}", "--batch-size", "0"], "--batch-size: must be at least 1"),
@@ -85,3 +85,11 @@ def test_the_installed_command_answers():
     code = "from hf_encoders.commands.main import main; main()"
     command = subprocess.run([sys.executable, "-c", code, "--version"], text=True, capture_output=True, check=True)
     assert command.stdout.strip() == f"hf-encoders {__version__}"
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.parquet", "words.TXT"])
+def test_rows_are_for_embed(name, repo, tmp_path, capsys):
+    (tmp_path / name).write_text("a")
+    with pytest.raises(SystemExit) as stopped:
+        run(lambda: cli.command(["encode", str(repo), str(tmp_path / name)]))
+    assert stopped.value.code == 2 and f"{name}: rows, and this command embeds files" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import warnings
 
+import numpy as np
 import pytest
 import torch
 
@@ -62,3 +63,9 @@ def test_a_precision_that_the_processor_has_is_not_warned_about(tiny_encoder, mo
         warnings.simplefilter("error")
         tiny_encoder.encode(torch.zeros(1, 1, 32, 32), dtype="bfloat16")
         tiny_encoder.encode(torch.zeros(1, 1, 32, 32))
+
+
+@pytest.mark.parametrize("dtype", ["int4", "fp8"])
+def test_a_precision_that_is_none_lists_those_that_are(dtype, tiny_encoder):
+    with pytest.raises(ValueError, match=f"dtype={dtype}: encode computes in bfloat16, float16, or the"):
+        tiny_encoder.encode(np.ones((32, 32)), dtype=dtype)

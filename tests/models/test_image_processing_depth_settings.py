@@ -110,9 +110,13 @@ def test_errors_name_the_index_and_what_was_expected(bad, message):
 
 
 def test_errors_name_the_file(tmp_path):
-    Image.fromarray(np.array([[[1, 2, 3]]], np.uint8)).save(tmp_path / "colour.png")
+    Image.fromarray(np.full((8, 8, 3), [1, 2, 3], np.uint8)).save(tmp_path / "colour.png")
     np.save(tmp_path / "empty.npy", np.zeros((4, 4)))
-    for name, message in {"colour.png": "expected", "empty.npy": "no valid pixel", "missing.png": "no such"}.items():
+    for name, message in {
+        "colour.png": "which looks like colours, expected",
+        "empty.npy": "no valid pixel",
+        "missing.png": "no such",
+    }.items():
         for path in (tmp_path / name, str(tmp_path / name)):
             with pytest.raises(DepthMapError, match=f"{path}: .*{message}"):
                 DepthImageProcessor()([DEPTH, path])

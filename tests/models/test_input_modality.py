@@ -1,5 +1,6 @@
 """`encode` tells texts, images and depth maps apart, and asks where it cannot."""
 
+import io
 import re
 
 import numpy as np
@@ -131,3 +132,20 @@ def test_a_model_of_one_modality_is_not_asked():
 def test_a_folder_is_no_text(tmp_path):
     with pytest.raises(InputError, match="a folder, expected a text or a file; give its files"):
         inputs_modality(str(tmp_path), ("text", "image"))
+
+
+@pytest.mark.parametrize("name", ["encode", "encode_image", "encode_depth"])
+def test_open_files_are_refused_and_not_read_by_lines(name, tiny_multimodal, tmp_path):
+    """A picture without a line break is one line."""
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.bmp")
+    encode = getattr(tiny_multimodal, name)
+    with open(tmp_path / "a.bmp", "rb") as file:
+        for opened in (file, io.BytesIO(file.read())):
+            with pytest.raises((ValueError, TypeError), match="pass the path of an open file, or the bytes that"):
+                encode(opened)
+
+
+def test_other_kinds_of_bytes_are_one_input(tiny_multimodal):
+    for content in (bytearray(b"a\0b"), memoryview(b"a\0b")):
+        with pytest.raises(TypeError, match=rf"image 0: a {type(content).__name__}, expected a path, the content of a"):
+            tiny_multimodal.encode_image(content)

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from ..checkpoint import Stub
-from .modules import children, is_module
+from .modules import attributes, children, is_module
 from .survey import Keys
 from .weights import as_weight
 
@@ -20,7 +20,9 @@ def metadata_without(content: object, excluded: Collection[Keys]) -> dict[str, o
     Returns:
         Key → value at the top of the file; values without excluded parts are those of the file.
     """
-    if is_module(content) or as_weight(content) is not None:
+    if isinstance(content, Stub) and is_module(content):
+        return _settings(content)
+    if as_weight(content) is not None:
         return {}
     cut = _without(content, [keys[:_DEEPEST] for keys in excluded])
     return cut if isinstance(cut, dict) else {}
@@ -38,10 +40,21 @@ def top_module(content: object, keys: Keys) -> Stub | None:
     return None
 
 
+def _settings(module: Stub) -> dict[str, object]:
+    """What a pickled module keeps beside its parts, such as the `config` of a model of transformers."""
+    return {
+        str(name): value
+        for name, value in attributes(module).items()
+        if isinstance(name, str) and not name.startswith("_") and name != "training" and as_weight(value) is None
+    }
+
+
 def _without(value: object, excluded: list[Keys]) -> object:
     if not excluded:
         return value
-    cut: dict[str, object] = {"__class__": value.name} if isinstance(value, Stub) else {}
+    cut: dict[str, object] = {}
+    if isinstance(value, Stub):
+        cut = {"__class__": value.name, **(_settings(value) if is_module(value) else {})}
     below: dict[str, list[Keys]] = {}
     for keys in excluded:
         if keys:
@@ -49,6 +62,8 @@ def _without(value: object, excluded: list[Keys]) -> object:
     for key, part in children(value):
         rest = below.get(str(key), [])
         if () in rest:
+            if isinstance(part, Stub) and is_module(part) and (settings := _settings(part)):
+                cut[str(key)] = settings
             continue
         left = _without(part, rest)
         if not rest or left:  # what held weights alone says nothing more

@@ -9,6 +9,8 @@ from ...checkpoints.finding.modules import as_mapping, without_nodes
 _ARGUMENTS = (
     "args", "config", "cfg", "hparams", "hyper_parameters", "opt", "model_config", "model_args", "pretrained_cfg",
     "default_cfg", "preprocess_cfg", "dataset_meta", "meta",
+    # a pickled network, of which its settings are left
+    "model", "module", "net", "network", "encoder", "state_dict", "model_state_dict", "ema", "model_ema",
 )  # fmt: skip
 _DEEPEST = 3
 
@@ -34,6 +36,27 @@ def stated_of_width(metadata: Mapping[str, object], width: int, name: str) -> It
         value = without_nodes(place.get(name))
         if value is not None and without_nodes(place.get("hidden_size")) in (None, width):
             yield value
+
+
+def own_config(metadata: Mapping[str, object], width: int) -> Mapping[str, object]:
+    """The configuration of transformers that a file holds, if it is of this width and there is no other; else empty.
+
+    Of several, each may be another network's.
+    """
+    configs = [
+        place
+        for place in _places(metadata, _DEEPEST)
+        if _width(place) is not None and ("model_type" in place or "architectures" in place)
+    ]
+    return configs[0] if len(configs) == 1 and _width(configs[0]) == width else {}
+
+
+def _width(config: Mapping[str, object]) -> object:
+    """The width of a network; that of its last stage, if there are several."""
+    sizes = without_nodes(config.get("hidden_sizes"))
+    return without_nodes(config.get("hidden_size")) or (
+        sizes[-1] if isinstance(sizes, (list, tuple)) and sizes else None
+    )
 
 
 def stated_numbers(metadata: Mapping[str, object], *names: str) -> Iterator[tuple[float, ...]]:

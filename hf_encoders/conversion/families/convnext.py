@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ...checkpoints.finding.networks import FamilyNames
 from ..assumptions import Assumption
+from ..encoders.stated import own_config
 from .family import EncoderOptions, Family, FileTensors, Images, Plan, block_count
 from .inputs import image_inputs
 from .layers import ACTIVATIONS, Tensors, conv, layer_norm, linear, tensor
@@ -273,6 +274,8 @@ def _chosen_of_transformers(
         return activation, options.layer_norm_eps, assumed
     told = stated_epsilon(file, sizes.widths[-1])
     eps = told or _CONFIGURED_EPS
+    if told and own_config(file.metadata, sizes.widths[-1]).get("layer_norm_eps") == told:
+        return activation, eps, assumed
     what = f"an epsilon of {eps:g} in the last LayerNorm{AMONG if told else ', as in transformers,'}"
     return activation, eps, [*assumed, Assumption("epsilon", what, ("--layer-norm-eps",))]
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ...checkpoints.finding.networks import FamilyNames
 from ..assumptions import Assumption
+from ..encoders.stated import own_config
 from .family import EncoderOptions, Family, FileTensors, Images, Plan, block_count
 from .inputs import image_inputs
 from .layers import ACTIVATIONS, PARTS, Tensors, conv, layer_norm, linear, query_key_value, tensor
@@ -232,7 +233,7 @@ def _of_transformers(file: FileTensors, options: EncoderOptions, width: int) -> 
     stated, assumed = stated_activation(file, width) if options.hidden_act is None else (None, [])
     activation = _known(file, options.hidden_act or stated or "gelu")
     told = stated_epsilon(file, width) if options.layer_norm_eps is None else None
-    if told:
+    if told and own_config(file.metadata, width).get("layer_norm_eps") != told:
         what = f"an epsilon of {told:g} in the LayerNorms of blocks{AMONG}"
         assumed = [*assumed, Assumption("epsilon", what, ("--layer-norm-eps",))]
     return activation, options.layer_norm_eps or told or _EPS, assumed

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ...checkpoints.finding.networks import FamilyNames
 from ...checkpoints.finding.wrappers import WRAPPERS
 from ..assumptions import Assumption
-from ..encoders.stated import stated_of_width, stated_values
+from ..encoders.stated import own_config, stated_of_width, stated_values
 from .family import FileTensors
 from .layers import ACTIVATIONS
 
@@ -239,6 +239,8 @@ def stated_activation(file: FileTensors, width: int) -> tuple[str | None, list[A
         return None, []
     if found[0] not in ACTIVATIONS:
         raise file.refuse(f"no activation is called {found[0]!r}; say one of {', '.join(ACTIVATIONS)} by --hidden-act")
+    if own_config(file.metadata, width).get("hidden_act") == found[0]:
+        return found[0], []
     what = f"the activation {found[0]}{AMONG}"
     return found[0], [Assumption("activation", what, ("--hidden-act",))]
 

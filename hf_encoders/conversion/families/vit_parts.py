@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ...checkpoints.finding.modules import as_mapping, without_nodes
 from ..assumptions import Assumption
-from ..encoders.stated import stated_numbers, stated_of_width, stated_values
+from ..encoders.stated import own_config, stated_numbers, stated_of_width, stated_values
 from .family import EncoderOptions, FileTensors, Images
 from .inputs import image_inputs
 from .layers import ACTIVATIONS, Tensors, attention, layer_norm, linear, maybe, query_key_value, tensor
@@ -127,6 +127,9 @@ def choices(
     """
     heads, assumed = _heads(file, options, width)
     eps = options.layer_norm_eps
+    own = own_config(file.metadata, width)
+    if eps is None and isinstance(told := without_nodes(own.get("layer_norm_eps")), float) and 0 < told < 1:
+        eps = told
     if eps is None:
         found = stated_of_width(file.metadata, width, "layer_norm_eps")
         stated = [value for value in found if isinstance(value, float) and 0 < value < 1]
@@ -134,7 +137,7 @@ def choices(
         what = f"an epsilon of {eps:g} in all LayerNorms{_AMONG if stated else ''}"
         assumed.append(Assumption("epsilon", what, ("--layer-norm-eps",)))
     said = [value for value in stated_of_width(file.metadata, width, "hidden_act") if isinstance(value, str)]
-    if options.hidden_act is None and said:
+    if options.hidden_act is None and said and without_nodes(own.get("hidden_act")) != said[0]:
         assumed.append(Assumption("activation", f"the activation {said[0]}{_AMONG}", ("--hidden-act",)))
     act = options.hidden_act or (said[0] if said else act)
     if act not in ACTIVATIONS:
@@ -165,6 +168,8 @@ def _heads(file: FileTensors, options: EncoderOptions, width: int) -> tuple[int,
 
 def _told_heads(file: FileTensors, width: int) -> int | None:
     """The heads that the file tells: in the arguments of its model, or by the name of a published one of this width."""
+    if _divides(heads := without_nodes(own_config(file.metadata, width).get("num_attention_heads")), width):
+        return cast("int", heads)
     for arguments in map(as_mapping, stated_values(file.metadata, "model_kwargs")):
         if arguments and _divides(heads := without_nodes(arguments.get("num_heads")), width):
             return cast("int", heads)

@@ -216,6 +216,8 @@ class Trainer:
         if self.progress.best_metrics:
             title = f"{self.output_dir}: the weights of step {self.progress.best_step}, on {self.data.validation_split}"
             say(self.accelerator, "\n".join(["", title, *metric_lines(self.progress.best_metrics)]))
+        else:
+            say(self.accelerator, f"{self.output_dir}: the weights of step {self.progress.step}")
         if self.accelerator.is_main_process:
             curves = ["loss", validation.LOSS, self.run.validation_metric]
             present(self.output_dir, self.options, list(dict.fromkeys(curves)))
