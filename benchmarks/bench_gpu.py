@@ -2,25 +2,21 @@
 
     python benchmarks/bench_gpu.py [--sections encode training memory] [--repeats 5]
 
-It needs this repo, torch, transformers and accelerate, no network, and under 8 minutes on one card. The networks have
-random weights and their full size. All ways of a network run in turn, several times, in one process; the rates are
-medians. `--device cpu --quick` runs it anywhere with tiny networks, as its test does.
+It needs this package or its clone (`PYTHONPATH=. python benchmarks/bench_gpu.py`), no network, and under 8 minutes on one
+card. The networks have random weights and their full size. All ways of a network run several times, in one process; the
+rates are medians. `--device cpu --quick` runs it anywhere with tiny networks, as its test does.
 """
 
 import argparse
 import copy
 import importlib.util
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).parent.parent))  # a bare machine has the clone alone
 
 import torch
 from torch import Tensor, nn

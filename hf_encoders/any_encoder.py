@@ -390,11 +390,9 @@ def _found_files(name: str, modality: Modality) -> str:
 
 
 def _name(source: Source) -> str:
-    return (
-        (source.config.name_or_path or type(source).__name__)
-        if isinstance(source, PreTrainedModel)
-        else os.fspath(source)
-    )
+    if isinstance(source, PreTrainedModel):
+        return source.config.name_or_path or type(source).__name__
+    return os.fspath(source)
 
 
 __all__ = ["AnyEncoder", "NotAnEncoderError", "load_encoder"]
