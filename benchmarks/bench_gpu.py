@@ -2,9 +2,9 @@
 
     python benchmarks/bench_gpu.py [--sections encode training memory] [--repeats 5]
 
-It needs this package or its clone (`PYTHONPATH=. python benchmarks/bench_gpu.py`), no network, and under 8 minutes on one
-card. The networks have random weights and their full size. All ways of a network run several times, in one process; the
-rates are medians. `--device cpu --quick` runs it anywhere with tiny networks, as its test does.
+It needs this package or its clone (`PYTHONPATH=. python benchmarks/bench_gpu.py`), no network, and under 8 minutes on
+one card. The networks have random weights and their full size. All ways of a network run several times, in one process;
+the rates are medians. `--device cpu --quick` runs it anywhere with tiny networks, as its test does.
 """
 
 import argparse
