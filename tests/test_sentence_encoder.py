@@ -175,7 +175,7 @@ def test_its_modules_are_exported_with_it(tmp_path):
     report = export(str(repo), tmp_path / "exported", "onnx")
     assert report["towers"]["text"]["float32"]["relative_difference"] < 1e-5
     encoder, model = load_encoder(tmp_path / "exported"), there(repo)
-    assert exported_file(encoder.tower("text"), "onnx", "float32") == tmp_path / "exported" / "onnx" / "text.onnx"
+    assert exported_file(encoder.tower("text"), "onnx", "float32") == tmp_path / "exported" / "onnx" / "model.onnx"
     assert_same(encoder.encode_document(TEXTS, backend="onnx"), model.encode_document(TEXTS))
 
 

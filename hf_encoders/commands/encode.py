@@ -65,18 +65,18 @@ def run(args: argparse.Namespace) -> Result:
     from ..modalities import default_modality, encoder, files_modality
     from ..outputs import new_file
 
-    for given in args.paths:
-        if given.suffix.lower() in _ROWS and given.is_file():
-            raise ValueError(
-                f"{given}: rows, and this command embeds files; for rows run hf-encoders embed MODEL {given} --output"
-                " FOLDER"
-            )
     model = load_model(args)
     if default_modality(model) == "text":
         raise ValueError(
             f"{args.model}: embeds texts, and this command files of images or depth maps; for texts run hf-encoders"
             " embed MODEL FILE --output FOLDER (rows of .txt, .jsonl, .csv, .parquet)"
         )
+    for given in args.paths:
+        if given.suffix.lower() in _ROWS and given.is_file():
+            raise ValueError(
+                f"{given}: rows, and this command embeds files; for rows run hf-encoders embed MODEL {given} --output"
+                " FOLDER"
+            )
     modality = args.modality or files_modality(model, list_pictures(args.paths))
     paths = list_files(args.paths, modality)
     units = depth_units(args, modality)

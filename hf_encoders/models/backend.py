@@ -204,9 +204,9 @@ def _autocast(precision: str | None, own: str) -> torch.dtype | None:
         return None
     if precision == "int8":
         raise ValueError("PyTorch computes no int8 here: give backend='openvino' or 'onnx', and an exported model")
-    if precision not in ("bfloat16", "float16", "float32"):
+    if precision not in ("bfloat16", "float16", "float32", "float64"):
         raise ValueError(f"dtype={precision}: encode computes in bfloat16, float16, or the precision of the weights")
-    if precision == "float32":
+    if precision in ("float32", "float64"):
         raise ValueError(f"dtype={precision}: load the model in it (from_pretrained(..., dtype={precision!r})) instead")
     return torch.float16 if precision == "float16" else torch.bfloat16
 

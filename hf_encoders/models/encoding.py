@@ -49,8 +49,8 @@ class ComputeOptions(TypedDict, total=False):
         truncate_dim: keep only the first dimensions, this many (before normalising).
         show_progress_bar: true or false; by default a bar appears in a terminal when the work takes long.
         device: move the model there first; several, such as ["cuda:0", "cuda:1"], compute at a time, each with a copy
-            of the model in a process of its own, which stays for the next call. A script that asks for several needs
-            `if __name__ == "__main__":`.
+            of the model in a process of its own, which stays for the next call. A script that asks for several must
+            guard its main code, as `multiprocessing` says: each process imports it.
         dtype: compute in "bfloat16" or "float16" (the weights stay as they are); "int8" with an exported model.
         backend: "torch" (the default), or on the CPU "openvino" or "onnx": they compile the tower when it is first
             used, or read what `hf-encoders export` wrote.

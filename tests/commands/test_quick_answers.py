@@ -38,7 +38,7 @@ SCRIPTS = sorted(
 MODULES = sorted(
     ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
     for file in (ROOT / "hf_encoders").rglob("*.py")
-    if '__name__ == "__main__"' in file.read_text()
+    if '\nif __name__ == "__main__"' in file.read_text()
 )
 # Whatever a shell can start, without its arguments.
 WAYS = [
