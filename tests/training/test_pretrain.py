@@ -341,7 +341,7 @@ def test_unreadable_rows_are_skipped_and_counted(allowed, trainer_options, tmp_p
         ({"id_column": "key"}, "; say --id_column"),
         ({"batch_size": 500}, "fewer rows than the 500 of a step (batch_size 500 x"),
         ({"tokenizer": ""}, "needs a --tokenizer"),
-        ({"init_from": "x"}, "give one of --init_from"),
+        ({"init_from": str(SAMPLES / "multimodal-rooms")}, "give one of --init_from"),
         ({"freeze": ["vision"]}, "no module 'vision'"),
         ({"learning_rat": 1}, "there is no option learning_rat"),
         ({"resume_from_checkpoint": "latest"}, "no checkpoint there yet"),
