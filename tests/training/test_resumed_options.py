@@ -21,8 +21,8 @@ from tests.helpers.training_runs import EXACT, write_recipe
 
 pytestmark = pytest.mark.usefixtures("first_run")
 
+ANOTHER_REPO = str(SAMPLES / "multimodal-rooms")
 # 100 rows in batches of 20: five steps in an epoch.
-OTHER = str(SAMPLES / "multimodal-rooms")
 STEPS = EXACT | {"batch_size": 20, "epochs": 2, "max_steps": 0, "checkpoint_steps": 1}
 
 
@@ -181,7 +181,7 @@ def test_what_is_kept_is_said(first, train, tmp_path):
     ("changes", "message"),
     [
         ({"model_config": STEPS["model_config"] | {"projection_dim": 4}}, "--model_config projection_dim is 4, and 8"),
-        ({"tokenizer": OTHER}, f"--tokenizer is {OTHER}, and "),
+        ({"tokenizer": ANOTHER_REPO}, f"--tokenizer is {ANOTHER_REPO}, and "),
         ({"loss": "sigmoid"}, "--loss is sigmoid, and infonce in the checkpoint"),
         ({"freeze": []}, "--freeze is none, and ['depth_encoder'] in the checkpoint"),
         ({"depth_column": ""}, "--depth_column is none, and depth in the checkpoint"),
