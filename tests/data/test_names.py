@@ -33,7 +33,7 @@ def test_what_may_be_there_is_taken(name):
         ("none.parquet", "file"),
         ("none.JPG", "file"),
         ("maps/*.tar", "file"),
-        ("maps/none", "file or folder"),  # beside a folder that is there
+        ("maps/xyz", "file or folder"),  # beside a folder that is there
         ("./none", "file or folder"),
         ("a/b/c", "file or folder"),
     ],
