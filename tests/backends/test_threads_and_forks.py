@@ -22,7 +22,12 @@ from tests.helpers.multimodal_models import tiny_model
 pytest.importorskip("openvino")
 pytest.importorskip("onnxruntime")
 TEXTS = ["a red chair", "a table", "the small lamp"]
-can_fork = pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork on this system")
+has_fork = pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork on this system")
+
+
+def can_fork(test):
+    """For a test that forks: where the system can, in an interpreter of its own."""
+    return pytest.mark.fresh_process(has_fork(test))
 
 
 @pytest.fixture(scope="module")
