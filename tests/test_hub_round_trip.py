@@ -63,6 +63,8 @@ for key, name, revision in sources:
 np.savez(output, **rows)
 """
 
+NO_MODEL = "org/none: no such file or folder here, and no such model on the Hub, or none that you may see"
+
 
 def python(hub, home, *words, **changes):
     return fresh(hub, home, sys.executable, *words, **changes)
@@ -190,9 +192,9 @@ def test_a_refusal_takes_one_line_and_says_what_to_do(hub, pushed, tmp_path):
     push = ["convert", str(SMALL_CHECKPOINT), "--no-verify", "--overwrite", "--output", str(tmp_path / "repo")]
     verify = ["convert", "--verify"]
     cases = [
-        (hub.token, [*embed, "org/none", maps], "org/none is not a local folder and is not a valid model identifier"),
+        (hub.token, [*embed, "org/none", maps], NO_MODEL),
         ("hf_wrong", [*embed, DEPTH, maps], "Invalid credentials in Authorization header"),
-        (hub.token, [*verify, "org/none"], "org/none: no such folder, and not to be had from the Hub"),
+        (hub.token, [*verify, "org/none"], NO_MODEL),
         ("hf_wrong", [*push, "--push-to-hub", "org/mine"], "log in with 'hf auth login', or set HF_TOKEN"),
         (hub.token, [*push, "--push-to-hub", "stranger/mine"], "use a token that may write there, or another name"),
         (hub.token, [*push, "--push-to-hub", DEPTH, "--private"], "it is there already and public"),

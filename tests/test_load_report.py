@@ -17,8 +17,11 @@ from hf_encoders.models.input_errors import InputError
 def log(caplog, monkeypatch):
     """What is logged, by transformers too, which keeps its records to itself."""
     monkeypatch.setattr(transformers_logging.get_logger(), "propagate", True)
+    before = transformers_logging.get_verbosity()  # a command that ran before may have quieted it
+    transformers_logging.set_verbosity_warning()
     caplog.set_level(logging.WARNING)
-    return lambda: [record.getMessage() for record in caplog.records]
+    yield lambda: [record.getMessage() for record in caplog.records]
+    transformers_logging.set_verbosity(before)
 
 
 @pytest.fixture
