@@ -4,7 +4,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +21,6 @@ from ..models.pixel_towers import DepthTower
 from ..models.tower import Encoder, Tower
 from ..progress import quiet_tracing
 from .programs import Traced
-
-if TYPE_CHECKING:
-    import onnx_ir
-    import openvino
 
 logger = logging.get_logger(__name__)
 
@@ -144,12 +140,11 @@ def in_int8(backend: str, tower: Modality, exact: Traced, inputs: list[dict[str,
     return Traced(ExportedComponent(quantized, exact.component.metadata), exact.network)
 
 
-def _convolutions(backend: str, program: object) -> list[str]:
+def _convolutions(backend: str, program: Any) -> list[str]:  # an onnx_ir.Model or an openvino.Model
     """The names of a program's convolutions, in the order in which they are computed."""
     if backend == "onnx":
-        graph = cast("onnx_ir.Model", program).graph
-        return [node.name or "" for node in graph if node.op_type == "Conv"]
-    operations = cast("openvino.Model", program).get_ordered_ops()
+        return [node.name or "" for node in program.graph if node.op_type == "Conv"]
+    operations = program.get_ordered_ops()
     return [each.get_friendly_name() for each in operations if each.get_type_name() == "Convolution"]
 
 

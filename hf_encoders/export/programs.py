@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import transformers
-from packaging.version import Version
 from torch import Tensor, nn
 from torch.export import Dim
 from transformers.modeling_utils import PreTrainedModel
@@ -61,11 +60,13 @@ class TowerProgram(nn.Module):
 
 def check_exporters() -> None:
     """Raise ImportError if this transformers has no exporters, or not those that are needed."""
-    if Version(transformers.__version__).release < Version(_LEAST_TRANSFORMERS).release:
+    try:
+        from transformers.exporters import ExportedModel  # noqa: F401
+    except ImportError as error:
         raise ImportError(
             f"export needs transformers >= {_LEAST_TRANSFORMERS}, here is {transformers.__version__}; what was exported"
             " is read with any"
-        )
+        ) from error
 
 
 def program_name(tower: Modality, precision: str, is_only: bool) -> str:
@@ -146,11 +147,9 @@ def _in_one_file(path: Path) -> None:
 
     transformers asks for the file of weights beside the graph, whatever the graph says. So it stays, empty.
     """
-    import onnx_ir
+    import onnx
 
     weights = path.with_name(f"{path.name}.data")
     if weights.stat().st_size <= _LARGEST_FILE:
-        model = onnx_ir.load(path)
-        onnx_ir.external_data.load_to_model(model)
-        onnx_ir.save(model, path)
+        onnx.save(onnx.load(path), path)
         weights.write_bytes(b"")

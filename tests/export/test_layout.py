@@ -124,6 +124,7 @@ def test_a_tower_of_several_keeps_its_name_when_it_is_exported_alone(tmp_path):
 def test_an_older_transformers_is_told_before_anything_is_written(tmp_path, monkeypatch, tiny_encoder):
     tiny_encoder.save_pretrained(tmp_path / "model")
     monkeypatch.setattr(transformers, "__version__", "5.22.1")
+    monkeypatch.setitem(sys.modules, "transformers.exporters", None)
     with pytest.raises(ImportError, match=r"export needs transformers >= 5\.23, here is 5\.22\.1"):
         cli.command(["export", str(tmp_path / "model"), "--to", "onnx", "--output", str(tmp_path / "out")])
     assert [path.name for path in tmp_path.iterdir()] == ["model"]

@@ -100,9 +100,9 @@ def test_what_is_not_on_the_hub_takes_one_line(hub, pushed, tmp_path):
     cases = [
         # First: what is in the cache already is read from there, whatever the token.
         ("hf_wrong", [*from_hub, "org/encoder"], "specific connection error when trying to load org/encoder:"),
-        (hub.token, [*from_hub, "org/none"], "org/none is not a local folder and is not a valid model identifier"),
-        (hub.token, [*on_hub, "org/none"], "org/none: cannot be loaded (Dataset 'org/none' doesn't exist on the Hub"),
-        (hub.token, [*search, "org/none", "org/rooms", "a chair"], "org/none is not a local folder and is not a valid"),
+        (hub.token, [*from_hub, "org/none"], "org/none: no such file or folder here, and no such model on the Hub"),
+        (hub.token, [*on_hub, "org/none"], "org/none: no such file or folder here, and no such data set on the Hub"),
+        (hub.token, [*search, "org/none", "org/rooms", "a chair"], "org/none: no such file or folder here, and no"),
         (hub.token, [*search, "org/encoder", "org/none", "a chair"], "org/none: no such file or folder here, and no"),
         ("hf_wrong", [*on_hub, "org/rooms"], "org/rooms: cannot be loaded (Client error '401 Unauthorized'"),
         (hub.token, [*on_hub, "org/rooms", "--push_to_hub", "stranger/encoder"], "stranger/encoder: cannot be pushed"),
