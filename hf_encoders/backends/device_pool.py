@@ -26,8 +26,6 @@ from .sent_tower import SentTower
 
 # A part has so many batches: texts of like length find each other, and the messages between processes do not count.
 _BATCHES_PER_PART = 8
-# Each process has a next part at hand when it has done one.
-_PARTS_PER_PROCESS = 2
 
 
 class DevicePool:
@@ -98,7 +96,9 @@ class DevicePool:
                 self._tell(sent)
                 self._tower = sent
             running: dict[Connection, int] = dict.fromkeys(self._connections, 0)
-            idle = deque(self._connections * _PARTS_PER_PROCESS)
+            # One part at a time for each: both sides would wait for ever, if one sent a part, and the other one rows, that
+            # are larger than a pipe holds.
+            idle = deque(self._connections)
             try:
                 for part in parts:
                     if not idle:

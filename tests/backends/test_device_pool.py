@@ -79,6 +79,14 @@ def test_texts_that_are_cut_are_counted_once(model, caplog):
     )
 
 
+def test_parts_and_rows_larger_than_a_pipe_holds():
+    """A process that waits to hand over its rows must not be sent another part meanwhile."""
+    model = tiny_model(projection_dim=512)
+    texts = [f"{number} " + "chair " * 300 for number in range(256 * 4)]
+    found = model.encode_text(texts, device=["cpu"])
+    torch.testing.assert_close(found, model.encode_text(texts), atol=1e-6, rtol=1e-5)
+
+
 def test_new_weights_get_new_processes(maps):
     model = tiny_model()
     first = model.encode_depth(maps[:3], device=["cpu"])

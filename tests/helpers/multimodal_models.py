@@ -35,8 +35,7 @@ def tiny_model_config(depth=True, **options):
         text_config=BertConfig(**TRANSFORMER, **TEXT),
         vision_config=ViTConfig(**TRANSFORMER, image_size=SIZE, patch_size=8),
         depth_config=DepthSemanticEncoderConfig(**TINY | {"image_size": SIZE}) if depth else None,
-        projection_dim=8,
-        **options,
+        **{"projection_dim": 8} | options,
     )
 
 
