@@ -96,8 +96,8 @@ class DevicePool:
                 self._tell(sent)
                 self._tower = sent
             running: dict[Connection, int] = dict.fromkeys(self._connections, 0)
-            # One part at a time for each: both sides would wait for ever, if one sent a part, and the other one rows, that
-            # are larger than a pipe holds.
+            # One part at a time for each. If one side sent a part and the other rows, both larger than a pipe holds, both
+            # would wait for ever.
             idle = deque(self._connections)
             try:
                 for part in parts:
