@@ -96,8 +96,8 @@ class DevicePool:
                 self._tell(sent)
                 self._tower = sent
             running: dict[Connection, int] = dict.fromkeys(self._connections, 0)
-            # One part at a time for each. If one side sent a part and the other rows, both larger than a pipe holds, both
-            # would wait for ever.
+            # One part at a time for each. Where one side sends a part and the other rows, and both are larger than a
+            # pipe holds, both wait for ever.
             idle = deque(self._connections)
             try:
                 for part in parts:
