@@ -37,7 +37,7 @@ from .options import (
     count,
     depth_units,
     load_model,
-    path,
+    place,
     say_source,
     say_units,
 )
@@ -45,10 +45,9 @@ from .runner import Result, perform_alone
 from .skipping import STOP, add_on_error, say_skipped
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import torch
 
+    from ..data.remote_path import Place
     from ..embed.run import EmbeddedFolder
 
 LOCAL, RAY = "local", "ray"
@@ -68,7 +67,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_encoder(parser)
     parser.add_argument("dataset", help=f"{DATA_HELP}, which is streamed")
-    parser.add_argument("--output", required=True, type=path, help="folder to write; an unfinished one is gone on with")
+    parser.add_argument(
+        "--output",
+        required=True,
+        type=place,
+        help="folder to write, or its URL, such as s3://bucket/folder; an unfinished one is gone on with",
+    )
     parser.add_argument("--split", help=SPLIT_HELP)
     parser.add_argument("--column", help="what is embedded; default: the column of that kind")
     parser.add_argument("--modality", choices=("image", "depth", "text"), help=MODALITY_HELP)
@@ -224,7 +228,7 @@ def _engine(args: argparse.Namespace) -> "tuple[torch.device, Callable[..., Embe
     return processes.device, partial(embed_collection, processes=processes)
 
 
-def _result(output: "Path", done: "EmbeddedFolder", seconds: float) -> Result:
+def _result(output: "Place", done: "EmbeddedFolder", seconds: float) -> Result:
     manifest = done.manifest
     figures = {
         "output": str(output),

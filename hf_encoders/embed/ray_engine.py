@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
@@ -23,6 +22,7 @@ from tqdm.std import tqdm
 
 from ..backends.sent_tower import SentTower
 from ..data.collection import Collection, Part
+from ..data.remote_path import Place
 from ..models.backend import get_backend
 from ..models.input_errors import one_line
 from ..models.text_tower import Truncation
@@ -60,7 +60,7 @@ _Shard: TypeAlias = tuple[int, int]
 def embed_with_ray(
     embedder: RowEmbedder,
     collection: Collection,
-    output: Path,
+    output: Place,
     plan: Plan,
     *,
     address: str | None = None,
@@ -107,7 +107,7 @@ def embed_with_ray(
     return EmbeddedFolder(manifest, sum(record.rows + record.bad_count for record in changed))
 
 
-def _unfinished(output: Path, parts: Sequence[Part], records: Records) -> list[Todo]:
+def _unfinished(output: Place, parts: Sequence[Part], records: Records) -> list[Todo]:
     found = []
     for part in parts:
         done = whole_shards(output, records[part.index])
@@ -200,7 +200,7 @@ class _Gathering:
         self,
         embedder: RowEmbedder,
         collection: Collection,
-        output: Path,
+        output: Place,
         shard_rows: int,
         max_bad_rows: int | None,
         changed: Sequence[ShardRecord],

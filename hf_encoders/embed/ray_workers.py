@@ -217,8 +217,8 @@ def _reading(job: "ObjectRef[Job]") -> Reading:
     content: Job = ray.get(job)
     os.environ.update(content.environment)
     reading: Reading = pickle.loads(content.reading)
-    tower = received_without_weights(content.tower)
-    return reading._replace(embedder=reading.embedder.with_tower(tower))
+    embedder = reading.embedder.with_tower(received_without_weights(content.tower))
+    return Reading(reading.collection, embedder, reading.todo, reading.shard_rows, reading.batch_size)
 
 
 def _with_network(network: "ObjectRef[Network]", device: str | None) -> RowEmbedder:

@@ -4,7 +4,6 @@ import collections
 import itertools
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeAlias
 
 import pyarrow as pa  # type: ignore[import-untyped]
@@ -13,6 +12,7 @@ from accelerate.utils import gather_object
 from tqdm.std import tqdm
 
 from ..data.collection import Collection, Part
+from ..data.remote_path import Place
 from ..models.text_tower import Truncation
 from ..progress.bars import progress_bar
 from .folder import FolderManifest, Plan
@@ -29,7 +29,7 @@ Records: TypeAlias = dict[int, dict[int, ShardRecord]]
 def embed_collection(
     embedder: RowEmbedder,
     collection: Collection,
-    output: Path,
+    output: Place,
     plan: Plan,
     *,
     processes: PartialState,
@@ -94,7 +94,7 @@ def _warn_of_cut_texts(own: Truncation, processes: PartialState) -> None:
 
 
 def sound_records(
-    output: Path, collection: Collection, parts: Sequence[Part], shard_rows: int
+    output: Place, collection: Collection, parts: Sequence[Part], shard_rows: int
 ) -> tuple[Records, list[ShardRecord]]:
     """The records of shards that are good still, and those whose input files have changed since."""
     good: Records = collections.defaultdict(dict)
@@ -131,7 +131,7 @@ class _Share:
         self,
         embedder: RowEmbedder,
         collection: Collection,
-        output: Path,
+        output: Place,
         shard_rows: int,
         max_bad_rows: int | None,
         records: Records,
@@ -178,7 +178,7 @@ class _Share:
             self._bar.update(len(block))
 
 
-def whole_shards(output: Path, records: Mapping[int, ShardRecord]) -> frozenset[int] | None:
+def whole_shards(output: Place, records: Mapping[int, ShardRecord]) -> frozenset[int] | None:
     """The numbers of the shards of a part that are whole; None if none of the part is missing."""
     whole = {number: record for number, record in records.items() if is_whole(output, record)}
     first = first_missing(whole)
@@ -190,7 +190,7 @@ def first_missing(whole: Container[int]) -> int:
     return next(number for number in itertools.count() if number not in whole)
 
 
-def remove_after(output: Path, changed: Sequence[ShardRecord], part: int, number: int) -> None:
+def remove_after(output: Place, changed: Sequence[ShardRecord], part: int, number: int) -> None:
     """Remove the shards of a part behind its last one: of rows that a changed file has no longer."""
     for record in changed:
         if record.part == part and record.number > number:

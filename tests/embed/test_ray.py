@@ -18,6 +18,7 @@ from tests.conftest import ROOT, SAMPLES
 from tests.helpers.embedding_files import manifest_of, run_embed, write_folder, write_parquet, write_tars
 from tests.helpers.multimodal_models import tiny_model
 from tests.helpers.ray_workers import FOLDER, DyingCompute, DyingReadParts, NotingCompute, NotingReadParts
+from tests.helpers.s3 import s3_server
 from tests.helpers.stop_points import run_until
 
 ray = pytest.importorskip("ray")
@@ -130,6 +131,23 @@ def test_a_worker_that_is_killed_is_replaced(name, kind, who, folder, local, ray
     embed(folder, "parquet", tmp_path / "out", *BY_RAY, "--workers", 1)
     assert int((deaths / who).read_text()) not in (0, os.getpid())
     assert_same(tmp_path / "out", local / "parquet")
+
+
+@pytest.mark.slow
+def test_workers_read_and_the_result_goes_to_a_bucket(folder, local, ray_here, tmp_path):
+    with s3_server("bucket") as bucket:
+        bucket.put(str(folder / "maps"), "bucket/", recursive=True)
+        bucket.put_file(str(folder / "scenes.parquet"), "bucket/scenes.parquet")
+        embed(folder, "files", "s3://bucket/out", *BY_RAY)  # local files into a bucket
+        words = (*SHARDS, "--on-error", "skip")
+        run_embed(folder / "model", "s3://bucket/maps", "s3://bucket/again", *words, *BY_RAY)
+        run_embed(folder / "model", "s3://bucket/scenes.parquet", tmp_path / "by-ray", *SHARDS, *BY_RAY)
+        run_embed(folder / "model", "s3://bucket/scenes.parquet", tmp_path / "by-local", *SHARDS)
+        for name in ("out", "again"):
+            bucket.get(f"bucket/{name}/", str(tmp_path / name), recursive=True)
+    assert_same(tmp_path / "out", local / "files")
+    assert manifest_of(tmp_path / "again")["shards"] == manifest_of(local / "files")["shards"]
+    assert_same(tmp_path / "by-ray", tmp_path / "by-local")
 
 
 @pytest.mark.slow
