@@ -38,6 +38,9 @@ _TIMES = ("LastModified", "last_modified", "mtime", "updated", "created")
 Place: TypeAlias = "Path | RemotePath"
 
 
+_LOOKED_AT, _LISTED = "be looked at", "be listed"
+
+
 class Status(NamedTuple):
     """What `os.stat` calls size, in bytes, and time of the last change, in nanoseconds; 0 where a store tells none."""
 
@@ -102,27 +105,27 @@ class RemotePath:
 
     def exists(self) -> bool:
         """Whether something is there."""
-        with self._asked("be looked at") as (store, path):
+        with self._asked(_LOOKED_AT) as (store, path):
             return bool(store.exists(path))
 
     def is_file(self) -> bool:
         """Whether a file is there."""
-        with self._asked("be looked at") as (store, path):
+        with self._asked(_LOOKED_AT) as (store, path):
             return bool(store.isfile(path))
 
     def is_dir(self) -> bool:
         """Whether a folder is there; in a bucket, whether some names begin so."""
-        with self._asked("be looked at") as (store, path):
+        with self._asked(_LOOKED_AT) as (store, path):
             return bool(store.isdir(path))
 
     def stat(self) -> Status:
         """Size and time of a file; FileNotFoundError where there is none."""
-        with self._asked("be looked at") as (store, path):
+        with self._asked(_LOOKED_AT) as (store, path):
             return _status(store.info(path))
 
     def iterdir(self) -> Iterator["RemotePath"]:
         """What is in a folder."""
-        with self._asked("be listed") as (store, path):
+        with self._asked(_LISTED) as (store, path):
             found = store.ls(path, detail=False)
         return iter([self / posixpath.basename(each.rstrip("/")) for each in found])
 
@@ -133,7 +136,7 @@ class RemotePath:
 
     def find(self) -> dict[str, Status]:
         """URL → status, of all files below the folder, or of those that the pattern matches."""
-        with self._asked("be listed") as (store, path):
+        with self._asked(_LISTED) as (store, path):
             is_pattern = any(sign in path for sign in "*?[")
             found: Mapping[str, Any] = store.glob(path, detail=True) if is_pattern else store.find(path, detail=True)
             files = {name: info for name, info in found.items() if info.get("type") != "directory"}
@@ -183,6 +186,8 @@ class RemotePath:
     def _asked(self, doing: str) -> Iterator[tuple["AbstractFileSystem", str]]:
         """The store and the path in it; whatever its library raises becomes an OSError on one line."""
         store, path = self._store()
+        if self._protocol == "hf" and doing in (_LOOKED_AT, _LISTED):
+            store.invalidate_cache()  # which it keeps all the same
         try:
             yield store, path
         except FileNotFoundError as error:
