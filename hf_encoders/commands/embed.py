@@ -4,11 +4,19 @@
 hf-encoders embed org/encoder org/maps --output embeddings
 accelerate launch -m hf_encoders.embed org/encoder 'shards/*.tar' --output embeddings
 accelerate launch --multi_gpu --num_processes 8 -m hf_encoders.embed ...  # on CPUs too: --cpu starts only one
+hf-encoders embed org/encoder s3://bucket/maps --output s3://bucket/embeddings --engine ray --address auto
 ```
+
+`accelerate launch` is for the devices of one machine, Ray for those of a cluster; without `--address` Ray starts here.
+Its workers get the model from this process, which writes the shards; so they must see the data alone, in a shared
+folder or at a URL. Keys and endpoints of stores come from the environment (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL,
+HF_TOKEN, ...) and reach the workers. Pictures are decoded on CPUs, of which `--workers` leave at least half. The shards
+have the same bytes by either engine and any number of processes, if each computes with as many threads
+(OMP_NUM_THREADS).
 
 The folder holds `data/*.parquet` (id, the columns kept, embedding) and `manifest.json` (model, counts, hashes, bad
 rows). `load_dataset("embeddings/data")` and `EmbeddingIndex.from_folder("embeddings")` read it. After an interruption
-the same command goes on, with more or fewer processes too. All processes must see the folder. Going on costs:
+the same command goes on, with more or fewer processes too, and with the other engine. Going on costs:
 
 - for files in a folder and local parquet files: the unfinished shards, one per process, are embedded again.
 - for WebDataset shards and streams of the Hub: the same. Each process also reads its unfinished part (a tar shard or a
@@ -51,6 +59,7 @@ if TYPE_CHECKING:
     from ..embed.run import EmbeddedFolder
 
 LOCAL, RAY = "local", "ray"
+_DATA_HELP = f"{DATA_HELP}, which is streamed; or a folder or pattern in a bucket, such as s3://bucket/maps"
 
 
 def main() -> None:
@@ -66,7 +75,7 @@ def command(argv: Sequence[str]) -> None:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_encoder(parser)
-    parser.add_argument("dataset", help=f"{DATA_HELP}, which is streamed")
+    parser.add_argument("dataset", help=_DATA_HELP)
     parser.add_argument(
         "--output",
         required=True,
@@ -108,7 +117,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def add_ray(parser: argparse.ArgumentParser) -> None:
     """Add what says where the work is done."""
-    group = parser.add_argument_group("several machines", "by Ray: pip install 'hf-encoders[ray]'")
+    group = parser.add_argument_group("a cluster", "by Ray: pip install 'hf-encoders[ray]'")
     group.add_argument(
         "--engine",
         choices=(LOCAL, RAY),

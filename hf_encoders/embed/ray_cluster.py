@@ -8,6 +8,8 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+import torch
+
 from ..models.input_errors import one_line
 
 # Variables by which storage and the Hub are reached; workers on other machines get them too.
@@ -25,16 +27,14 @@ class Workers:
         count: how many there are.
         gpus: how many GPUs each has; less than 1 where several share one.
         cpus: its share of the CPUs. The rest reads and decodes: with none left, a run would wait for ever.
+        threads: how many threads of a CPU each computes with: as many as this process would, if there are so many. The
+            last bit of an embedding depends on it.
     """
 
     count: int
     gpus: float
     cpus: float
-
-    @property
-    def threads(self) -> int:
-        """How many threads of a CPU each computes with."""
-        return max(1, int(self.cpus))
+    threads: int
 
 
 def check_ray() -> None:
@@ -105,7 +105,8 @@ def workers_of(
             f"--workers {workers} with {gpus_each:g} GPUs each: this machine has {gpus:g}; --gpus-per-worker 0 computes"
             " on CPUs"
         )
-    return Workers(workers, gpus_each, min(_MOST_CPUS, cpus / (2 * workers)))
+    threads = max(1, min(torch.get_num_threads(), int(cpus / workers)))
+    return Workers(workers, gpus_each, min(_MOST_CPUS, cpus / (2 * workers)), threads)
 
 
 @contextmanager

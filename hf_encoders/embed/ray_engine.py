@@ -3,8 +3,9 @@
     parts ── tasks on CPUs ──> batches ── actors with the network ──> embeddings ── this process ──> shards
 
 A shard is written by this process once all its rows are here, so no worker has to see the output. Rows, files and
-manifest are those of the local engine, and either goes on with what the other began. Where a worker is lost, Ray does
-its work again on another.
+manifest are those of the local engine, and either goes on with what the other began. The bytes are the same, too, on
+processors of a kind, where a worker has as many threads as a process of the local engine: PyTorch adds in another order
+with more. Where a worker is lost, Ray does its work again on another.
 """
 
 import pickle

@@ -200,13 +200,16 @@ def _read(reading: Reading, todo: Todo) -> Iterator[Message]:
 
 
 def _with_warnings(messages: Iterator[Message]) -> Iterator[Message]:
-    """The messages, and the warnings that came up meanwhile."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        found = list(messages)
-    yield from found
-    for one in caught:
-        yield Warned(str(one.message), one.category)
+    """The messages, each as it is made, and the warnings that came up meanwhile."""
+    while True:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            message = next(messages, None)
+        for one in caught:
+            yield Warned(str(one.message), one.category)
+        if message is None:
+            return
+        yield message
 
 
 @lru_cache(maxsize=1)

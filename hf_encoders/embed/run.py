@@ -1,4 +1,4 @@
-"""Embeds a collection into a folder of shards, on any number of processes, and goes on after a kill."""
+"""Embeds a collection into a folder of shards, on any number of processes of a machine, and goes on after a kill."""
 
 import collections
 import itertools
@@ -45,7 +45,7 @@ def embed_collection(
     Args:
         embedder: makes rows of the result.
         collection: what is embedded.
-        output: a new folder, or one where a run with the same plan was interrupted; all processes see it.
+        output: a new folder, or one where a run with the same plan was interrupted; all processes see it. Or its URL.
         plan: what the result depends on, see `make_plan`.
         processes: this process and their number.
         max_bad_rows: stop when more rows cannot be embedded: at once in one process, at the end in all of them.

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from datasets import Dataset
 from PIL import Image
 
@@ -264,12 +265,15 @@ def test_more_gpus_than_there_are_take_one_line():
 @pytest.mark.parametrize(
     ("resources", "asked", "expected"),
     [
-        ({"CPU": 8.0}, (None, None), (4, 0, 0.9)),
-        ({"CPU": 2.0}, (4, None), (4, 0, 0.25)),
-        ({"CPU": 64.0, "GPU": 8.0}, (None, None), (8, 1, 0.9)),
-        ({"CPU": 8.0, "GPU": 2.0}, (None, 0.5), (4, 0.5, 0.9)),
+        ({"CPU": 8.0}, (None, None), (4, 0, 0.9, 2)),
+        ({"CPU": 2.0}, (4, None), (4, 0, 0.25, 1)),
+        ({"CPU": 2.0}, (1, None), (1, 0, 0.9, 2)),
+        ({"CPU": 64.0, "GPU": 8.0}, (None, None), (8, 1, 0.9, 3)),
+        ({"CPU": 8.0, "GPU": 2.0}, (None, 0.5), (4, 0.5, 0.9, 2)),
     ],
 )
-def test_workers_leave_half_of_the_cpus_to_what_reads(resources, asked, expected):
+def test_workers_leave_half_of_the_cpus_to_what_reads(resources, asked, expected, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     found = ray_cluster.workers_of(resources, *asked, is_started_here=True)
-    assert (found.count, found.gpus, found.cpus) == expected and found.count * found.cpus <= resources["CPU"] / 2
+    assert (found.count, found.gpus, found.cpus, found.threads) == expected
+    assert found.count * found.cpus <= resources["CPU"] / 2
