@@ -2,8 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Literal, Protocol
 
 import torch
 import xxhash
@@ -27,6 +26,13 @@ class HasName(HasWeights, Protocol):
     @property
     def config(self) -> PreTrainedConfig:
         """The configuration."""
+
+
+class Readable(Protocol):
+    """A path on this machine, or at a URL."""
+
+    def open(self, mode: Literal["rb"]) -> IO[bytes]:
+        """Open the file."""
 
 
 def fingerprint(model: HasWeights) -> str:
@@ -59,7 +65,7 @@ def identity(model: HasName) -> dict[str, str | None]:
     }
 
 
-def sha256(path: Path) -> str:
+def sha256(path: Readable) -> str:
     """Hex digest of a file, read in pieces."""
     digest = hashlib.sha256()
     with path.open("rb") as file:

@@ -12,8 +12,9 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+from typing import Protocol
 
 from safetensors import SafetensorError
 
@@ -28,6 +29,16 @@ _SIGNS = (
     "i/o", "io error", "os error", "no space", "failed writing", "file write failed", "unexpected pos",
     "pytorchstreamwriter failed",
 )  # fmt: skip
+
+
+class Elsewhere(Protocol):
+    """Where a file is to be that no path of this machine leads to, such as a URL."""
+
+    def exists(self) -> bool:
+        """Whether something is there."""
+
+    def writing(self) -> AbstractContextManager[Path]:
+        """Give a path of this machine; at the end its file appears there, whole or not at all."""
 
 
 @contextmanager
@@ -59,16 +70,22 @@ def new_folder(output: Path, overwrite: bool = False, manifest: str = MODEL_MANI
 
 
 @contextmanager
-def new_file(output: Path, overwrite: bool = False) -> Iterator[Path]:
+def new_file(output: Path | Elsewhere, overwrite: bool = False) -> Iterator[Path]:
     """Give a hidden path beside `output` to write one file to; at the end it takes the name `output`.
 
     Args:
-        output: where the file will be.
+        output: where the file will be; of a URL, the path is on this machine, and its file is sent at the end.
         overwrite: replace a file that exists.
 
     Raises:
         OSError: if the output exists and may not be overwritten, or cannot be written.
     """
+    if not isinstance(output, Path):
+        if not overwrite and output.exists():
+            raise FileExistsError(f"{output}: exists already; choose another name, or give --overwrite")
+        with output.writing() as partial:
+            yield partial
+        return
     check_file(output, overwrite)
     with _writing(output, output.parent) as partial:
         mode = _usual_mode(partial)

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from ..models.tower import Tower
 from .kept_tensors import KeptTensor
 
+_LINE = 64  # bytes of a cache line
+
 
 class SentTower:
     """The weights of a model as they were sent, and towers of the model without them.
@@ -28,7 +30,8 @@ class SentTower:
     def weights(self) -> bytes:
         """The weights as `Receiver` takes them."""
         stream = io.BytesIO()
-        torch.save([(tensor.detach(), isinstance(tensor, nn.Parameter)) for tensor in self._tensors], stream)
+        sent = [(each.detach(), isinstance(each, nn.Parameter), each.data_ptr() % _LINE) for each in self._tensors]
+        torch.save(sent, stream)
         return stream.getvalue()
 
     def has_weights_of(self, model: nn.Module) -> bool:
@@ -65,9 +68,10 @@ class Receiver:
     def __init__(self, weights: bytes, device: str):
         loaded = torch.load(io.BytesIO(weights), map_location=device, weights_only=True)
         self._device = device
-        self._tensors = [
-            nn.Parameter(tensor, requires_grad=False) if is_parameter else tensor for tensor, is_parameter in loaded
-        ]
+        self._tensors: list[Tensor] = []
+        for tensor, is_parameter, offset in loaded:
+            placed = _placed(tensor, offset)
+            self._tensors.append(nn.Parameter(placed, requires_grad=False) if is_parameter else placed)
 
     def tower(self, sent: bytes) -> Tower:
         """A tower of the model, with the weights."""
@@ -75,6 +79,31 @@ class Receiver:
         module: nn.Module = tower.model  # whose `to` has its types; transformers decorates its own
         module.to(self._device)
         return tower
+
+
+def _placed(tensor: Tensor, offset: int) -> Tensor:
+    """The tensor, at so many bytes behind the begin of a cache line, if it is on a CPU.
+
+    MKL multiplies a matrix by one vector in another order where the matrix begins elsewhere, and weights that are
+    mapped from a file begin anywhere: the last bit of an embedding would be another one.
+    """
+    if tensor.device.type != "cpu" or tensor.data_ptr() % _LINE == offset or not tensor.is_contiguous():
+        return tensor
+    room = torch.empty(tensor.nbytes + _LINE, dtype=torch.uint8)
+    start = (offset - room.data_ptr()) % _LINE
+    return room[start : start + tensor.nbytes].view(tensor.dtype).view(tensor.shape).copy_(tensor)
+
+
+def received_without_weights(sent: bytes) -> Tower:
+    """A tower that prepares inputs, and embeds nothing; `sent` as `SentTower.without_weights` makes it."""
+    return cast(Tower, _Unpickler(io.BytesIO(sent), _Placeholders()).load())
+
+
+class _Placeholders:
+    """A tensor without values for each number."""
+
+    def __getitem__(self, number: int) -> Tensor:
+        return nn.Parameter(torch.empty(0), requires_grad=False)
 
 
 class _Pickler(pickle.Pickler):
@@ -87,7 +116,7 @@ class _Pickler(pickle.Pickler):
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, stream: io.BytesIO, tensors: list[Tensor]):
+    def __init__(self, stream: io.BytesIO, tensors: list[Tensor] | _Placeholders):
         super().__init__(stream)
         self._tensors = tensors
 

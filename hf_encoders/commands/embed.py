@@ -4,11 +4,19 @@
 hf-encoders embed org/encoder org/maps --output embeddings
 accelerate launch -m hf_encoders.embed org/encoder 'shards/*.tar' --output embeddings
 accelerate launch --multi_gpu --num_processes 8 -m hf_encoders.embed ...  # on CPUs too: --cpu starts only one
+hf-encoders embed org/encoder s3://bucket/maps --output s3://bucket/embeddings --engine ray --address auto
 ```
+
+`accelerate launch` is for the devices of one machine, Ray for those of a cluster; without `--address` Ray starts here.
+Its workers get the model from this process, which writes the shards; so they must see the data alone, in a shared
+folder or at a URL. Keys and endpoints of stores come from the environment (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL,
+HF_TOKEN, ...) and reach the workers. Pictures are decoded on CPUs, of which `--workers` leave at least half. The shards
+have the same bytes by either engine and any number of processes, if each computes with as many threads
+(OMP_NUM_THREADS).
 
 The folder holds `data/*.parquet` (id, the columns kept, embedding) and `manifest.json` (model, counts, hashes, bad
 rows). `load_dataset("embeddings/data")` and `EmbeddingIndex.from_folder("embeddings")` read it. After an interruption
-the same command goes on, with more or fewer processes too. All processes must see the folder. Going on costs:
+the same command goes on, with more or fewer processes too, and with the other engine. Going on costs:
 
 - for files in a folder and local parquet files: the unfinished shards, one per process, are embedded again.
 - for WebDataset shards and streams of the Hub: the same. Each process also reads its unfinished part (a tar shard or a
@@ -17,9 +25,11 @@ the same command goes on, with more or fewer processes too. All processes must s
 """
 
 import argparse
+import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .. import command_line
@@ -32,9 +42,10 @@ from .options import (
     add_depth_units,
     add_encoder,
     add_format,
+    count,
     depth_units,
     load_model,
-    path,
+    place,
     say_backend,
     say_source,
     say_units,
@@ -43,9 +54,14 @@ from .runner import Result, perform_alone
 from .skipping import STOP, add_on_error, say_skipped
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    import torch
+    from accelerate import PartialState
 
+    from ..data.remote_path import Place
     from ..embed.run import EmbeddedFolder
+
+LOCAL, RAY = "local", "ray"
+_DATA_HELP = f"{DATA_HELP}, which is streamed; or a folder or pattern in a bucket, such as s3://bucket/maps"
 
 
 def main() -> None:
@@ -61,8 +77,13 @@ def command(argv: Sequence[str]) -> None:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_encoder(parser)
-    parser.add_argument("dataset", help=f"{DATA_HELP}, which is streamed")
-    parser.add_argument("--output", required=True, type=path, help="folder to write; an unfinished one is gone on with")
+    parser.add_argument("dataset", help=_DATA_HELP)
+    parser.add_argument(
+        "--output",
+        required=True,
+        type=place,
+        help="folder to write, or its URL, such as s3://bucket/folder; an unfinished one is gone on with",
+    )
     parser.add_argument("--split", help=SPLIT_HELP)
     parser.add_argument("--column", help="what is embedded; default: the column of that kind")
     parser.add_argument("--modality", choices=("image", "depth", "text"), help=MODALITY_HELP)
@@ -92,7 +113,59 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="leave out so many rows that cannot be embedded, and stop with one more (default: 0; with --on-error skip,"
         " any number)",
     )
+    add_ray(parser)
     add_format(parser, "one document: output, rows, shards, dimensions, dtype, bad_rows, changed_rows, seconds")
+
+
+def add_ray(parser: argparse.ArgumentParser) -> None:
+    """Add what says where the work is done."""
+    group = parser.add_argument_group("a cluster", "by Ray: pip install 'hf-encoders[ray]'")
+    group.add_argument(
+        "--engine",
+        choices=(LOCAL, RAY),
+        default=LOCAL,
+        help="what does the work: this process and those that accelerate launch starts beside it, or Ray (default:"
+        " %(default)s)",
+    )
+    group.add_argument(
+        "--address", help="of a Ray cluster: auto, or ray://HOST:PORT; default: RAY_ADDRESS, or Ray on this machine"
+    )
+    group.add_argument(
+        "--workers", type=count, metavar="N", help="how many compute; default: one per GPU, or per two CPUs without any"
+    )
+    group.add_argument(
+        "--gpus-per-worker",
+        type=float,
+        metavar="N",
+        help="default: 1, or 0 where there is none; 0.5 lets two share one",
+    )
+
+
+def check_ray_options(args: argparse.Namespace) -> None:
+    """Refuse options of Ray without it, and what does not go with it.
+
+    Raises:
+        ValueError: names the option.
+        ImportError: if Ray is not installed.
+    """
+    given = {"--address": args.address, "--workers": args.workers, "--gpus-per-worker": args.gpus_per_worker}
+    if args.engine == LOCAL:
+        for option, value in given.items():
+            if value is not None:
+                raise ValueError(f"{option}: for --engine ray alone")
+        return
+    if args.gpus_per_worker is not None and args.gpus_per_worker < 0:
+        raise ValueError(f"--gpus-per-worker {args.gpus_per_worker:g}: must be 0 or more")
+    if args.device not in (None, "cpu"):
+        raise ValueError(f"--device {args.device}: with --engine ray, --gpus-per-worker says what computes")
+    if args.device == "cpu" and args.gpus_per_worker:
+        raise ValueError("--device cpu: its workers have no GPU; leave --gpus-per-worker out")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("--engine ray starts its own workers: run it without accelerate launch")
+
+    from ..embed.ray_cluster import check_ray
+
+    check_ray()
 
 
 def run(args: argparse.Namespace) -> Result | None:
@@ -103,19 +176,15 @@ def run(args: argparse.Namespace) -> Result | None:
         OSError: if the output cannot be written, or holds something else.
         KeyboardInterrupt: says how to go on.
     """
-    from datetime import timedelta
-
+    check_ray_options(args)
     from ..data.collection import open_pictures
     from ..embed.backend import choose_for_all
     from ..embed.folder import MANIFEST
     from ..embed.manifest import LISTED, make_plan
     from ..embed.rows import RowEmbedder
-    from ..embed.run import embed_collection
-    from ..launched_processes import launched_processes
 
-    # The processes wait for each other only at the end, and one may take much longer than the others.
-    processes = launched_processes(args.device, timeout=timedelta(days=365))
-    model = load_model(args, processes.device)
+    device, embed, processes = _engine(args)
+    model = load_model(args, device)
     collection, modality = open_pictures(model, args.dataset, args.modality, args.column, args.split)
     units = depth_units(args, modality)
     backend = args.backend
@@ -137,7 +206,7 @@ def run(args: argparse.Namespace) -> Result | None:
     start = time.perf_counter()
     max_bad_rows = 0 if args.max_bad_rows is None and args.on_error == STOP else args.max_bad_rows
     try:
-        done = embed_collection(embedder, collection, args.output, plan, max_bad_rows=max_bad_rows, processes=processes)
+        done = embed(embedder, collection, args.output, plan, max_bad_rows=max_bad_rows)
     except KeyboardInterrupt as interrupt:
         raise type(interrupt)(f"the same command goes on in {args.output}") from None
     if done:
@@ -155,7 +224,29 @@ def run(args: argparse.Namespace) -> Result | None:
     return _result(args.output, done, time.perf_counter() - start) if done else None
 
 
-def _result(output: "Path", done: "EmbeddedFolder", seconds: float) -> Result:
+def _engine(
+    args: argparse.Namespace,
+) -> "tuple[torch.device, Callable[..., EmbeddedFolder | None], PartialState | None]":
+    """The device of the model in this process, what embeds, and the processes of a launcher; None of Ray's."""
+    import torch
+
+    if args.engine == RAY:
+        from ..embed.ray_engine import embed_with_ray
+
+        gpus = 0 if args.device == "cpu" else args.gpus_per_worker
+        ray = partial(embed_with_ray, address=args.address, workers=args.workers, gpus_per_worker=gpus)
+        return torch.device("cpu"), ray, None  # the workers have copies of the model on their devices
+    from datetime import timedelta
+
+    from ..embed.run import embed_collection
+    from ..launched_processes import launched_processes
+
+    # The processes wait for each other only at the end, and one may take much longer than the others.
+    processes = launched_processes(args.device, timeout=timedelta(days=365))
+    return processes.device, partial(embed_collection, processes=processes), processes
+
+
+def _result(output: "Place", done: "EmbeddedFolder", seconds: float) -> Result:
     manifest = done.manifest
     figures = {
         "output": str(output),

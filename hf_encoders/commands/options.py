@@ -5,12 +5,14 @@ import sys
 from typing import TYPE_CHECKING, cast
 
 from ..data.presets import PRESETS, preset_name
+from ..models.input_errors import InputError
 from .skipping import add_on_error
 
 if TYPE_CHECKING:
     import torch
 
     from ..any_encoder import EncoderLoading
+    from ..data.remote_path import Place
     from ..models.depth_units import DepthUnits
     from ..models.image_processing_depth import DepthImageProcessor
     from ..models.tower import Encoder
@@ -223,15 +225,33 @@ class path(str):  # the type of an argument, as int is
     """A path on the command line. `as_paths` makes a Path of it once it was looked for: that import takes a while."""
 
 
-def as_paths(args: argparse.Namespace) -> None:
-    """Turn each `path` among the arguments, alone or in a list, into a Path."""
-    from pathlib import Path
+class place(path):  # likewise
+    """A path on the command line, or a URL. `as_paths` makes a Path or a RemotePath of it."""
 
+
+def as_paths(args: argparse.Namespace) -> None:
+    """Turn each `path` among the arguments, alone or in a list, into a Path, and each `place` into what it names.
+
+    Raises:
+        InputError: for a URL where a path is expected.
+    """
     for name, value in vars(args).items():
         if isinstance(value, path):
-            setattr(args, name, Path(value))
+            setattr(args, name, _as_path(value))
         elif isinstance(value, list):
-            setattr(args, name, [Path(one) if isinstance(one, path) else one for one in value])
+            setattr(args, name, [_as_path(one) if isinstance(one, path) else one for one in value])
+
+
+def _as_path(value: path) -> "Place":
+    from pathlib import Path
+
+    if "://" not in value:
+        return Path(value)
+    if not isinstance(value, place):
+        raise InputError(path=value, reason="a URL, and a file or folder of this machine is expected here")
+    from ..data.remote_path import place_of
+
+    return place_of(value)
 
 
 def add_overwrite(parser: argparse.ArgumentParser) -> None:

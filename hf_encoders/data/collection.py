@@ -1,11 +1,8 @@
 """Collections of any size, read part by part: `open_collection`."""
 
 import os
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
@@ -19,73 +16,13 @@ from .columns import KEY, LOOKED_AT, Columns
 from .file_states import digest, file_state, named_files, parquet_state
 from .location import Location, left_out, locate, picture_files, pictures_of
 from .parquet import may_name_files, read_footers
+from .parts import Collection, Identity, Part, ranges
+from .remote_pictures import RemotePictures
 from .text_rows import table_with_paths
 
 # A stream of fewer files is divided further, where its format allows it.
 _PARTS = 64
 _ROWS_PER_READ = 256
-
-# What distinguishes a collection from other data, as plain JSON.
-Identity: TypeAlias = dict[str, str | int]
-
-
-@dataclass(frozen=True)
-class Part:
-    """Rows that one process reads in order.
-
-    Args:
-        index: its place among the parts.
-        start: the number of rows before it; 0 in a stream, where it is unknown.
-        count: the number of its rows; None in a stream.
-    """
-
-    index: int
-    start: int = 0
-    count: int | None = None
-
-
-class Collection(ABC):
-    """Rows to embed. Where they come from decides how they are divided.
-
-    Args:
-        name: the name by which it was opened.
-        features: the columns.
-        column: the column that is embedded.
-        left_out: what of a folder is left out, on one line.
-        default_id: the column that names the rows, if there is one.
-        id_type: the type of the names that `ids` gives to rows otherwise.
-        identity: what distinguishes it from other data, as plain JSON.
-    """
-
-    name: str
-    features: Features
-    column: str
-    left_out: str = ""
-    default_id: str | None = None
-    id_type: str = "int64"
-    identity: Identity
-
-    @abstractmethod
-    def parts(self, shard_rows: int) -> list[Part]:
-        """Divide the rows into one part or more, of at most `shard_rows` rows where reading can begin at any row."""
-
-    @abstractmethod
-    def tables(self, part: Part, skip: int, columns: Sequence[str]) -> Iterator[pa.Table]:
-        """Yield the rows of a part, undecoded, without its first `skip`."""
-
-    @abstractmethod
-    def state(self, part: Part, start: int, count: int) -> str:
-        """A digest of the files that rows are read from as they are now; it changes when one of them does.
-
-        Args:
-            part: the rows' part.
-            start: the first of them in it.
-            count: at most so many.
-        """
-
-    def ids(self, part: Part, start: int, count: int) -> pa.Array:
-        """Name rows that have no name: by their numbers in the collection, int64."""
-        return pa.array(range(part.start + start, part.start + start + count), pa.int64())
 
 
 class FolderFiles(Collection):
@@ -114,7 +51,7 @@ class FolderFiles(Collection):
 
     def parts(self, shard_rows: int) -> list[Part]:
         """Divide the files into ranges."""
-        return _ranges(len(self._files), shard_rows)
+        return ranges(len(self._files), shard_rows)
 
     def tables(self, part: Part, skip: int, columns: Sequence[str]) -> Iterator[pa.Table]:
         """Yield paths. The files are read where they are embedded."""
@@ -172,7 +109,7 @@ class ParquetFiles(Collection):
 
     def parts(self, shard_rows: int) -> list[Part]:
         """Divide the rows into ranges."""
-        return _ranges(self.rows, shard_rows)
+        return ranges(self.rows, shard_rows)
 
     def tables(self, part: Part, skip: int, columns: Sequence[str]) -> Iterator[pa.Table]:
         """Yield the rows of a part, reading only the row groups that hold some of them."""
@@ -302,7 +239,9 @@ def open_collection(name: str, modality: Modality, column: str | None = None, sp
     """
     location = locate(name)
     if location.kind == "pictures":
-        files = picture_files(location, modality, column, split)
+        files = picture_files(location, modality, column, split, may_be_remote=True)
+        if location.is_remote:
+            return RemotePictures(location.name, files)
         return FolderFiles(location, files, left_out(location, modality))
     if location.kind == "hub":
         dataset, of_hub = _open_on_hub(name, split)
@@ -337,7 +276,7 @@ def open_pictures(
     location = locate(name)
     if modality is None and "text" == default_modality(model):
         modality = "text"  # no file is looked at: a folder of pictures is said to be none of texts
-    if modality is None and location.kind == "pictures":
+    if modality is None and location.kind == "pictures" and not location.is_remote:
         modality = files_modality(model, pictures_of(location))
     if modality is not None:
         return open_collection(name, modality, column, split), modality
@@ -347,7 +286,10 @@ def open_pictures(
         table = next(collection.tables(collection.parts(1000)[0], 0, [collection.column]), None)
         cells = [] if table is None else table[collection.column].to_pylist()
         items = [{"bytes": cell} if isinstance(cell, bytes) else cell for cell in cells]
-        modality = items_modality(model, items, f"{name}: column {collection.column!r}")
+        found = items_modality(model, items, f"{name}: column {collection.column!r}")
+        if location.is_remote and location.kind == "pictures" and found != modality:
+            collection = open_collection(name, found)  # whose files may have other suffixes
+        modality = found
     return collection, modality
 
 
@@ -375,8 +317,3 @@ def _streaming(name: str, builder: DatasetBuilder) -> dict[str, IterableDataset]
         return dict(builder.as_streaming_dataset())
     except Exception as error:  # the network, the files of the data set
         raise ValueError(f"{name}: cannot be read ({one_line(error)})") from error
-
-
-def _ranges(rows: int, size: int) -> list[Part]:
-    starts = range(0, rows, size) or range(1)
-    return [Part(index, start, min(size, rows - start)) for index, start in enumerate(starts)]

@@ -3,7 +3,7 @@
 import glob
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TypedDict
 
 from datasets import load_dataset_builder
@@ -13,10 +13,13 @@ from ..models.input_errors import one_line, printable
 from ..places import check_on_hub, exists
 from .listing import Listing, list_folder
 from .names import FORMATS, SUFFIXES, TEXT_FORMATS, Kind, TextKind, check_data_name, is_pattern, is_url, suffixes_of
+from .remote_path import RemotePath
 from .text_rows import in_utf8
 
 NOUNS: Mapping[Modality, str] = {"image": "image", "depth": "depth map", "text": "text"}
 
+# Servers of single files.
+_UNLISTED = ("http://", "https://")
 _OF_TEXTS = "files of rows (.parquet, .jsonl, .json, .csv, .txt), patterns of them, WebDataset shards or the Hub"
 
 
@@ -102,8 +105,7 @@ def locate(name: str) -> Location:
     check_data_name(name)
     path = Path(name)
     if is_url(name):
-        kind = FORMATS.get(path.suffix)
-        return Location(name, "hub") if kind is None else Location(name, kind, (name,))
+        return _at_url(name)
     if path.is_dir():
         listing = list_folder(name)
         kind, files = _files_of_rows(name, map(Path, listing.of_kinds(FORMATS)), path)
@@ -120,20 +122,57 @@ def locate(name: str) -> Location:
     return Location(name, "hub")
 
 
+def _at_url(name: str) -> Location:
+    """What a URL means: a file of rows; or, where a store can list, what is in a folder or matches a pattern."""
+    kind = FORMATS.get(PurePosixPath(name).suffix)
+    if name.startswith(_UNLISTED):
+        return Location(name, "hub") if kind is None else Location(name, kind, (name,))
+    if kind is not None and not is_pattern(name):
+        return _stored(name, kind, [name])
+    place = RemotePath(name)
+    found = [url for url in place.find() if not _is_hidden(url.removeprefix(place.url))]
+    found.sort(key=lambda url: url.replace("/", "\0"))  # folder by folder, as on this machine
+    if not found:
+        raise ValueError(f"{name}: no file there")
+    kinds = {kind for url in found if (kind := FORMATS.get(PurePosixPath(url).suffix))}
+    if len(kinds) > 1:
+        raise ValueError(f"{name}: has both parquet files and tar shards; say which: {name.rstrip('/')}/*.parquet")
+    if not kinds:
+        return Location(name, "pictures", tuple(found))
+    kind = kinds.pop()
+    return _stored(name, kind, [url for url in found if FORMATS.get(PurePosixPath(url).suffix) == kind])
+
+
+def _stored(name: str, kind: Kind, urls: Sequence[str]) -> Location:
+    if kind == "webdataset" and name.startswith(("s3://", "s3a://")):  # datasets 5.2 gives s3fs an option it lacks
+        raise ValueError(f"{name}: .tar shards are not streamed from S3: copy them, or keep the rows in parquet files")
+    return Location(name, kind, tuple(urls))
+
+
+def _is_hidden(path: str) -> bool:
+    return any(part.startswith((".", "__")) for part in path.split("/"))
+
+
 def picture_files(
     location: Location,
     modality: Modality,
     column: str | None = None,
     split: str | None = None,
     column_option: str = "--column",
+    *,
+    may_be_remote: bool = False,
 ) -> list[str]:
-    """The images or depth maps of a location of the kind "pictures".
+    """The images or depth maps of a location of the kind "pictures"; URLs of them, if the caller reads such.
 
     Raises:
         ValueError: if there is none, texts are asked for, or a column or split, which such files do not have.
     """
     if modality == "text":
         raise ValueError(f"{location.name}: texts are read from {_OF_TEXTS}")
+    if location.is_remote and not may_be_remote:
+        raise ValueError(
+            f"{location.name}: pictures at a URL are read by hf-encoders embed alone; copy them to this machine"
+        )
     if column or split:
         raise ValueError(f"{location.name}: a folder or file of pictures has no {column_option} or --split")
     if location.listing is not None:

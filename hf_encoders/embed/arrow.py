@@ -1,7 +1,8 @@
 """Arrow tables in, Arrow tables with embeddings out: `ArrowEmbedder`."""
 
+import copy
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias, cast
 
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
@@ -16,6 +17,7 @@ from ..modalities import Encoder, Modality, tower_of
 from ..models.backend import chosen_backend
 from ..models.depth_units import DepthEncodeOptions
 from ..models.text_tower import TextTower, Truncation
+from ..models.tower import Tower
 
 # Raw inputs: texts, paths, arrays or encoded pictures, one per row.
 Items: TypeAlias = Column | PictureItems | list[object]
@@ -45,6 +47,8 @@ class ArrowEmbedder:
 
     Attributes:
         dimensions: D.
+        tower: what embeds.
+        options: what its `encode` gets.
 
     Raises:
         ValueError: if the model does not embed the modality, or an option is out of range.
@@ -63,12 +67,12 @@ class ArrowEmbedder:
     ):
         self.column, self.modality, self.name = column, modality, name
         self._features = None if features is None else self._of_column(features)
-        self._tower = tower_of(model, modality, "document")
+        self.tower: Tower[Any] = tower_of(model, modality, "document")
         self._is_skipping = options.get("on_error") == "skip"
         # Chosen once: each call embeds a part of the rows.
-        backend = chosen_backend(self._tower, options.get("backend", "torch"), options.get("dtype"), None)
+        backend = chosen_backend(self.tower, options.get("backend", "torch"), options.get("dtype"), None)
         own = {"batch_size": batch_size, "convert_to": "numpy", "show_progress_bar": False, "backend": backend}
-        self._options: Mapping[str, Any] = {**options, **own}
+        self.options: Mapping[str, Any] = {**options, **own}
         self.dimensions: int = self.embed_items([])[0].shape[1]
 
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -97,7 +101,7 @@ class ArrowEmbedder:
 
     def embed_items(self, items: Items, truncation: Truncation | None = None) -> tuple[Vectors, Mask]:
         """Embed raw inputs; as `embed`."""
-        found = self._encode(items, truncation, self._options)
+        found = self._encode(items, truncation, self.options)
         if self._is_skipping:
             embeddings, kept = found
             return embeddings, kept
@@ -107,10 +111,16 @@ class ArrowEmbedder:
         """Why a row cannot be embedded; None if it can."""
         items = self.items(table.slice(row, 1))
         try:
-            self._encode(items, Truncation(), {**self._options, "on_error": "raise"})
+            self._encode(items, Truncation(), {**self.options, "on_error": "raise"})
         except (ValueError, TypeError) as error:
             return error
         return None
+
+    def with_tower(self, tower: Tower | None) -> Self:
+        """The same with another tower of the same kind: a copy in another process, or none on the way there."""
+        other = copy.copy(self)
+        other.tower = cast(Tower[Any], tower)
+        return other
 
     def items(self, table: pa.Table) -> Items:
         """The raw inputs of a table, decoded when they are embedded."""
@@ -121,7 +131,7 @@ class ArrowEmbedder:
         return rows[self.column] if self.modality == "text" else picture_items(rows, self.column)
 
     def _encode(self, items: Items, truncation: Truncation | None, options: Mapping[str, Any]) -> Any:
-        tower = self._tower
+        tower = self.tower
         if truncation is not None and isinstance(tower, TextTower):
             tower = tower.counting(truncation)
         return tower.encode(items, **options)

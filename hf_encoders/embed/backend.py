@@ -1,13 +1,13 @@
 """The backend of a whole folder of embeddings: chosen once, so that all its shards agree."""
 
 import json
-from pathlib import Path
 from typing import cast
 
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
 from ..data.collection import Collection
+from ..data.remote_path import Place
 from ..models.backend import chosen_backend
 from ..models.encoding import BackendName
 from ..models.tower import Tower
@@ -17,7 +17,7 @@ _ROWS_A_PART = 10_000
 
 
 def choose_for_all(
-    output: Path, tower: Tower, dtype: str | None, collection: Collection, processes: PartialState
+    output: Place, tower: Tower, dtype: str | None, collection: Collection, processes: PartialState | None
 ) -> BackendName:
     """What `auto` means for a folder: the backend that an earlier run began with, else the one that is fastest here.
 
@@ -26,8 +26,11 @@ def choose_for_all(
         tower: what is computed.
         dtype: see `chosen_backend`.
         collection: what is embedded.
-        processes: this process and the others, which get the choice of the main one.
+        processes: this process and the others, which get the choice of the main one; None for workers elsewhere, whose
+            machines are not this one: they get PyTorch.
     """
+    if processes is None:
+        return _begun_with(output) or "torch"
     choice: list[BackendName] = ["torch"]
     if processes.is_main_process:
         counts = [part.count for part in collection.parts(_ROWS_A_PART)]
@@ -38,7 +41,7 @@ def choose_for_all(
     return choice[0]
 
 
-def _begun_with(output: Path) -> BackendName | None:
+def _begun_with(output: Place) -> BackendName | None:
     try:
         plan = json.loads((output / PLAN).read_text(encoding="utf-8"))
         return cast(BackendName, plan["options"]["backend"])

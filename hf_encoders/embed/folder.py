@@ -11,6 +11,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from datasets import Dataset
 
 from ..arrays import Vectors, unit_rows
+from ..data.remote_path import place_of
 from ..fingerprint import sha256
 from ..modalities import Modality
 from ..outputs import new_file
@@ -71,15 +72,26 @@ class FolderManifest(Plan):
 
 
 def is_embedded(folder: str | os.PathLike[str]) -> bool:
-    """Whether `hf-encoders embed` wrote a folder, or began to."""
+    """Whether `hf-encoders embed` wrote a folder, or began to; it may be one at a URL."""
+    place = place_of(os.fspath(folder))
     for name in (PLAN, MANIFEST):
         try:
-            content = json.loads(Path(folder, name).read_text(encoding="utf-8"))
+            content = json.loads((place / name).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
         if isinstance(content, dict) and _TELLING <= content.keys():
             return True
     return False
+
+
+def check_is_here(folder: str | os.PathLike[str]) -> None:
+    """Refuse a folder at a URL, whose vectors cannot be mapped into memory.
+
+    Raises:
+        ValueError: says to copy it.
+    """
+    if not isinstance(place_of(os.fspath(folder)), Path):
+        raise ValueError(f"{folder}: vectors are mapped from a disk: copy the folder to this machine first")
 
 
 def read_manifest(folder: Path) -> FolderManifest:

@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 from .._version import __version__
 from ..data.collection import Collection
+from ..data.remote_path import Place
 from ..maker import maker
 from ..modalities import Encoder, Modality
 from ..outputs import new_file
@@ -62,7 +62,7 @@ def make_plan(
     }
 
 
-def check_plan(output: Path, plan: Plan, is_main: bool = True) -> None:
+def check_plan(output: Place, plan: Plan, is_main: bool = True) -> None:
     """Start an output folder with this plan, or check that it was started with it.
 
     Args:
@@ -87,7 +87,7 @@ def check_plan(output: Path, plan: Plan, is_main: bool = True) -> None:
 
 
 def write_manifest(
-    output: Path, plan: Plan, records: Sequence[ShardRecord], max_bad_rows: int | None
+    output: Place, plan: Plan, records: Sequence[ShardRecord], max_bad_rows: int | None
 ) -> FolderManifest:
     """Write `manifest.json`.
 
@@ -126,7 +126,7 @@ def check_bad_rows(count: int, maximum: int | None, first: BadRow) -> None:
         )
 
 
-def _check_same_plan(path: Path, plan: Plan) -> None:
+def _check_same_plan(path: Place, plan: Plan) -> None:
     try:
         before = dict(_flat(json.loads(path.read_text(encoding="utf-8"))))
     except (ValueError, AttributeError) as error:

@@ -1,18 +1,21 @@
 """Rows of a collection → rows of the result: id, the columns kept, embedding."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 from datasets import ClassLabel, Features, List, Value
 
+from ..arrays import Mask, Vectors
 from ..data.collection import Collection, Part
 from ..data.columns import URL
 from ..data.skipped import reason_of
 from ..modalities import Encoder, Modality
 from ..models.text_tower import Truncation
+from ..models.tower import Tower
 from .arrow import ArrowEmbedder, fixed_size_lists
 from .folder import EMBEDDING, ID
 
@@ -53,6 +56,9 @@ class RowEmbedder:
         dtype: what embeddings are stored as, "float32" or "float16".
         options: options of the model's `encode...`.
 
+    Attributes:
+        embedder: embeds the column.
+
     Raises:
         ValueError: for a column that is not there or whose name is taken, another dtype, or options out of range.
     """
@@ -76,8 +82,8 @@ class RowEmbedder:
                 raise ValueError(f"{collection.name}: no column {name!r}; it has {', '.join(features)}")
         self._collection, self.dtype = collection, dtype
         skipping = {**options, "on_error": "skip"}
-        self._embedder = ArrowEmbedder(model, collection.column, modality, features=features, **skipping)
-        self.dimensions = self._embedder.dimensions
+        self.embedder = ArrowEmbedder(model, collection.column, modality, features=features, **skipping)
+        self.dimensions = self.embedder.dimensions
         self.id_column = id_column or collection.default_id or (ID if ID in features else None)
         self.kept = _cheap_columns(collection, modality, self.id_column) if keep is None else list(keep)
         if taken := {ID, EMBEDDING} & set(self.kept):
@@ -105,24 +111,59 @@ class RowEmbedder:
             start: the number of rows of the part before them.
         """
         cut = Truncation()
-        embeddings, kept = self._embedder.embed(table, cut)
-        ids = table[self.id_column] if self.id_column else self._collection.ids(part, start, len(table))
+        embeddings, kept = self.embedder.embed(table, cut)
+        ids, others = self.named(table, part, start)
         if cut.count:
             cut.name = str(ids[cut.first].as_py())
         bad = np.flatnonzero(~kept).tolist()
-        reasons = [(str(ids[row].as_py()), self._reason(table, row)) for row in bad[:LISTED]]
+        reasons = {row: self.reason(table, row) for row in bad[:LISTED]}
+        return self.joined(ids, others, embeddings, kept, reasons, cut)
+
+    def named(self, table: pa.Table, part: Part, start: int) -> tuple[pa.Array, pa.Table]:
+        """The ids of rows, and the columns that are kept beside their embeddings; arguments as of `__call__`."""
+        ids = table[self.id_column] if self.id_column else self._collection.ids(part, start, len(table))
+        return ids, table.select(self.kept)
+
+    def joined(
+        self,
+        ids: pa.Array,
+        others: pa.Table,
+        embeddings: Vectors,
+        kept: Mask,
+        reasons: Mapping[int, str],
+        cut: Truncation,
+    ) -> EmbeddedRows:
+        """Rows of the result.
+
+        Args:
+            ids: [N], see `named`.
+            others: N rows, likewise.
+            embeddings: [M, D].
+            kept: which of the rows have one, [N] booleans.
+            reasons: why the first of the others have none, by their numbers.
+            cut: the texts that were cut.
+        """
+        bad = np.flatnonzero(~kept).tolist()
+        listed = [(str(ids[row].as_py()), reasons[row]) for row in bad[:LISTED]]
         mask = pa.array(kept)
         vectors = fixed_size_lists(embeddings.astype(self.dtype, copy=False))
-        arrays = [ids.filter(mask), *(table[name].filter(mask) for name in self.kept), vectors]
+        arrays = [ids.filter(mask), *(others[name].filter(mask) for name in self.kept), vectors]
         schema = self.features.arrow_schema
         arrays = [
             array if array.type == field.type else array.cast(field.type)
             for array, field in zip(arrays, schema, strict=True)
         ]
-        return EmbeddedRows(pa.Table.from_arrays(arrays, schema=schema), len(bad), reasons, cut)
+        return EmbeddedRows(pa.Table.from_arrays(arrays, schema=schema), len(bad), listed, cut)
 
-    def _reason(self, table: pa.Table, row: int) -> str:
-        error = self._embedder.reason(table, row)
+    def with_tower(self, tower: Tower | None) -> Self:
+        """See `ArrowEmbedder.with_tower`."""
+        other = copy.copy(self)
+        other.embedder = self.embedder.with_tower(tower)
+        return other
+
+    def reason(self, table: pa.Table, row: int) -> str:
+        """Why a row cannot be embedded, on one line."""
+        error = self.embedder.reason(table, row)
         if error is None:
             return "cannot be read"  # at the second attempt it could
         return reason_of(error)

@@ -1,11 +1,9 @@
-"""Embeds a collection into a folder of shards, on any number of processes, and goes on after a kill."""
+"""Embeds a collection into a folder of shards, on any number of processes of a machine, and goes on after a kill."""
 
 import collections
 import itertools
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeAlias
 
 import pyarrow as pa  # type: ignore[import-untyped]
@@ -14,23 +12,24 @@ from accelerate.utils import gather_object
 from tqdm.std import tqdm
 
 from ..data.collection import Collection, Part
+from ..data.remote_path import Place
 from ..models.text_tower import Truncation
 from ..progress.bars import progress_bar
 from .folder import FolderManifest, Plan
 from .manifest import check_bad_rows, check_plan, write_manifest
+from .reading import read_shards
 from .rows import EmbeddedRows, RowEmbedder
 from .shards import ShardRecord, is_whole, read_records, remove_shard, write_shard
 
-_TABLES_AHEAD = 2
-_UNITS = {"text": " texts", "image": " images", "depth": " maps"}
+UNITS = {"text": " texts", "image": " images", "depth": " maps"}
 # Part → number of the shard in it → its record.
-_Records: TypeAlias = dict[int, dict[int, ShardRecord]]
+Records: TypeAlias = dict[int, dict[int, ShardRecord]]
 
 
 def embed_collection(
     embedder: RowEmbedder,
     collection: Collection,
-    output: Path,
+    output: Place,
     plan: Plan,
     *,
     processes: PartialState,
@@ -46,7 +45,7 @@ def embed_collection(
     Args:
         embedder: makes rows of the result.
         collection: what is embedded.
-        output: a new folder, or one where a run with the same plan was interrupted; all processes see it.
+        output: a new folder, or one where a run with the same plan was interrupted; all processes see it. Or its URL.
         plan: what the result depends on, see `make_plan`.
         processes: this process and their number.
         max_bad_rows: stop when more rows cannot be embedded: at once in one process, at the end in all of them.
@@ -62,17 +61,17 @@ def embed_collection(
     with processes.main_process_first():
         check_plan(output, plan, is_main=processes.is_main_process)
     parts = collection.parts(shard_rows)
-    records, changed = _read_records(output, collection, parts, shard_rows)
+    records, changed = sound_records(output, collection, parts, shard_rows)
     processes.wait_for_everyone()  # before any of them writes more records
     # Unfinished parts come first, so that each process has the same share of the work. `split_dataset_by_node` would
     # divide rows, and make other shards with another number of processes.
-    ordered = sorted(parts, key=lambda part: _is_finished(records[part.index]))
+    ordered = sorted(parts, key=lambda part: is_finished(records[part.index]))
     own = ordered[processes.process_index :: processes.num_processes]
     title = "Embedding" if processes.num_processes == 1 else f"Embedding (process 1 of {processes.num_processes})"
     with progress_bar(
-        _count([part for part in own if not _is_finished(records[part.index])]),
+        count_rows([part for part in own if not is_finished(records[part.index])]),
         title,
-        _UNITS[plan["modality"]],
+        UNITS[plan["modality"]],
         is_shown=processes.is_main_process,
     ) as bar:
         share = _Share(embedder, collection, output, shard_rows, max_bad_rows, records, changed, bar)
@@ -94,11 +93,11 @@ def _warn_of_cut_texts(own: Truncation, processes: PartialState) -> None:
         total.warn()
 
 
-def _read_records(
-    output: Path, collection: Collection, parts: Sequence[Part], shard_rows: int
-) -> tuple[_Records, list[ShardRecord]]:
+def sound_records(
+    output: Place, collection: Collection, parts: Sequence[Part], shard_rows: int
+) -> tuple[Records, list[ShardRecord]]:
     """The records of shards that are good still, and those whose input files have changed since."""
-    good: _Records = collections.defaultdict(dict)
+    good: Records = collections.defaultdict(dict)
     changed = []
     for record in read_records(output):
         if record.inputs == collection.state(parts[record.part], record.number * shard_rows, shard_rows):
@@ -132,10 +131,10 @@ class _Share:
         self,
         embedder: RowEmbedder,
         collection: Collection,
-        output: Path,
+        output: Place,
         shard_rows: int,
         max_bad_rows: int | None,
-        records: _Records,
+        records: Records,
         changed: Sequence[ShardRecord],
         bar: tqdm,
     ):
@@ -151,31 +150,20 @@ class _Share:
 
     def embed(self, part: Part) -> None:
         """Write the shards of a part that are missing or damaged."""
-        written = self._records[part.index].items()
-        whole = {number: record for number, record in written if is_whole(self._output, record)}
-        first = next(number for number in range(len(whole) + 1) if number not in whole)
-        if first and whole[first - 1].is_last:
+        done = whole_shards(self._output, self._records[part.index])
+        if done is None:
             return
-        rows = _RowReader(_ahead(self._collection.tables(part, first * self._shard_rows, self._embedder.columns)))
-        for number in itertools.count(first):
-            # Before the rows are embedded: a file that changes meanwhile is embedded again by the next run.
-            state = self._collection.state(part, number * self._shard_rows, self._shard_rows)
-            blocks = rows.blocks(self._shard_rows, self._embedder.rows_per_block)
-            if number in whole:
-                collections.deque(blocks, maxlen=0)
+        embedder = self._embedder
+        sizes = self._shard_rows, embedder.rows_per_block
+        for shard in read_shards(self._collection, part, first_missing(done), embedder.columns, *sizes):
+            if shard.number in done:
+                collections.deque(shard.blocks, maxlen=0)
             else:
-                content = self._embedded(part, number * self._shard_rows, blocks)
-                schema = self._embedder.features.arrow_schema
-                write_shard(self._output, schema, part.index, number, content, rows.are_read, state)
-            if rows.are_read():
-                self._remove_after(part, number)
-                return
-
-    def _remove_after(self, part: Part, number: int) -> None:
-        """Remove shards of rows that a changed file has no longer."""
-        for record in self._changed:
-            if record.part == part.index and record.number > number:
-                remove_shard(self._output, record)
+                content = self._embedded(part, shard.number * self._shard_rows, shard.blocks)
+                schema = embedder.features.arrow_schema
+                write_shard(self._output, schema, part.index, shard.number, content, shard.is_last, shard.state)
+            if shard.is_last():
+                remove_after(self._output, self._changed, part.index, shard.number)
 
     def _embedded(self, part: Part, start: int, blocks: Iterator[pa.Table]) -> Iterator[EmbeddedRows]:
         for block in blocks:
@@ -190,47 +178,31 @@ class _Share:
             self._bar.update(len(block))
 
 
-class _RowReader:
-    """Reads tables of any lengths as tables of given lengths."""
-
-    def __init__(self, tables: Iterator[pa.Table]):
-        self._tables = tables
-        self._rest: pa.Table | None = None
-
-    def blocks(self, rows: int, size: int) -> Iterator[pa.Table]:
-        """Yield the next rows in tables of `size` rows; the last one may be shorter."""
-        while rows and not self.are_read():
-            pieces, missing = [], min(rows, size)
-            while missing and not self.are_read():
-                assert self._rest is not None
-                pieces.append(self._rest.slice(0, missing))
-                self._rest = self._rest.slice(missing)
-                missing -= len(pieces[-1])
-                rows -= len(pieces[-1])
-            yield pa.concat_tables(pieces)
-
-    def are_read(self) -> bool:
-        """Whether all rows are read."""
-        while self._rest is None or not len(self._rest):
-            self._rest = next(self._tables, None)
-            if self._rest is None:
-                return True
-        return False
+def whole_shards(output: Place, records: Mapping[int, ShardRecord]) -> frozenset[int] | None:
+    """The numbers of the shards of a part that are whole; None if none of the part is missing."""
+    whole = {number: record for number, record in records.items() if is_whole(output, record)}
+    first = first_missing(whole)
+    return None if first and whole[first - 1].is_last else frozenset(whole)
 
 
-def _ahead(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """Yield tables, reading the next ones in a thread while one is embedded."""
-    with ThreadPoolExecutor(1) as thread:
-        waiting = collections.deque(thread.submit(next, tables, None) for _ in range(_TABLES_AHEAD))
-        while (table := waiting.popleft().result()) is not None:
-            waiting.append(thread.submit(next, tables, None))
-            yield table
+def first_missing(whole: Container[int]) -> int:
+    """The first shard of a part that is not whole; it is read from there."""
+    return next(number for number in itertools.count() if number not in whole)
 
 
-def _is_finished(records: dict[int, ShardRecord]) -> bool:
+def remove_after(output: Place, changed: Sequence[ShardRecord], part: int, number: int) -> None:
+    """Remove the shards of a part behind its last one: of rows that a changed file has no longer."""
+    for record in changed:
+        if record.part == part and record.number > number:
+            remove_shard(output, record)
+
+
+def is_finished(records: Mapping[int, ShardRecord]) -> bool:
+    """Whether a part has a record of each shard."""
     return bool(records) and len(records) == max(records) + 1 and records[max(records)].is_last
 
 
-def _count(parts: Sequence[Part]) -> int | None:
+def count_rows(parts: Sequence[Part]) -> int | None:
+    """The rows of parts; None where nobody knows."""
     counts = [part.count for part in parts]
     return None if None in counts else sum(count for count in counts if count is not None)

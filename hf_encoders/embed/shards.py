@@ -3,12 +3,12 @@
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from transformers.utils import logging
 
+from ..data.remote_path import Place
 from ..fingerprint import sha256
 from ..outputs import new_file
 from .folder import DATA, EMBEDDING
@@ -54,7 +54,7 @@ class ShardRecord:
 
 
 def write_shard(
-    output: Path,
+    output: Place,
     schema: pa.Schema,
     part: int,
     number: int,
@@ -87,7 +87,8 @@ def write_shard(
                 rows += len(block.table)
                 bad_count += block.bad_count
                 bad = [*bad, *block.bad][:LISTED]
-        status, digest = partial.stat(), sha256(partial)
+        digest = sha256(partial)
+    status = path.stat()
     size, time_ns = status.st_size, status.st_mtime_ns
     record = ShardRecord(part, number, is_last(), rows, bad_count, bad, size, time_ns, digest, inputs)
     with new_file(_record_file(output, part, number), overwrite=True) as partial:
@@ -95,10 +96,11 @@ def write_shard(
     return record
 
 
-def read_records(output: Path) -> list[ShardRecord]:
+def read_records(output: Place) -> list[ShardRecord]:
     """Read the records of all finished shards, in the order of the rows."""
     records = []
-    for path in sorted((output / _RECORDS).glob("*.json")):
+    paths: Iterable[Place] = (output / _RECORDS).glob("*.json")
+    for path in sorted(paths, key=str):
         try:
             fields = json.loads(path.read_text(encoding="utf-8"))
             records.append(ShardRecord(**fields | {"bad": [(name, reason) for name, reason in fields["bad"]]}))
@@ -107,14 +109,14 @@ def read_records(output: Path) -> list[ShardRecord]:
     return records
 
 
-def is_whole(output: Path, record: ShardRecord) -> bool:
+def is_whole(output: Place, record: ShardRecord) -> bool:
     """Whether a shard is the file that was written: by its size and time, or else by its hash."""
     path = output / record.file
     if not path.is_file():
         found = "missing"
     elif (status := path.stat()).st_size != record.size:
         found = "not the file that was written"
-    elif status.st_mtime_ns == record.time_ns or sha256(path) == record.sha256:
+    elif status.st_mtime_ns == record.time_ns != 0 or sha256(path) == record.sha256:  # some stores tell no time
         return True
     else:
         found = "not the file that was written"
@@ -122,7 +124,7 @@ def is_whole(output: Path, record: ShardRecord) -> bool:
     return False
 
 
-def remove_shard(output: Path, record: ShardRecord) -> None:
+def remove_shard(output: Place, record: ShardRecord) -> None:
     """Remove a shard that the collection has no rows for any more; its record first."""
     _record_file(output, record.part, record.number).unlink(missing_ok=True)
     (output / record.file).unlink(missing_ok=True)
@@ -132,5 +134,5 @@ def _file(part: int, number: int) -> str:
     return f"{DATA}/{part:07}-{number:05}.parquet"
 
 
-def _record_file(output: Path, part: int, number: int) -> Path:
+def _record_file(output: Place, part: int, number: int) -> Place:
     return output / _RECORDS / f"{part:07}-{number:05}.json"

@@ -142,8 +142,12 @@ class DepthTower(PixelTower[DepthImageProcessor]):
         others = {name: value for name, value in given.items() if name not in DepthUnits.__annotations__}
         tower = self.with_units(cast(DepthUnits, units))
         encoded = super(DepthTower, tower).encode(inputs, batch_size, **cast(EncodeOptions, others))
-        self._check.finish()
+        self.finish()
         return encoded
+
+    def finish(self) -> None:
+        """Warn of the maps that were prepared, if their depths lie elsewhere than those of training."""
+        self._check.finish()
 
     def with_units(self, units: DepthUnits) -> "DepthTower":
         """This tower for maps in other units; others may use it as it is at the same time."""

@@ -10,7 +10,7 @@ from datasets import Dataset
 from transformers.processing_utils import Unpack
 
 from ..arrays import Numbers, unit_rows
-from ..embed.folder import embedded_rows, map_vectors, read_manifest
+from ..embed.folder import check_is_here, embedded_rows, map_vectors, read_manifest
 from ..maker import maker
 from ..modalities import Encoder, Modality, tower_of
 from ..models.encode_arguments import check_arguments
@@ -179,6 +179,7 @@ class EmbeddingIndex(IndexedRows):
                 invalid.
             OSError: if the vectors cannot be written there.
         """
+        check_is_here(folder)
         folder = Path(folder)
         manifest = read_manifest(folder)
         if model is not None:

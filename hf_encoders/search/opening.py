@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from ..embed.folder import is_embedded, read_manifest
+from ..embed.folder import check_is_here, is_embedded, read_manifest
 from ..modalities import Encoder
 from ..outputs import INDEX_MANIFEST
 from .index import EmbeddingIndex
@@ -16,6 +16,10 @@ def holds_embeddings(name: str | os.PathLike[str]) -> bool:
     Raises:
         ValueError: for one that is not finished, or damaged.
     """
+    if "://" in os.fspath(name):
+        if not os.fspath(name).startswith("http") and is_embedded(name):
+            check_is_here(name)
+        return False
     folder = Path(name)
     if (folder / INDEX_MANIFEST).is_file():
         read_index_manifest(folder)

@@ -1,5 +1,7 @@
 """`hf-encoders embed` of a data set that is streamed from the Hub."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from datasets import config
@@ -48,3 +50,22 @@ def test_a_streamed_data_set(on_hub, objects_test, tmp_path, capsys):
     (output / "records" / "0000001-00001.json").unlink()
     run_embed(tmp_path / "model", on_hub, output, *SHARDS)
     assert manifest_of(output) == before
+
+
+def test_shards_go_to_a_data_set_on_the_hub_and_the_next_run_goes_on(
+    on_hub, hub_client, objects_test, tmp_path, caplog
+):
+    hub_client.create_repo("org/embeddings", repo_type="dataset", exist_ok=True)
+    tiny_model().save_pretrained(tmp_path / "model")
+    source = write_parquet(objects_test.select(range(9)), tmp_path / "scenes.parquet")
+    output = "hf://datasets/org/embeddings/run"
+    run_embed(tmp_path / "model", source, output, *SHARDS)
+    run_embed(tmp_path / "model", source, tmp_path / "out", *SHARDS)
+    folder = Path(hub_client.snapshot_download("org/embeddings", repo_type="dataset"), "run")
+    assert manifest_of(folder)["shards"] == manifest_of(tmp_path / "out")["shards"]
+    assert rows_of(folder)["id"][:].tolist() == list(range(9))
+    commits = len(hub_client.list_repo_commits("org/embeddings", repo_type="dataset"))
+    hub_client.delete_file("run/records/0000001-00000.json", "org/embeddings", repo_type="dataset")
+    run_embed(tmp_path / "model", source, output, *SHARDS)
+    assert len(hub_client.list_repo_commits("org/embeddings", repo_type="dataset")) <= commits + 4
+    assert hub_client.file_exists("org/embeddings", "run/records/0000001-00000.json", repo_type="dataset")

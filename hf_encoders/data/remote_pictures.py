@@ -1,0 +1,66 @@
+"""Images or depth maps at URLs, such as those of a bucket."""
+
+import posixpath
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa  # type: ignore[import-untyped]
+from datasets import Features, Image
+
+from .file_states import digest
+from .parts import Collection, Part, ranges
+from .remote_path import RemotePath, read_all
+
+# So many files are asked for at the same time.
+_FILES_PER_READ = 64
+
+
+class RemotePictures(Collection):
+    """Pictures that are files of their own at URLs, named by their paths below what was given.
+
+    All names are in memory; they travel to each worker.
+
+    Args:
+        name: the URL of a folder, a file or a pattern.
+        urls: the files.
+    """
+
+    column = "file"
+    features = Features({"file": Image()})
+    id_type = "string"
+
+    def __init__(self, name: str, urls: Sequence[str]):
+        self.name = name
+        below = name.rstrip("/") + "/"
+        self._folder = below if urls[0].startswith(below) else _common_folder(urls)
+        self._files = [url.removeprefix(self._folder) for url in urls]
+        states = RemotePath(name).find()
+        self._states = [f"{states[url].st_size} {states[url].st_mtime_ns}" for url in urls]
+        self.identity = {"kind": "files", "digest": digest(self._files)}
+
+    def parts(self, shard_rows: int) -> list[Part]:
+        """Divide the files into ranges."""
+        return ranges(len(self._files), shard_rows)
+
+    def tables(self, part: Part, skip: int, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """Yield the contents of files and their URLs; one that is gone has no content."""
+        files = self._files[part.start + skip : part.start + (part.count or 0)]
+        for start in range(0, len(files), _FILES_PER_READ):
+            urls = [self._folder + name for name in files[start : start + _FILES_PER_READ]]
+            contents = read_all(urls)
+            cells = [{"bytes": contents[url], "path": url} for url in urls]
+            schema = self.features.arrow_schema
+            yield pa.Table.from_arrays([pa.array(cells, schema.field(0).type)], schema=schema)
+
+    def state(self, part: Part, start: int, count: int) -> str:
+        """Digest the sizes and times of the files, as they were when the collection was opened."""
+        return digest(self._states[part.start + start : part.start + min(start + count, part.count or 0)])
+
+    def ids(self, part: Part, start: int, count: int) -> pa.Array:
+        """Name files by their paths below the folder."""
+        return pa.array(self._files[part.start + start : part.start + start + count], pa.string())
+
+
+def _common_folder(urls: Sequence[str]) -> str:
+    folders = [posixpath.dirname(url).split("/") for url in urls]
+    common = posixpath.commonprefix(folders)  # of lists of names, as it takes any sequences
+    return "/".join(common) + "/"
