@@ -128,7 +128,8 @@ def add_ray(parser: argparse.ArgumentParser) -> None:
         " %(default)s)",
     )
     group.add_argument(
-        "--address", help="of a Ray cluster: auto, or ray://HOST:PORT; default: RAY_ADDRESS, or Ray on this machine"
+        "--address",
+        help="of a Ray cluster: auto, or HOST:PORT of its head; default: RAY_ADDRESS, or Ray is started here",
     )
     group.add_argument(
         "--workers", type=count, metavar="N", help="how many compute; default: one per GPU, or per two CPUs without any"
@@ -154,6 +155,8 @@ def check_ray_options(args: argparse.Namespace) -> None:
             if value is not None:
                 raise ValueError(f"{option}: for --engine ray alone")
         return
+    if "://" in (args.address or ""):
+        raise ValueError(f"--address {args.address}: run this on a machine of the cluster, with --address auto")
     if args.gpus_per_worker is not None and args.gpus_per_worker < 0:
         raise ValueError(f"--gpus-per-worker {args.gpus_per_worker:g}: must be 0 or more")
     if args.device not in (None, "cpu"):

@@ -48,8 +48,8 @@ def cluster(address: str | None, workers: int | None, gpus_per_worker: float | N
     """Join a cluster, or start Ray on this machine; afterwards leave it. What `ray.init` of the caller joined is used.
 
     Args:
-        address: as `ray.init` takes it: "auto" for the cluster that this machine is in, or ray://HOST:PORT. By default
-            what RAY_ADDRESS names, else Ray is started here.
+        address: as `ray.init` takes it: "auto" for the cluster that this machine is in, or HOST:PORT of its head. By
+            default what RAY_ADDRESS names, else Ray is started here.
         workers: how many actors compute; by default one for each GPU, or for each two CPUs where there is none.
         gpus_per_worker: for each of them; by default 1, or 0 where there is none.
 

@@ -228,6 +228,10 @@ def refusal(capsys, folder, output, *options):
         (("--workers", 2), "--workers: for --engine ray alone"),
         (("--address", "auto"), "--address: for --engine ray alone"),
         (("--gpus-per-worker", 0), "--gpus-per-worker: for --engine ray alone"),
+        (
+            (*BY_RAY, "--address", "ray://head:10001"),
+            "--address ray://head:10001: run this on a machine of the cluster",
+        ),
         ((*BY_RAY, "--workers", 0), "--workers: must be at least 1"),
         ((*BY_RAY, "--gpus-per-worker", -1), "--gpus-per-worker -1: must be 0 or more"),
         ((*BY_RAY, "--device", "cuda:1"), "--device cuda:1: with --engine ray, --gpus-per-worker says what computes"),
@@ -250,11 +254,15 @@ def test_processes_of_a_launcher_are_refused(folder, tmp_path, capsys, monkeypat
     assert "run it without accelerate launch" in refusal(capsys, folder, tmp_path / "out", *BY_RAY)
 
 
-@pytest.mark.slow
-def test_without_a_cluster_one_line_says_so(folder, tmp_path, capsys):
-    ray.shutdown()
+def test_without_a_cluster_one_line_says_so(folder, tmp_path, capsys, monkeypatch):
+    def nothing_there(**options):
+        assert options["address"] == "auto"
+        raise ConnectionError("Could not find any running Ray instance.")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", nothing_there)
     error = refusal(capsys, folder, tmp_path / "out", *BY_RAY, "--address", "auto")
-    assert "--address auto: no Ray cluster there" in error
+    assert "--address auto: no Ray cluster there (Could not find any running Ray instance.); start one" in error
 
 
 def test_more_gpus_than_there_are_take_one_line():
