@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from accelerate.utils import broadcast
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
@@ -33,6 +34,11 @@ def share_batch_norm(model: nn.Module) -> None:
         buffer.copy_(broadcast(buffer.clone()))
 
 
+def trained_batch_norm(model: nn.Module) -> list[_BatchNorm]:
+    """The BatchNorm layers of a model that are in train mode now."""
+    return [layer for layer in model.modules() if isinstance(layer, _BATCH_NORM) and layer.training]
+
+
 @torch.no_grad()
 def fit_batch_norm(model: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> None:
     """Give BatchNorm layers the statistics of batches under the model's weights: averaged weights have none.
@@ -43,7 +49,7 @@ def fit_batch_norm(model: nn.Module, batches: Iterable[Mapping[str, Tensor]]) ->
         model: is left in train mode. Layers that stay in evaluation mode then are frozen, and keep their statistics.
         batches: the model's inputs by name; none is read if there is no BatchNorm layer.
     """
-    layers = [layer for layer in model.train().modules() if isinstance(layer, _BATCH_NORM) and layer.training]
+    layers = trained_batch_norm(model.train())
     if not layers:
         return
     momenta = [layer.momentum for layer in layers]

@@ -14,13 +14,13 @@ from torch import nn
 
 from ..models.input_errors import one_line
 from ..outputs import explained_writes, open_to_others, partial_path, put_in_place, remove_stale, remove_whole
-from ..plurals import counted
+from .division import Division, kept_division
 from .run_lock import RunLock
 from .sharding import load_whole_state, whole_state
 
 FOLDER, LATEST = "checkpoints", "latest"
 _PROGRESS, _PROCESSES, _PRECISION = "progress.json", "processes", "mixed_precision"
-_OPTIONS, _IDENTITY = "options", "identity"
+_OPTIONS, _IDENTITY, _DIVISION = "options", "identity", "division"
 _PREFIX = "checkpoint-"
 
 
@@ -56,6 +56,7 @@ class Kept:
     Args:
         progress: where the run was.
         processes: how many processes it had.
+        division: of the rows of a step over them; None if an older version wrote it and does not tell.
         precision: that of its computations; None where the checkpoint does not say.
         options: its options by their names; None in a checkpoint of an older version.
         identity: what tells its data and its tokenizer from others; empty in a checkpoint of an older version.
@@ -66,6 +67,7 @@ class Kept:
     precision: str | None = None
     options: dict[str, object] | None = None
     identity: dict[str, str] = field(default_factory=dict)
+    division: Division | None = None
 
 
 def save(
@@ -76,6 +78,7 @@ def save(
     keep_last: int = 2,
     options: Mapping[str, object] | None = None,
     identity: Mapping[str, str] | None = None,
+    division: Division | None = None,
 ) -> Path:
     """Write `checkpoint-STEP`; every process calls this.
 
@@ -89,6 +92,7 @@ def save(
         keep_last: how many checkpoints stay (0: all).
         options: those of the run, see `resume_rules`.
         identity: see `Kept`.
+        division: see `Kept`.
 
     Raises:
         OSError: if it cannot be written, as on a full disk; the checkpoints before it stay.
@@ -107,6 +111,7 @@ def save(
                 _PRECISION: accelerator.mixed_precision,
                 _OPTIONS: None if options is None else dict(options),
                 _IDENTITY: dict(identity or {}),
+                _DIVISION: None if division is None else asdict(division),
             }
             content = asdict(progress) | of_the_run
             (partial / _PROGRESS).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -128,15 +133,9 @@ def restore(accelerator: Accelerator, folder: Path, modules: Mapping[str, nn.Mod
     """Restore models, optimizers, schedules, random states and modules.
 
     Raises:
-        ValueError: if the checkpoint is damaged, or of another model or number of processes.
+        ValueError: if the checkpoint is damaged, or of another model.
     """
-    kept = _read_kept(folder)
-    progress, processes = kept.progress, kept.processes
-    if processes != accelerator.num_processes:  # Accelerate would go on without the random states
-        raise ValueError(
-            f"{folder}: written by {counted(processes, 'process')}, this run has {accelerator.num_processes}; start as"
-            " many"
-        )
+    progress = _read_kept(folder).progress
     try:
         accelerator.load_state(str(folder))
         for name, module in (modules or {}).items():
@@ -231,8 +230,8 @@ def _read_kept(folder: Path) -> Kept:
         content = json.loads((folder / _PROGRESS).read_text(encoding="utf-8"))
         processes = content.pop(_PROCESSES)
         precision, options = content.pop(_PRECISION, None), content.pop(_OPTIONS, None)
-        identity = content.pop(_IDENTITY, {})
-        return Kept(Progress(**content), processes, precision, options, identity)
+        identity, division = content.pop(_IDENTITY, {}), kept_division(content.pop(_DIVISION, None), options, processes)
+        return Kept(Progress(**content), processes, precision, options, identity, division)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise _other_checkpoint(folder, error) from error
 

@@ -37,6 +37,22 @@ def loss_line(loss: str, steps: int, rows_of_a_step: int, rate: str, precision: 
     return f"loss: {loss}; {counted(steps, 'step')} of {counted(rows_of_a_step, 'row')}, {rate}, in {number}"
 
 
+def patience_line(patience: int) -> str:
+    """What to say of a patience without a validation."""
+    return (
+        f"patience {patience} has no metric to wait for: no data set has a split 'validation' (--validation_split names"
+        " another), so the run goes to its end"
+    )
+
+
+def warmup_line(warmup_steps: int, steps: int, rate: float) -> str:
+    """What to say of a learning rate that never reaches its peak."""
+    return (
+        f"the learning rate rises for {counted(warmup_steps, 'step')}, and the run has {steps}: it never reaches"
+        f" {rate:g}; lower --warmup_steps, or train for longer"
+    )
+
+
 def _is_frozen(part: nn.Module) -> bool:
     parameters = list(part.parameters())
     return bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
