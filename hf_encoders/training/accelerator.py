@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
 from accelerate import Accelerator, DataLoaderConfiguration, DistributedType
@@ -9,6 +10,7 @@ from accelerate.utils import (
     DeepSpeedPlugin,
     DistributedDataParallelKwargs,
     FullyShardedDataParallelPlugin,
+    InitProcessGroupKwargs,
     gather_object,
 )
 from tqdm.auto import tqdm
@@ -22,6 +24,7 @@ from .precision import launched_precision, resolved, warn_if_slow
 from .result import LOGS
 from .shared_arguments import AUTO, PRECISIONS
 
+ANSWER = timedelta(minutes=10)  # a process that waits so long for another takes it for lost
 _LISTED = 10  # rows that an error names
 
 
@@ -43,7 +46,7 @@ def make_accelerator(run: RunArguments | DepthRunArguments, kept_precision: str 
     if sharding is not None:
         _allow_sharding_on_cpus()
     if deepspeed is not None:
-        launched_processes()  # joined here: told of CPUs below, Accelerate would go on without DeepSpeed
+        launched_processes(timeout=ANSWER)  # joined here: told of CPUs below, Accelerate would go on without DeepSpeed
     # DeepSpeed would cast all weights.
     precision, why = ("no", "for DeepSpeed") if deepspeed is not None else resolved(run.mixed_precision, kept_precision)
     tracker = chosen_tracker(run.report_to)
@@ -57,7 +60,10 @@ def make_accelerator(run: RunArguments | DepthRunArguments, kept_precision: str 
         step_scheduler_with_optimizer=False,
         dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=run.seed),
         # A step may call the model twice; broadcasts of BatchNorm's statistics in between would disturb it.
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(broadcast_buffers=False),
+            InitProcessGroupKwargs(timeout=ANSWER),
+        ],
     )
     if sharding is not None:
         accelerator.state.fsdp_plugin = sharding  # on CPUs, Accelerate does not keep a plugin that it is given
@@ -75,7 +81,7 @@ def _allow_sharding_on_cpus() -> None:
 
     It has no public door for this: the state that its processes share is changed (seen working in 1.10 and 1.15).
     """
-    processes = launched_processes()
+    processes = launched_processes(timeout=ANSWER)
     if processes.distributed_type == DistributedType.MULTI_CPU:
         processes.distributed_type = DistributedType.FSDP
 

@@ -2,26 +2,28 @@
 
 import glob
 import json
+import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ..models.input_errors import one_line
 from ..outputs import explained_writes, open_to_others, partial_path, put_in_place, remove_stale, remove_whole
 from .division import Division, kept_division
-from .run_lock import RunLock
+from .run_lock import RunLock, wait_for_lock
 from .sharding import load_whole_state, whole_state
 
 FOLDER, LATEST = "checkpoints", "latest"
 _PROGRESS, _PROCESSES, _PRECISION = "progress.json", "processes", "mixed_precision"
 _OPTIONS, _IDENTITY, _DIVISION = "options", "identity", "division"
 _PREFIX = "checkpoint-"
+_SEEN_AFTER = 60.0  # seconds: a network file system remembers for a while that a file was not there
 
 
 @dataclass
@@ -163,10 +165,11 @@ def open_run(
         one that ended before its first checkpoint.
 
     Raises:
-        ValueError: if another run writes there; if there is no checkpoint, or one that nobody asked for.
+        ValueError: if another run writes there; if there is no checkpoint, or one that nobody asked for; if a machine
+            does not see the folder.
     """
     folder, lock = output_dir / FOLDER, None
-    places: list[str | None] = [None]
+    places: list[str | None] = [None, None]
     if accelerator.is_main_process:
         has_begun = folder.is_dir()
         if not has_begun and wanted == LATEST:
@@ -178,8 +181,17 @@ def open_run(
             refuse_old(folder)
         else:
             found = find(folder, wanted)
-            places = [None if found is None else str(found)]
-    place = broadcast_object_list(places)[0]
+            places[0] = None if found is None else str(found)
+        places[1] = lock.content
+    place, content = broadcast_object_list(places)
+    # The main process does not read it: it would give up the lock when it closes the file.
+    sees = accelerator.is_main_process or wait_for_lock(folder, content, _SEEN_AFTER)
+    blind = sorted({host for host, it_sees in gather_object([(platform.node(), sees)]) if not it_sees})
+    if blind:
+        raise ValueError(
+            f"{folder}: {', '.join(blind)} does not see what the first process writes there, and all processes write"
+            " and read a run's checkpoints: give an --output_dir that all machines share"
+        )
     return lock, None if place is None else Path(place)
 
 
