@@ -15,9 +15,10 @@ from torch import nn
 
 from ..models.input_errors import one_line
 from ..outputs import explained_writes, open_to_others, partial_path, put_in_place, remove_stale, remove_whole
+from ..plurals import counted
 from .division import Division, kept_division
 from .run_lock import RunLock, wait_for_lock
-from .sharding import load_whole_state, whole_state
+from .sharding import kind_of, kind_of_files, load_whole_state, whole_state
 
 FOLDER, LATEST = "checkpoints", "latest"
 _PROGRESS, _PROCESSES, _PRECISION = "progress.json", "processes", "mixed_precision"
@@ -135,16 +136,27 @@ def restore(accelerator: Accelerator, folder: Path, modules: Mapping[str, nn.Mod
     """Restore models, optimizers, schedules, random states and modules.
 
     Raises:
-        ValueError: if the checkpoint is damaged, or of another model.
+        ValueError: if the checkpoint is damaged, or of another model, or its state does not fit these processes.
     """
-    progress = _read_kept(folder).progress
+    kept = _read_kept(folder)
+    sharding, before = kind_of(accelerator), kind_of_files(folder)
+    if sharding != before:
+        raise ValueError(
+            f"{folder}: written with {before}, and this run has {sharding}: start it with the configuration of"
+            " accelerate launch that it began with"
+        )
+    if sharding == "DeepSpeed" and kept.processes != accelerator.num_processes:
+        raise ValueError(
+            f"{folder}: written by {counted(kept.processes, 'process')}, this run has {accelerator.num_processes}, and"
+            " DeepSpeed keeps a part of the state for each: start as many (FSDP of version 2 goes on with others)"
+        )
     try:
         accelerator.load_state(str(folder))
         for name, module in (modules or {}).items():
             load_whole_state(module, load_file(folder / f"{name}.safetensors"))
     except Exception as error:  # every part has errors of its own
         raise _other_checkpoint(folder, error) from error
-    return progress
+    return kept.progress
 
 
 def open_run(

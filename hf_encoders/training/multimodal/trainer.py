@@ -210,10 +210,16 @@ class Trainer:
             if self._is_finished():
                 done = f"all {self.progress.step} steps are taken; more with --epochs"
                 stale = f"{self.run.validation_metric} got no better; more with --patience"
-                bar.write(f"nothing is left to do: {done if self.progress.step >= self.total_steps else stale}")
+                say(
+                    self.accelerator,
+                    f"nothing is left to do: {done if self.progress.step >= self.total_steps else stale}",
+                )
             elif self.validation is not None and not self.progress.step:
                 metrics = self._measure(self.plain_model)
-                bar.write(f"before training: validation {metrics[validation.LOSS]:.4f}, {recall_line(metrics)}")
+                say(
+                    self.accelerator,
+                    f"before training: validation {metrics[validation.LOSS]:.4f}, {recall_line(metrics)}",
+                )
             while not self._is_finished():
                 self._train_epoch(bar)
         self.accelerator.end_training()
@@ -292,7 +298,7 @@ class Trainer:
         mean = f"{sum(losses) / len(losses):.4f}" if losses else "(before)"
         measured = self._finish_epoch()
         seconds = time.perf_counter() - began
-        bar.write(f"epoch {progress.epoch}, step {progress.step}  loss {mean}  {measured}{seconds:.0f} s")
+        say(self.accelerator, f"epoch {progress.epoch}, step {progress.step}  loss {mean}  {measured}{seconds:.0f} s")
 
     def _steps_of_epoch(self) -> Iterator[list[Batch]]:
         progress, per_step = self.progress, self.run.gradient_accumulation_steps
