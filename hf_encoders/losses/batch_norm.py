@@ -85,6 +85,11 @@ def frozen_batch_norm(model: nn.Module, choice: BatchNormChoice | None) -> Itera
             layer.training = True
 
 
+def trained_batch_norm(model: nn.Module) -> list[_BatchNorm]:
+    """The BatchNorm layers of a model that are in train mode now."""
+    return [layer for layer in model.modules() if isinstance(layer, _BatchNorm) and layer.training]
+
+
 @contextlib.contextmanager
 def kept_statistics(layers: Iterable[_BatchNorm]) -> Iterator[None]:
     """Let layers in train mode normalise with the statistics of what they receive, and leave the running ones alone."""

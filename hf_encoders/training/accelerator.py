@@ -110,7 +110,11 @@ def _deepspeed(run: RunArguments | DepthRunArguments) -> DeepSpeedPlugin | None:
         raise ValueError("DeepSpeed would cast all weights to that precision, and save them so: --mixed_precision no")
     plugin = DeepSpeedPlugin()
     if plugin.zero_stage > 2:
-        raise ValueError("ZeRO of stage 3 is not supported: set zero_stage to 2, or use FSDP of version 2")
+        raise ValueError(
+            "ZeRO of stage 3 is not supported: its weights are whole inside of DeepSpeed alone, and validation,"
+            " averages and the saved repo need them whole; take FSDP of version 2, which spreads weights too"
+            " (training/configs/fsdp2.yaml), or zero_stage 2"
+        )
     plugin.deepspeed_config |= {
         "train_micro_batch_size_per_gpu": run.batch_size,
         "gradient_clipping": run.max_grad_norm,

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Mapping
 import torch
 from accelerate.utils import broadcast
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from ..losses.batch_norm import trained_batch_norm
+
 Tensors = tuple[Tensor, ...] | list[Tensor]
-_BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def make_averages(model: nn.Module, decay: float) -> AveragedModel:
@@ -32,11 +32,6 @@ def share_batch_norm(model: nn.Module) -> None:
     """Give every process the statistics of the first; until now each has gathered its own."""
     for buffer in model.buffers():
         buffer.copy_(broadcast(buffer.clone()))
-
-
-def trained_batch_norm(model: nn.Module) -> list[_BatchNorm]:
-    """The BatchNorm layers of a model that are in train mode now."""
-    return [layer for layer in model.modules() if isinstance(layer, _BATCH_NORM) and layer.training]
 
 
 @torch.no_grad()

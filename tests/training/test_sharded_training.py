@@ -150,7 +150,8 @@ def test_what_does_not_shard_is_refused(runs):
     [
         (["--chunk_size", "4"], 2, "DeepSpeed takes a batch at once: leave out --chunk_size"),
         (["--mixed_precision", "bf16"], 2, "DeepSpeed would cast all weights to that precision"),
-        ([], 3, "ZeRO of stage 3 is not supported: set zero_stage to 2"),
+        ([], 3, "ZeRO of stage 3 is not supported: its weights are whole inside of DeepSpeed alone"),
+        ([], 3, "take FSDP of version 2, which spreads weights too (training/configs/fsdp2.yaml), or zero_stage 2"),
     ],
 )
 def test_what_deepspeed_cannot_do_is_refused(options, stage, says, monkeypatch):

@@ -14,13 +14,12 @@ from accelerate.utils import broadcast, broadcast_object_list, gather_object, se
 from torch.utils.data import DataLoader, Subset
 from tqdm.std import tqdm
 
-from ...losses.batch_norm import kept_statistics
+from ...losses.batch_norm import kept_statistics, trained_batch_norm
 from ...models.modeling_depth_autoencoder import reconstruction_loss
 from ...plurals import counted
 from ...progress.bars import progress_bar
 from .. import checkpoints
 from ..accelerator import count_bad, make_accelerator, say
-from ..averaging import trained_batch_norm
 from ..checkpoints import Progress
 from ..checks import check_finite, check_room, checkpoint_size
 from ..data_identity import data_identity

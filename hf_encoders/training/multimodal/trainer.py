@@ -18,12 +18,13 @@ from ...data.cells import number_types
 from ...data.splits import left_out_of
 from ...evaluation.tasks import is_better, metric_lines, recall_line, retrieval_names
 from ...hub.push import Destination, reserve
+from ...losses.batch_norm import trained_batch_norm
 from ...models.modeling_multimodal_encoder import MultimodalEncoderModel
 from ...plurals import counted
 from ...progress.bars import progress_bar
 from .. import checkpoints
 from ..accelerator import asks_for_sharding, count_bad, make_accelerator, say
-from ..averaging import fit_batch_norm, make_averages, trained_batch_norm
+from ..averaging import fit_batch_norm, make_averages
 from ..checkpoints import Progress
 from ..checks import check_finite, check_metric, check_room, checkpoint_size
 from ..data_identity import data_identity
@@ -210,16 +211,12 @@ class Trainer:
             if self._is_finished():
                 done = f"all {self.progress.step} steps are taken; more with --epochs"
                 stale = f"{self.run.validation_metric} got no better; more with --patience"
-                say(
-                    self.accelerator,
-                    f"nothing is left to do: {done if self.progress.step >= self.total_steps else stale}",
-                )
+                why = done if self.progress.step >= self.total_steps else stale
+                say(self.accelerator, f"nothing is left to do: {why}")
             elif self.validation is not None and not self.progress.step:
                 metrics = self._measure(self.plain_model)
-                say(
-                    self.accelerator,
-                    f"before training: validation {metrics[validation.LOSS]:.4f}, {recall_line(metrics)}",
-                )
+                measured = f"validation {metrics[validation.LOSS]:.4f}, {recall_line(metrics)}"
+                say(self.accelerator, f"before training: {measured}")
             while not self._is_finished():
                 self._train_epoch(bar)
         self.accelerator.end_training()
