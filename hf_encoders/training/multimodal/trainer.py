@@ -20,7 +20,6 @@ from ...evaluation.tasks import is_better, metric_lines, recall_line, retrieval_
 from ...hub.push import Destination, reserve
 from ...losses.batch_norm import trained_batch_norm
 from ...models.modeling_multimodal_encoder import MultimodalEncoderModel
-from ...plurals import counted
 from ...progress.bars import progress_bar
 from .. import checkpoints
 from ..accelerator import asks_for_sharding, count_bad, make_accelerator, say
@@ -32,7 +31,7 @@ from ..depth_units import described, learn_percentiles
 from ..division import seed_of
 from ..epochs import is_stale, steps_in_all, steps_of_epoch
 from ..legacy_state import check_weights, has_legacy_state
-from ..opening import data_line, loss_line, model_line, patience_line, warmup_line
+from ..opening import data_line, loss_line, model_line, patience_line, too_few_line, warmup_line
 from ..result import present, publish
 from ..resume_command import resume_command
 from ..resume_rules import as_kept
@@ -110,7 +109,7 @@ class Trainer:
         self.identity = self._identify(loader)
         self.resumption.compare(self.identity)
         batches = 0 if data.streaming else len(loader) // self.accelerator.num_processes
-        self.total_steps = self._steps_in_all(batches)
+        self.total_steps = self._steps_in_all(batches, 0 if data.streaming else len(loader.dataset))  # type: ignore[arg-type]
         # Groups as in the checkpoint, which is loaded into them.
         before = self.resumption.before(run)
         optimizer = make_optimizer(self.plain_model, self.loss.parameters(), before)
@@ -167,17 +166,13 @@ class Trainer:
         tokenizer = tokenizer_identity(self.plain_model.processor.part("tokenizer"))
         return {DATA: broadcast_object_list(places)[0], TOKENIZER: tokenizer}
 
-    def _steps_in_all(self, batches: int) -> int:
+    def _steps_in_all(self, batches: int, rows: int) -> int:
         run, progress = self.run, self.resumption.progress
         per_epoch = batches // run.gradient_accumulation_steps
         if self.data.streaming and not run.max_steps:
             raise ValueError("no steps: a stream has no known length; give --max_steps")
         if not (self.data.streaming or per_epoch):
-            raise ValueError(
-                f"no steps: fewer rows than the {self.division.rows} of a step (batch_size {run.batch_size} x"
-                f" gradient_accumulation_steps {run.gradient_accumulation_steps} x"
-                f" {counted(self.accelerator.num_processes, 'process')}); lower one of them"
-            )
+            raise ValueError(too_few_line(rows, self.division))
         in_all = run.max_steps or steps_in_all(progress, batches, run.gradient_accumulation_steps, run.epochs)
         return max(in_all, progress.step)
 
