@@ -220,10 +220,11 @@ def first(tmp_path, first_run):
     return runs
 
 
-def test_what_changed_is_one_line(first, capsys):
+@pytest.mark.parametrize("division", [asdict(Division(10, 1, 2, 2)), None], ids=["now", "older version"])
+def test_what_changed_is_one_line(division, first, capsys):
     """As if two processes of 10 rows had written it."""
     options = first.content("exact", "first", 1)["options"] | {"batch_size": 10}
-    first.rewrite("exact", "first", 1, processes=2, options=options, division=asdict(Division(10, 1, 2, 2)))
+    first.rewrite("exact", "first", 1, processes=2, options=options, division=division)
     first.on_one("exact", "again", "first", 1, batch_size=10, max_steps=2)
     printed = capsys.readouterr().out
     assert (
