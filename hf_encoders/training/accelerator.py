@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from accelerate.utils import (
     InitProcessGroupKwargs,
     gather_object,
 )
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
 from ..launched_processes import launched_processes, on_cpus
@@ -130,6 +133,15 @@ def asks_for_sharding() -> bool:
 def _asked_for(name: str) -> bool:
     """Whether `accelerate launch` was told to use FSDP or DeepSpeed: it says so in the environment."""
     return os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() == "true"
+
+
+def without_sync(accelerator: Accelerator, model: nn.Module) -> AbstractContextManager[None]:
+    """A context in which the gradients of a prepared model are not averaged over the processes.
+
+    Accelerate's own does nothing for one process, and DDP, which a launcher gives one process too, would wait for the
+    gradients of what comes later.
+    """
+    return model.no_sync() if isinstance(model, DistributedDataParallel) else accelerator.no_sync(model)
 
 
 def say(accelerator: Accelerator, text: str) -> None:

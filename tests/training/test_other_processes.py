@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from hf_encoders.training.resumption import DATA, Resumption
 from tests.conftest import TINY
 from tests.helpers.ranks import on_ranks
 from tests.helpers.runs import forget_runs
-from tests.helpers.training_runs import EXACT, RECIPE, assert_equal_but_for_rounding
+from tests.helpers.training_runs import EXACT, RECIPE, assert_equal_but_for_rounding, without_biases_before_norms
 from tests.training.recorded_runs import recorded
 
 SCRIPT = Path(__file__).parent / "recorded_runs.py"
@@ -114,11 +113,8 @@ class Runs:
         last = max(int(path.name.split("-")[1]) for path in folders)
         assert not self.checkpoint(name, other, last + 1).exists()
         for file in ["model"] if name == "depth" else ["model", "averaged_model"]:
-            states = [load_file(self.checkpoint(name, run, last) / f"{file}.safetensors") for run in (one, other)]
-            for state in states:
-                # What is added before a BatchNorm has nothing but rounding for a gradient.
-                for key in [key for key in state if re.search(r"(depth_enhance|fusion)\.\d\.bias", key)]:
-                    del state[key]
+            files = [self.checkpoint(name, run, last) / f"{file}.safetensors" for run in (one, other)]
+            states = [without_biases_before_norms(load_file(file)) for file in files]
             assert_equal_but_for_rounding(*states, RATE)
 
 

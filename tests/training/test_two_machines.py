@@ -14,7 +14,13 @@ import torch
 from safetensors.torch import load_file
 
 from tests.conftest import ROOT
-from tests.helpers.training_runs import ENVIRONMENT, write_recipe
+from tests.helpers.training_runs import (
+    ENVIRONMENT,
+    RECIPE,
+    assert_equal_but_for_rounding,
+    without_biases_before_norms,
+    write_recipe,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -116,6 +122,18 @@ def test_one_that_is_lost_ends_the_other_in_a_line_and_the_commands_go_on(recipe
     results = on_two_machines(torchrun, recipe, outputs, "--resume_from_checkpoint", "latest")
     assert [status for status, _ in results] == [0, 0], results
     assert_same_runs(one, tmp_path / "two")
+
+
+def test_what_is_left_goes_on_alone(recipe, one, tmp_path):
+    """Under its launcher too, which makes one process one of many."""
+    words = ["-m", "torch.distributed.run", "--nproc_per_node", "1", "--master_port", free_port(), str(SCRIPT)]
+    words += [str(recipe), "--output_dir", str(tmp_path / "alone"), "--resume_from_checkpoint"]
+    words += [str(one / "checkpoints" / "checkpoint-2")]
+    done = subprocess.run([sys.executable, *words], env=LOOPBACK, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "goes on with 1 process instead of 2: 20 rows per process and step instead of 10" in done.stdout
+    states = [load_file(output / "model.safetensors") for output in (tmp_path / "alone", one)]
+    assert_equal_but_for_rounding(*map(without_biases_before_norms, states), RECIPE["learning_rate"])
 
 
 def test_one_that_no_longer_answers_is_lost_when_the_time_for_it_is_over(recipe, tmp_path):

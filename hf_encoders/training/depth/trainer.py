@@ -19,7 +19,7 @@ from ...models.modeling_depth_autoencoder import reconstruction_loss
 from ...plurals import counted
 from ...progress.bars import progress_bar
 from .. import checkpoints
-from ..accelerator import count_bad, make_accelerator, say
+from ..accelerator import count_bad, make_accelerator, say, without_sync
 from ..checkpoints import Progress
 from ..checks import check_finite, check_room, checkpoint_size
 from ..data_identity import data_identity
@@ -251,7 +251,7 @@ class DepthTrainer:
                 place = self.division.number(number, accelerator.process_index)
                 torch.manual_seed(seed_of(self.run.seed, progress.step, place))
                 is_last = number == len(batches) - 1
-                with contextlib.nullcontext() if is_last else accelerator.no_sync(self.model):
+                with contextlib.nullcontext() if is_last else without_sync(accelerator, self.model):
                     loss = self.model(batch["pixel_values"], pixel_mask=batch["pixel_mask"], return_loss=True).loss
                     accelerator.backward(loss / len(batches))
                 losses.append(loss.detach())

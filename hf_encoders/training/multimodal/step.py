@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ...losses.cached import cached_backward
 from ...losses.contrastive import InfoNCELoss, LossOutput, SigmoidLoss
 from ...losses.matryoshka import MatryoshkaLoss
+from ..accelerator import without_sync
 from ..division import Division, seed_of
 from ..sharding import is_sharded
 from .arguments import LossArguments, RunArguments, pair_weights
@@ -113,7 +114,7 @@ class Step:
                 self._embed,
                 compare,
                 batch_norm="each" if self.is_whole else self.run.batch_norm,  # type: ignore[arg-type]  # as parsed
-                no_sync=lambda: self.accelerator.no_sync(self.model),
+                no_sync=lambda: without_sync(self.accelerator, self.model),
                 scaler=self.accelerator.scaler,
             )
         output = compare(self._embed(chunks[0]))
