@@ -131,8 +131,8 @@ def ours(settings: Settings) -> Clock:
     class InOrder(Trainer):
         clock: Clock
 
-        def _make_loader(self) -> DataLoader:
-            loader: Any = super()._make_loader()
+        def _make_loader(self, part: int = 0) -> DataLoader:
+            loader: Any = super()._make_loader(part)
             loader.dataset.rows = _in_order(loader.dataset.rows, settings)
             return DataLoader(
                 loader.dataset,

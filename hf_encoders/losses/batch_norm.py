@@ -1,7 +1,7 @@
 """BatchNorm in a batch that is embedded in chunks: outputs do not depend on the chunks, statistics update once."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Literal, TypeAlias
 
@@ -10,8 +10,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-BatchNormChoice = Literal["frozen", "update_once"]
-CHOICES: tuple[BatchNormChoice, ...] = ("frozen", "update_once")
+BatchNormChoice = Literal["frozen", "update_once", "each"]
+CHOICES: tuple[BatchNormChoice, ...] = ("frozen", "update_once", "each")
 # A context in which layers are recorded. It gives a function that discards what it recorded.
 Recording: TypeAlias = Callable[[], AbstractContextManager[Callable[[], None]]]
 
@@ -24,7 +24,10 @@ def frozen_batch_norm(model: nn.Module, choice: BatchNormChoice | None) -> Itera
         model: the model with the layers.
         choice: "frozen" leaves the statistics as they are. "update_once" updates them at the end, as one forward pass
             would with all that the layers receive while they are recorded, on all ranks; every rank must come to the
-            end. None is for models without BatchNorm in train mode.
+            end. With "each", layers stay in train mode and normalise with the statistics of a chunk, as a rank of
+            distributed training does with its part of a batch; the first chunk that is recorded updates the running
+            statistics, as those of the first rank are what is kept there. None is for models without BatchNorm in
+            train mode.
 
     Yields:
         A context in which the layers are recorded, to be used once per chunk. It gives a function that discards this
@@ -50,6 +53,10 @@ def frozen_batch_norm(model: nn.Module, choice: BatchNormChoice | None) -> Itera
             ' statistics, or "update_once" to also update these once'
         )
     layers = list(training.values())
+    if choice == "each":
+        with _updated_by_the_first(layers) as recording_each:
+            yield recording_each
+        return
     sums = [_Sums(layer) for layer in layers] if choice == "update_once" else []
 
     @contextlib.contextmanager
@@ -76,6 +83,41 @@ def frozen_batch_norm(model: nn.Module, choice: BatchNormChoice | None) -> Itera
     finally:
         for layer in layers:
             layer.training = True
+
+
+def trained_batch_norm(model: nn.Module) -> list[_BatchNorm]:
+    """The BatchNorm layers of a model that are in train mode now."""
+    return [layer for layer in model.modules() if isinstance(layer, _BatchNorm) and layer.training]
+
+
+@contextlib.contextmanager
+def kept_statistics(layers: Iterable[_BatchNorm]) -> Iterator[None]:
+    """Let layers in train mode normalise with the statistics of what they receive, and leave the running ones alone."""
+    changed = [layer for layer in layers if layer.track_running_stats]
+    for layer in changed:
+        layer.track_running_stats = False
+    try:
+        yield
+    finally:
+        for layer in changed:
+            layer.track_running_stats = True
+
+
+@contextlib.contextmanager
+def _updated_by_the_first(layers: list[_BatchNorm]) -> Iterator[Recording]:
+    waiting = list(layers)
+
+    @contextlib.contextmanager
+    def recording() -> Iterator[Callable[[], None]]:
+        for layer in waiting:
+            layer.track_running_stats = True
+        yield lambda: None
+        for layer in waiting:
+            layer.track_running_stats = False
+        waiting.clear()
+
+    with kept_statistics(layers):
+        yield recording
 
 
 class _Sums:

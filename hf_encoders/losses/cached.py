@@ -44,10 +44,12 @@ def cached_backward(
             example for dropout, are replayed.
         loss: name → [B, D] of all chunks together → their loss. Parameters that it uses (temperature, bias) get their
             gradient too, as long as it reads them from the model or the loss module.
-        batch_norm: what BatchNorm layers in train mode do, because their outputs would depend on the chunks. Both
-            choices normalise with their running statistics. "frozen" leaves these as they are. "update_once" updates
-            them once at the end, as one forward pass with the rows of all chunks and ranks would: with the mean and
-            the variance of what the layers received in the first pass. Layers in evaluation mode are never touched.
+        batch_norm: what BatchNorm layers in train mode do, because their outputs would depend on the chunks. The
+            first two choices normalise with their running statistics. "frozen" leaves these as they are. "update_once"
+            updates them once at the end, as one forward pass with the rows of all chunks and ranks would: with the mean
+            and the variance of what the layers received in the first pass. "each" normalises each chunk with its own
+            statistics, as ranks do with their parts of a batch, and the first chunk updates the running ones. Layers in
+            evaluation mode are never touched.
         no_sync: makes a context without synchronisation where the model has no `no_sync` of its own:
             `lambda: accelerator.no_sync(model)`.
         scaler: the scaler of float16 training (`accelerator.scaler`); its `scale` is applied to the loss.

@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from datetime import timedelta
 from pathlib import Path
 
 from accelerate import Accelerator, DataLoaderConfiguration, DistributedType
@@ -9,8 +11,11 @@ from accelerate.utils import (
     DeepSpeedPlugin,
     DistributedDataParallelKwargs,
     FullyShardedDataParallelPlugin,
+    InitProcessGroupKwargs,
     gather_object,
 )
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
 from ..launched_processes import launched_processes, on_cpus
@@ -22,6 +27,7 @@ from .precision import launched_precision, resolved, warn_if_slow
 from .result import LOGS
 from .shared_arguments import AUTO, PRECISIONS
 
+ANSWER = timedelta(minutes=10)  # a process that waits so long for another takes it for lost
 _LISTED = 10  # rows that an error names
 
 
@@ -43,7 +49,7 @@ def make_accelerator(run: RunArguments | DepthRunArguments, kept_precision: str 
     if sharding is not None:
         _allow_sharding_on_cpus()
     if deepspeed is not None:
-        launched_processes()  # joined here: told of CPUs below, Accelerate would go on without DeepSpeed
+        launched_processes(timeout=ANSWER)  # joined here: told of CPUs below, Accelerate would go on without DeepSpeed
     # DeepSpeed would cast all weights.
     precision, why = ("no", "for DeepSpeed") if deepspeed is not None else resolved(run.mixed_precision, kept_precision)
     tracker = chosen_tracker(run.report_to)
@@ -57,7 +63,10 @@ def make_accelerator(run: RunArguments | DepthRunArguments, kept_precision: str 
         step_scheduler_with_optimizer=False,
         dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=run.seed),
         # A step may call the model twice; broadcasts of BatchNorm's statistics in between would disturb it.
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(broadcast_buffers=False),
+            InitProcessGroupKwargs(timeout=ANSWER),
+        ],
     )
     if sharding is not None:
         accelerator.state.fsdp_plugin = sharding  # on CPUs, Accelerate does not keep a plugin that it is given
@@ -75,7 +84,7 @@ def _allow_sharding_on_cpus() -> None:
 
     It has no public door for this: the state that its processes share is changed (seen working in 1.10 and 1.15).
     """
-    processes = launched_processes()
+    processes = launched_processes(timeout=ANSWER)
     if processes.distributed_type == DistributedType.MULTI_CPU:
         processes.distributed_type = DistributedType.FSDP
 
@@ -104,7 +113,11 @@ def _deepspeed(run: RunArguments | DepthRunArguments) -> DeepSpeedPlugin | None:
         raise ValueError("DeepSpeed would cast all weights to that precision, and save them so: --mixed_precision no")
     plugin = DeepSpeedPlugin()
     if plugin.zero_stage > 2:
-        raise ValueError("ZeRO of stage 3 is not supported: set zero_stage to 2, or use FSDP of version 2")
+        raise ValueError(
+            "ZeRO of stage 3 is not supported: its weights are whole inside of DeepSpeed alone, and validation,"
+            " averages and the saved repo need them whole; take FSDP of version 2, which spreads weights too"
+            " (training/configs/fsdp2.yaml), or zero_stage 2"
+        )
     plugin.deepspeed_config |= {
         "train_micro_batch_size_per_gpu": run.batch_size,
         "gradient_clipping": run.max_grad_norm,
@@ -120,6 +133,15 @@ def asks_for_sharding() -> bool:
 def _asked_for(name: str) -> bool:
     """Whether `accelerate launch` was told to use FSDP or DeepSpeed: it says so in the environment."""
     return os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() == "true"
+
+
+def without_sync(accelerator: Accelerator, model: nn.Module) -> AbstractContextManager[None]:
+    """A context in which the gradients of a prepared model are not averaged over the processes.
+
+    Accelerate's own does nothing for one process, and DDP, which a launcher gives one process too, would wait for the
+    gradients of what comes later.
+    """
+    return model.no_sync() if isinstance(model, DistributedDataParallel) else accelerator.no_sync(model)
 
 
 def say(accelerator: Accelerator, text: str) -> None:

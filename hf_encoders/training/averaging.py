@@ -7,8 +7,9 @@ from accelerate.utils import broadcast
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from ..losses.batch_norm import trained_batch_norm
+
 Tensors = tuple[Tensor, ...] | list[Tensor]
-_BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def make_averages(model: nn.Module, decay: float) -> AveragedModel:
@@ -43,7 +44,7 @@ def fit_batch_norm(model: nn.Module, batches: Iterable[Mapping[str, Tensor]]) ->
         model: is left in train mode. Layers that stay in evaluation mode then are frozen, and keep their statistics.
         batches: the model's inputs by name; none is read if there is no BatchNorm layer.
     """
-    layers = [layer for layer in model.train().modules() if isinstance(layer, _BATCH_NORM) and layer.training]
+    layers = trained_batch_norm(model.train())
     if not layers:
         return
     momenta = [layer.momentum for layer in layers]

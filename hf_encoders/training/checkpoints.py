@@ -2,26 +2,29 @@
 
 import glob
 import json
+import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ..models.input_errors import one_line
 from ..outputs import explained_writes, open_to_others, partial_path, put_in_place, remove_stale, remove_whole
 from ..plurals import counted
-from .run_lock import RunLock
-from .sharding import load_whole_state, whole_state
+from .division import Division, kept_division
+from .run_lock import RunLock, wait_for_lock
+from .sharding import kind_of, kind_of_files, load_whole_state, whole_state
 
 FOLDER, LATEST = "checkpoints", "latest"
 _PROGRESS, _PROCESSES, _PRECISION = "progress.json", "processes", "mixed_precision"
-_OPTIONS, _IDENTITY = "options", "identity"
+_OPTIONS, _IDENTITY, _DIVISION = "options", "identity", "division"
 _PREFIX = "checkpoint-"
+_SEEN_AFTER = 60.0  # seconds: a network file system remembers for a while that a file was not there
 
 
 @dataclass
@@ -56,6 +59,7 @@ class Kept:
     Args:
         progress: where the run was.
         processes: how many processes it had.
+        division: of the rows of a step over them; None if an older version wrote it and does not tell.
         precision: that of its computations; None where the checkpoint does not say.
         options: its options by their names; None in a checkpoint of an older version.
         identity: what tells its data and its tokenizer from others; empty in a checkpoint of an older version.
@@ -66,6 +70,7 @@ class Kept:
     precision: str | None = None
     options: dict[str, object] | None = None
     identity: dict[str, str] = field(default_factory=dict)
+    division: Division | None = None
 
 
 def save(
@@ -76,6 +81,7 @@ def save(
     keep_last: int = 2,
     options: Mapping[str, object] | None = None,
     identity: Mapping[str, str] | None = None,
+    division: Division | None = None,
 ) -> Path:
     """Write `checkpoint-STEP`; every process calls this.
 
@@ -89,6 +95,7 @@ def save(
         keep_last: how many checkpoints stay (0: all).
         options: those of the run, see `resume_rules`.
         identity: see `Kept`.
+        division: see `Kept`.
 
     Raises:
         OSError: if it cannot be written, as on a full disk; the checkpoints before it stay.
@@ -107,6 +114,7 @@ def save(
                 _PRECISION: accelerator.mixed_precision,
                 _OPTIONS: None if options is None else dict(options),
                 _IDENTITY: dict(identity or {}),
+                _DIVISION: None if division is None else asdict(division),
             }
             content = asdict(progress) | of_the_run
             (partial / _PROGRESS).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -128,14 +136,19 @@ def restore(accelerator: Accelerator, folder: Path, modules: Mapping[str, nn.Mod
     """Restore models, optimizers, schedules, random states and modules.
 
     Raises:
-        ValueError: if the checkpoint is damaged, or of another model or number of processes.
+        ValueError: if the checkpoint is damaged, or of another model, or its state does not fit these processes.
     """
     kept = _read_kept(folder)
-    progress, processes = kept.progress, kept.processes
-    if processes != accelerator.num_processes:  # Accelerate would go on without the random states
+    sharding, before = kind_of(accelerator), kind_of_files(folder)
+    if sharding != before:
         raise ValueError(
-            f"{folder}: written by {counted(processes, 'process')}, this run has {accelerator.num_processes}; start as"
-            " many"
+            f"{folder}: written with {before}, and this run has {sharding}: start it with the configuration of"
+            " accelerate launch that it began with"
+        )
+    if sharding == "DeepSpeed" and kept.processes != accelerator.num_processes:
+        raise ValueError(
+            f"{folder}: written by {counted(kept.processes, 'process')}, this run has {accelerator.num_processes}, and"
+            " DeepSpeed keeps a part of the state for each: start as many (FSDP of version 2 goes on with others)"
         )
     try:
         accelerator.load_state(str(folder))
@@ -143,7 +156,7 @@ def restore(accelerator: Accelerator, folder: Path, modules: Mapping[str, nn.Mod
             load_whole_state(module, load_file(folder / f"{name}.safetensors"))
     except Exception as error:  # every part has errors of its own
         raise _other_checkpoint(folder, error) from error
-    return progress
+    return kept.progress
 
 
 def open_run(
@@ -164,10 +177,11 @@ def open_run(
         one that ended before its first checkpoint.
 
     Raises:
-        ValueError: if another run writes there; if there is no checkpoint, or one that nobody asked for.
+        ValueError: if another run writes there; if there is no checkpoint, or one that nobody asked for; if a machine
+            does not see the folder.
     """
     folder, lock = output_dir / FOLDER, None
-    places: list[str | None] = [None]
+    places: list[str | None] = [None, None]
     if accelerator.is_main_process:
         has_begun = folder.is_dir()
         if not has_begun and wanted == LATEST:
@@ -179,8 +193,17 @@ def open_run(
             refuse_old(folder)
         else:
             found = find(folder, wanted)
-            places = [None if found is None else str(found)]
-    place = broadcast_object_list(places)[0]
+            places[0] = None if found is None else str(found)
+        places[1] = lock.content
+    place, content = broadcast_object_list(places)
+    # The main process does not read it: it would give up the lock when it closes the file.
+    sees = accelerator.is_main_process or wait_for_lock(folder, content, _SEEN_AFTER)
+    blind = sorted({host for host, it_sees in gather_object([(platform.node(), sees)]) if not it_sees})
+    if blind:
+        raise ValueError(
+            f"{folder}: {', '.join(blind)} does not see what the first process writes there, and all processes write"
+            " and read a run's checkpoints: give an --output_dir that all machines share"
+        )
     return lock, None if place is None else Path(place)
 
 
@@ -231,8 +254,8 @@ def _read_kept(folder: Path) -> Kept:
         content = json.loads((folder / _PROGRESS).read_text(encoding="utf-8"))
         processes = content.pop(_PROCESSES)
         precision, options = content.pop(_PRECISION, None), content.pop(_OPTIONS, None)
-        identity = content.pop(_IDENTITY, {})
-        return Kept(Progress(**content), processes, precision, options, identity)
+        identity, division = content.pop(_IDENTITY, {}), kept_division(content.pop(_DIVISION, None), options, processes)
+        return Kept(Progress(**content), processes, precision, options, identity, division)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise _other_checkpoint(folder, error) from error
 

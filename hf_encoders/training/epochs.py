@@ -1,6 +1,7 @@
 """The micro-batches of each step of an epoch, the same whether the epoch is new or resumed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import cycle
 from typing import Any, TypeVar
 
 import torch
@@ -12,25 +13,29 @@ from .checkpoints import Progress
 Batch = TypeVar("Batch")
 
 
-def steps_of_epoch(loader: DataLoader[Any], epoch: int, skipped: int, per_step: int) -> Iterator[list[Any]]:
+def steps_of_epoch(loaders: Sequence[DataLoader[Any]], epoch: int, skipped: int, per_step: int) -> Iterator[list[Any]]:
     """Yield the micro-batches of each step that is left; an incomplete last step is left out.
 
     Args:
-        loader: of this process, prepared by Accelerate or not.
+        loaders: of this process, prepared by Accelerate or not; several, each of a part of a stream, are read in turns.
         epoch: number of the epoch.
         skipped: batches of the epoch that the run has used already.
         per_step: micro-batches per step.
     """
-    if skipped:
-        loader = skip_first_batches(loader, skipped)
-    # After skipping, because a loader that skips begins with an epoch of its own. The data set too, because Accelerate
-    # passes the epoch on to it only where there is one process.
-    for part in (loader, loader.dataset):
-        if hasattr(part, "set_epoch"):
-            part.set_epoch(epoch)
-    batches = iter(loader)
+    parts = []
+    for loader in loaders:
+        if skipped:
+            loader = skip_first_batches(loader, skipped // len(loaders))
+        # After skipping, because a loader that skips begins with an epoch of its own. The data set too, because
+        # Accelerate passes the epoch on to it only where there is one process.
+        for part in (loader, loader.dataset):
+            if hasattr(part, "set_epoch"):
+                part.set_epoch(epoch)
+        parts.append(iter(loader))
     micro_batches: list[Any] = []
-    while (batch := _next(batches)) is not None:
+    for batches in cycle(parts):
+        if (batch := _next(batches)) is None:
+            return
         micro_batches.append(batch)
         if len(micro_batches) == per_step:
             yield micro_batches

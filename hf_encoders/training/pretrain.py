@@ -33,9 +33,10 @@ def command(argv: Sequence[str], prog: str = "hf-encoders train") -> None:
     check_ids(options)
     from ..progress import hide_library_bars
     from .multimodal.trainer import Trainer
+    from .stopping import train_together
 
     hide_library_bars()  # the steps are the progress
-    Trainer(*options).train()
+    train_together(Trainer(*options))
 
 
 if __name__ == "__main__":

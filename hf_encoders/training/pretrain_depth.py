@@ -35,9 +35,10 @@ def command(argv: Sequence[str], prog: str = "hf-encoders train") -> None:
     check_ids(options)
     from ..progress import hide_library_bars
     from .depth.trainer import DepthTrainer
+    from .stopping import train_together
 
     hide_library_bars()  # the epochs are the progress
-    DepthTrainer(*options).train()
+    train_together(DepthTrainer(*options))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -14,6 +15,7 @@ except ImportError:  # Windows has no such locks, and goes on without
     fcntl = None  # type: ignore[assignment]
 
 NAME = "run.lock"
+_PAUSE = 0.5  # seconds
 _HELD = (errno.EACCES, errno.EAGAIN)
 
 
@@ -22,6 +24,8 @@ class RunLock:
 
     It is a record lock (`fcntl.lockf`): the system ends it with the process, worker processes do not inherit it, and
     network file systems know it. Where a file system has no locks, nothing is locked.
+
+    `content` is what the file holds: who has the lock, and since when.
 
     Args:
         folder: of the run's checkpoints; it is made.
@@ -46,10 +50,30 @@ class RunLock:
                         " --output_dir"
                     ) from None
         self._file.truncate(0)
-        json.dump(
-            {"pid": os.getpid(), "host": platform.node(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}, self._file
+        self.content = json.dumps(
+            {"pid": os.getpid(), "host": platform.node(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
         )
+        self._file.write(self.content)
         self._file.flush()
+        os.fsync(self._file.fileno())  # other machines look for it
+
+
+def wait_for_lock(folder: Path, content: str, seconds: float) -> bool:
+    """Whether this process sees the lock that another one took; a network file system may show it after a while.
+
+    Args:
+        folder: of the run's checkpoints.
+        content: of the lock, see `RunLock`.
+        seconds: how long to wait.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        with suppress(OSError):
+            if (folder / NAME).read_text(encoding="utf-8") == content:
+                return True
+        if time.monotonic() >= end:
+            return False
+        time.sleep(_PAUSE)
 
 
 def _holder(file: IO[str]) -> str:

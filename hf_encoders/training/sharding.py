@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
+from pathlib import Path
+from typing import Literal
 
 from accelerate import Accelerator, DistributedType
 from accelerate.utils import convert_to_fp32
@@ -12,6 +14,8 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.optim.swa_utils import AveragedModel
 from transformers.utils import ModelOutput
+
+Sharding = Literal["no sharding", "FSDP", "DeepSpeed"]
 
 
 class Shardable(nn.Module):
@@ -45,9 +49,23 @@ class Shardable(nn.Module):
         return self.model.clamped_temperature  # type: ignore[return-value]  # mypy takes it for a sub-module
 
 
+def kind_of(accelerator: Accelerator) -> Sharding:
+    """What spreads the state of a run over its processes, if anything does."""
+    if accelerator.distributed_type == DistributedType.DEEPSPEED:
+        return "DeepSpeed"
+    return "FSDP" if accelerator.is_fsdp2 else "no sharding"
+
+
+def kind_of_files(folder: Path) -> Sharding:
+    """The same of the run that wrote a checkpoint: the names are Accelerate's."""
+    if (folder / "pytorch_model").is_dir():
+        return "DeepSpeed"
+    return "FSDP" if any(folder.glob("pytorch_model_fsdp*")) else "no sharding"
+
+
 def is_sharded(accelerator: Accelerator) -> bool:
     """Whether the processes share the weights or the optimizer, so that all take part in each call of the model."""
-    return accelerator.is_fsdp2 or accelerator.distributed_type == DistributedType.DEEPSPEED
+    return kind_of(accelerator) != "no sharding"
 
 
 def shard(accelerator: Accelerator, model: nn.Module, loss: nn.Module, averages: AveragedModel | None) -> nn.Module:

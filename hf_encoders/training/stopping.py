@@ -1,16 +1,56 @@
-"""What asks a run to stop or to save: signals, and the end of its launcher."""
+"""What ends a run, or asks it to save: signals, the end of its launcher, and the loss of one of its processes."""
 
 import os
 import signal
 from types import FrameType
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from accelerate import Accelerator
+from torch.distributed import DistError
 
-from .resume_command import launcher_of_this_process
+from .checkpoints import Progress
+from .resume_command import launcher_of_this_process, resume_command
 
 Request = Literal["stop", "save"]
+_GLOO = "gloo"  # its errors have no class of their own, and name its files
+
+
+class ProcessLostError(ConnectionError):
+    """Another process of a run does not answer: it was killed, or its machine or the network between is gone."""
+
+
+class Run(Protocol):
+    """What trains."""
+
+    progress: Progress
+
+    def train(self) -> None:
+        """Run to the end."""
+
+
+def train_together(run: Run) -> None:
+    """Train, and say how to go on where another process of the run is lost.
+
+    Gloo, on CPUs, knows at once of a process that ended, and of a machine or a network that is gone after
+    `accelerator.ANSWER`. NCCL, on GPUs, ends this process after that time by itself, with messages of its own.
+
+    Args:
+        run: its `train` is called.
+
+    Raises:
+        ProcessLostError: if one is.
+    """
+    try:
+        run.train()
+    except RuntimeError as error:
+        if not isinstance(error, DistError) and _GLOO not in str(error):
+            raise
+        raise ProcessLostError(
+            f"after step {run.progress.step}: another process of this run is lost: it was killed, its machine or the"
+            " network is gone, or it ended with an error that it printed; the checkpoints are whole, and each machine's"
+            f" own command goes on from the last one: {resume_command()}"
+        ) from error
 
 
 def outlive_a_stop(number: int) -> None:

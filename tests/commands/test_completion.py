@@ -40,6 +40,17 @@ def script(tmp_path, capsys):
         (["encode", "--tokenizer", "mo"], {"model"}),
         (["classify", "--image-processor", "mo"], {"model"}),
         (["export", "model", "--to", "o"], {"onnx", "openvino"}),
+        (["embed", "--preset", "ky"], set()),
+        (["embed", "--preset", "ki"], {"kitti"}),
+        (["train", "li"], {"lit"}),
+        (["train", "depth"], {"depth_sample", "depth_to_words"}),
+        (["train", "lit", "--learning_r"], {"--learning_rate"}),
+        (["train", "--loss", "si"], {"sigmoid"}),
+        (["train", "--lr_schedule", "co"], {"cosine", "constant"}),
+        (["train", "--lr_schedule", "pl"], {"plateau"}),
+        (["train", "--horizontal"], {"--horizontal_flip"}),
+        (["train", "--preset", "ki"], {"kitti"}),
+        (["train", "--init_from", "mo"], {"model"}),
     ],
 )
 def test_bash_completes(words, proposed, script, tmp_path):

@@ -210,6 +210,24 @@ def test_mixed_precision():
     assert output.loss < 3  # not scaled
 
 
+def test_each_chunk_may_have_its_own_batch_norm(model):
+    """As on ranks that share a batch, where the first one's running statistics are kept."""
+    loss, batch = InfoNCELoss(), make_batch()
+    first = copy.deepcopy(model).train()
+    model.train()
+    torch.manual_seed(0)
+    embed(first, split_batch(batch, 4)[0])
+    other = copy.deepcopy(model)
+    torch.manual_seed(0)
+    expected_output = uncached(other, loss, batch, 4)
+    torch.manual_seed(0)
+    output = cached(model, loss, batch, 4, batch_norm="each")
+    torch.testing.assert_close(output.loss, expected_output.loss.detach())
+    assert_same(gradients_of(model, loss), gradients_of(other, loss))
+    torch.testing.assert_close(buffers_of(model), buffers_of(first), rtol=0, atol=0)
+    assert all(layer.track_running_stats for layer in model.modules() if isinstance(layer, nn.BatchNorm2d))
+
+
 def test_errors(model):
     chunks = split_batch(make_batch(), 4)
     with pytest.raises(ValueError, match="no chunks: a rank without samples gives one"):
@@ -217,7 +235,7 @@ def test_errors(model):
     with pytest.raises(ValueError, match="the loss has no gradient"):
         cached_backward(model, chunks, partial(embed, model), lambda embeds: InfoNCELoss()(
             {"text": torch.ones(1, 2), "image": torch.ones(1, 2)}, 1.0))  # fmt: skip
-    with pytest.raises(ValueError, match="batch_norm is 'frozen' or 'update_once', got 'once'"):
+    with pytest.raises(ValueError, match="batch_norm is 'frozen' or 'update_once' or 'each', got 'once'"):
         cached_backward(model, chunks, embed, InfoNCELoss(), batch_norm="once")
     model.train()
     with pytest.raises(ValueError, match=r"BatchNorm layers are in train mode, such as 'depth_encoder\.(.*)Choose"):

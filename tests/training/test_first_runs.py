@@ -99,7 +99,8 @@ def test_frozen_parts_are_named(mine, capsys):
 def test_a_rate_that_never_rises_is_told(warmup, told, options, capsys):
     pretrain.command(options(max_steps=1, warmup_steps=warmup))
     line = (
-        f"the learning rate rises for {warmup} steps, and the run has 1: it never reaches 0.001; lower --warmup_steps"
+        f"the learning rate rises for {warmup} step{'s' * (warmup > 1)}, and the run has 1: it never reaches 0.001;"
+        " give --warmup_steps 0, or more --epochs"
     )
     assert (line in capsys.readouterr().out) is told
 
@@ -114,7 +115,8 @@ def test_patience_without_a_metric_is_told_and_ends_nothing(options, capsys):
 
 @pytest.mark.parametrize("flags", [["--max_steps=3"], ["--epochs=1"]])
 def test_fewer_rows_than_a_step_are_told_at_once(flags, options):
-    message = "no steps: fewer rows than the 240 of a step (batch_size 60 x gradient_accumulation_steps 4 x 1 process)"
+    message = "100 rows, fewer than the 240 of a step (batch_size 60 x gradient_accumulation_steps 4 x 1 process);"
+    message += " give --batch_size 25 or less"
     assert message in refusal(*options(batch_size=60, gradient_accumulation_steps=4), *flags, main=pretrain.command)
 
 

@@ -165,7 +165,7 @@ def test_masked_copies_are_candidates(trainer_options):
     for changes in ({}, {"boxes_column": ""}):
         arguments = trainer_options(**options | changes, output_dir="")
         trainer = Trainer(*pretrain.parse(arguments, pretrain.KINDS, pretrain.DEFAULT_RECIPE, ""))
-        losses.append(trainer.step([next(iter(trainer.loader))]).loss.item())
+        losses.append(trainer.step([next(iter(trainer.loaders[0]))]).loss.item())
     assert losses[0] > losses[1]  # more candidates to be mistaken for the right one
 
 
@@ -179,7 +179,7 @@ def test_a_teacher_adds_its_similarities(trainer_options, tmp_path):
         changes = {key: str(tmp_path / "teacher") if key == "teacher" else value for key, value in changes.items()}
         arguments = trainer_options(**options | changes)
         trainer = Trainer(*pretrain.parse(arguments, pretrain.KINDS, pretrain.DEFAULT_RECIPE, ""))
-        batch = next(iter(trainer.loader))
+        batch = next(iter(trainer.loaders[0]))
         with torch.no_grad():
             student = trainer.plain_model(**batch["inputs"])
         output = trainer.step([batch])

@@ -154,8 +154,6 @@ def test_two_processes(recipe, tmp_path):
     assert progress_of(checkpoints / "checkpoint-10")["epoch"] == 2
     assert len(list((checkpoints / "checkpoint-10").glob("random_states_*"))) == 2
     AutoModel.from_pretrained(tmp_path / "out")
-    with pytest.raises(ValueError, match="written by 2 processes, this run has 1"):
-        train(*options, "--resume_from_checkpoint", "latest")
 
     # In the middle of an epoch, and the same on two processes.
     on_two(*options, "--output_dir", tmp_path / "again", "--resume_from_checkpoint", checkpoints / "checkpoint-4")

@@ -69,10 +69,17 @@ def runs(request, tmp_path_factory):
     (folder / "lines.json").write_text(json.dumps(calls))
     script = Path(__file__).parent / "sharded_rank.py"
     config = ROOT / "training" / "configs" / f"{request.param}.yaml"
-    command = [*LAUNCH, str(config), str(script), str(folder / "lines.json")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    command = [*LAUNCH, str(config)]
+    script_words = [str(script), str(folder / "lines.json")]
+    done = subprocess.run([*command, *script_words], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    return folder, done.stdout, request.param
+    alone = ["--resume_from_checkpoint", str(first), "--output_dir", str(folder / "two" / "alone")]
+    (folder / "lines.json").write_text(json.dumps([("pretrain", [*lines["averaged"], *alone])]))
+    alone = subprocess.run(
+        [*command, "--num_processes", "1", *script_words], env=environment, capture_output=True, text=True
+    )
+    assert alone.returncode == 0, alone.stderr[-3000:]
+    return folder, done.stdout, request.param, alone.stdout
 
 
 @pytest.mark.parametrize("name", ["averaged", "plain"])
@@ -109,6 +116,27 @@ def test_a_resumed_run_ends_with_the_same_weights(runs):
     torch.testing.assert_close(resumed, whole, rtol=0, atol=0)
 
 
+def test_fewer_processes_go_on_with_fsdp_and_are_refused_with_deepspeed(runs):
+    if runs[2] == "deepspeed_zero2":
+        refused = (
+            "refused: {}: written by 2 processes, this run has 1, and DeepSpeed keeps a part of the state for each"
+        )
+        assert refused.format(runs[0] / "two" / "averaged" / "checkpoints" / "checkpoint-1") in runs[3]
+        return
+    assert "goes on with 1 process instead of 2: 20 rows per process and step instead of 10" in runs[3]
+    whole, alone = (AutoModel.from_pretrained(runs[0] / "two" / name) for name in ("averaged", "alone"))
+    assert_equal_but_for_rounding(*(dict(one.named_parameters()) for one in (alone, whole)), EXACT["learning_rate"])
+
+
+def test_a_checkpoint_is_of_the_kind_of_its_run(runs, tmp_path):
+    first = runs[0] / "two" / "averaged" / "checkpoints" / "checkpoint-1"
+    words = [str(runs[0] / "averaged.yaml"), "--output_dir", str(tmp_path / "out"), "--batch_size", "10"]
+    forget_runs()
+    line = refusal(*words, "--resume_from_checkpoint", str(first), main=pretrain.command)
+    kind = {"fsdp2": "FSDP", "deepspeed_zero2": "DeepSpeed"}[runs[2]]
+    assert f"checkpoint-1: written with {kind}, and this run has no sharding: start it with the configuration" in line
+
+
 def test_what_does_not_shard_is_refused(runs):
     name = {"fsdp2": "FSDP", "deepspeed_zero2": "DeepSpeed"}[runs[2]]
     assert (
@@ -122,7 +150,8 @@ def test_what_does_not_shard_is_refused(runs):
     [
         (["--chunk_size", "4"], 2, "DeepSpeed takes a batch at once: leave out --chunk_size"),
         (["--mixed_precision", "bf16"], 2, "DeepSpeed would cast all weights to that precision"),
-        ([], 3, "ZeRO of stage 3 is not supported: set zero_stage to 2"),
+        ([], 3, "ZeRO of stage 3 is not supported: its weights are whole inside of DeepSpeed alone"),
+        ([], 3, "take FSDP of version 2, which spreads weights too (training/configs/fsdp2.yaml), or zero_stage 2"),
     ],
 )
 def test_what_deepspeed_cannot_do_is_refused(options, stage, says, monkeypatch):

@@ -7,6 +7,7 @@ from typing import ClassVar
 from ..option_parser import Settings, option
 from ..shared_arguments import AUTO, NONE, PRECISIONS, TRACKERS, DepthUnitArguments
 
+LEAST_MAPS = 2  # of a batch: BatchNorm needs a variance
 SCHEDULES = ["step", "cosine", "plateau", "warm_restarts", "constant"]
 
 
@@ -88,7 +89,7 @@ class DepthRunArguments:
     )
 
     def __post_init__(self) -> None:
-        _check("batch_size", self.batch_size, self.batch_size >= 2, "at least 2, for BatchNorm")
+        _check("batch_size", self.batch_size, self.batch_size >= LEAST_MAPS, f"at least {LEAST_MAPS}, for BatchNorm")
         for name in ("epochs", "keep_last", "logging_steps"):
             _check(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
         for name in ("schedule_epochs", "patience", "max_grad_norm", "checkpoint_steps", "weight_decay"):

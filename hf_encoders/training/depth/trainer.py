@@ -1,8 +1,9 @@
 """The run of `pretrain_depth`, to be read from top to bottom: its parts are made, then its loop begins."""
 
+import contextlib
 import math
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -13,15 +14,17 @@ from accelerate.utils import broadcast, broadcast_object_list, gather_object, se
 from torch.utils.data import DataLoader, Subset
 from tqdm.std import tqdm
 
+from ...losses.batch_norm import kept_statistics, trained_batch_norm
 from ...models.modeling_depth_autoencoder import reconstruction_loss
 from ...plurals import counted
 from ...progress.bars import progress_bar
 from .. import checkpoints
-from ..accelerator import count_bad, make_accelerator, say
+from ..accelerator import count_bad, make_accelerator, say, without_sync
 from ..checkpoints import Progress
 from ..checks import check_finite, check_room, checkpoint_size
 from ..data_identity import data_identity
 from ..depth_units import described, learn_percentiles, spread
+from ..division import seed_of
 from ..epochs import is_stale, steps_of_epoch
 from ..legacy_state import check_weights, has_legacy_state
 from ..opening import data_line, loss_line, model_line
@@ -30,7 +33,7 @@ from ..resume_command import resume_command
 from ..resume_rules import as_kept
 from ..resumption import DATA, Resumption
 from ..stopping import Requests, outlive_a_stop
-from .arguments import DepthDataArguments, DepthModelArguments, DepthRunArguments
+from .arguments import LEAST_MAPS, DepthDataArguments, DepthModelArguments, DepthRunArguments
 from .legacy_state import load_legacy_state
 from .maps import DepthBatch, collate, open_maps
 from .model import build_autoencoder
@@ -55,8 +58,13 @@ class DepthTrainer:
         self.resumption = Resumption(kept, (data, model, run))
         changes = self.resumption.changes
         data, model, run = changes.settled(data), changes.settled(model), changes.settled(run)
-        self.data, self.run, self.options = data, run, (data, model, run)
+        self.options = (data, model, run)
         self.accelerator = make_accelerator(run, None if kept is None else kept.precision)
+        processes = self.accelerator.num_processes
+        self.division = self.resumption.divide(run.batch_size, 1, processes, least=LEAST_MAPS)
+        # The options as the run has them; those that were given stay in its checkpoints.
+        run = replace(run, batch_size=self.division.batch_size)
+        self.data, self.run = data, run
         self.resumption.check_precision(self.accelerator.mixed_precision)
         self.requests = Requests(self.accelerator)
         set_seed(run.seed)
@@ -81,10 +89,10 @@ class DepthTrainer:
         self.model, self.optimizer, self.schedule, self.loader = self.accelerator.prepare(
             self.network, optimizer, epoch_schedule(optimizer, run), loader
         )
-        if not len(self.loader):
+        if not self._steps_per_epoch:
             raise ValueError(
                 f"{counted(len(self.maps), 'map')} to train on: fewer than a batch of all processes"
-                f" ({run.batch_size * self.accelerator.num_processes}): lower --batch_size"
+                f" ({self.division.rows}): lower --batch_size"
             )
         self._check_room()
         self.progress = Progress()
@@ -93,7 +101,6 @@ class DepthTrainer:
 
     def _opening(self, validation_maps: int) -> list[str]:
         data, model, run = self.options
-        rows_of_a_step = run.batch_size * self.accelerator.num_processes
         config = self.network.config
         parts = {"MSE": "mse", "L1": "l1", "SSIM": "ssim", "edges": "edge"}
         weights = " + ".join(f"{getattr(config, f'{name}_loss_weight'):g} {shown}" for shown, name in parts.items())
@@ -101,8 +108,14 @@ class DepthTrainer:
         return [
             data_line([data.dataset], len(self.maps), {}, f"{counted(validation_maps, 'map')} to validate on"),
             model_line(self.network, model.init_from or "new"),
-            loss_line(weights, len(self.loader) * run.epochs, rows_of_a_step, rate, self.accelerator.mixed_precision),
+            loss_line(
+                weights, self._steps_per_epoch * run.epochs, self.division.rows, rate, self.accelerator.mixed_precision
+            ),
         ]
+
+    @property
+    def _steps_per_epoch(self) -> int:
+        return len(self.loader) // self.division.micro_batches
 
     def _check_room(self) -> None:
         run, size = self.run, checkpoint_size(self.network)
@@ -122,7 +135,7 @@ class DepthTrainer:
         elif folder is not None:
             progress = self.progress = self.resumption.applied(checkpoints.restore(self.accelerator, folder))
             say(self.accelerator, f"resumed from {folder}: epoch {progress.epoch}, step {progress.step}")
-            for line in self.resumption.lines():
+            for line in [*self.resumption.lines(), *self.resumption.batch_norm_lines(trained_batch_norm(self.network))]:
                 say(self.accelerator, line)
             check_finite(self.network, folder, "resume an earlier checkpoint, with a lower --learning_rate")
             self._reset_rates()
@@ -178,9 +191,10 @@ class DepthTrainer:
         progress, started, losses = self.progress, time.perf_counter(), []
         self.model.train()
         with self._bar() as bar:
-            for (batch,) in steps_of_epoch(self.loader, progress.epoch, progress.batches, per_step=1):
-                loss = self._step(batch)
-                progress.batches += 1
+            per_step = self.division.micro_batches
+            for batches in steps_of_epoch([self.loader], progress.epoch, progress.batches, per_step):
+                loss = self._step(batches)
+                progress.batches += per_step
                 bar.update()
                 if loss is not None:
                     losses.append(loss)
@@ -215,30 +229,39 @@ class DepthTrainer:
     def _bar(self) -> "tqdm[NoReturn]":
         """The progress of an epoch; it goes when the epoch's line is written."""
         return progress_bar(
-            len(self.loader),
+            self._steps_per_epoch,
             f"epoch {self.progress.epoch + 1}/{self.run.epochs}",
             "step",
-            initial=self.progress.batches,
+            initial=self.progress.batches // self.division.micro_batches,
             leave=False,
             is_shown=self.accelerator.is_main_process,
         )
 
-    def _step(self, batch: DepthBatch) -> float | None:
-        """Take one optimizer step; returns its loss, or None where some process has too few maps."""
+    def _step(self, batches: list[DepthBatch]) -> float | None:
+        """Take one optimizer step; returns its loss, or None where some micro-batch has too few maps."""
         progress, accelerator = self.progress, self.accelerator
-        if self._is_too_small(batch):
+        if self._is_too_small(batches):
             return None
-        # Dropout depends on the step alone, so that a resumed run repeats it.
-        sequence = np.random.SeedSequence([self.run.seed, progress.step, accelerator.process_index])
-        torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))
-        loss = self.model(batch["pixel_values"], pixel_mask=batch["pixel_mask"], return_loss=True).loss
-        mean = accelerator.gather(loss.detach().reshape(1)).mean().item()
+        losses = []
+        with contextlib.ExitStack() as stack:
+            for number, batch in enumerate(batches):
+                if number == 1:  # the running statistics are those of the first, as of the first process elsewhere
+                    stack.enter_context(kept_statistics(trained_batch_norm(self.network)))
+                # Dropout depends on the place in the step alone, so that a resumed run repeats it.
+                place = self.division.number(number, accelerator.process_index)
+                torch.manual_seed(seed_of(self.run.seed, progress.step, place))
+                is_last = number == len(batches) - 1
+                with contextlib.nullcontext() if is_last else without_sync(accelerator, self.model):
+                    loss = self.model(batch["pixel_values"], pixel_mask=batch["pixel_mask"], return_loss=True).loss
+                    accelerator.backward(loss / len(batches))
+                losses.append(loss.detach())
+        mean = accelerator.gather(torch.stack(losses)).mean().item()
         if not math.isfinite(mean):
-            self._fail("loss", mean, [] if loss.isfinite() else batch["names"])
-        accelerator.backward(loss)
+            bad = [batch for batch, loss in zip(batches, losses, strict=True) if not loss.isfinite()]
+            self._fail("loss", mean, _names(bad))
         norm = float(accelerator.clip_grad_norm_(self.model.parameters(), self.run.max_grad_norm or math.inf))
         if not math.isfinite(norm) and accelerator.scaler is None:  # a scaler skips such steps by itself
-            self._fail("gradient", norm, batch["names"])
+            self._fail("gradient", norm, _names(batches))
         rate = self.optimizer.param_groups[0]["lr"]
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -275,12 +298,14 @@ class DepthTrainer:
             raise ValueError(f"step {self.progress.step}: the validation loss is {mean}, with the rows {rows}")
         return mean
 
-    def _is_too_small(self, batch: DepthBatch) -> bool:
-        """Whether some process has fewer than two maps for this step, which BatchNorm needs; counts bad maps."""
-        counts = torch.tensor([int(len(batch["indices"]) < 2), len(batch["bad"])], device=self.accelerator.device)
+    def _is_too_small(self, batches: list[DepthBatch]) -> bool:
+        """Whether some micro-batch of this step has fewer maps than BatchNorm needs; counts bad maps."""
+        found = [text for batch in batches for text in batch["bad"]]
+        small = sum(len(batch["indices"]) < LEAST_MAPS for batch in batches)
+        counts = torch.tensor([small, len(found)], device=self.accelerator.device)
         too_small, bad = self.accelerator.reduce(counts, reduction="sum").tolist()
         if bad:
-            count_bad(self.accelerator, self.progress.bad_samples, batch["bad"], self.data.max_bad_samples)
+            count_bad(self.accelerator, self.progress.bad_samples, found, self.data.max_bad_samples)
         return bool(too_small)
 
     def _fail(self, what: str, value: float, names: list[str]) -> NoReturn:
@@ -298,4 +323,9 @@ class DepthTrainer:
             keep_last=self.run.keep_last,
             options=as_kept(self.options),
             identity=self.identity,
+            division=self.division,
         )
+
+
+def _names(batches: list[DepthBatch]) -> list[str]:
+    return [name for batch in batches for name in batch["names"]]

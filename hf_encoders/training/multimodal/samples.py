@@ -67,13 +67,14 @@ class Batch(TypedDict):
 
 
 class Chunk(TypedDict):
-    """Rows of a batch that are embedded at a time; `rows` is how many of them count."""
+    """Rows of a batch that are embedded at a time; `rows` is how many of them count, `seed` of their dropout."""
 
     inputs: dict[str, Tensor]
     teacher_inputs: dict[str, Tensor]
     ids: dict[str, Tensor]
     masked: Tensor | None
     rows: int
+    seed: int
 
 
 @dataclass(frozen=True)

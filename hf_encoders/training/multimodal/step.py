@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from ...losses.cached import cached_backward
 from ...losses.contrastive import InfoNCELoss, LossOutput, SigmoidLoss
 from ...losses.matryoshka import MatryoshkaLoss
+from ..accelerator import without_sync
+from ..division import Division, seed_of
 from ..sharding import is_sharded
 from .arguments import LossArguments, RunArguments, pair_weights
 from .samples import Batch, Chunk
@@ -46,6 +48,9 @@ class Step:
         loss: see `make_loss`.
         run: chunk size and treatment of BatchNorm.
         teacher: its similarities are learned too, if there is one.
+        division: how the rows of a step are divided.
+        is_whole: whether a micro-batch is embedded at once, and BatchNorm normalises it by itself; by default where a
+            step has one. It may have several here that were planned for as many processes.
     """
 
     def __init__(
@@ -55,17 +60,29 @@ class Step:
         loss: nn.Module,
         run: RunArguments,
         teacher: Teacher | None = None,
+        division: Division | None = None,
+        is_whole: bool | None = None,
     ):
         self.accelerator, self.model, self.loss, self.run, self.teacher = accelerator, model, loss, run, teacher
+        processes = accelerator.num_processes
+        self.division = division or Division(run.batch_size, run.gradient_accumulation_steps, processes, processes)
+        parts = run.chunk_size or run.gradient_accumulation_steps > 1
+        self.is_whole = not parts if is_whole is None else is_whole
         self.template: Chunk | None = None  # a chunk of which no row counts
 
-    def __call__(self, micro_batches: Sequence[Batch]) -> LossOutput:
+    def __call__(self, micro_batches: Sequence[Batch], finished: int = 0) -> LossOutput:
         """Compute the loss over all micro-batches of all processes, and its gradients.
+
+        Args:
+            micro_batches: of this process.
+            finished: steps before this one; dropout depends on it, the seed and the place in the step alone.
 
         Raises:
             ValueError: if no row of the first step can be read.
         """
-        chunks = [chunk for batch in micro_batches for chunk in _chunks(batch, self.run.chunk_size)]
+        chunks = [
+            chunk for number, batch in enumerate(micro_batches) for chunk in self._chunks(batch, number, finished)
+        ]
         if self.template is None and chunks:
             self.template = _without_rows(chunks[0])
         if self.template is None:
@@ -90,21 +107,30 @@ class Step:
             return output if self.teacher is None else self.teacher.add(output, rows, temperature, targets)
 
         # The settings decide, not the number of chunks: they are the same on every process.
-        if self.run.chunk_size or self.run.gradient_accumulation_steps > 1:
+        if self.run.gradient_accumulation_steps > 1 or not self.is_whole:
             return cached_backward(
                 self.model,
                 chunks,
                 self._embed,
                 compare,
-                batch_norm=self.run.batch_norm,  # type: ignore[arg-type]  # argparse checked it
-                no_sync=lambda: self.accelerator.no_sync(self.model),
+                batch_norm="each" if self.is_whole else self.run.batch_norm,  # type: ignore[arg-type]  # as parsed
+                no_sync=lambda: without_sync(self.accelerator, self.model),
                 scaler=self.accelerator.scaler,
             )
         output = compare(self._embed(chunks[0]))
         self.accelerator.backward(output.loss)
         return output
 
+    def _chunks(self, batch: Batch, number: int, finished: int) -> list[Chunk]:
+        """The chunks of a micro-batch of this process, each with its seed."""
+        place = self.division.number(number, self.accelerator.process_index)
+        chunks = _chunks(batch, self.run.chunk_size)
+        for part, chunk in enumerate(chunks):
+            chunk["seed"] = seed_of(self.run.seed, finished, place, part)
+        return chunks
+
     def _embed(self, chunk: Chunk) -> dict[str, Tensor]:
+        torch.manual_seed(chunk["seed"])
         embeds = self._embeds(self.model, chunk["inputs"], chunk["rows"])
         if (masked := chunk["masked"]) is not None:
             count = len(masked)
@@ -134,6 +160,7 @@ def _without_rows(chunk: Chunk) -> Chunk:
         "ids": dict.fromkeys(chunk["ids"], empty),
         "masked": None if chunk["masked"] is None else chunk["masked"][:0],
         "rows": 0,
+        "seed": 0,
     }
 
 
@@ -151,4 +178,5 @@ def _rows_of(batch: Batch, rows: slice) -> Chunk:
         "ids": {name: values[rows] for name, values in batch["ids"].items()},
         "masked": None if batch["masked"] is None else batch["masked"][rows],
         "rows": len(batch["rows"][rows]),
+        "seed": 0,
     }

@@ -18,8 +18,8 @@ from ...data.cells import number_types
 from ...data.splits import left_out_of
 from ...evaluation.tasks import is_better, metric_lines, recall_line, retrieval_names
 from ...hub.push import Destination, reserve
+from ...losses.batch_norm import trained_batch_norm
 from ...models.modeling_multimodal_encoder import MultimodalEncoderModel
-from ...plurals import counted
 from ...progress.bars import progress_bar
 from .. import checkpoints
 from ..accelerator import asks_for_sharding, count_bad, make_accelerator, say
@@ -28,9 +28,10 @@ from ..checkpoints import Progress
 from ..checks import check_finite, check_metric, check_room, checkpoint_size
 from ..data_identity import data_identity
 from ..depth_units import described, learn_percentiles
+from ..division import seed_of
 from ..epochs import is_stale, steps_in_all, steps_of_epoch
 from ..legacy_state import check_weights, has_legacy_state
-from ..opening import data_line, loss_line, model_line
+from ..opening import data_line, loss_line, model_line, patience_line, too_few_line, warmup_line
 from ..result import present, publish
 from ..resume_command import resume_command
 from ..resume_rules import as_kept
@@ -70,11 +71,22 @@ class Trainer:
         self.options = (data, model, loss, run)
         check_way(model)
         data = with_columns(with_validation_split(data))
-        self.data, self.run = data, run
+        self.data = data
         if data.validation_split:
             check_metric(run.validation_metric, [*retrieval_names(data.columns), validation.LOSS])
         self.accelerator = make_accelerator(run, None if kept is None else kept.precision)
         self.resumption.check_precision(self.accelerator.mixed_precision)
+        is_whole = not run.chunk_size and run.gradient_accumulation_steps == 1
+        self.division = self.resumption.divide(
+            run.batch_size,
+            run.gradient_accumulation_steps,
+            self.accelerator.num_processes,
+            is_stream=data.streaming,
+        )
+        # The options as the run has them; those that were given stay in its checkpoints.
+        run = self.run = replace(
+            run, batch_size=self.division.batch_size, gradient_accumulation_steps=self.division.micro_batches
+        )
         self.requests = Requests(self.accelerator)
         set_seed(run.seed)
         self.plain_model = build_model(model, loss, run.seed)
@@ -91,13 +103,13 @@ class Trainer:
         self.validation = None
         if data.validation_split:
             rows = load_rows(replace(data, streaming=False), data.validation_split)
-            self.validation = Validation(rows, data.columns, self.loss, self._rows_of_a_step, self.accelerator)
+            self.validation = Validation(rows, data.columns, self.loss, self.division.rows, self.accelerator)
         loader = self._make_loader()
         check_captions(data, self.plain_model.processor.part("tokenizer"))
         self.identity = self._identify(loader)
         self.resumption.compare(self.identity)
         batches = 0 if data.streaming else len(loader) // self.accelerator.num_processes
-        self.total_steps = self._steps_in_all(batches)
+        self.total_steps = self._steps_in_all(batches, 0 if data.streaming else len(loader.dataset))  # type: ignore[arg-type]
         # Groups as in the checkpoint, which is loaded into them.
         before = self.resumption.before(run)
         optimizer = make_optimizer(self.plain_model, self.loss.parameters(), before)
@@ -111,15 +123,12 @@ class Trainer:
         self.whole = WholeModel(self.accelerator, self.plain_model)
         trained = shard(self.accelerator, self.plain_model, self.loss, self.averages)
         self.model, self.optimizer, self.schedule = self.accelerator.prepare(trained, optimizer, schedule)
-        self.loader = loader if data.streaming else self.accelerator.prepare(loader)
-        self.step = Step(self.accelerator, self.model, self.loss, run, self.teacher)
+        others = range(1, self.division.streams_of_a_process)
+        self.loaders = [loader if data.streaming else self.accelerator.prepare(loader), *map(self._make_loader, others)]
+        self.step = Step(self.accelerator, self.model, self.loss, run, self.teacher, self.division, is_whole)
         self.progress = Progress()
         for line in self._opening(loader):
             say(self.accelerator, line)
-
-    @property
-    def _rows_of_a_step(self) -> int:
-        return self.run.batch_size * self.run.gradient_accumulation_steps * self.accelerator.num_processes
 
     def _opening(self, loader: DataLoader) -> list[str]:
         data, model, loss, run = self.options
@@ -133,27 +142,22 @@ class Trainer:
             *taken_lines(data, self.data),
             data_line(data.dataset, rows, self.data.columns, validated),
             model_line(self.plain_model, source),
-            loss_line(loss.loss, self.total_steps, self._rows_of_a_step, rate, precision),
+            loss_line(loss.loss, self.total_steps, self.division.rows, rate, precision),
         ]
         if run.patience and not self.validation:
-            lines.append(
-                f"patience {run.patience} has no metric to wait for: no data set has a split 'validation'"
-                " (--validation_split names another), so the run goes to its end"
-            )
+            lines.append(patience_line(run.patience))
         if run.warmup_steps >= self.total_steps:
-            lines.append(
-                f"the learning rate rises for {run.warmup_steps} steps, and the run has {self.total_steps}: it never"
-                f" reaches {run.learning_rate:g}; lower --warmup_steps, or train for longer"
-            )
+            lines.append(warmup_line(run.warmup_steps, self.total_steps, run.learning_rate))
         return lines
 
-    def _make_loader(self) -> DataLoader:
+    def _make_loader(self, part: int = 0) -> DataLoader:
+        """The batches of all processes, or those of one of the parts of a stream that this process reads."""
         teacher = self.teacher.inputs if self.teacher is not None else None
         rows = load_rows(self.data, self.data.train_split)
         types = number_types(rows.features)
         make = SampleMaker(self.data, ModelInputs.of(self.plain_model), self.run.seed, teacher, types)
-        place = (self.accelerator.process_index, self.accelerator.num_processes)
-        return make_loader(rows, self.data, self.run.batch_size, make, *place)
+        place = self.division.number(part, self.accelerator.process_index)
+        return make_loader(rows, self.data, self.run.batch_size, make, place, self.division.streams)
 
     def _identify(self, loader: DataLoader) -> dict[str, str]:
         """What tells the data and the tokenizer from others; the main process looks at the files."""
@@ -162,17 +166,13 @@ class Trainer:
         tokenizer = tokenizer_identity(self.plain_model.processor.part("tokenizer"))
         return {DATA: broadcast_object_list(places)[0], TOKENIZER: tokenizer}
 
-    def _steps_in_all(self, batches: int) -> int:
+    def _steps_in_all(self, batches: int, rows: int) -> int:
         run, progress = self.run, self.resumption.progress
         per_epoch = batches // run.gradient_accumulation_steps
         if self.data.streaming and not run.max_steps:
             raise ValueError("no steps: a stream has no known length; give --max_steps")
         if not (self.data.streaming or per_epoch):
-            raise ValueError(
-                f"no steps: fewer rows than the {self._rows_of_a_step} of a step (batch_size {run.batch_size} x"
-                f" gradient_accumulation_steps {run.gradient_accumulation_steps} x"
-                f" {counted(self.accelerator.num_processes, 'process')}); lower one of them"
-            )
+            raise ValueError(too_few_line(rows, self.division))
         in_all = run.max_steps or steps_in_all(progress, batches, run.gradient_accumulation_steps, run.epochs)
         return max(in_all, progress.step)
 
@@ -206,10 +206,12 @@ class Trainer:
             if self._is_finished():
                 done = f"all {self.progress.step} steps are taken; more with --epochs"
                 stale = f"{self.run.validation_metric} got no better; more with --patience"
-                bar.write(f"nothing is left to do: {done if self.progress.step >= self.total_steps else stale}")
+                why = done if self.progress.step >= self.total_steps else stale
+                say(self.accelerator, f"nothing is left to do: {why}")
             elif self.validation is not None and not self.progress.step:
                 metrics = self._measure(self.plain_model)
-                bar.write(f"before training: validation {metrics[validation.LOSS]:.4f}, {recall_line(metrics)}")
+                measured = f"validation {metrics[validation.LOSS]:.4f}, {recall_line(metrics)}"
+                say(self.accelerator, f"before training: {measured}")
             while not self._is_finished():
                 self._train_epoch(bar)
         self.accelerator.end_training()
@@ -241,7 +243,7 @@ class Trainer:
             bad = [f"row {sample.index}: {sample.reason}" for batch in micro_batches for sample in batch["bad"]]
             count_bad(self.accelerator, self.progress.bad_samples, bad, self.data.max_bad_samples)
             rate = self.schedule.get_last_lr()[0]  # read before the gradients: DeepSpeed takes its step with them
-            output = self.step(micro_batches)
+            output = self.step(micro_batches, progress.step)
             if not torch.isfinite(output.loss):
                 places = [row for batch in micro_batches for row in batch["rows"]]
                 # Where weights are spread over processes, a resumed run keeps its learning rate.
@@ -284,17 +286,17 @@ class Trainer:
                 break
         progress.epoch, progress.batches = progress.epoch + 1, 0
         if is_whole and not losses and progress.step < self.total_steps:
-            raise TrainingError(f"an epoch of this stream has fewer rows than a step takes, {self._rows_of_a_step}")
+            raise TrainingError(f"an epoch of this stream has fewer rows than a step takes, {self.division.rows}")
         mean = f"{sum(losses) / len(losses):.4f}" if losses else "(before)"
         measured = self._finish_epoch()
         seconds = time.perf_counter() - began
-        bar.write(f"epoch {progress.epoch}, step {progress.step}  loss {mean}  {measured}{seconds:.0f} s")
+        say(self.accelerator, f"epoch {progress.epoch}, step {progress.step}  loss {mean}  {measured}{seconds:.0f} s")
 
     def _steps_of_epoch(self) -> Iterator[list[Batch]]:
         progress, per_step = self.progress, self.run.gradient_accumulation_steps
         if progress.step == self.total_steps:
             return iter(())
-        return steps_of_epoch(self.loader, progress.epoch, progress.batches, per_step)
+        return steps_of_epoch(self.loaders, progress.epoch, progress.batches, per_step)
 
     def _finish_epoch(self) -> str:
         """Measure, publish and save; returns what was measured, for people."""
@@ -329,7 +331,8 @@ class Trainer:
         return metrics
 
     def _some_inputs(self) -> Iterator[dict[str, Tensor]]:
-        """Inputs from another loader, which leaves the run's undisturbed."""
+        """Inputs from another loader, which leaves the run's undisturbed; its order follows from the step."""
+        torch.manual_seed(seed_of(self.run.seed, self.progress.step, self.accelerator.process_index))
         for batch in islice(self._make_loader(), _STATISTICS_BATCHES):
             if batch["rows"]:
                 yield {name: value.to(self.accelerator.device) for name, value in batch["inputs"].items()}
@@ -348,6 +351,7 @@ class Trainer:
             self.run.keep_last,
             as_kept(self.options),
             self.identity,
+            self.division,
         )
 
     def _open(self) -> None:
@@ -366,7 +370,8 @@ class Trainer:
         elif checkpoint is not None:
             self.progress = self.resumption.applied(checkpoints.restore(self.accelerator, checkpoint, self._modules))
             say(self.accelerator, f"resumed from {checkpoint}: epoch {self.progress.epoch}, step {self.progress.step}")
-            for line in self.resumption.lines():
+            layers = trained_batch_norm(self.plain_model.train()) if self.step.is_whole else []
+            for line in [*self.resumption.lines(), *self.resumption.batch_norm_lines(layers)]:
                 say(self.accelerator, line)
             if not is_sharded(self.accelerator):
                 check_finite(self.plain_model, checkpoint, "resume an earlier checkpoint, with a lower --learning_rate")
