@@ -8,7 +8,13 @@ accelerate launch --multi_gpu --num_processes 8 -m hf_encoders.embed ...  # on C
 
 The folder holds `data/*.parquet` (id, the columns kept, embedding) and `manifest.json` (model, counts, hashes, bad
 rows). `load_dataset("embeddings/data")` and `EmbeddingIndex.from_folder("embeddings")` read it. After an interruption
-the same command goes on, with more or fewer processes too. All processes must see the folder. Going on costs:
+the same command goes on, with more or fewer processes too. All processes must see the folder.
+
+Over a folder of files, or parquet files, that grew, the same command embeds what is new, into shards that come after
+the others: rows are in the order in which they became known. A shard whose files changed or went is embedded again.
+Data that have nothing in common with what was embedded ask for another --output.
+
+Going on costs:
 
 - for files in a folder and local parquet files: the unfinished shards, one per process, are embedded again.
 - for WebDataset shards and streams of the Hub: the same. Each process also reads its unfinished part (a tar shard or a
@@ -91,7 +97,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="leave out so many rows that cannot be embedded, and stop with one more (default: 0; with --on-error skip,"
         " any number)",
     )
-    add_format(parser, "one document: output, rows, shards, dimensions, dtype, bad_rows, changed_rows, seconds")
+    add_format(
+        parser,
+        "one document: output, rows, shards, dimensions, dtype, bad_rows, changed_rows, new_rows,"
+        " removed_rows, seconds",
+    )
 
 
 def run(args: argparse.Namespace) -> Result | None:
@@ -159,14 +169,20 @@ def _result(output: "Path", done: "EmbeddedFolder", seconds: float) -> Result:
         "dtype": manifest["dtype"],
         "bad_rows": manifest["bad_rows"]["count"],
         "changed_rows": done.changed_rows,
+        "new_rows": done.growth.new_rows,
+        "removed_rows": done.growth.removed_rows,
         "seconds": round(seconds, 1),
     }
     rows, dimensions, dtype = manifest["rows"], manifest["dimensions"], manifest["dtype"]
-    changed = "rows in shards whose files had changed, embedded again"
+    told = {
+        "rows in shards whose files had changed or gone, embedded again": done.changed_rows,
+        "new rows": done.growth.new_rows,
+        "removed rows": done.growth.removed_rows,
+    }
     parts = [
         f"{counted(len(manifest['shards']), 'shard')}, embeddings [{rows}, {dimensions}] {dtype}",
         f"bad rows: {figures['bad_rows']}",
-        *([f"{changed}: {done.changed_rows}"] if done.changed_rows else []),
+        *(f"{noun}: {count}" for noun, count in told.items() if count),
         f"{figures['seconds']} s",
     ]
     return Result([f"{counted(rows, 'row')} → {output}: {'; '.join(parts)}"], figures)

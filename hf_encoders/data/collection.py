@@ -1,11 +1,9 @@
 """Collections of any size, read part by part: `open_collection`."""
 
+import itertools
 import os
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
@@ -14,9 +12,11 @@ from datasets import DatasetBuilder, Features, IterableDataset, Value, load_data
 from ..modalities import Modality, default_modality, files_modality, items_modality, modalities
 from ..models.input_errors import one_line
 from .agreement import check_agree
+from .any_collection import Collection, Identity
 from .cells import features_of, first_cells
 from .columns import KEY, LOOKED_AT, Columns
 from .file_states import digest, file_state, named_files, parquet_state
+from .layout import Items, Layout, Part
 from .location import Location, left_out, locate, picture_files, pictures_of
 from .parquet import may_name_files, read_footers
 from .text_rows import table_with_paths
@@ -24,68 +24,6 @@ from .text_rows import table_with_paths
 # A stream of fewer files is divided further, where its format allows it.
 _PARTS = 64
 _ROWS_PER_READ = 256
-
-# What distinguishes a collection from other data, as plain JSON.
-Identity: TypeAlias = dict[str, str | int]
-
-
-@dataclass(frozen=True)
-class Part:
-    """Rows that one process reads in order.
-
-    Args:
-        index: its place among the parts.
-        start: the number of rows before it; 0 in a stream, where it is unknown.
-        count: the number of its rows; None in a stream.
-    """
-
-    index: int
-    start: int = 0
-    count: int | None = None
-
-
-class Collection(ABC):
-    """Rows to embed. Where they come from decides how they are divided.
-
-    Args:
-        name: the name by which it was opened.
-        features: the columns.
-        column: the column that is embedded.
-        left_out: what of a folder is left out, on one line.
-        default_id: the column that names the rows, if there is one.
-        id_type: the type of the names that `ids` gives to rows otherwise.
-        identity: what distinguishes it from other data, as plain JSON.
-    """
-
-    name: str
-    features: Features
-    column: str
-    left_out: str = ""
-    default_id: str | None = None
-    id_type: str = "int64"
-    identity: Identity
-
-    @abstractmethod
-    def parts(self, shard_rows: int) -> list[Part]:
-        """Divide the rows into one part or more, of at most `shard_rows` rows where reading can begin at any row."""
-
-    @abstractmethod
-    def tables(self, part: Part, skip: int, columns: Sequence[str]) -> Iterator[pa.Table]:
-        """Yield the rows of a part, undecoded, without its first `skip`."""
-
-    @abstractmethod
-    def state(self, part: Part, start: int, count: int) -> str:
-        """A digest of the files that rows are read from as they are now; it changes when one of them does.
-
-        Args:
-            part: the rows' part.
-            start: the first of them in it.
-            count: at most so many.
-        """
-
-    def ids(self, part: Part, start: int, count: int) -> pa.Array:
-        """Name rows that have no name: by their numbers in the collection, int64."""
-        return pa.array(range(part.start + start, part.start + start + count), pa.int64())
 
 
 class FolderFiles(Collection):
@@ -107,14 +45,23 @@ class FolderFiles(Collection):
         self._folder = folder
         self._files = [file[start:] if location.is_folder else os.path.relpath(file, folder) for file in files]
         self.identity = {"kind": "files", "digest": digest(self._files)}
+        self._layout = Layout.of(self.items())
 
     def path(self, name: str) -> str:
         """The path of a file, by its id."""
         return os.path.join(self._folder, name)
 
+    def items(self) -> Items:
+        """The names of the files, of one row each."""
+        return Items(self._files, [1] * len(self._files))
+
+    def arrange(self, layout: Layout) -> None:
+        """Read the files in another order."""
+        self._layout, self._files = layout, layout.present
+
     def parts(self, shard_rows: int) -> list[Part]:
         """Divide the files into ranges."""
-        return _ranges(len(self._files), shard_rows)
+        return self._layout.parts(shard_rows)
 
     def tables(self, part: Part, skip: int, columns: Sequence[str]) -> Iterator[pa.Table]:
         """Yield paths. The files are read where they are embedded."""
@@ -140,21 +87,16 @@ class ParquetFiles(Collection):
     def __init__(self, location: Location, modality: Modality, column: str | None):
         self.name, self.left_out = location.name, left_out(location, modality)
         self._files = [Path(file) for file in location.files]
-        # The first rows of each file's row groups, and the row after the last one.
-        self._groups: list[list[int]] = []
-        self._schemas: list[pa.Schema] = []
+        folder = self.name if location.is_folder else os.path.commonpath([file.parent for file in self._files])
+        self._names = [os.path.relpath(file, folder) for file in self._files]
         footers = list(read_footers(location.files))
-        first_row = 0
-        content: list[str] = []
-        for file, metadata in zip(self._files, footers, strict=True):
-            starts = [first_row]
-            for group in range(metadata.num_row_groups):
-                starts.append(starts[-1] + metadata.row_group(group).num_rows)
-            first_row = starts[-1]
-            self._groups.append(starts)
-            self._schemas.append(metadata.schema.to_arrow_schema())
-            content += [file.name, str(first_row)]
-        self.rows = first_row
+        self._schemas: list[pa.Schema] = [footer.schema.to_arrow_schema() for footer in footers]
+        self._group_rows = [
+            [footer.row_group(group).num_rows for group in range(footer.num_row_groups)] for footer in footers
+        ]
+        self._groups = _group_starts(self._group_rows)
+        self._layout = Layout.of(self.items())
+        self.rows = self._groups[-1][-1]
         self.features = Features.from_arrow_schema(self._schemas[0])
         self.column = Columns(self.name, self.features, self._first_cells).choose(modality, column)
         is_pictures = modality != "text"
@@ -164,15 +106,31 @@ class ParquetFiles(Collection):
                 there = Features.from_arrow_schema(schema)
                 shared = [name for name in self.features if name in there]
                 check_agree(str(self._files[0]), self.features, str(file), there, shared)
-        self.identity = {"kind": "parquet", "digest": digest(content)}
+        ends = zip(self._files, self._groups, strict=True)
+        self.identity = {
+            "kind": "parquet",
+            "digest": digest(text for file, rows in ends for text in (file.name, str(rows[-1]))),
+        }
 
     def _first_cells(self, column: str) -> list[object]:
         table = next(self.tables(Part(0, 0, min(self.rows, LOOKED_AT)), 0, [column]), None)
         return [] if table is None else table[column].to_pylist()
 
+    def items(self) -> Items:
+        """The files, by their paths below what they have in common, and their rows."""
+        return Items(self._names, [starts[-1] - starts[0] for starts in self._groups])
+
+    def arrange(self, layout: Layout) -> None:
+        """Read the files in another order. Rows that are named by their numbers are numbered in it."""
+        order = [self._names.index(name) for name in layout.present]
+        self._names, self._files = layout.present, [self._files[place] for place in order]
+        self._schemas = [self._schemas[place] for place in order]
+        self._group_rows = [self._group_rows[place] for place in order]
+        self._layout, self._groups = layout, _group_starts(self._group_rows)
+
     def parts(self, shard_rows: int) -> list[Part]:
         """Divide the rows into ranges."""
-        return _ranges(self.rows, shard_rows)
+        return self._layout.parts(shard_rows)
 
     def tables(self, part: Part, skip: int, columns: Sequence[str]) -> Iterator[pa.Table]:
         """Yield the rows of a part, reading only the row groups that hold some of them."""
@@ -210,6 +168,15 @@ class ParquetFiles(Collection):
         tables = self.tables(rows, 0, [self.column]) if self._may_name_files else ()
         named = (name for table in tables for name in named_files(table[self.column].to_pylist()))
         return digest([*holding, *(file_state(name) for name in named)])
+
+
+def _group_starts(group_rows: Sequence[Sequence[int]]) -> list[list[int]]:
+    """The first rows of each file's row groups, and the row after the last one."""
+    first, starts = 0, []
+    for rows in group_rows:
+        starts.append([first, *(first + end for end in itertools.accumulate(rows))])
+        first = starts[-1][-1]
+    return starts
 
 
 class Stream(Collection):
@@ -375,8 +342,3 @@ def _streaming(name: str, builder: DatasetBuilder) -> dict[str, IterableDataset]
         return dict(builder.as_streaming_dataset())
     except Exception as error:  # the network, the files of the data set
         raise ValueError(f"{name}: cannot be read ({one_line(error)})") from error
-
-
-def _ranges(rows: int, size: int) -> list[Part]:
-    starts = range(0, rows, size) or range(1)
-    return [Part(index, start, min(size, rows - start)) for index, start in enumerate(starts)]

@@ -1,11 +1,11 @@
 """What made a folder of embeddings: a plan before the work, which a later run must share, and a manifest after it."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from .._version import __version__
-from ..data.collection import Collection
+from ..data.any_collection import Collection
 from ..maker import maker
 from ..modalities import Encoder, Modality
 from ..outputs import new_file
@@ -62,13 +62,14 @@ def make_plan(
     }
 
 
-def check_plan(output: Path, plan: Plan, is_main: bool = True) -> None:
+def check_plan(output: Path, plan: Plan, is_main: bool = True, unless: Container[str] = ()) -> None:
     """Start an output folder with this plan, or check that it was started with it.
 
     Args:
         output: the folder.
         plan: see `make_plan`.
         is_main: whether this process may start it.
+        unless: entries that may differ, such as "dataset.digest".
 
     Raises:
         ValueError: if it was started with another plan, whose differences are named, or its plan is damaged.
@@ -76,7 +77,7 @@ def check_plan(output: Path, plan: Plan, is_main: bool = True) -> None:
     """
     path = output / PLAN
     if path.is_file():
-        _check_same_plan(path, plan)
+        _check_same_plan(path, plan, unless)
         return
     if not is_main:
         raise ValueError(f"{output}: the main process started there, and this one does not see it; share the folder")
@@ -84,6 +85,14 @@ def check_plan(output: Path, plan: Plan, is_main: bool = True) -> None:
         raise FileExistsError(f"{output}: exists already, with something else; choose another --output")
     with new_file(path) as partial:
         partial.write_text(_to_json(plan), encoding="utf-8")
+
+
+def follow_plan(output: Path, plan: Plan) -> None:
+    """Write down that the data are others now; a folder whose plan has them already is left alone."""
+    before = json.loads((output / PLAN).read_text(encoding="utf-8"))
+    if before["dataset"].get("digest") != plan["dataset"].get("digest"):
+        with new_file(output / PLAN, overwrite=True) as partial:
+            partial.write_text(_to_json({**before, "dataset": plan["dataset"]}), encoding="utf-8")
 
 
 def write_manifest(
@@ -126,7 +135,7 @@ def check_bad_rows(count: int, maximum: int | None, first: BadRow) -> None:
         )
 
 
-def _check_same_plan(path: Path, plan: Plan) -> None:
+def _check_same_plan(path: Path, plan: Plan, unless: Container[str]) -> None:
     try:
         before = dict(_flat(json.loads(path.read_text(encoding="utf-8"))))
     except (ValueError, AttributeError) as error:
@@ -137,7 +146,7 @@ def _check_same_plan(path: Path, plan: Plan) -> None:
             " choose another --output"
         )
     now = dict(_flat(json.loads(_to_json(plan))))
-    differing = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    differing = [name for name in {**before, **now} if before.get(name) != now.get(name) and name not in unless]
     differences = [f"{name} was {before.get(name)!r}, is {now.get(name)!r}" for name in differing if name not in _NAMES]
     if not differences:
         return

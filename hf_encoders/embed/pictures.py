@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 
 from datasets import Dataset, Image
 
-from ..data.collection import FolderFiles, ParquetFiles, Part, open_collection
+from ..data.collection import FolderFiles, ParquetFiles, open_collection
 from ..data.columns import is_picture
+from ..data.layout import Part
 from ..models.input_errors import one_line
 from .folder import FolderManifest
 

@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 from datasets import ClassLabel, Features, List, Value
 
-from ..data.collection import Collection, Part
+from ..data.any_collection import Collection
 from ..data.columns import URL
+from ..data.layout import Part
 from ..data.skipped import reason_of
 from ..modalities import Encoder, Modality
 from ..models.text_tower import Truncation

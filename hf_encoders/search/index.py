@@ -10,7 +10,7 @@ from datasets import Dataset
 from transformers.processing_utils import Unpack
 
 from ..arrays import Numbers, unit_rows
-from ..embed.folder import embedded_rows, map_vectors, read_manifest
+from ..embed.folder import embedded_rows, map_vectors, read_manifest, shards_digest
 from ..maker import maker
 from ..modalities import Encoder, Modality, tower_of
 from ..models.encode_arguments import check_arguments
@@ -32,7 +32,7 @@ from .queries import (
     is_single,
     whole_number,
 )
-from .saved_index import About, check_maker, read_index, read_index_manifest, write_index
+from .saved_index import About, check_maker, read_index, read_index_manifest, warn_if_outdated, write_index
 from .vectors import IndexType, Precision
 
 
@@ -198,6 +198,7 @@ class EmbeddingIndex(IndexedRows):
             column=manifest["column"],
         )
         index._options = None
+        index._origin = {"folder": str(folder.absolute()), "shards": shards_digest(manifest)}
         return index
 
     def __repr__(self) -> str:
@@ -302,12 +303,15 @@ class EmbeddingIndex(IndexedRows):
                 "column": self.column,
                 "skipped": self.skipped,
                 "removed": self.removed,
+                "origin": self._origin,
             }
             write_index(partial, self._vectors, self.rows, about)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], model: Encoder | None = None) -> "EmbeddingIndex":
         """Open an index that `save` wrote; nothing in it is executed. Vectors and rows stay in their files, mapped.
+
+        A warning is logged if it was made by `from_folder`, and that folder has other rows by now.
 
         Args:
             folder: where it is.
@@ -334,5 +338,7 @@ class EmbeddingIndex(IndexedRows):
             skipped=about["skipped"],
             removed=about["removed"],
         )
-        index._options = about["options"]
+        index._options, index._origin = about["options"], about["origin"]
+        if index._origin is not None:
+            warn_if_outdated(folder, index._origin)
         return index

@@ -14,7 +14,7 @@ from .embedding import embed_dataset, joined_rows
 from .filters import Where, rows_meant
 from .found_rows import positions_of
 from .queries import IndexOptions
-from .saved_index import check_maker
+from .saved_index import Origin, check_maker
 from .vectors import SearchedVectors
 
 
@@ -44,6 +44,7 @@ class IndexedRows:
         self._vectors, self.rows, self.model, self._made_by = vectors, rows, model, made_by
         self._dimensions = dimensions  # before truncation
         self.modality, self.column, self.skipped, self.removed = modality, column, list(skipped), list(removed)
+        self._origin: Origin | None = None  # of an index of a folder of embeddings
         self._options: dict[str, str] | None = {}  # of `encode`, by which the rows were embedded, where they are known
 
     def __len__(self) -> int:
