@@ -26,9 +26,10 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from .. import command_line
+from ..data.names import is_url
 from ..plurals import counted
 from .options import (
     DATA_HELP,
@@ -50,6 +51,7 @@ from .skipping import STOP, add_on_error, say_skipped
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ..embed.lance_run import EmbeddedTable
     from ..embed.run import EmbeddedFolder
 
 
@@ -67,7 +69,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     add_encoder(parser)
     parser.add_argument("dataset", help=f"{DATA_HELP}, which is streamed")
-    parser.add_argument("--output", required=True, type=path, help="folder to write; an unfinished one is gone on with")
+    parser.add_argument(
+        "--output",
+        required=True,
+        type=_output,
+        help="folder to write, or a Lance table: a path or URI that ends in .lance; one that is there is gone on with",
+    )
     parser.add_argument("--split", help=SPLIT_HELP)
     parser.add_argument("--column", help="what is embedded; default: the column of that kind")
     parser.add_argument("--modality", choices=("image", "depth", "text"), help=MODALITY_HELP)
@@ -104,6 +111,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _output(text: str) -> str:
+    return text if is_url(text) else path(text)
+
+
 def run(args: argparse.Namespace) -> Result | None:
     """Embed the data set; the main process returns the result.
 
@@ -116,11 +127,20 @@ def run(args: argparse.Namespace) -> Result | None:
 
     from ..data.collection import open_pictures
     from ..embed.folder import MANIFEST
+    from ..embed.lance_run import embed_table
+    from ..embed.lance_table import is_lance, need_lance
     from ..embed.manifest import LISTED, make_plan
     from ..embed.rows import RowEmbedder
     from ..embed.run import embed_collection
     from ..launched_processes import launched_processes
 
+    is_table = is_lance(args.output)
+    if is_table:
+        need_lance(args.output)
+    elif is_url(str(args.output)):
+        raise ValueError(
+            f"{args.output}: a folder is written on this machine, and elsewhere a table, which ends in .lance"
+        )
     # The processes wait for each other only at the end, and one may take much longer than the others.
     processes = launched_processes(args.device, timeout=timedelta(days=365))
     model = load_model(args, processes.device)
@@ -142,7 +162,14 @@ def run(args: argparse.Namespace) -> Result | None:
     start = time.perf_counter()
     max_bad_rows = 0 if args.max_bad_rows is None and args.on_error == STOP else args.max_bad_rows
     try:
-        done = embed_collection(embedder, collection, args.output, plan, max_bad_rows=max_bad_rows, processes=processes)
+        done: EmbeddedFolder | EmbeddedTable | None
+        if is_table:
+            uri = str(args.output)
+            done = embed_table(embedder, collection, uri, plan, max_bad_rows=max_bad_rows, processes=processes)
+        else:
+            done = embed_collection(
+                embedder, collection, args.output, plan, max_bad_rows=max_bad_rows, processes=processes
+            )
     except KeyboardInterrupt as interrupt:
         raise type(interrupt)(f"the same command goes on in {args.output}") from None
     if done:
@@ -150,21 +177,23 @@ def run(args: argparse.Namespace) -> Result | None:
         if modality == "depth":
             say_units(model, units)
         bad = done.manifest["bad_rows"]
+        listed = f"the metadata of {args.output}" if is_table else str(args.output / MANIFEST)
         say_skipped(
             [{"index": -1, "name": one["id"], "reason": one["reason"]} for one in bad["first"]],
             bad["count"],
             "row",
-            f"{args.output / MANIFEST} (the first {LISTED})" if bad["count"] > LISTED else str(args.output / MANIFEST),
+            f"{listed} (the first {LISTED})" if bad["count"] > LISTED else listed,
         )
     return _result(args.output, done, time.perf_counter() - start) if done else None
 
 
-def _result(output: "Path", done: "EmbeddedFolder", seconds: float) -> Result:
+def _result(output: "str | Path", done: "EmbeddedFolder | EmbeddedTable", seconds: float) -> Result:
     manifest = done.manifest
+    shards = cast("Sequence[object] | None", manifest.get("shards"))  # of a folder
     figures = {
         "output": str(output),
         "rows": manifest["rows"],
-        "shards": len(manifest["shards"]),
+        **({} if shards is None else {"shards": len(shards)}),
         "dimensions": manifest["dimensions"],
         "dtype": manifest["dtype"],
         "bad_rows": manifest["bad_rows"]["count"],
@@ -174,13 +203,15 @@ def _result(output: "Path", done: "EmbeddedFolder", seconds: float) -> Result:
         "seconds": round(seconds, 1),
     }
     rows, dimensions, dtype = manifest["rows"], manifest["dimensions"], manifest["dtype"]
+    changed = "rows whose files had changed" if shards is None else "rows in shards whose files had changed or gone"
     told = {
-        "rows in shards whose files had changed or gone, embedded again": done.changed_rows,
+        f"{changed}, embedded again": done.changed_rows,
         "new rows": done.growth.new_rows,
         "removed rows": done.growth.removed_rows,
     }
     parts = [
-        f"{counted(len(manifest['shards']), 'shard')}, embeddings [{rows}, {dimensions}] {dtype}",
+        *([] if shards is None else [counted(len(shards), "shard")]),
+        f"embeddings [{rows}, {dimensions}] {dtype}",
         f"bad rows: {figures['bad_rows']}",
         *(f"{noun}: {count}" for noun, count in told.items() if count),
         f"{figures['seconds']} s",

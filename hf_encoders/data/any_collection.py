@@ -24,6 +24,7 @@ class Collection(ABC):
         default_id: the column that names the rows, if there is one.
         id_type: the type of the names that `ids` gives to rows otherwise.
         identity: what distinguishes it from other data, as plain JSON.
+        is_local: whether all of it is on this machine.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Collection(ABC):
     default_id: str | None = None
     id_type: str = "int64"
     identity: Identity
+    is_local: bool = True
 
     @abstractmethod
     def parts(self, shard_rows: int) -> list[Part]:
@@ -62,6 +64,19 @@ class Collection(ABC):
             part: the rows' part.
             start: the first of them in it.
             count: at most so many.
+        """
+
+    @abstractmethod
+    def row_states(self, part: Part, start: int, count: int) -> list[str]:
+        """What each row is read from as it is now, and from where in it: as long as that is the same, so is the row.
+
+        Args:
+            part: the rows' part.
+            start: the first of them in it.
+            count: how many.
+
+        Returns:
+            [count].
         """
 
     def ids(self, part: Part, start: int, count: int) -> pa.Array:

@@ -76,6 +76,11 @@ class FolderFiles(Collection):
         files = self._files[part.start + start : part.start + min(start + count, part.count or 0)]
         return digest(file_state(os.path.join(self._folder, name)) for name in files)
 
+    def row_states(self, part: Part, start: int, count: int) -> list[str]:
+        """The sizes and times of the files."""
+        files = self._files[part.start + start : part.start + start + count]
+        return [file_state(os.path.join(self._folder, name)) for name in files]
+
     def ids(self, part: Part, start: int, count: int) -> pa.Array:
         """Name files by their paths below the folder."""
         return pa.array(self._files[part.start + start : part.start + start + count], pa.string())
@@ -169,6 +174,23 @@ class ParquetFiles(Collection):
         named = (name for table in tables for name in named_files(table[self.column].to_pylist()))
         return digest([*holding, *(file_state(name) for name in named)])
 
+    def row_states(self, part: Part, start: int, count: int) -> list[str]:
+        """The state of the file that holds each row, its place there, and the states of files that it names."""
+        first = part.start + start
+        last = first + count
+        states: list[str] = []
+        for file, starts in zip(self._files, self._groups, strict=True):
+            if starts[0] < last and starts[-1] > first:
+                places = range(max(first, starts[0]) - starts[0], min(last, starts[-1]) - starts[0])
+                state = f"{file.name} {parquet_state(file)}"
+                states += [f"{state} {place}" for place in places]
+        if not self._may_name_files:
+            return states
+        tables = self.tables(Part(part.index, first, count), 0, [self.column])
+        cells = [cell for table in tables for cell in table[self.column].to_pylist()]
+        named = [" ".join(map(file_state, named_files([cell]))) for cell in cells]
+        return [f"{state} {files}" for state, files in zip(states, named, strict=True)]
+
 
 def _group_starts(group_rows: Sequence[Sequence[int]]) -> list[list[int]]:
     """The first rows of each file's row groups, and the row after the last one."""
@@ -220,6 +242,7 @@ class Stream(Collection):
         self._folder = folder if names_files else None
         self.default_id = KEY if KEY in self.features else None
         self.identity = {**identity, "parts": dataset.num_shards}
+        self.is_local = bool(files)
 
     def parts(self, shard_rows: int) -> list[Part]:
         """Make a part of each file or row group."""
@@ -249,6 +272,13 @@ class Stream(Collection):
         """
         one_each = len(self._files) == self._dataset.num_shards
         return digest(map(file_state, self._files[part.index : part.index + 1] if one_each else self._files))
+
+    def row_states(self, part: Part, start: int, count: int) -> list[str]:
+        """The state of the part, and each row's place in it. What is far away has a revision."""
+        one_each = len(self._files) == self._dataset.num_shards
+        name = os.path.basename(self._files[part.index]) if one_each else str(part.index)
+        state = f"{name} {self.state(part, start, count)} {self.identity.get('revision', '')}"
+        return [f"{state} {row}" for row in range(start, start + count)]
 
     def ids(self, part: Part, start: int, count: int) -> pa.Array:
         """Name rows PART-ROW: a stream has no global row numbers."""

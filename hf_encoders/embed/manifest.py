@@ -18,7 +18,7 @@ from .shards import ShardRecord
 _FORMAT = 2
 # The number of bad rows that the manifest lists; it counts all.
 LISTED = 1000
-_LIBRARIES = ("torch", "transformers", "datasets", "pyarrow", "pillow", "numpy")
+LIBRARIES = ("torch", "transformers", "datasets", "pyarrow", "pillow", "numpy")
 # Entries of a plan that may differ: fingerprints and digests decide. Messages name them beside a digest that differs.
 _NAMES = {"model.name_or_path": "the model", "model.revision": "its revision", "dataset.source": "the data set"}
 
@@ -118,7 +118,7 @@ def write_manifest(
             {"file": record.file, "rows": record.rows, "bytes": record.size, "sha256": record.sha256}
             for record in records
         ],
-        "versions": {"hf_encoders": __version__} | library_versions(_LIBRARIES),
+        "versions": {"hf_encoders": __version__} | library_versions(LIBRARIES),
     }
     with new_file(output / MANIFEST, overwrite=True) as partial:
         partial.write_text(_to_json(manifest), encoding="utf-8")
@@ -137,14 +137,31 @@ def check_bad_rows(count: int, maximum: int | None, first: BadRow) -> None:
 
 def _check_same_plan(path: Path, plan: Plan, unless: Container[str]) -> None:
     try:
-        before = dict(_flat(json.loads(path.read_text(encoding="utf-8"))))
+        before = json.loads(path.read_text(encoding="utf-8"))
+        version = before.get("format")
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{path}: damaged ({error}); choose another --output") from error
-    if before.get("format") != _FORMAT:
+    if version != _FORMAT:
         raise ValueError(
             f"{path.parent}: was started by an older hf_encoders, which did not write down all that it depends on;"
             " choose another --output"
         )
+    check_same_plan(path.parent, before, plan, unless)
+
+
+def check_same_plan(output: Path | str, content: Mapping[str, object], plan: Plan, unless: Container[str] = ()) -> None:
+    """Check that an output was started with a plan.
+
+    Args:
+        output: what messages begin with.
+        content: what the output says of itself: a plan, and perhaps more.
+        plan: see `make_plan`.
+        unless: entries that may differ.
+
+    Raises:
+        ValueError: if it was started with another one; the differences are named.
+    """
+    before = dict(_flat({name: content.get(name) for name in plan}))
     now = dict(_flat(json.loads(_to_json(plan))))
     differing = [name for name in {**before, **now} if before.get(name) != now.get(name) and name not in unless]
     differences = [f"{name} was {before.get(name)!r}, is {now.get(name)!r}" for name in differing if name not in _NAMES]
@@ -156,12 +173,10 @@ def _check_same_plan(path: Path, plan: Plan, unless: Container[str]) -> None:
             differences.append(f"{noun} was {before.get(name)}, is {now.get(name)}")
     if sections == {"dataset"}:
         raise ValueError(
-            f"{path.parent}: was started with other files or rows of the data ({'; '.join(differences)}); embed these"
+            f"{output}: was started with other files or rows of the data ({'; '.join(differences)}); embed these"
             " into another --output"
         )
-    raise ValueError(
-        f"{path.parent}: was started with other settings ({'; '.join(differences)}); choose another --output"
-    )
+    raise ValueError(f"{output}: was started with other settings ({'; '.join(differences)}); choose another --output")
 
 
 def _flat(content: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:

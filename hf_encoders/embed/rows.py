@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 from datasets import ClassLabel, Features, List, Value
 
+from ..arrays import Mask
 from ..data.any_collection import Collection
 from ..data.columns import URL
 from ..data.layout import Part
@@ -33,12 +34,14 @@ class EmbeddedRows:
         bad_count: the number of rows that cannot.
         bad: id and reason of the first of these.
         cut: the texts that were cut, the first by its id.
+        kept: [N], which rows can be embedded.
     """
 
     table: pa.Table
     bad_count: int
     bad: list[tuple[str, str]]
     cut: Truncation
+    kept: Mask
 
 
 class RowEmbedder:
@@ -105,9 +108,16 @@ class RowEmbedder:
             part: their part.
             start: the number of rows of the part before them.
         """
+        return self.embed(table, self.ids(table, part, start))
+
+    def ids(self, table: pa.Table, part: Part, start: int) -> pa.Array | pa.ChunkedArray:
+        """The names of rows of a part; see `__call__`."""
+        return table[self.id_column] if self.id_column else self._collection.ids(part, start, len(table))
+
+    def embed(self, table: pa.Table, ids: pa.Array | pa.ChunkedArray) -> EmbeddedRows:
+        """Embed rows that have these names, of any parts."""
         cut = Truncation()
         embeddings, kept = self._embedder.embed(table, cut)
-        ids = table[self.id_column] if self.id_column else self._collection.ids(part, start, len(table))
         if cut.count:
             cut.name = str(ids[cut.first].as_py())
         bad = np.flatnonzero(~kept).tolist()
@@ -120,7 +130,7 @@ class RowEmbedder:
             array if array.type == field.type else array.cast(field.type)
             for array, field in zip(arrays, schema, strict=True)
         ]
-        return EmbeddedRows(pa.Table.from_arrays(arrays, schema=schema), len(bad), reasons, cut)
+        return EmbeddedRows(pa.Table.from_arrays(arrays, schema=schema), len(bad), reasons, cut, kept)
 
     def _reason(self, table: pa.Table, row: int) -> str:
         error = self._embedder.reason(table, row)

@@ -24,7 +24,7 @@ from .rows import EmbeddedRows, RowEmbedder
 from .shards import ShardRecord, is_whole, read_records, remove_shard, write_shard
 
 _TABLES_AHEAD = 2
-_UNITS = {"text": " texts", "image": " images", "depth": " maps"}
+UNITS = {"text": " texts", "image": " images", "depth": " maps"}
 # Part → number of the shard in it → its record.
 _Records: TypeAlias = dict[int, dict[int, ShardRecord]]
 
@@ -85,21 +85,21 @@ def embed_collection(
     with progress_bar(
         _count([part for part in own if not _is_finished(records[part.index])]),
         title,
-        _UNITS[plan["modality"]],
+        UNITS[plan["modality"]],
         is_shown=processes.is_main_process,
     ) as bar:
         share = _Share(embedder, collection, output, shard_rows, max_bad_rows, records, changed, bar)
         for part in own:
             share.embed(part)
     processes.wait_for_everyone()
-    _warn_of_cut_texts(share.cut, processes)
+    warn_of_cut_texts(share.cut, processes)
     manifest = write_manifest(output, plan, read_records(output), max_bad_rows) if processes.is_main_process else None
     processes.wait_for_everyone()
     return manifest and EmbeddedFolder(manifest, growth.changed_rows + _count_again(changed, parts), growth)
 
 
-def _warn_of_cut_texts(own: Truncation, processes: PartialState) -> None:
-    """One warning of the texts that this run cut, in all processes."""
+def warn_of_cut_texts(own: Truncation, processes: PartialState) -> None:
+    """Warn once of the texts that this run cut, in all processes."""
     total = Truncation()
     for cut in gather_object([own]):
         total.add(cut)
