@@ -7,7 +7,7 @@ import numpy as np
 from datasets import Dataset
 from transformers.processing_utils import Unpack
 
-from ..arrays import AnyArray, Numbers, Vectors, unit_rows
+from ..arrays import AnyArray, Mask, Numbers, unit_rows
 from ..maker import Maker, maker
 from ..modalities import Encoder, Modality
 from .embedding import embed_dataset, joined_rows
@@ -15,14 +15,14 @@ from .filters import Where, rows_meant
 from .found_rows import positions_of
 from .queries import IndexOptions
 from .saved_index import Origin, check_maker
+from .searching import Searchable
 from .vectors import SearchedVectors
 
 
-class IndexedRows:
+class IndexedRows(Searchable[Mask | None]):
     """Embeddings of a collection, its rows and the model; `EmbeddingIndex` makes, searches and saves them."""
 
     rows: Dataset | None
-    model: Encoder | None
     modality: Modality | None
     column: str | None
     skipped: list[int]
@@ -50,10 +50,9 @@ class IndexedRows:
     def __len__(self) -> int:
         return len(self._vectors)
 
-    def _truncated(self, embeddings: Vectors) -> Vectors:
-        """Embeddings of all dimensions are truncated as the index was; others may have been already."""
-        kept = self._vectors.dimensions
-        return unit_rows(embeddings, kept) if embeddings.shape[1] == self._dimensions > kept else embeddings
+    @property
+    def _width(self) -> int:
+        return self._vectors.dimensions
 
     @property
     def _positions(self) -> Sequence[int] | AnyArray:
