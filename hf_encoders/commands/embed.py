@@ -3,6 +3,7 @@
 ```sh
 hf-encoders embed org/encoder org/maps --output embeddings
 accelerate launch -m hf_encoders.embed org/encoder 'shards/*.tar' --output embeddings
+hf-encoders embed org/encoder maps --output maps.lance
 accelerate launch --multi_gpu --num_processes 8 -m hf_encoders.embed ...  # on CPUs too: --cpu starts only one
 ```
 
@@ -14,7 +15,12 @@ Over a folder of files, or parquet files, that grew, the same command embeds wha
 the others: rows are in the order in which they became known. A shard whose files changed or went is embedded again.
 Data that have nothing in common with what was embedded ask for another --output.
 
-Going on costs:
+With `--output maps.lance`, or `s3://bucket/maps.lance`, the rows go into a Lance table, where
+`EmbeddingIndex.from_lance` searches them. The same command again goes on, and follows data of any kind row by row: it
+embeds rows that are new or whose files changed, and takes out those that went. `--shard-rows` is how many are written
+at a time. Streams are read again to see which rows they have.
+
+Going on with a folder costs:
 
 - for files in a folder and local parquet files: the unfinished shards, one per process, are embedded again.
 - for WebDataset shards and streams of the Hub: the same. Each process also reads its unfinished part (a tar shard or a

@@ -23,6 +23,7 @@ from .lance_table import (
     INPUT,
     LanceTable,
     TableManifest,
+    check_columns,
     explained,
     manifest_of,
     need_lance,
@@ -50,7 +51,7 @@ class EmbeddedTable:
     Args:
         manifest: what the table says of itself.
         changed_rows: rows that were there, and are embedded again because what they were read from had changed.
-        growth: rows that are new, or went.
+        growth: rows that are new in a table that had some, or went.
     """
 
     manifest: TableManifest
@@ -119,7 +120,7 @@ def embed_table(
     processes.wait_for_everyone()
     warn_of_cut_texts(share.cut, processes)
     current = gathered(share.digests.values())
-    written: int = sum(gather_object([share.rows]))
+    written: int = sum(gather_object([share.rows])) if len(known) else 0  # in a new table no row is newer than others
     bad: list[tuple[int, list[BadRow]]] = gather_object([(share.bad_count, share.bad)])
     done = None
     if processes.is_main_process:
@@ -153,6 +154,7 @@ def _open_or_create(embedder: RowEmbedder, collection: Collection, uri: str, pla
         # Rows keep their numbers when others are deleted, or the table is compacted.
         return need_lance(uri).write_dataset(schema.empty_table(), uri, enable_stable_row_ids=True)
     check_same_plan(uri, dict(manifest_of(uri, table)), plan, _FOLLOWED if collection.is_local else _FOLLOWED_FAR)
+    check_columns(uri, table, embedder.features)
     return table
 
 

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
@@ -112,7 +112,7 @@ def new_manifest(plan: Plan, rows: int = 0, bad_rows: BadRows | None = None, **v
     }
 
 
-def table_schema(features: Features, manifest: TableManifest) -> pa.Schema:
+def table_schema(features: Features, manifest: Mapping[str, object]) -> pa.Schema:
     """The columns of a table for rows of some features, with `input_digest` before the embedding.
 
     Classes are stored by their names, so that `label = 'chair'` is a condition.
@@ -134,7 +134,29 @@ def stored_rows(rows: pa.Table, features: Features, digests: pa.Array, schema: p
             numbers = [None if number is None or number < 0 else number for number in rows[name].to_pylist()]
             columns[name] = names.take(pa.array(numbers, pa.int64()))
     columns[INPUT] = digests
-    return pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
+    arrays = [columns[field.name] for field in schema]
+    kept = [
+        array if array.type == field.type else array.cast(field.type)
+        for array, field in zip(arrays, schema, strict=True)
+    ]
+    return pa.Table.from_arrays(kept, schema=schema)
+
+
+def check_columns(uri: str | os.PathLike[str], table: LanceTable, features: Features) -> None:
+    """Refuse rows whose columns are of other types than those of the table.
+
+    Raises:
+        ValueError: for the first of them.
+    """
+    there, now = table.schema, table_schema(features, {})
+    for field in now:
+        # Lance has no views of texts, and stores what they show.
+        kinds = str(there.field(field.name).type), str(field.type).replace("_view", "")
+        if kinds[0] != kinds[1]:
+            raise ValueError(
+                f"{uri}: its column {field.name!r} holds {kinds[0]}, that of the data {kinds[1]}; choose another"
+                " --output"
+            )
 
 
 def write_manifest_of(table: LanceTable, manifest: TableManifest) -> None:

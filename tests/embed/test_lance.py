@@ -1,5 +1,6 @@
 """A Lance table of embeddings: what a folder holds, row by row, and only what is new is embedded."""
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -224,8 +225,7 @@ def test_the_same_command_goes_on_after_a_kill(repo, maps, tmp_path, embedded):
 
 def test_two_processes_write_what_one_does(repo, maps, tmp_path):
     shutil.copytree(repo, tmp_path / "model")
-    assert on_ranks(__file__, tmp_path) == [2, 2]
-    assert_as_folder(repo, maps, tmp_path / "maps.lance")
+    run_embed(repo, maps, tmp_path / "maps.lance", "--shard-rows", 3)
     grow(maps)
     assert on_ranks(__file__, tmp_path) == [2, 2]
     assert_as_folder(repo, maps, tmp_path / "maps.lance")
@@ -252,6 +252,52 @@ def test_another_model_other_options_or_other_data_are_refused(repo, scenes, map
     assert "other files or rows of the data" in refused(capsys, repo, tmp_path / "none", table)
     assert lance.dataset(str(table)).version == version
     run_embed(repo, maps, table, "--shard-rows", 7)  # how many rows are written at a time may change
+
+
+def test_columns_of_other_types_are_refused(repo, scenes, tmp_path, capsys):
+    options = ("--id-column", "scene", "--columns", "note")
+    for values in (list(range(ROWS)), [str(number) for number in range(ROWS)]):
+        write_parquet(scenes.add_column("note", values), tmp_path / "scenes.parquet")
+        if isinstance(values[0], int):
+            run_embed(repo, tmp_path / "scenes.parquet", tmp_path / "t.lance", *options)
+    error = refused(capsys, repo, tmp_path / "scenes.parquet", tmp_path / "t.lance", *options)
+    assert "its column 'note' holds int64, that of the data string; choose another --output" in error
+
+
+@pytest.mark.parametrize("name", [INPUT, "a.b"])
+def test_columns_that_a_table_cannot_have_are_refused(name, repo, scenes, tmp_path, capsys):
+    write_parquet(scenes.add_column(name, [1] * ROWS), tmp_path / "scenes.parquet")
+    error = refused(capsys, repo, tmp_path / "scenes.parquet", tmp_path / "t.lance")
+    assert repr(name) in error and "leave it out by --columns" in error
+    assert not (tmp_path / "t.lance").exists()
+
+
+def test_columns_of_many_types_are_kept(repo, scenes, tmp_path):
+    rows = scenes.add_column("tags", [["a", None]] * ROWS).add_column("more", [{"x": 1, "y": ["b"]}] * ROWS)
+    kinds = ClassLabel(names=["chair", "lamp"])
+    rows = rows.add_column("kind", [-1, None, 0, 1] * 4).cast_column("kind", kinds)
+    data = write_parquet(rows, tmp_path / "scenes.parquet")
+    for _ in range(2):
+        run_embed(repo, data, tmp_path / "t.lance", "--columns", "tags", "more", "kind")
+    content = columns_of(tmp_path / "t.lance")
+    assert content["tags"][0] == ["a", None] and content["more"][0] == {"x": 1, "y": ["b"]}
+    assert content["kind"][:4] == [None, None, "chair", "lamp"]
+
+
+def test_an_embedding_without_a_direction_is_a_bad_row(repo, maps, tmp_path, capsys, monkeypatch):
+    original = lance_run.RowEmbedder.embed
+
+    def without(self, table, ids):
+        made = original(self, table, ids)
+        values = np.array(made.table["embedding"].to_pylist(), np.float32)
+        values[0] = 0
+        rows = made.table.set_column(1, "embedding", lance_run.pa.FixedSizeListArray.from_arrays(values.reshape(-1), 8))
+        return dataclasses.replace(made, table=rows.cast(made.table.schema))
+
+    monkeypatch.setattr(lance_run.RowEmbedder, "embed", without)
+    run_embed(repo, maps, tmp_path / "t.lance", "--on-error", "skip")
+    assert "has no direction" in capsys.readouterr().err
+    assert open_table(tmp_path / "t.lance").count_rows() == 13
 
 
 def test_what_is_no_table_of_embeddings_is_left_alone(repo, maps, tmp_path, capsys):
