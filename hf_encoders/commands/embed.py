@@ -216,8 +216,7 @@ def _result(output: "str | Path", done: "EmbeddedFolder | EmbeddedTable", second
         "removed rows": done.growth.removed_rows,
     }
     parts = [
-        *([] if shards is None else [counted(len(shards), "shard")]),
-        f"embeddings [{rows}, {dimensions}] {dtype}",
+        f"{'' if shards is None else counted(len(shards), 'shard') + ', '}embeddings [{rows}, {dimensions}] {dtype}",
         f"bad rows: {figures['bad_rows']}",
         *(f"{noun}: {count}" for noun, count in told.items() if count),
         f"{figures['seconds']} s",
