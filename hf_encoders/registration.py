@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from .arrays import AnyArray
     from .models.backend import Backend, Compute
+    from .models.encoding import BackendName
     from .models.saved_processor import PushOptions
     from .models.tower import Tower
 
@@ -175,6 +176,8 @@ def _push_saved(
 def _register_backends(ours: ModuleType) -> None:
     for name in ("onnx", "openvino"):
         ours.register_compiler(name, _compiled_backend)
+    ours.register_choice(_choose_backend)
+    ours.register_fold(_folded_backend)
     ours.register_spread(_spread)
 
 
@@ -182,6 +185,18 @@ def _compiled_backend(tower: "Tower", backend: str, dtype: str | None) -> "Backe
     from .backends.compiled import compiled_backend
 
     return compiled_backend(tower, backend, dtype)
+
+
+def _choose_backend(tower: "Tower", inputs: int | None) -> "BackendName":
+    from .backends.choosing import choose_backend
+
+    return choose_backend(tower, inputs).backend
+
+
+def _folded_backend(tower: "Tower") -> "Backend | None":
+    from .backends.compiled import folded_backend
+
+    return folded_backend(tower)
 
 
 def _spread(tower: "Tower", devices: "list[str]") -> "Compute":

@@ -223,10 +223,10 @@ class DelegatingTextTower(TextTower):
     def encode(self, inputs: object, batch_size: int = 32, **options: Any) -> Encoded:
         """See `Tower`."""
         backend, dtype = options.get("backend", "torch"), options.get("dtype")
-        if backend != "torch" or dtype is not None:
-            what = f"backend={backend!r}" if backend != "torch" else f"dtype={dtype}"
+        if backend not in ("torch", "auto") or dtype is not None:
+            what = f"backend={backend!r}" if backend not in ("torch", "auto") else f"dtype={dtype}"
             raise ValueError(f"{what}: its modules are computed by sentence-transformers alone; leave it out")
-        return super().encode(inputs, batch_size, **options)
+        return super().encode(inputs, batch_size, **{**options, "backend": "torch"})
 
     def processed(self, inputs: object) -> dict[str, Tensor] | None:
         """Raw texts alone are taken."""

@@ -166,8 +166,15 @@ TABLE = [
     PrivateName("torch", "_BatchNorm", ("losses/batch_norm.py", "models/freezing.py"),
                 "one class stands for BatchNorm of every dimension", "2.13.0",
                 has("torch.nn.modules.batchnorm", "_BatchNorm")),
-    PrivateName("torch", "_version", ("backends/kept_tensors.py",), "a change of weights in place is noticed", "2.13.0",
+    PrivateName("torch", "_version", ("backends/kept_tensors.py", "backends/packed_convolutions.py"),
+                "a change in place is noticed", "2.13.0",
                 has("torch", "Tensor", "_version")),
+    *[PrivateName("torch", name, ("backends/folded_tower.py",), "a network that somebody watches runs itself", "2.13.0",
+                  lambda name=name: hasattr(importlib.import_module("torch").nn.Module(), name))
+      for name in ("_forward_hooks", "_forward_pre_hooks", "_compiled_call_impl")],
+    *[PrivateName("torch", name, ("backends/packed_convolutions.py",), "weights stay in the layout of oneDNN", "2.13.0",
+                  lambda name=name: hasattr(importlib.import_module("torch").ops.mkldnn, name))
+      for name in ("_reorder_convolution_weight", "_convolution_pointwise")],
     PrivateName("python", "_ActionsContainer", ("commands/options.py",), "options join a parser or a group of one",
                 "3.11", lambda: hasattr(argparse, "_ActionsContainer")),
     *[PrivateName("python", name, files, "a parser lists its commands and options", "3.11",

@@ -18,6 +18,7 @@ from torch.export import ExportedProgram
 from ..models.backend import Backend
 from ..models.tower import Tower
 from .exported_files import exported_file, has_the_function_of
+from .folded_tower import LeftAsItIs, can_fold, fold
 from .function_state import FunctionState
 from .onnx_backend import OnnxBackend
 from .openvino_backend import OpenVinoBackend, after_fork_in_child, after_fork_in_parent, before_fork
@@ -66,7 +67,21 @@ def compiled_backend(tower: Tower, backend: str, dtype: str | None = None) -> Ba
         precision = "float32"  # of half-precision weights: nothing is lost
     if precision not in precisions:
         raise ValueError(f"{backend} computes in {' or '.join(precisions)}, not in {precision}")
-    key = tower.name, backend, precision
+    return _kept(tower, (tower.name, backend, precision))
+
+
+def folded_backend(tower: Tower) -> Backend | None:
+    """PyTorch's faster backend of a tower, kept as programs are; None if the tower is computed as it is.
+
+    See `fold`; safe to ask from several threads.
+    """
+    if not can_fold(tower):
+        return None
+    folded = _kept(tower, (tower.name, "torch", "float32"))
+    return None if isinstance(folded, LeftAsItIs) else folded
+
+
+def _kept(tower: Tower, key: tuple[str, str, str]) -> Backend:
     program = _find(tower, key)
     if program is None:
         with _LOCK:
@@ -93,6 +108,8 @@ def _compile_and_keep(tower: Tower, key: tuple[str, str, str]) -> Backend:
 
 
 def _compile(tower: Tower, backend: str, precision: str) -> Backend:
+    if backend == "torch":
+        return fold(tower)
     make, names = BACKENDS[backend], tower.input_names
     try:
         file = exported_file(tower, backend, precision)

@@ -46,7 +46,7 @@ def export_tower(tower: Tower) -> ExportedProgram:
 
 def for_export(tower: Tower) -> Tower:
     """A copy of a tower and its model, in float32 on the CPU, that shares the memory of the weights if they are so."""
-    tower = _with_shared_weights(tower)
+    tower = with_shared_weights(tower)
     module: nn.Module = tower.model  # whose `to` has its types; transformers decorates its own
     module.to("cpu", torch.float32)  # which copies weights that are others, and leaves the model's alone
     return tower
@@ -60,7 +60,7 @@ def dynamic_shapes(tower: Tower) -> dict[int, Dim]:
     return shapes
 
 
-def _with_shared_weights(tower: Tower) -> Tower:
+def with_shared_weights(tower: Tower) -> Tower:
     """A copy of a tower and its model; the processor and the memory of the weights are the same."""
     memo: dict[int, object] = {id(tower.processors): tower.processors}
     for module in tower.model.modules():

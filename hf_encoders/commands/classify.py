@@ -5,7 +5,17 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, TypedDict, cast
 
-from .options import MODALITY_HELP, add_collection, add_format, count, depth_units, load_model, say_source, say_units
+from .options import (
+    MODALITY_HELP,
+    add_collection,
+    add_format,
+    count,
+    depth_units,
+    load_model,
+    say_backend,
+    say_source,
+    say_units,
+)
 from .runner import Result
 from .skipping import STOP, say_skipped, skipped_rows
 
@@ -80,6 +90,7 @@ def run(args: argparse.Namespace) -> Result:
     embeddings, kept, skipped = _embed(model, source, args, units)
     say_source(model, args.source, source.modality, args.modality, source.left_out)
     say_skipped(skipped, len(skipped), "row", named_output(args))
+    say_backend(args, model, source.modality)
     if source.modality == "depth":
         say_units(model, units)
     rows = source.rows.select(kept)

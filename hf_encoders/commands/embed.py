@@ -48,6 +48,7 @@ from .options import (
     depth_units,
     load_model,
     path,
+    say_backend,
     say_source,
     say_units,
 )
@@ -132,6 +133,7 @@ def run(args: argparse.Namespace) -> Result | None:
     from datetime import timedelta
 
     from ..data.collection import open_pictures
+    from ..embed.backend import choose_for_all
     from ..embed.folder import MANIFEST
     from ..embed.lance_run import embed_table
     from ..embed.lance_table import is_lance, need_lance
@@ -152,7 +154,10 @@ def run(args: argparse.Namespace) -> Result | None:
     model = load_model(args, processes.device)
     collection, modality = open_pictures(model, args.dataset, args.modality, args.column, args.split)
     units = depth_units(args, modality)
-    options = {"dtype": args.dtype, "backend": args.backend, "truncate_dim": args.truncate_dim, **units}
+    backend = args.backend
+    if backend == "auto":
+        backend = choose_for_all(args.output, model.tower(modality), args.dtype, collection, processes)
+    options = {"dtype": args.dtype, "backend": backend, "truncate_dim": args.truncate_dim, **units}
     if args.normalize:
         options["normalize"] = True
     embedder = RowEmbedder(
@@ -182,6 +187,7 @@ def run(args: argparse.Namespace) -> Result | None:
         say_source(model, args.dataset, modality, args.modality, collection.left_out)
         if modality == "depth":
             say_units(model, units)
+        say_backend(args, model, modality)
         bad = done.manifest["bad_rows"]
         listed = f"the metadata of {args.output}" if is_table else str(args.output / MANIFEST)
         say_skipped(

@@ -16,6 +16,7 @@ from .options import (
     depth_units,
     load_model,
     path,
+    say_backend,
     say_source,
     say_units,
 )
@@ -102,6 +103,7 @@ def run(args: argparse.Namespace) -> Result:
     folders = [locate(str(given)) for given in args.paths if given.is_dir()]
     lines = [line for folder in folders if (line := left_out(folder, modality))]
     say_source(model, ", ".join(map(str, args.paths)), modality, args.modality, "\n".join(lines))
+    say_backend(args, model, modality)
     shown = say_units(model, units) if modality == "depth" else {}
     noun = "map" if modality == "depth" else "image"
     rows, dimensions = embeddings.shape

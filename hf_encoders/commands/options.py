@@ -102,7 +102,11 @@ def add_compute(parser: argparse.ArgumentParser) -> None:
     add_device(parser)
     parser.add_argument("--dtype", choices=("bfloat16", "float16", "int8"), help="compute in fewer bits")
     parser.add_argument(
-        "--backend", choices=("torch", "onnx", "openvino"), default="torch", help="what computes (default: %(default)s)"
+        "--backend",
+        choices=("auto", "torch", "onnx", "openvino"),
+        default="auto",
+        help="what computes; auto (default): PyTorch, or where there is much to do the faster of it and what"
+        " hf-encoders[export] installs",
     )
 
 
@@ -180,6 +184,15 @@ def say_source(model: "Encoder", name: str, modality: str, stated: str | None, l
     if stated is None and {"image", "depth"} <= set(model.towers):
         noun, other = ("images", "depth") if modality == "image" else ("depth maps", "image")
         sys.stderr.write(f"{name}: read as {noun}; --modality {other} says otherwise\n")
+
+
+def say_backend(args: argparse.Namespace, model: "Encoder", modality: str) -> None:
+    """Print on stderr which backend was chosen, where it is another than PyTorch."""
+    from ..backends.choosing import choice_of
+
+    choice = choice_of(model.tower(modality))
+    if args.backend == "auto" and args.dtype is None and choice.backend != "torch":
+        say(f"computed by {choice.backend}, {choice.gain:.1f} times as fast as PyTorch when tried; see --backend")
 
 
 def say(line: str) -> None:
@@ -268,9 +281,11 @@ def load_model(args: argparse.Namespace, device: "torch.device | None" = None) -
     import torch
 
     from ..any_encoder import load_encoder
+    from ..backends.freed_memory import keep_freed_memory
     from ..progress import hide_library_bars
 
     hide_library_bars()
+    keep_freed_memory()
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     device = _checked_device(args.device or device or accelerator or "cpu")
     model = load_encoder(args.model, revision=args.revision, **encoder_loading(args))

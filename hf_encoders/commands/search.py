@@ -16,6 +16,7 @@ from .options import (
     depth_units,
     load_model,
     path,
+    say_backend,
     say_source,
     say_units,
 )
@@ -118,6 +119,7 @@ def run(args: argparse.Namespace) -> Result:
     if not is_saved:
         say_source(model, args.source, modality, args.modality, source.left_out)
         say_skipped(skipped, len(skipped), "row", named_output(args))
+        say_backend(args, model, modality)
     if by == "depth" or (modality == "depth" and not is_saved):
         say_units(model, units)
     if args.save_index is not None:

@@ -13,6 +13,7 @@ from ..arrays import Mask, Vectors
 from ..data.cells import PictureItems, picture_items
 from ..data.columns import is_picture
 from ..modalities import Encoder, Modality, tower_of
+from ..models.backend import chosen_backend
 from ..models.depth_units import DepthEncodeOptions
 from ..models.text_tower import TextTower, Truncation
 
@@ -64,7 +65,9 @@ class ArrowEmbedder:
         self._features = None if features is None else self._of_column(features)
         self._tower = tower_of(model, modality, "document")
         self._is_skipping = options.get("on_error") == "skip"
-        own = {"batch_size": batch_size, "convert_to": "numpy", "show_progress_bar": False}
+        # Chosen once: each call embeds a part of the rows.
+        backend = chosen_backend(self._tower, options.get("backend", "torch"), options.get("dtype"), None)
+        own = {"batch_size": batch_size, "convert_to": "numpy", "show_progress_bar": False, "backend": backend}
         self._options: Mapping[str, Any] = {**options, **own}
         self.dimensions: int = self.embed_items([])[0].shape[1]
 

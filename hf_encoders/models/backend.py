@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, get_args
+from typing import TYPE_CHECKING, Protocol, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -53,8 +53,12 @@ class Backend(Protocol):
 
 # A tower, the backend and the precision (None: as the weights) → what computes it.
 Compile = Callable[["Tower", str, str | None], Backend]
+# A tower and the number of inputs, if it is known → the backend that embeds them soonest.
+Choose = Callable[["Tower", int | None], BackendName]
 # Code that travels with a repo has PyTorch alone: the package registers what compiles towers.
 _COMPILERS: dict[str, Compile] = {}
+_CHOOSE: list[Choose] = []
+_FOLD: list[Callable[["Tower"], Backend | None]] = []
 _SPREAD: list[Callable[["Tower", list[str]], "Compute"]] = []
 
 
@@ -63,12 +67,38 @@ def register_compiler(backend: BackendName, compile_tower: Compile) -> None:
     _COMPILERS[backend] = compile_tower
 
 
+def register_choice(choose: Choose) -> None:
+    """Let something choose the backend where the caller leaves it to `auto`."""
+    _CHOOSE[:] = [choose]
+
+
+def chosen_backend(
+    tower: "Tower", backend: BackendName, dtype: str | torch.dtype | None, inputs: int | None
+) -> BackendName:
+    """The backend itself; or for "auto" one that computes in float32.
+
+    Args:
+        tower: what is computed.
+        backend: what the caller asked for.
+        dtype: the precision that the caller asked for: with one, "auto" is PyTorch.
+        inputs: how many there are; None if it is not known.
+    """
+    if backend != "auto":
+        return backend
+    return _CHOOSE[0](tower, inputs) if _CHOOSE and dtype is None else "torch"
+
+
+def register_fold(fold: Callable[["Tower"], Backend | None]) -> None:
+    """Let something compute large float32 towers in PyTorch on a CPU; it answers None for those that it does not."""
+    _FOLD[:] = [fold]
+
+
 def get_backend(tower: "Tower", backend: str = "torch", dtype: str | torch.dtype | None = None) -> Backend:
     """The backend that computes a tower.
 
     Args:
         tower: of the model.
-        backend: "torch", "onnx" or "openvino".
+        backend: "torch", "onnx" or "openvino"; "auto" as for many inputs.
         dtype: the precision to compute in; by default that of the weights.
 
     Raises:
@@ -79,11 +109,17 @@ def get_backend(tower: "Tower", backend: str = "torch", dtype: str | torch.dtype
     if backend not in names:
         raise ValueError(f"backend is {' or '.join(map(repr, names))}, got {backend!r}")
     precision = None if dtype is None else str(dtype).removeprefix("torch.")
+    backend = chosen_backend(tower, cast(BackendName, backend), dtype, None)
     if backend == "torch":
         model = tower.model
         autocast = _autocast(precision, str(model.dtype).removeprefix("torch."))
-        _warn_of_a_slow_precision(autocast or model.dtype, input_device(model))
-        return TorchBackend(tower.embed, input_device(model), model.num_parameters(), autocast)
+        device, parameters = input_device(model), model.num_parameters()
+        _warn_of_a_slow_precision(autocast or model.dtype, device)
+        if _FOLD and autocast is None and device.type == "cpu" and parameters > _LARGE:
+            folded = _FOLD[0](tower)
+            if folded is not None:
+                return folded
+        return TorchBackend(tower.embed, device, parameters, autocast)
     if backend not in _COMPILERS:
         raise ImportError(
             f"backend={backend!r} compiles the model by a package: pip install 'hf-encoders[export]', and"

@@ -30,7 +30,7 @@ Texts = str | Iterable[str] | Processed
 Picture = str | bytes | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor | Mapping[str, object]
 Pictures = Picture | Iterable[Picture]
 
-BackendName = Literal["torch", "onnx", "openvino"]
+BackendName = Literal["torch", "onnx", "openvino", "auto"]
 DtypeName = Literal["float32", "bfloat16", "float16", "int8"]
 Devices = str | torch.device | Sequence[str | torch.device]
 
@@ -53,7 +53,8 @@ class ComputeOptions(TypedDict, total=False):
             guard its main code, as `multiprocessing` says: each process imports it.
         dtype: compute in "bfloat16" or "float16" (the weights stay as they are); "int8" with an exported model.
         backend: "torch" (the default), or on the CPU "openvino" or "onnx": they compile the tower when it is first
-            used, or read what `hf-encoders export` wrote.
+            used, or read what `hf-encoders export` wrote. "auto" tries, where there is much to embed, whether a
+            compiled tower in float32 is faster than PyTorch, and takes the faster.
     """
 
     normalize: bool

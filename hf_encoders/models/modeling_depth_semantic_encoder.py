@@ -25,7 +25,7 @@ from .tower import Modality, check_tower, prepare_towers
 
 def conv_norm_relu(conv: nn.Conv2d | nn.ConvTranspose2d, config: DepthSemanticEncoderConfig) -> list[nn.Module]:
     """A convolution, BatchNorm over its output channels and ReLU, to be spread into a Sequential."""
-    return [conv, nn.BatchNorm2d(conv.out_channels, eps=config.batch_norm_eps), nn.ReLU()]
+    return [conv, nn.BatchNorm2d(conv.out_channels, eps=config.batch_norm_eps), nn.ReLU(inplace=True)]
 
 
 class DepthSemanticEncoderBottleneck(nn.Module):
@@ -42,7 +42,7 @@ class DepthSemanticEncoderBottleneck(nn.Module):
         self.bn2 = nn.BatchNorm2d(inner, eps=config.batch_norm_eps)
         self.conv3 = nn.Conv2d(inner, out_channels, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(out_channels, eps=config.batch_norm_eps)
-        self.relu = nn.ReLU()
+        self.relu1, self.relu2, self.relu = (nn.ReLU(inplace=True) for _ in range(3))
         self.downsample = None
         if first:
             self.downsample = nn.Sequential(
@@ -53,9 +53,11 @@ class DepthSemanticEncoderBottleneck(nn.Module):
     def forward(self, hidden_states: Tensor) -> Tensor:
         """[B, in, H, W] → [B, out, H/stride, W/stride]."""
         shortcut = hidden_states if self.downsample is None else self.downsample(hidden_states)
-        hidden_states = self.relu(self.bn1(self.conv1(hidden_states)))
-        hidden_states = self.relu(self.bn2(self.conv2(hidden_states)))
-        return self.relu(self.bn3(self.conv3(hidden_states)) + shortcut)
+        hidden_states = self.relu1(self.bn1(self.conv1(hidden_states)))
+        hidden_states = self.relu2(self.bn2(self.conv2(hidden_states)))
+        hidden_states = self.bn3(self.conv3(hidden_states))
+        hidden_states += shortcut
+        return self.relu(hidden_states)
 
 
 # It is called a gate, because transformers expects a switchable implementation of every "Attention".
@@ -80,7 +82,9 @@ class DepthSemanticEncoderGate(nn.Module):
     def forward(self, hidden_states: Tensor) -> Tensor:
         """[B, C, H, W] → the same shape."""
         gated = hidden_states * (self.spatial_conv(hidden_states) * self.channel_attention(hidden_states))
-        return self.gamma * gated + (1 - self.gamma) * hidden_states
+        blended = self.gamma * gated
+        blended += (1 - self.gamma) * hidden_states
+        return blended
 
 
 class DepthSemanticEncoderSqueezeExcitation(nn.Module):

@@ -19,7 +19,7 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_outputs import BaseModelOutputWithPooling as Outputs
 from transformers.modeling_utils import PreTrainedModel
 
-from .backend import Compute, get_backend, input_device, on_devices
+from .backend import Compute, chosen_backend, get_backend, input_device, on_devices
 from .concurrency import evaluating, settle_forked_process
 from .encoding import (
     BackendName,
@@ -165,6 +165,7 @@ class Tower(ABC, Generic[Processor]):
             home = input_device(module.to(device))
         ready = self.processed(inputs)
         total = count(inputs, self.is_single) if ready is None else len(next(iter(ready.values())))
+        backend = chosen_backend(self, backend, dtype, total)
         with progress_bar(total, show_progress_bar) as bar:
             indices, rows = compute(
                 inputs if ready is None else ready,
@@ -206,6 +207,7 @@ class Tower(ABC, Generic[Processor]):
         indices: list[int] = []
         rows: list[Tensor] = []
         ready = self.processed(inputs)
+        backend = chosen_backend(self, backend, dtype, None)
         with evaluating(self.model):
             computing = get_backend(self, backend, dtype)
             size = min(batch_size, computing.max_batch or batch_size)
