@@ -12,13 +12,13 @@ from datasets import DatasetBuilder, Features, IterableDataset, Value, load_data
 from ..modalities import Modality, default_modality, files_modality, items_modality, modalities
 from ..models.input_errors import one_line
 from .agreement import check_agree
-from .any_collection import Collection, Identity
 from .cells import features_of, first_cells
 from .columns import KEY, LOOKED_AT, Columns
 from .file_states import digest, file_state, named_files, parquet_state
 from .layout import Items, Layout, Part
 from .location import Location, left_out, locate, picture_files, pictures_of
 from .parquet import may_name_files, read_footers
+from .parts import Collection, Identity
 from .text_rows import table_with_paths
 
 # A stream of fewer files is divided further, where its format allows it.

@@ -5,8 +5,8 @@ from pathlib import Path
 import pyarrow as pa  # type: ignore[import-untyped]
 from pyarrow import feather
 
-from ..data.any_collection import Collection
 from ..data.layout import Growth, Items, Layout
+from ..data.parts import Collection
 from ..models.input_errors import one_line
 from ..outputs import new_file
 from .folder import MANIFEST, PLAN, Plan

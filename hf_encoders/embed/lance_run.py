@@ -13,8 +13,8 @@ from tqdm.std import tqdm
 
 from .._version import __version__
 from ..arrays import Mask
-from ..data.any_collection import Collection
 from ..data.layout import Growth, Part
+from ..data.parts import Collection
 from ..models.text_tower import Truncation
 from ..progress.bars import progress_bar
 from ..versions import library_versions

@@ -5,7 +5,7 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from .._version import __version__
-from ..data.any_collection import Collection
+from ..data.parts import Collection
 from ..maker import maker
 from ..modalities import Encoder, Modality
 from ..outputs import new_file

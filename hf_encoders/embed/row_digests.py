@@ -10,8 +10,8 @@ from accelerate.utils import gather_object
 from numpy.typing import NDArray
 
 from ..arrays import Mask
-from ..data.any_collection import Collection
 from ..data.layout import Part
+from ..data.parts import Collection
 from .rows import RowEmbedder
 
 # [N]. Of 10^7 rows two have the same with a probability of 3 in a million.

@@ -9,9 +9,9 @@ import pyarrow as pa  # type: ignore[import-untyped]
 from datasets import ClassLabel, Features, List, Value
 
 from ..arrays import Mask
-from ..data.any_collection import Collection
 from ..data.columns import URL
 from ..data.layout import Part
+from ..data.parts import Collection
 from ..data.skipped import reason_of
 from ..modalities import Encoder, Modality
 from ..models.text_tower import Truncation

@@ -13,8 +13,8 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from tqdm.std import tqdm
 
-from ..data.any_collection import Collection
 from ..data.layout import Growth, Part
+from ..data.parts import Collection
 from ..models.text_tower import Truncation
 from ..progress.bars import progress_bar
 from .folder import MANIFEST, FolderManifest, Plan
