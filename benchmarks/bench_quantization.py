@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from clustered import CLUSTERS, Array, clusters, overlap
 from datasets import Dataset
 from measuring import machine
 from sentence_transformers.util.quantization import quantize_embeddings, semantic_search_faiss
@@ -29,7 +30,6 @@ from hf_encoders.search.quantizer import value_ranges
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 SPLITS = ("rooms", "test"), ("objects", "test"), ("objects", "train")
-Array = np.ndarray[Any, Any]
 # Without more candidates than are wanted, rescoring only sorts them.
 KINDS: dict[str, dict[str, Any]] = {
     "float32": {},
@@ -48,7 +48,7 @@ APPROXIMATE: dict[str, dict[str, Any]] = {
     "ivf, binary, rescored x16": {"index_type": "ivf", "precision": "binary", "rescore_multiplier": 16},
 }
 DIMENSIONS = (256, 128, 64)
-CLUSTERS, K = 1000, 10
+K = 10
 
 
 def positions(index: EmbeddingIndex, queries: Array, k: int) -> list[list[int]]:
@@ -76,11 +76,6 @@ class Task:
         found = self.search(index, k)
         pairs = zip(self.query_labels, found, strict=True)
         return statistics.mean(label in [self.row_labels[hit] for hit in hits] for label, hits in pairs)
-
-
-def overlap(found: list[list[int]], exact: list[list[int]]) -> float:
-    """The share of what exact search finds."""
-    return statistics.mean(len(set(a) & set(b)) / len(b) for a, b in zip(found, exact, strict=True))
 
 
 def bundled_tasks() -> list[Task]:
@@ -135,16 +130,6 @@ def print_recall(tasks: list[Task]) -> None:
             print("| " + " | ".join(map(str, row)) + " |", flush=True)
 
 
-def clusters(count: int, queries: int) -> tuple[Array, Array]:
-    """Vectors about random centres, and others of the same clusters."""
-    random = np.random.default_rng(0)
-    centres = random.standard_normal((CLUSTERS, DIMENSIONS[0]), np.float32)
-    members = centres[random.integers(CLUSTERS, size=count + queries)]
-    vectors = members + random.standard_normal(members.shape, np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors[:count], vectors[count:]
-
-
 def sentence_transformers_search(rows: Array, precision: Any) -> tuple[Callable[[Array], list[list[int]]], int]:
     """Its search over its codes, rescored as ours, and what FAISS holds."""
     ranges = value_ranges(rows)
@@ -161,7 +146,7 @@ def sentence_transformers_search(rows: Array, precision: Any) -> tuple[Callable[
 
 def print_speed(count: int, queries: int, repeats: int) -> None:
     """Queries a second, one at a time and together."""
-    rows, asked = clusters(count, queries)
+    rows, asked = clusters(count, queries, DIMENSIONS[0])
     searches: dict[str, tuple[Callable[[Array], list[list[int]]], int]] = {}
     seconds: dict[str, float] = {}
     for kind, options in {**KINDS, **APPROXIMATE}.items():

@@ -4,6 +4,7 @@
 `EVENTS=20` so many of each, evenly spaced.
 """
 
+import contextlib
 import os
 import random
 import shutil
@@ -15,6 +16,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT, SAMPLES
+from tests.helpers.embedding_files import run_embed
 from tests.helpers.kill_trial import Trial, Undisturbed
 from tests.helpers.multimodal_files import write_multimodal
 from tests.helpers.training_runs import RECIPE
@@ -49,6 +51,30 @@ def depth_recipe(folder):
         "num_workers": 0, "model_config": NETWORK, "report_to": "none", "output_dir": "out",
     }  # fmt: skip
     (folder / "recipe.yaml").write_text(yaml.safe_dump(values))
+
+
+def grown_maps(folder):
+    """Eleven maps that were embedded; since then two came, one went, and one is another."""
+    (folder / "maps").mkdir()
+    for number in range(11):
+        write_map(folder, number, 2 + number / 10)
+    with contextlib.chdir(folder):
+        run_embed(*EMBED_MAPS[3:5], *EMBED_MAPS[6:])
+    for number, height in ((1.5, 3), (11, 4), (8, 5)):
+        write_map(folder, number, height)
+    (folder / "maps" / "02.0.npy").unlink()
+
+
+def write_map(folder, number, height):
+    path = folder / "maps" / f"{number:04.1f}.npy"
+    np.save(path, np.linspace(1, height, 40, dtype=np.float32)[:, None].repeat(40, axis=1))
+    os.utime(path, ns=(time_of := 10**18 + int(height * 10**9), time_of))  # which is written down
+
+
+EMBED_MAPS = (
+    "-m", "hf_encoders.commands.main", "embed", str(SAMPLES / "multimodal-rooms"), "maps", "--output", "embedded",
+    "--shard-rows", "4", "--unit-scale", "1", "--modality", "depth",
+)  # fmt: skip
 
 
 def training(name, ranks=1, **changes):
@@ -92,6 +118,7 @@ TRIALS = [
         ("-m", "hf_encoders.commands.main", "embed", str(SAMPLES / "multimodal-rooms"),
          str(SAMPLES / "rooms" / "validation.parquet"), "--output", "embedded", "--shard-rows", "40"),
     ),
+    Trial("embed-grown", EMBED_MAPS, prepare=grown_maps),
     Trial(
         "export",
         ("-m", "hf_encoders.commands.main", "export", str(SAMPLES / "multimodal-rooms"), "--to", "onnx", "--tower",

@@ -27,6 +27,9 @@ def blocks(language):
     return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 
 
+LANCE_SEARCH = 'hf-encoders search samples/multimodal-rooms objects.lance "a red chair" --where noun=chair'
+
+
 def write_encoders(folder):
     """Small networks in the files of other people's encoders."""
     torch.save(Clip(text=128, image=128, heads=(2, 2), vocabulary=520).state_dict(), folder / "ViT-B-32.pt")
@@ -56,7 +59,7 @@ def test_every_line_runs_in_its_order(folder, hub, hub_client, capsys):
         if line.startswith(PROGRAM) and not line.startswith(LEFT_OUT):
             cli.command(shlex.split(line.removeprefix(PROGRAM).replace(HEADS, TINY_HEADS)))
             printed[line] = capsys.readouterr().out
-    assert len(printed) == 15
+    assert len(printed) == 17
     for code, check in zip(
         blocks("python"),
         (
@@ -79,6 +82,7 @@ def test_every_line_runs_in_its_order(folder, hub, hub_client, capsys):
     assert (folder / "embeddings.npz").is_file() and (folder / "found.png").is_file()
     assert "chair" in next(out for line, out in printed.items() if " classify " in line)
     assert (folder / "embedded" / "manifest.json").is_file()
+    assert all("chair" in line for line in printed[LANCE_SEARCH].splitlines())
     assert hub.has_repo("model", "org/my-encoder") and hub.repo("model", "org/rooms").private
 
 

@@ -3,6 +3,7 @@
 ```sh
 hf-encoders embed org/encoder org/maps --output embeddings
 accelerate launch -m hf_encoders.embed org/encoder 'shards/*.tar' --output embeddings
+hf-encoders embed org/encoder maps --output maps.lance
 accelerate launch --multi_gpu --num_processes 8 -m hf_encoders.embed ...  # on CPUs too: --cpu starts only one
 hf-encoders embed org/encoder s3://bucket/maps --output s3://bucket/embeddings --engine ray --address auto
 ```
@@ -16,7 +17,18 @@ have the same bytes by either engine and any number of processes, if each comput
 
 The folder holds `data/*.parquet` (id, the columns kept, embedding) and `manifest.json` (model, counts, hashes, bad
 rows). `load_dataset("embeddings/data")` and `EmbeddingIndex.from_folder("embeddings")` read it. After an interruption
-the same command goes on, with more or fewer processes too, and with the other engine. Going on costs:
+the same command goes on, with more or fewer processes too, and with the other engine.
+
+Over a folder of files, or parquet files, that grew, the same command embeds what is new, into shards that come after
+the others: rows are in the order in which they became known. A shard whose files changed or went is embedded again.
+Data that have nothing in common with what was embedded ask for another --output.
+
+With `--output maps.lance`, or `s3://bucket/maps.lance`, the rows go into a Lance table, where
+`EmbeddingIndex.from_lance` searches them. The same command again goes on, and follows data of any kind row by row: it
+embeds rows that are new or whose files changed, and takes out those that went. `--shard-rows` is how many are written
+at a time. Streams are read again to see which rows they have.
+
+Going on with a folder costs:
 
 - for files in a folder and local parquet files: the unfinished shards, one per process, are embedded again.
 - for WebDataset shards and streams of the Hub: the same. Each process also reads its unfinished part (a tar shard or a
@@ -30,9 +42,10 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from .. import command_line
+from ..data.names import is_lance, is_url
 from ..plurals import counted
 from .options import (
     DATA_HELP,
@@ -58,7 +71,10 @@ if TYPE_CHECKING:
     from accelerate import PartialState
 
     from ..data.remote_path import Place
+    from ..embed.lance_run import EmbeddedTable
     from ..embed.run import EmbeddedFolder
+
+    Embed = Callable[..., EmbeddedFolder | EmbeddedTable | None]
 
 LOCAL, RAY = "local", "ray"
 _DATA_HELP = f"{DATA_HELP}, which is streamed; or a folder or pattern in a bucket, such as s3://bucket/maps"
@@ -81,8 +97,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output",
         required=True,
-        type=place,
-        help="folder to write, or its URL, such as s3://bucket/folder; an unfinished one is gone on with",
+        type=_output,
+        help="folder to write, or its URL, such as s3://bucket/folder; or a Lance table, whose path or URL ends in"
+        " .lance; one that is there is gone on with",
     )
     parser.add_argument("--split", help=SPLIT_HELP)
     parser.add_argument("--column", help="what is embedded; default: the column of that kind")
@@ -114,7 +131,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         " any number)",
     )
     add_ray(parser)
-    add_format(parser, "one document: output, rows, shards, dimensions, dtype, bad_rows, changed_rows, seconds")
+    add_format(
+        parser,
+        "one document: output, rows, shards, dimensions, dtype, bad_rows, changed_rows, new_rows,"
+        " removed_rows, seconds",
+    )
+
+
+def _output(text: str) -> str:
+    return text if is_url(text) and is_lance(text) else place(text)  # Lance opens URLs by itself
 
 
 def add_ray(parser: argparse.ArgumentParser) -> None:
@@ -155,6 +180,8 @@ def check_ray_options(args: argparse.Namespace) -> None:
             if value is not None:
                 raise ValueError(f"{option}: for --engine ray alone")
         return
+    if is_lance(args.output):
+        raise ValueError(f"{args.output}: a Lance table is written by --engine local; with Ray name a folder")
     if "://" in (args.address or ""):
         raise ValueError(f"--address {args.address}: run this on a machine of the cluster, with --address auto")
     if args.gpus_per_worker is not None and args.gpus_per_worker < 0:
@@ -186,6 +213,10 @@ def run(args: argparse.Namespace) -> Result | None:
     from ..embed.manifest import LISTED, make_plan
     from ..embed.rows import RowEmbedder
 
+    if is_lance(args.output):
+        from ..embed.lance_table import need_lance
+
+        need_lance(args.output)
     device, embed, processes = _engine(args)
     model = load_model(args, device)
     collection, modality = open_pictures(model, args.dataset, args.modality, args.column, args.split)
@@ -218,18 +249,17 @@ def run(args: argparse.Namespace) -> Result | None:
             say_units(model, units)
         say_backend(args, model, modality)
         bad = done.manifest["bad_rows"]
+        listed = f"the metadata of {args.output}" if is_lance(args.output) else str(args.output / MANIFEST)
         say_skipped(
             [{"index": -1, "name": one["id"], "reason": one["reason"]} for one in bad["first"]],
             bad["count"],
             "row",
-            f"{args.output / MANIFEST} (the first {LISTED})" if bad["count"] > LISTED else str(args.output / MANIFEST),
+            f"{listed} (the first {LISTED})" if bad["count"] > LISTED else listed,
         )
     return _result(args.output, done, time.perf_counter() - start) if done else None
 
 
-def _engine(
-    args: argparse.Namespace,
-) -> "tuple[torch.device, Callable[..., EmbeddedFolder | None], PartialState | None]":
+def _engine(args: argparse.Namespace) -> "tuple[torch.device, Embed, PartialState | None]":
     """The device of the model in this process, what embeds, and the processes of a launcher; None of Ray's."""
     import torch
 
@@ -241,32 +271,45 @@ def _engine(
         return torch.device("cpu"), ray, None  # the workers have copies of the model on their devices
     from datetime import timedelta
 
-    from ..embed.run import embed_collection
     from ..launched_processes import launched_processes
 
     # The processes wait for each other only at the end, and one may take much longer than the others.
     processes = launched_processes(args.device, timeout=timedelta(days=365))
+    if is_lance(args.output):
+        from ..embed.lance_run import embed_table
+
+        return processes.device, partial(embed_table, processes=processes), processes
+    from ..embed.run import embed_collection
+
     return processes.device, partial(embed_collection, processes=processes), processes
 
 
-def _result(output: "Place", done: "EmbeddedFolder", seconds: float) -> Result:
+def _result(output: "str | Place", done: "EmbeddedFolder | EmbeddedTable", seconds: float) -> Result:
     manifest = done.manifest
+    shards = cast("Sequence[object] | None", manifest.get("shards"))  # of a folder
     figures = {
         "output": str(output),
         "rows": manifest["rows"],
-        "shards": len(manifest["shards"]),
+        **({} if shards is None else {"shards": len(shards)}),
         "dimensions": manifest["dimensions"],
         "dtype": manifest["dtype"],
         "bad_rows": manifest["bad_rows"]["count"],
         "changed_rows": done.changed_rows,
+        "new_rows": done.growth.new_rows,
+        "removed_rows": done.growth.removed_rows,
         "seconds": round(seconds, 1),
     }
     rows, dimensions, dtype = manifest["rows"], manifest["dimensions"], manifest["dtype"]
-    changed = "rows in shards whose files had changed, embedded again"
+    changed = "rows whose files had changed" if shards is None else "rows in shards whose files had changed or gone"
+    told = {
+        f"{changed}, embedded again": done.changed_rows,
+        "new rows": done.growth.new_rows,
+        "removed rows": done.growth.removed_rows,
+    }
     parts = [
-        f"{counted(len(manifest['shards']), 'shard')}, embeddings [{rows}, {dimensions}] {dtype}",
+        f"{'' if shards is None else counted(len(shards), 'shard') + ', '}embeddings [{rows}, {dimensions}] {dtype}",
         f"bad rows: {figures['bad_rows']}",
-        *([f"{changed}: {done.changed_rows}"] if done.changed_rows else []),
+        *(f"{noun}: {count}" for noun, count in told.items() if count),
         f"{figures['seconds']} s",
     ]
     return Result([f"{counted(rows, 'row')} → {output}: {'; '.join(parts)}"], figures)

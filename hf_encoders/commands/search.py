@@ -35,7 +35,11 @@ if TYPE_CHECKING:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    add_collection(parser, f"{DATA_HELP}; or what hf-encoders embed or --save-index wrote, which is not embedded again")
+    add_collection(
+        parser,
+        f"{DATA_HELP}; or what hf-encoders embed (a folder or Lance table) or --save-index wrote, which is not embedded"
+        " again",
+    )
     parser.add_argument("queries", nargs="+", metavar="query", help="a text, or a file")
     parser.add_argument(
         "--by",
@@ -82,8 +86,8 @@ def run(args: argparse.Namespace) -> Result:
     found = open_searched(args, model) if is_saved else None
     source = found.source if found else open_pictures(model, args.source, args.modality, args.column, args.split)
     modality = source.modality
-    rows = found.index.rows if found else source.dataset
-    rows_where(where, rows, 0 if rows is None else len(rows))  # what it cannot hold is said before it is embedded
+    # What it cannot hold is said before anything is embedded.
+    found.index.check_where(where) if found else rows_where(where, source.dataset, len(source.dataset))
     by = args.by or _kind_of_queries(model, args.queries, modality)
     units = depth_units(args, by, *([] if found else [modality]))
     _check_sheet(args, modality, by, len(found.index if found else source.dataset))

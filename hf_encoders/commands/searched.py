@@ -11,13 +11,15 @@ from datasets import Dataset
 from ..data.cells import as_picture
 from ..data.columns import is_picture, number_type
 from ..data.source import Source
-from ..embed.folder import ID, read_manifest
+from ..embed.folder import ID, Plan, read_manifest
+from ..embed.lance_table import read_table
 from ..embed.pictures import EmbeddedPictures
 from ..modalities import default_modality
 from ..models.depth_units import DepthEncodeOptions, DepthUnits
 from ..models.tower import Encoder
 from ..outputs import INDEX_MANIFEST, check_folder
 from ..search.index import EmbeddingIndex, SearchResult
+from ..search.lance_index import LanceIndex
 from ..search.opening import holds_embeddings, open_embeddings
 from .results import STDOUT, encoding_options
 from .skipping import on_error
@@ -34,7 +36,7 @@ class Searched:
         no_pictures: why there are none.
     """
 
-    index: EmbeddingIndex
+    index: EmbeddingIndex | LanceIndex
     source: Source
     pictures: Callable[[Sequence[SearchResult]], Sequence[object]] | None
     no_pictures: str = ""
@@ -71,11 +73,14 @@ def open_searched(args: argparse.Namespace, model: Encoder) -> Searched:
     modality = index.modality or args.modality or default_modality(model)
     if args.modality not in (None, modality):
         raise ValueError(f"{args.source}: embeddings of {modality}, not of {args.modality}; leave --modality out")
+    if isinstance(index, LanceIndex):
+        rows = Dataset.from_dict({name: [] for name in index.features}, features=index.features)
+        return _embedded(args, index, Source(args.source, rows, index.column, modality), read_table(args.source)[1])
     rows = Dataset.from_dict({}) if index.rows is None else index.rows
     source = Source(args.source, rows, index.column or "", modality)
     if (Path(args.source) / INDEX_MANIFEST).is_file():
         return _saved_index(index, source)
-    return _embedded_folder(args, index, source)
+    return _embedded(args, index, source, read_manifest(Path(args.source)))
 
 
 def _saved_index(index: EmbeddingIndex, source: Source) -> Searched:
@@ -93,9 +98,8 @@ def _pictures_of_rows(source: Source) -> Callable[[Sequence[SearchResult]], Sequ
     return lambda hits: [as_picture(hit.row[source.column], kind) for hit in hits]
 
 
-def _embedded_folder(args: argparse.Namespace, index: EmbeddingIndex, source: Source) -> Searched:
-    """A folder of embeddings has the names of its pictures."""
-    manifest = read_manifest(Path(args.source))
+def _embedded(args: argparse.Namespace, index: EmbeddingIndex | LanceIndex, source: Source, manifest: Plan) -> Searched:
+    """A folder or table of embeddings has the names of its pictures."""
     # It keeps the texts that were embedded, and no pictures or paths: their rows are known by their ids.
     source = source if source.column in source.dataset.column_names else replace(source, column=ID)
     if args.output == STDOUT or args.output.suffix != ".png" or source.modality == "text":

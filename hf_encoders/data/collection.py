@@ -1,5 +1,6 @@
 """Collections of any size, read part by part: `open_collection`."""
 
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,9 +15,10 @@ from .agreement import check_agree
 from .cells import features_of, first_cells
 from .columns import KEY, LOOKED_AT, Columns
 from .file_states import digest, file_state, named_files, parquet_state
+from .layout import Items, Layout, Part
 from .location import Location, left_out, locate, picture_files, pictures_of
 from .parquet import may_name_files, read_footers
-from .parts import Collection, Identity, Part, ranges
+from .parts import Collection, Identity
 from .remote_pictures import RemotePictures
 from .text_rows import table_with_paths
 
@@ -44,14 +46,23 @@ class FolderFiles(Collection):
         self._folder = folder
         self._files = [file[start:] if location.is_folder else os.path.relpath(file, folder) for file in files]
         self.identity = {"kind": "files", "digest": digest(self._files)}
+        self._layout = Layout.of(self.items())
 
     def path(self, name: str) -> str:
         """The path of a file, by its id."""
         return os.path.join(self._folder, name)
 
+    def items(self) -> Items:
+        """The names of the files, of one row each."""
+        return Items(self._files, [1] * len(self._files))
+
+    def arrange(self, layout: Layout) -> None:
+        """Read the files in another order."""
+        self._layout, self._files = layout, layout.present
+
     def parts(self, shard_rows: int) -> list[Part]:
         """Divide the files into ranges."""
-        return ranges(len(self._files), shard_rows)
+        return self._layout.parts(shard_rows)
 
     def tables(self, part: Part, skip: int, columns: Sequence[str]) -> Iterator[pa.Table]:
         """Yield paths. The files are read where they are embedded."""
@@ -66,6 +77,11 @@ class FolderFiles(Collection):
         files = self._files[part.start + start : part.start + min(start + count, part.count or 0)]
         return digest(file_state(os.path.join(self._folder, name)) for name in files)
 
+    def row_states(self, part: Part, start: int, count: int) -> list[str]:
+        """The sizes and times of the files."""
+        files = self._files[part.start + start : part.start + start + count]
+        return [file_state(os.path.join(self._folder, name)) for name in files]
+
     def ids(self, part: Part, start: int, count: int) -> pa.Array:
         """Name files by their paths below the folder."""
         return pa.array(self._files[part.start + start : part.start + start + count], pa.string())
@@ -77,21 +93,16 @@ class ParquetFiles(Collection):
     def __init__(self, location: Location, modality: Modality, column: str | None):
         self.name, self.left_out = location.name, left_out(location, modality)
         self._files = [Path(file) for file in location.files]
-        # The first rows of each file's row groups, and the row after the last one.
-        self._groups: list[list[int]] = []
-        self._schemas: list[pa.Schema] = []
+        folder = self.name if location.is_folder else os.path.commonpath([file.parent for file in self._files])
+        self._names = [os.path.relpath(file, folder) for file in self._files]
         footers = list(read_footers(location.files))
-        first_row = 0
-        content: list[str] = []
-        for file, metadata in zip(self._files, footers, strict=True):
-            starts = [first_row]
-            for group in range(metadata.num_row_groups):
-                starts.append(starts[-1] + metadata.row_group(group).num_rows)
-            first_row = starts[-1]
-            self._groups.append(starts)
-            self._schemas.append(metadata.schema.to_arrow_schema())
-            content += [file.name, str(first_row)]
-        self.rows = first_row
+        self._schemas: list[pa.Schema] = [footer.schema.to_arrow_schema() for footer in footers]
+        self._group_rows = [
+            [footer.row_group(group).num_rows for group in range(footer.num_row_groups)] for footer in footers
+        ]
+        self._groups = _group_starts(self._group_rows)
+        self._layout = Layout.of(self.items())
+        self.rows = self._groups[-1][-1]
         self.features = Features.from_arrow_schema(self._schemas[0])
         self.column = Columns(self.name, self.features, self._first_cells).choose(modality, column)
         is_pictures = modality != "text"
@@ -101,15 +112,31 @@ class ParquetFiles(Collection):
                 there = Features.from_arrow_schema(schema)
                 shared = [name for name in self.features if name in there]
                 check_agree(str(self._files[0]), self.features, str(file), there, shared)
-        self.identity = {"kind": "parquet", "digest": digest(content)}
+        ends = zip(self._files, self._groups, strict=True)
+        self.identity = {
+            "kind": "parquet",
+            "digest": digest(text for file, rows in ends for text in (file.name, str(rows[-1]))),
+        }
 
     def _first_cells(self, column: str) -> list[object]:
         table = next(self.tables(Part(0, 0, min(self.rows, LOOKED_AT)), 0, [column]), None)
         return [] if table is None else table[column].to_pylist()
 
+    def items(self) -> Items:
+        """The files, by their paths below what they have in common, and their rows."""
+        return Items(self._names, [starts[-1] - starts[0] for starts in self._groups])
+
+    def arrange(self, layout: Layout) -> None:
+        """Read the files in another order. Rows that are named by their numbers are numbered in it."""
+        order = [self._names.index(name) for name in layout.present]
+        self._names, self._files = layout.present, [self._files[place] for place in order]
+        self._schemas = [self._schemas[place] for place in order]
+        self._group_rows = [self._group_rows[place] for place in order]
+        self._layout, self._groups = layout, _group_starts(self._group_rows)
+
     def parts(self, shard_rows: int) -> list[Part]:
         """Divide the rows into ranges."""
-        return ranges(self.rows, shard_rows)
+        return self._layout.parts(shard_rows)
 
     def tables(self, part: Part, skip: int, columns: Sequence[str]) -> Iterator[pa.Table]:
         """Yield the rows of a part, reading only the row groups that hold some of them."""
@@ -147,6 +174,32 @@ class ParquetFiles(Collection):
         tables = self.tables(rows, 0, [self.column]) if self._may_name_files else ()
         named = (name for table in tables for name in named_files(table[self.column].to_pylist()))
         return digest([*holding, *(file_state(name) for name in named)])
+
+    def row_states(self, part: Part, start: int, count: int) -> list[str]:
+        """The state of the file that holds each row, its place there, and the states of files that it names."""
+        first = part.start + start
+        last = first + count
+        states: list[str] = []
+        for file, starts in zip(self._files, self._groups, strict=True):
+            if starts[0] < last and starts[-1] > first:
+                places = range(max(first, starts[0]) - starts[0], min(last, starts[-1]) - starts[0])
+                state = f"{file.name} {parquet_state(file)}"
+                states += [f"{state} {place}" for place in places]
+        if not self._may_name_files:
+            return states
+        tables = self.tables(Part(part.index, first, count), 0, [self.column])
+        cells = [cell for table in tables for cell in table[self.column].to_pylist()]
+        named = [" ".join(map(file_state, named_files([cell]))) for cell in cells]
+        return [f"{state} {files}" for state, files in zip(states, named, strict=True)]
+
+
+def _group_starts(group_rows: Sequence[Sequence[int]]) -> list[list[int]]:
+    """The first rows of each file's row groups, and the row after the last one."""
+    first, starts = 0, []
+    for rows in group_rows:
+        starts.append([first, *(first + end for end in itertools.accumulate(rows))])
+        first = starts[-1][-1]
+    return starts
 
 
 class Stream(Collection):
@@ -190,6 +243,7 @@ class Stream(Collection):
         self._folder = folder if names_files else None
         self.default_id = KEY if KEY in self.features else None
         self.identity = {**identity, "parts": dataset.num_shards}
+        self.is_local = bool(files)
 
     def parts(self, shard_rows: int) -> list[Part]:
         """Make a part of each file or row group."""
@@ -219,6 +273,13 @@ class Stream(Collection):
         """
         one_each = len(self._files) == self._dataset.num_shards
         return digest(map(file_state, self._files[part.index : part.index + 1] if one_each else self._files))
+
+    def row_states(self, part: Part, start: int, count: int) -> list[str]:
+        """The state of the part, and each row's place in it. What is far away has a revision."""
+        one_each = len(self._files) == self._dataset.num_shards
+        name = os.path.basename(self._files[part.index]) if one_each else str(part.index)
+        state = f"{name} {self.state(part, start, count)} {self.identity.get('revision', '')}"
+        return [f"{state} {row}" for row in range(start, start + count)]
 
     def ids(self, part: Part, start: int, count: int) -> pa.Array:
         """Name rows PART-ROW: a stream has no global row numbers."""

@@ -49,6 +49,11 @@ def is_url(name: str) -> bool:
     return "://" in name
 
 
+def is_lance(name: object) -> bool:
+    """Whether a path or URL is that of a Lance table, by its suffix."""
+    return str(name).rstrip("/").endswith(".lance")
+
+
 def is_pattern(name: str) -> bool:
     """Whether a name that no file has stands for several files, such as `maps/*.parquet`."""
     return any(sign in name for sign in "*?[")

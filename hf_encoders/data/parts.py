@@ -1,30 +1,16 @@
-"""What a collection is, and the parts that it is read in."""
+"""What every collection can do, wherever its rows come from: be divided, read, and named row by row."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import pyarrow as pa  # type: ignore[import-untyped]
 from datasets import Features
 
+from .layout import Items, Layout, Part
+
 # What distinguishes a collection from other data, as plain JSON.
 Identity: TypeAlias = dict[str, str | int]
-
-
-@dataclass(frozen=True)
-class Part:
-    """Rows that one process reads in order.
-
-    Args:
-        index: its place among the parts.
-        start: the number of rows before it; 0 in a stream, where it is unknown.
-        count: the number of its rows; None in a stream.
-    """
-
-    index: int
-    start: int = 0
-    count: int | None = None
 
 
 class Collection(ABC):
@@ -38,6 +24,7 @@ class Collection(ABC):
         default_id: the column that names the rows, if there is one.
         id_type: the type of the names that `ids` gives to rows otherwise.
         identity: what distinguishes it from other data, as plain JSON.
+        is_local: whether all of it is on this machine.
     """
 
     name: str
@@ -47,6 +34,7 @@ class Collection(ABC):
     default_id: str | None = None
     id_type: str = "int64"
     identity: Identity
+    is_local: bool = True
 
     @abstractmethod
     def parts(self, shard_rows: int) -> list[Part]:
@@ -55,6 +43,18 @@ class Collection(ABC):
     @abstractmethod
     def tables(self, part: Part, skip: int, columns: Sequence[str]) -> Iterator[pa.Table]:
         """Yield the rows of a part, undecoded, without its first `skip`."""
+
+    def items(self) -> Items | None:
+        """What it consists of, where that may grow: files and their rows. None where that is not known."""
+        return None
+
+    def arrange(self, layout: Layout) -> None:
+        """Read what it consists of in another order from now on, and divide it so.
+
+        Args:
+            layout: has the names of all of `items`.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def state(self, part: Part, start: int, count: int) -> str:
@@ -66,12 +66,19 @@ class Collection(ABC):
             count: at most so many.
         """
 
+    @abstractmethod
+    def row_states(self, part: Part, start: int, count: int) -> list[str]:
+        """What each row is read from as it is now, and from where in it: as long as that is the same, so is the row.
+
+        Args:
+            part: the rows' part.
+            start: the first of them in it.
+            count: how many.
+
+        Returns:
+            [count].
+        """
+
     def ids(self, part: Part, start: int, count: int) -> pa.Array:
         """Name rows that have no name: by their numbers in the collection, int64."""
         return pa.array(range(part.start + start, part.start + start + count), pa.int64())
-
-
-def ranges(rows: int, size: int) -> list[Part]:
-    """Rows in parts of a size, the last one of what is left; one part at least."""
-    starts = range(0, rows, size) or range(1)
-    return [Part(index, start, min(size, rows - start)) for index, start in enumerate(starts)]

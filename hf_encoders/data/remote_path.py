@@ -34,10 +34,6 @@ _PACKAGES = {
 _TIMES = ("LastModified", "last_modified", "mtime", "updated", "created")
 
 
-# On this machine, or at a URL.
-Place: TypeAlias = "Path | RemotePath"
-
-
 _LOOKED_AT, _LISTED = "be looked at", "be listed"
 
 
@@ -48,7 +44,7 @@ class Status(NamedTuple):
     st_mtime_ns: int
 
 
-def place_of(name: str) -> Place:
+def place_of(name: str) -> "Place":
     """A path on this machine, or at a URL. A URL that begins with file:// is on this machine."""
     if _SIGN not in name:
         return Path(name)
@@ -210,6 +206,10 @@ class RemotePath:
         except Exception as error:
             raise OSError(f"{self.url}: cannot be reached ({one_line(error)})") from error
         return store, str(path)
+
+
+# On this machine, or at a URL.
+Place: TypeAlias = Path | RemotePath
 
 
 def read_all(urls: Iterable[str]) -> dict[str, bytes | None]:

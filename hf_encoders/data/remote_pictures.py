@@ -7,7 +7,8 @@ import pyarrow as pa  # type: ignore[import-untyped]
 from datasets import Features, Image
 
 from .file_states import digest
-from .parts import Collection, Part, ranges
+from .layout import Items, Layout, Part
+from .parts import Collection
 from .remote_path import RemotePath, read_all
 
 # So many files are asked for at the same time.
@@ -34,12 +35,24 @@ class RemotePictures(Collection):
         self._folder = below if urls[0].startswith(below) else _common_folder(urls)
         self._files = [url.removeprefix(self._folder) for url in urls]
         states = RemotePath(name).find()
-        self._states = [f"{states[url].st_size} {states[url].st_mtime_ns}" for url in urls]
+        self._states = {
+            file: f"{states[url].st_size} {states[url].st_mtime_ns}"
+            for file, url in zip(self._files, urls, strict=True)
+        }
+        self._layout = Layout.of(self.items())
         self.identity = {"kind": "files", "digest": digest(self._files)}
+
+    def items(self) -> Items:
+        """The names of the files, of one row each."""
+        return Items(self._files, [1] * len(self._files))
+
+    def arrange(self, layout: Layout) -> None:
+        """Read the files in another order."""
+        self._layout, self._files = layout, layout.present
 
     def parts(self, shard_rows: int) -> list[Part]:
         """Divide the files into ranges."""
-        return ranges(len(self._files), shard_rows)
+        return self._layout.parts(shard_rows)
 
     def tables(self, part: Part, skip: int, columns: Sequence[str]) -> Iterator[pa.Table]:
         """Yield the contents of files and their URLs; one that is gone has no content."""
@@ -53,7 +66,11 @@ class RemotePictures(Collection):
 
     def state(self, part: Part, start: int, count: int) -> str:
         """Digest the sizes and times of the files, as they were when the collection was opened."""
-        return digest(self._states[part.start + start : part.start + min(start + count, part.count or 0)])
+        return digest(self.row_states(part, start, min(start + count, part.count or 0) - start))
+
+    def row_states(self, part: Part, start: int, count: int) -> list[str]:
+        """Sizes and times of the files, likewise."""
+        return [self._states[name] for name in self._files[part.start + start : part.start + start + count]]
 
     def ids(self, part: Part, start: int, count: int) -> pa.Array:
         """Name files by their paths below the folder."""

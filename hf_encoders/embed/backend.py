@@ -6,23 +6,25 @@ from typing import cast
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
-from ..data.collection import Collection
+from ..data.names import is_lance
+from ..data.parts import Collection
 from ..data.remote_path import Place
 from ..models.backend import chosen_backend
 from ..models.encoding import BackendName
 from ..models.tower import Tower
 from .folder import PLAN
+from .lance_table import manifest_of, open_table
 
 _ROWS_A_PART = 10_000
 
 
 def choose_for_all(
-    output: Place, tower: Tower, dtype: str | None, collection: Collection, processes: PartialState | None
+    output: str | Place, tower: Tower, dtype: str | None, collection: Collection, processes: PartialState | None
 ) -> BackendName:
     """What `auto` means for a folder: the backend that an earlier run began with, else the one that is fastest here.
 
     Args:
-        output: the folder.
+        output: the folder, or the Lance table.
         tower: what is computed.
         dtype: see `chosen_backend`.
         collection: what is embedded.
@@ -41,9 +43,14 @@ def choose_for_all(
     return choice[0]
 
 
-def _begun_with(output: Place) -> BackendName | None:
+def _begun_with(output: str | Place) -> BackendName | None:
     try:
-        plan = json.loads((output / PLAN).read_text(encoding="utf-8"))
-        return cast(BackendName, plan["options"]["backend"])
+        if is_lance(output):
+            table = open_table(str(output))
+            plan = None if table is None else manifest_of(str(output), table)
+        else:
+            assert not isinstance(output, str)
+            plan = json.loads((output / PLAN).read_text(encoding="utf-8"))
+        return plan and cast(BackendName, plan["options"]["backend"])
     except (OSError, ValueError, KeyError, TypeError):  # what is wrong with it is said when the plan is checked
         return None

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TypedDict
 
@@ -114,6 +115,11 @@ def read_manifest(folder: Path) -> FolderManifest:
     return manifest
 
 
+def shards_digest(manifest: FolderManifest) -> str:
+    """Digest what the shards hold, in 16 hexadecimal digits: a folder that followed its data has another one."""
+    return hashlib.sha256(json.dumps(manifest["shards"], sort_keys=True).encode()).hexdigest()[:16]
+
+
 def embedded_rows(folder: Path, manifest: FolderManifest) -> Dataset | None:
     """The ids and kept columns of the rows, mapped from the cache of `datasets`; None if there is no row."""
     if not manifest["rows"]:
@@ -134,12 +140,15 @@ def map_vectors(folder: Path, manifest: FolderManifest) -> Vectors:
         ValueError: if a shard is not the file that the manifest names, or an embedding has no direction.
         OSError: if the matrix cannot be written.
     """
-    digest = hashlib.sha256(json.dumps(manifest["shards"], sort_keys=True).encode()).hexdigest()[:16]
-    path = folder / f"vectors-{digest}.npy"
+    path = folder / f"vectors-{shards_digest(manifest)}.npy"
     shape = (manifest["rows"], manifest["dimensions"])
     if not path.is_file():
         with new_file(path, overwrite=True) as partial:
             _write_matrix(folder, manifest["shards"], partial, shape)
+        for other in folder.glob("vectors-*.npy"):  # of earlier shards; who has mapped it keeps it
+            if other != path:
+                with suppress(OSError):
+                    other.unlink()
     if not shape[0]:  # an empty file cannot be mapped
         return np.empty(shape, np.float32)
     vectors: Vectors = np.load(path, mmap_mode="r")

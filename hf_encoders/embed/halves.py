@@ -15,7 +15,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from ..arrays import Vectors
-from ..data.collection import Part
+from ..data.layout import Part
 from ..data.skipped import reason_of
 from ..image_sizes import SizedImageTower
 from ..models.depth_units import DepthUnits
@@ -107,7 +107,7 @@ def prepared(
         size: the most pictures in a batch.
     """
     place = part.index, shard
-    ids, others = embedder.named(table, part, start)
+    ids, others = embedder.ids(table, part, start), table.select(embedder.kept)
     arrow = embedder.embedder
     tower = arrow.tower
     if type(tower) not in _DIVIDED:

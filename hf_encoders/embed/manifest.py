@@ -1,10 +1,10 @@
 """What made a folder of embeddings: a plan before the work, which a later run must share, and a manifest after it."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 
 from .._version import __version__
-from ..data.collection import Collection
+from ..data.parts import Collection
 from ..data.remote_path import Place
 from ..maker import maker
 from ..modalities import Encoder, Modality
@@ -18,7 +18,7 @@ from .shards import ShardRecord
 _FORMAT = 2
 # The number of bad rows that the manifest lists; it counts all.
 LISTED = 1000
-_LIBRARIES = ("torch", "transformers", "datasets", "pyarrow", "pillow", "numpy")
+LIBRARIES = ("torch", "transformers", "datasets", "pyarrow", "pillow", "numpy")
 # Entries of a plan that may differ: fingerprints and digests decide. Messages name them beside a digest that differs.
 _NAMES = {"model.name_or_path": "the model", "model.revision": "its revision", "dataset.source": "the data set"}
 
@@ -62,13 +62,14 @@ def make_plan(
     }
 
 
-def check_plan(output: Place, plan: Plan, is_main: bool = True) -> None:
+def check_plan(output: Place, plan: Plan, is_main: bool = True, unless: Container[str] = ()) -> None:
     """Start an output folder with this plan, or check that it was started with it.
 
     Args:
         output: the folder.
         plan: see `make_plan`.
         is_main: whether this process may start it.
+        unless: entries that may differ, such as "dataset.digest".
 
     Raises:
         ValueError: if it was started with another plan, whose differences are named, or its plan is damaged.
@@ -76,7 +77,7 @@ def check_plan(output: Place, plan: Plan, is_main: bool = True) -> None:
     """
     path = output / PLAN
     if path.is_file():
-        _check_same_plan(path, plan)
+        _check_same_plan(path, plan, unless)
         return
     if not is_main:
         raise ValueError(f"{output}: the main process started there, and this one does not see it; share the folder")
@@ -84,6 +85,14 @@ def check_plan(output: Place, plan: Plan, is_main: bool = True) -> None:
         raise FileExistsError(f"{output}: exists already, with something else; choose another --output")
     with new_file(path) as partial:
         partial.write_text(_to_json(plan), encoding="utf-8")
+
+
+def follow_plan(output: Place, plan: Plan) -> None:
+    """Write down that the data are others now; a folder whose plan has them already is left alone."""
+    before = json.loads((output / PLAN).read_text(encoding="utf-8"))
+    if before["dataset"].get("digest") != plan["dataset"].get("digest"):
+        with new_file(output / PLAN, overwrite=True) as partial:
+            partial.write_text(_to_json({**before, "dataset": plan["dataset"]}), encoding="utf-8")
 
 
 def write_manifest(
@@ -109,7 +118,7 @@ def write_manifest(
             {"file": record.file, "rows": record.rows, "bytes": record.size, "sha256": record.sha256}
             for record in records
         ],
-        "versions": {"hf_encoders": __version__} | library_versions(_LIBRARIES),
+        "versions": {"hf_encoders": __version__} | library_versions(LIBRARIES),
     }
     with new_file(output / MANIFEST, overwrite=True) as partial:
         partial.write_text(_to_json(manifest), encoding="utf-8")
@@ -126,18 +135,37 @@ def check_bad_rows(count: int, maximum: int | None, first: BadRow) -> None:
         )
 
 
-def _check_same_plan(path: Place, plan: Plan) -> None:
+def _check_same_plan(path: Place, plan: Plan, unless: Container[str]) -> None:
     try:
-        before = dict(_flat(json.loads(path.read_text(encoding="utf-8"))))
+        before = json.loads(path.read_text(encoding="utf-8"))
+        version = before.get("format")
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{path}: damaged ({error}); choose another --output") from error
-    if before.get("format") != _FORMAT:
+    if version != _FORMAT:
         raise ValueError(
             f"{path.parent}: was started by an older hf_encoders, which did not write down all that it depends on;"
             " choose another --output"
         )
+    check_same_plan(path.parent, before, plan, unless)
+
+
+def check_same_plan(
+    output: Place | str, content: Mapping[str, object], plan: Plan, unless: Container[str] = ()
+) -> None:
+    """Check that an output was started with a plan.
+
+    Args:
+        output: what messages begin with.
+        content: what the output says of itself: a plan, and perhaps more.
+        plan: see `make_plan`.
+        unless: entries that may differ.
+
+    Raises:
+        ValueError: if it was started with another one; the differences are named.
+    """
+    before = dict(_flat({name: content.get(name) for name in plan}))
     now = dict(_flat(json.loads(_to_json(plan))))
-    differing = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    differing = [name for name in {**before, **now} if before.get(name) != now.get(name) and name not in unless]
     differences = [f"{name} was {before.get(name)!r}, is {now.get(name)!r}" for name in differing if name not in _NAMES]
     if not differences:
         return
@@ -147,12 +175,10 @@ def _check_same_plan(path: Place, plan: Plan) -> None:
             differences.append(f"{noun} was {before.get(name)}, is {now.get(name)}")
     if sections == {"dataset"}:
         raise ValueError(
-            f"{path.parent}: was started with other files or rows of the data ({'; '.join(differences)}); embed these"
+            f"{output}: was started with other files or rows of the data ({'; '.join(differences)}); embed these"
             " into another --output"
         )
-    raise ValueError(
-        f"{path.parent}: was started with other settings ({'; '.join(differences)}); choose another --output"
-    )
+    raise ValueError(f"{output}: was started with other settings ({'; '.join(differences)}); choose another --output")
 
 
 def _flat(content: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 
 from datasets import Dataset, Image
 
-from ..data.collection import FolderFiles, ParquetFiles, Part, open_collection
+from ..data.collection import FolderFiles, ParquetFiles, open_collection
 from ..data.columns import is_picture
+from ..data.layout import Part
 from ..models.input_errors import one_line
-from .folder import FolderManifest
+from .folder import Plan
 
 
 class EmbeddedPictures:
@@ -23,7 +24,7 @@ class EmbeddedPictures:
             made from is not there any more, or has other rows.
     """
 
-    def __init__(self, name: str, manifest: FolderManifest):
+    def __init__(self, name: str, manifest: Plan):
         self._name, self._manifest = name, manifest
         self._source = str(manifest["dataset"]["source"])
         if manifest["modality"] == "text":

@@ -22,15 +22,17 @@ import torch
 from tqdm.std import tqdm
 
 from ..backends.sent_tower import SentTower
-from ..data.collection import Collection, Part
+from ..data.layout import Part
+from ..data.parts import Collection
 from ..data.remote_path import Place
 from ..models.backend import get_backend
 from ..models.input_errors import one_line
 from ..models.text_tower import Truncation
 from ..progress.bars import progress_bar
 from .folder import PLAN, Plan
+from .growth import start_or_follow
 from .halves import Block, Embedded, GatheredBlock
-from .manifest import check_bad_rows, check_plan, write_manifest
+from .manifest import check_bad_rows, write_manifest
 from .ray_cluster import Workers, cluster, environment
 from .ray_workers import (
     Compute,
@@ -46,7 +48,18 @@ from .ray_workers import (
     message_of,
 )
 from .rows import EmbeddedRows, RowEmbedder
-from .run import UNITS, EmbeddedFolder, Records, count_rows, first_missing, remove_after, sound_records, whole_shards
+from .run import (
+    UNITS,
+    EmbeddedFolder,
+    Records,
+    count_rows,
+    first_missing,
+    forget,
+    parts_with_rows,
+    remove_after,
+    sound_records,
+    whole_shards,
+)
 from .shards import ShardRecord, read_records, write_shard
 
 # Ray hands on what a task makes in pieces of this size, so that the network need not wait for the whole part.
@@ -90,9 +103,10 @@ def embed_with_ray(
         joining = partial(stack.enter_context, cluster(address, workers, gpus_per_worker))
         # Where there is no cluster, nothing is written; what is finished already needs none.
         joined = None if (output / PLAN).is_file() else joining()
-        check_plan(output, plan)
-        parts = collection.parts(rows)
-        records, changed = sound_records(output, collection, parts, rows)
+        growth = start_or_follow(output, plan, collection)
+        parts = parts_with_rows(collection, rows)
+        records, changed, gone = sound_records(output, collection, parts, rows)
+        forget(output, changed, gone)
         todo = _unfinished(output, parts, records)
         bad_count = sum(record.bad_count for own in records.values() for record in own.values())
         gathering = _Gathering(embedder, collection, output, rows, max_bad_rows, changed, parts, bad_count)
@@ -105,7 +119,7 @@ def embed_with_ray(
             gathering.check_complete(todo)
     gathering.warn_of_cut_texts()
     manifest = write_manifest(output, plan, read_records(output), max_bad_rows)
-    return EmbeddedFolder(manifest, sum(record.rows + record.bad_count for record in changed))
+    return EmbeddedFolder.of(manifest, growth, changed, parts)
 
 
 def _unfinished(output: Place, parts: Sequence[Part], records: Records) -> list[Todo]:

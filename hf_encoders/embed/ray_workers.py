@@ -12,7 +12,8 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import torch
 
 from ..backends.sent_tower import Receiver, received_without_weights
-from ..data.collection import Collection, Part
+from ..data.layout import Part
+from ..data.parts import Collection
 from ..models.input_errors import one_line
 from .halves import Batch, Block, Embedded, computed, prepared
 from .reading import read_shards

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import pyarrow as pa  # type: ignore[import-untyped]
 
-from ..data.collection import Collection, Part
+from ..data.layout import Part
+from ..data.parts import Collection
 
 _TABLES_AHEAD = 2
 

@@ -10,8 +10,9 @@ import pyarrow as pa  # type: ignore[import-untyped]
 from datasets import ClassLabel, Features, List, Value
 
 from ..arrays import Mask, Vectors
-from ..data.collection import Collection, Part
 from ..data.columns import URL
+from ..data.layout import Part
+from ..data.parts import Collection
 from ..data.skipped import reason_of
 from ..modalities import Encoder, Modality
 from ..models.text_tower import Truncation
@@ -35,12 +36,14 @@ class EmbeddedRows:
         bad_count: the number of rows that cannot.
         bad: id and reason of the first of these.
         cut: the texts that were cut, the first by its id.
+        kept: [N], which rows can be embedded.
     """
 
     table: pa.Table
     bad_count: int
     bad: list[tuple[str, str]]
     cut: Truncation
+    kept: Mask
 
 
 class RowEmbedder:
@@ -110,19 +113,21 @@ class RowEmbedder:
             part: their part.
             start: the number of rows of the part before them.
         """
+        return self.embed(table, self.ids(table, part, start))
+
+    def ids(self, table: pa.Table, part: Part, start: int) -> pa.Array | pa.ChunkedArray:
+        """The names of rows of a part; see `__call__`."""
+        return table[self.id_column] if self.id_column else self._collection.ids(part, start, len(table))
+
+    def embed(self, table: pa.Table, ids: pa.Array | pa.ChunkedArray) -> EmbeddedRows:
+        """Embed rows that have these names, of any parts."""
         cut = Truncation()
         embeddings, kept = self.embedder.embed(table, cut)
-        ids, others = self.named(table, part, start)
         if cut.count:
             cut.name = str(ids[cut.first].as_py())
         bad = np.flatnonzero(~kept).tolist()
         reasons = {row: self.reason(table, row) for row in bad[:LISTED]}
-        return self.joined(ids, others, embeddings, kept, reasons, cut)
-
-    def named(self, table: pa.Table, part: Part, start: int) -> tuple[pa.Array, pa.Table]:
-        """The ids of rows, and the columns that are kept beside their embeddings; arguments as of `__call__`."""
-        ids = table[self.id_column] if self.id_column else self._collection.ids(part, start, len(table))
-        return ids, table.select(self.kept)
+        return self.joined(ids, table.select(self.kept), embeddings, kept, reasons, cut)
 
     def joined(
         self,
@@ -136,8 +141,8 @@ class RowEmbedder:
         """Rows of the result.
 
         Args:
-            ids: [N], see `named`.
-            others: N rows, likewise.
+            ids: their names, [N].
+            others: N rows, of the columns that are kept beside their embeddings.
             embeddings: [M, D].
             kept: which of the rows have one, [N] booleans.
             reasons: why the first of the others have none, by their numbers.
@@ -153,7 +158,7 @@ class RowEmbedder:
             array if array.type == field.type else array.cast(field.type)
             for array, field in zip(arrays, schema, strict=True)
         ]
-        return EmbeddedRows(pa.Table.from_arrays(arrays, schema=schema), len(bad), listed, cut)
+        return EmbeddedRows(pa.Table.from_arrays(arrays, schema=schema), len(bad), listed, cut, kept)
 
     def with_tower(self, tower: Tower | None) -> Self:
         """See `ArrowEmbedder.with_tower`."""

@@ -11,12 +11,14 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from tqdm.std import tqdm
 
-from ..data.collection import Collection, Part
+from ..data.layout import Growth, Part
+from ..data.parts import Collection
 from ..data.remote_path import Place
 from ..models.text_tower import Truncation
 from ..progress.bars import progress_bar
-from .folder import FolderManifest, Plan
-from .manifest import check_bad_rows, check_plan, write_manifest
+from .folder import MANIFEST, FolderManifest, Plan
+from .growth import start_or_follow
+from .manifest import check_bad_rows, write_manifest
 from .reading import read_shards
 from .rows import EmbeddedRows, RowEmbedder
 from .shards import ShardRecord, is_whole, read_records, remove_shard, write_shard
@@ -42,10 +44,14 @@ def embed_collection(
     read again, except in a part of a stream that was not finished. A shard whose input files have changed since, by
     size or time, is embedded again.
 
+    The folder follows a collection whose files come and go: rows of new files are embedded into shards of their own,
+    which come after the others, and a shard that lost files is embedded again without them. So rows are in the order in
+    which they became known, and not in that of a new folder.
+
     Args:
         embedder: makes rows of the result.
         collection: what is embedded.
-        output: a new folder, or one where a run with the same plan was interrupted; all processes see it. Or its URL.
+        output: a new folder, or one that a run with the same plan wrote or began; all processes see it. Or its URL.
         plan: what the result depends on, see `make_plan`.
         processes: this process and their number.
         max_bad_rows: stop when more rows cannot be embedded: at once in one process, at the end in all of them.
@@ -54,15 +60,18 @@ def embed_collection(
         What was done, in the main process; None in the others.
 
     Raises:
-        ValueError: if a run with another plan was started there, or there are too many bad rows.
+        ValueError: if a run with another plan was started there, or with data of which nothing is left; or there are
+            too many bad rows.
         OSError: if the output cannot be written, or is something else.
     """
     shard_rows = plan["shard_rows"]
     with processes.main_process_first():
-        check_plan(output, plan, is_main=processes.is_main_process)
-    parts = collection.parts(shard_rows)
-    records, changed = sound_records(output, collection, parts, shard_rows)
+        growth = start_or_follow(output, plan, collection, processes.is_main_process)
+    parts = parts_with_rows(collection, shard_rows)
+    records, changed, gone = sound_records(output, collection, parts, shard_rows)
     processes.wait_for_everyone()  # before any of them writes more records
+    if processes.is_main_process:
+        forget(output, changed, gone)
     # Unfinished parts come first, so that each process has the same share of the work. `split_dataset_by_node` would
     # divide rows, and make other shards with another number of processes.
     ordered = sorted(parts, key=lambda part: is_finished(records[part.index]))
@@ -78,14 +87,14 @@ def embed_collection(
         for part in own:
             share.embed(part)
     processes.wait_for_everyone()
-    _warn_of_cut_texts(share.cut, processes)
+    warn_of_cut_texts(share.cut, processes)
     manifest = write_manifest(output, plan, read_records(output), max_bad_rows) if processes.is_main_process else None
     processes.wait_for_everyone()
-    return manifest and EmbeddedFolder(manifest, sum(record.rows + record.bad_count for record in changed))
+    return manifest and EmbeddedFolder.of(manifest, growth, changed, parts)
 
 
-def _warn_of_cut_texts(own: Truncation, processes: PartialState) -> None:
-    """One warning of the texts that this run cut, in all processes."""
+def warn_of_cut_texts(own: Truncation, processes: PartialState) -> None:
+    """Warn once of the texts that this run cut, in all processes."""
     total = Truncation()
     for cut in gather_object([own]):
         total.add(cut)
@@ -93,18 +102,36 @@ def _warn_of_cut_texts(own: Truncation, processes: PartialState) -> None:
         total.warn()
 
 
+def parts_with_rows(collection: Collection, shard_rows: int) -> list[Part]:
+    """The parts that have rows; one of all parts without any, whose shard has the columns alone."""
+    parts = collection.parts(shard_rows)
+    return [part for part in parts if part.count != 0] or parts[:1]
+
+
 def sound_records(
     output: Place, collection: Collection, parts: Sequence[Part], shard_rows: int
-) -> tuple[Records, list[ShardRecord]]:
-    """The records of shards that are good still, and those whose input files have changed since."""
+) -> tuple[Records, list[ShardRecord], list[ShardRecord]]:
+    """The records of shards that are good still, those whose input files have changed since, or are gone altogether."""
+    by_index = {part.index: part for part in parts}
     good: Records = collections.defaultdict(dict)
-    changed = []
+    changed, gone = [], []
     for record in read_records(output):
-        if record.inputs == collection.state(parts[record.part], record.number * shard_rows, shard_rows):
+        part = by_index.get(record.part)
+        if part is None:
+            gone.append(record)
+        elif record.inputs == collection.state(part, record.number * shard_rows, shard_rows):
             good[record.part][record.number] = record
         else:
             changed.append(record)
-    return good, changed
+    return good, changed, gone
+
+
+def forget(output: Place, changed: Sequence[ShardRecord], gone: Sequence[ShardRecord]) -> None:
+    """Remove shards of files that are gone. Before them goes the manifest, which tells of what is there no longer."""
+    if changed or gone:
+        (output / MANIFEST).unlink(missing_ok=True)
+    for record in gone:
+        remove_shard(output, record)
 
 
 @dataclass(frozen=True)
@@ -113,11 +140,32 @@ class EmbeddedFolder:
 
     Args:
         manifest: see `write_manifest`.
-        changed_rows: input rows that were embedded before, and again now, because their files had changed.
+        changed_rows: input rows that were embedded before, and again now, because files of their shards had changed or
+            were gone.
+        growth: the rows of files that came or went.
     """
 
     manifest: FolderManifest
     changed_rows: int
+    growth: Growth
+
+    @classmethod
+    def of(
+        cls, manifest: FolderManifest, growth: Growth, changed: Sequence[ShardRecord], parts: Sequence[Part]
+    ) -> "EmbeddedFolder":
+        """After a run.
+
+        Args:
+            manifest: see the class.
+            growth: likewise.
+            changed: the records of shards that were embedded again.
+            parts: of the collection.
+        """
+        counts = {part.index: part.count for part in parts}
+        before = [(record.rows + record.bad_count, counts[record.part]) for record in changed]
+        # Without rows that are gone, where that is known.
+        again = sum(rows if count is None else min(rows, count) for rows, count in before)
+        return cls(manifest, growth.changed_rows + again, growth)
 
 
 class _Share:

@@ -13,7 +13,8 @@ from ..data.cells import undecoded
 
 # Column → the value that a row must have, or a list of values one of which it must have.
 Condition: TypeAlias = Mapping[str, object]
-Where: TypeAlias = Condition | Callable[[dict[str, Any]], bool] | Mask | Sequence[bool]
+# A text is a condition in SQL, of Lance tables alone.
+Where: TypeAlias = Condition | Callable[[dict[str, Any]], bool] | Mask | Sequence[bool] | str
 
 
 def rows_where(where: Where, rows: Dataset | None, count: int) -> Mask:
@@ -39,6 +40,8 @@ def rows_where(where: Where, rows: Dataset | None, count: int) -> Mask:
         return mask
     if callable(where):
         return np.fromiter((bool(where(row)) for row in undecoded(_checked(rows))), bool, count)
+    if isinstance(where, str):
+        raise TypeError(f"a mapping, a function or booleans say which rows, got {where!r}: SQL is for Lance tables")
     mask = np.asarray(where)
     if mask.dtype != bool or mask.ndim != 1:
         raise TypeError(
@@ -91,14 +94,29 @@ def _rows_with(rows: Dataset, column: str, value: object) -> Mask:
     feature = rows.features[column]
     # Other columns may hold pictures, which an empty index has no reason to open.
     cells = rows.select_columns(column).with_format("arrow")[:][column]
-    if pa.types.is_nested(cells.type):
-        raise ValueError(f"column {column!r} holds {cells.type}, which no value equals; give a function of the row")
+    found = pc.is_in(cells, value_set=typed_values(column, feature, cells.type, value))
+    mask: Mask = found.to_numpy(zero_copy_only=False) if isinstance(found, pa.Array) else found.to_numpy()
+    return mask.astype(bool)
+
+
+def typed_values(column: str, feature: object, kind: pa.DataType, value: object) -> pa.Array:
+    """The value, or the values, that a condition asks of a column.
+
+    Args:
+        column: its name.
+        feature: what it is to `datasets`; classes may be given by their names.
+        kind: what it is to Arrow.
+        value: one, or a list of them; None is one too. Texts are read as what they say, such as "3" as a number.
+
+    Raises:
+        ValueError: for a value that the column cannot hold, or a column of lists or records.
+    """
+    if pa.types.is_nested(kind):
+        raise ValueError(f"column {column!r} holds {kind}, which no value equals; give a function of the row")
     values = list(value) if isinstance(value, (list, tuple, set, frozenset, np.ndarray)) else [value]
     if isinstance(feature, ClassLabel):
         values = [_class_number(feature, column, one) for one in values]
-    found = pc.is_in(cells, value_set=_as_type(values, cells.type, column))
-    mask: Mask = found.to_numpy(zero_copy_only=False) if isinstance(found, pa.Array) else found.to_numpy()
-    return mask.astype(bool)
+    return _as_type(values, kind, column)
 
 
 def _class_number(feature: ClassLabel, column: str, value: object) -> object:

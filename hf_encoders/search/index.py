@@ -3,36 +3,25 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from datasets import Dataset
 from transformers.processing_utils import Unpack
 
-from ..arrays import Numbers, unit_rows
-from ..embed.folder import check_is_here, embedded_rows, map_vectors, read_manifest
+from ..arrays import Mask, Numbers, Vectors, unit_rows
+from ..embed.folder import check_is_here, embedded_rows, map_vectors, read_manifest, shards_digest
 from ..maker import maker
 from ..modalities import Encoder, Modality, tower_of
-from ..models.encode_arguments import check_arguments
 from ..outputs import INDEX_MANIFEST, new_folder
 from .choosing import searchable
-from .embedding import embed_dataset, embed_queries
-from .filters import rows_where
+from .embedding import embed_dataset
+from .filters import Where, rows_where
 from .found_rows import hits
 from .indexed_rows import IndexedRows
-from .queries import (
-    IndexOptions,
-    Query,
-    QueryBatch,
-    QueryModality,
-    SearchOptions,
-    SearchResult,
-    SingleQuery,
-    guess_modality,
-    is_single,
-    whole_number,
-)
-from .saved_index import About, check_maker, read_index, read_index_manifest, write_index
+from .lance_index import LanceIndex
+from .queries import IndexOptions, SearchResult
+from .saved_index import About, check_maker, read_index, read_index_manifest, warn_if_outdated, write_index
 from .vectors import IndexType, Precision
 
 
@@ -199,7 +188,31 @@ class EmbeddingIndex(IndexedRows):
             column=manifest["column"],
         )
         index._options = None
+        index._origin = {"folder": str(folder.absolute()), "shards": shards_digest(manifest)}
         return index
+
+    @classmethod
+    def from_lance(
+        cls,
+        uri: str | os.PathLike[str],
+        model: Encoder | None = None,
+        *,
+        exact: bool = False,
+        rescore_multiplier: int = 10,
+        probes: int | None = None,
+    ) -> LanceIndex:
+        """Search the Lance table that `hf-encoders embed --output x.lance` wrote, on a disk or in an object store.
+
+        Nothing of it is held in memory. Below a million rows `from_folder` is faster.
+
+        Args:
+            uri: a path that ends in .lance, or the URI of an object store, such as s3://bucket/maps.lance.
+            model: see `LanceIndex`, as for the others.
+
+        Raises:
+            ValueError: if another model or revision made it, it is not finished, or Lance is not installed.
+        """
+        return LanceIndex(uri, model, exact=exact, rescore_multiplier=rescore_multiplier, probes=probes)
 
     def __repr__(self) -> str:
         rows, dimensions = self._vectors.shape
@@ -224,60 +237,13 @@ class EmbeddingIndex(IndexedRows):
         """Bytes of the vectors in memory, without the rows and the links of an approximate index."""
         return self._vectors.nbytes
 
-    @overload
-    def search(
-        self, query: SingleQuery, k: int = 10, modality: QueryModality | None = None, **options: Unpack[SearchOptions]
-    ) -> list[SearchResult]: ...
-    @overload
-    def search(
-        self, query: QueryBatch, k: int = 10, modality: QueryModality | None = None, **options: Unpack[SearchOptions]
-    ) -> list[list[SearchResult]]: ...
-    @overload
-    def search(
-        self, query: Query, k: int = 10, modality: QueryModality | None = None, **options: Unpack[SearchOptions]
-    ) -> list[SearchResult] | list[list[SearchResult]]: ...
-    def search(
-        self, query: Query, k: int = 10, modality: QueryModality | None = None, **options: Unpack[SearchOptions]
-    ) -> list[SearchResult] | list[list[SearchResult]]:
-        """Find the k nearest rows of a query, or of each query in a batch.
+    def _checked(self, where: Where | None) -> Mask | None:
+        return None if where is None else rows_where(where, self.rows, len(self))
 
-        Args:
-            query: an input of the model's `encode...`: a text, a path, a PIL image, an array, a list of them; or
-                embeddings [D] or [Q, D].
-            k: how many rows; all of them if there are fewer. Approximate indexes may find fewer. Rows that are as near
-                as each other come in their order.
-            modality: "text", "image", "depth" or "embedding". By default strings are texts, colour PIL images are
-                images and 16-bit, 32-bit and float ones are depth maps; anything else must be said, unless the model
-                has one modality only.
-            options: `where`, the rows that may be found: `{"label": "chair"}`, where a list of values stands for any of
-                them and several columns must all match; a function of a row, whose pictures are not decoded; or [N]
-                booleans. Of queries that are depth maps, what their raw values mean, see `DepthUnits`; by default what
-                they meant in training, whatever the units of the rows.
-
-        Returns:
-            A list of `SearchResult`, best first; for a batch, a list of such lists.
-
-        Raises:
-            TypeError: if `k` is no whole number, or `where` none of these.
-            ValueError: if k is less than 1, the modality is unclear or not the model's, or a query cannot be read; for
-                units of queries that are not depth maps; for columns or values of `where` that rows cannot have.
-        """
-        k = whole_number(k)
-        check_arguments("search", options, ("query", "k", "modality", *SearchOptions.__annotations__))
-        where = options.pop("where", None)
-        among = None if where is None else rows_where(where, self.rows, len(self))
-        modality = modality or guess_modality(query, self.model)
-        single = is_single(query, modality)
-        queries: Any = [query] if single else query
-        if not len(queries):
-            return []
-        embeddings = self._truncated(embed_queries(self.model, queries, modality, options))
-        if embeddings.shape[1] != self._vectors.dimensions:
-            raise ValueError(f"queries of {embeddings.shape[1]} dimensions, the index has {self._vectors.dimensions}")
+    def _found(self, embeddings: Vectors, k: int, where: Mask | None) -> list[list[SearchResult]]:
         positions = self._positions
-        found = zip(*self._vectors.search(embeddings, k, among), strict=True)
-        results = [hits(scores, numbers, positions, self.rows) for scores, numbers in found]
-        return results[0] if single else results
+        found = zip(*self._vectors.search(embeddings, k, where), strict=True)
+        return [hits(scores, numbers, positions, self.rows) for scores, numbers in found]
 
     def save(self, folder: str | os.PathLike[str], overwrite: bool = False) -> None:
         """Write the index into a new folder, whole or not at all: vectors, rows, and which model made them.
@@ -303,12 +269,15 @@ class EmbeddingIndex(IndexedRows):
                 "column": self.column,
                 "skipped": self.skipped,
                 "removed": self.removed,
+                "origin": self._origin,
             }
             write_index(partial, self._vectors, self.rows, about)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], model: Encoder | None = None) -> "EmbeddingIndex":
         """Open an index that `save` wrote; nothing in it is executed. Vectors and rows stay in their files, mapped.
+
+        A warning is logged if it was made by `from_folder`, and that folder has other rows by now.
 
         Args:
             folder: where it is.
@@ -335,5 +304,7 @@ class EmbeddingIndex(IndexedRows):
             skipped=about["skipped"],
             removed=about["removed"],
         )
-        index._options = about["options"]
+        index._options, index._origin = about["options"], about["origin"]
+        if index._origin is not None:
+            warn_if_outdated(folder, index._origin)
         return index

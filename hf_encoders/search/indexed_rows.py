@@ -7,22 +7,22 @@ import numpy as np
 from datasets import Dataset
 from transformers.processing_utils import Unpack
 
-from ..arrays import AnyArray, Numbers, Vectors, unit_rows
+from ..arrays import AnyArray, Mask, Numbers, unit_rows
 from ..maker import Maker, maker
 from ..modalities import Encoder, Modality
 from .embedding import embed_dataset, joined_rows
 from .filters import Where, rows_meant
 from .found_rows import positions_of
 from .queries import IndexOptions
-from .saved_index import check_maker
+from .saved_index import Origin, check_maker
+from .searching import Searchable
 from .vectors import SearchedVectors
 
 
-class IndexedRows:
+class IndexedRows(Searchable[Mask | None]):
     """Embeddings of a collection, its rows and the model; `EmbeddingIndex` makes, searches and saves them."""
 
     rows: Dataset | None
-    model: Encoder | None
     modality: Modality | None
     column: str | None
     skipped: list[int]
@@ -44,15 +44,15 @@ class IndexedRows:
         self._vectors, self.rows, self.model, self._made_by = vectors, rows, model, made_by
         self._dimensions = dimensions  # before truncation
         self.modality, self.column, self.skipped, self.removed = modality, column, list(skipped), list(removed)
+        self._origin: Origin | None = None  # of an index of a folder of embeddings
         self._options: dict[str, str] | None = {}  # of `encode`, by which the rows were embedded, where they are known
 
     def __len__(self) -> int:
         return len(self._vectors)
 
-    def _truncated(self, embeddings: Vectors) -> Vectors:
-        """Embeddings of all dimensions are truncated as the index was; others may have been already."""
-        kept = self._vectors.dimensions
-        return unit_rows(embeddings, kept) if embeddings.shape[1] == self._dimensions > kept else embeddings
+    @property
+    def _width(self) -> int:
+        return self._vectors.dimensions
 
     @property
     def _positions(self) -> Sequence[int] | AnyArray:

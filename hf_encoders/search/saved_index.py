@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import TypedDict
 
 from datasets import Dataset, DatasetInfo, load_from_disk
+from transformers.utils import logging
 
+from ..embed.folder import read_manifest, shards_digest
 from ..fingerprint import sha256
 from ..maker import Maker, differences
 from ..modalities import Modality
@@ -15,6 +17,8 @@ from ..progress import no_progress_bars
 from .array_vectors import FILE, ArrayVectors
 from .faiss_vectors import FaissVectors
 from .vectors import IndexType, Precision, SearchedVectors
+
+logger = logging.get_logger(__name__)
 
 # Format 2 knows removed rows and FAISS's files of every precision; those of format 1 are read as before.
 FORMAT, READ = 2, (1, 2)
@@ -30,6 +34,13 @@ class VectorsFile(TypedDict):
     sha256: str
 
 
+class Origin(TypedDict):
+    """The folder of embeddings that an index was made from, and a digest of its shards."""
+
+    folder: str
+    shards: str
+
+
 class About(TypedDict):
     """What an index knows beside its vectors and rows."""
 
@@ -40,6 +51,7 @@ class About(TypedDict):
     column: str | None
     skipped: list[int]
     removed: list[int]
+    origin: Origin | None
 
 
 class Manifest(About):
@@ -114,12 +126,27 @@ def read_index(folder: Path, manifest: Manifest) -> tuple[SearchedVectors, Datas
             "column": manifest["column"],
             "skipped": manifest["skipped"],
             "removed": manifest.get("removed", []),
+            "origin": manifest.get("origin"),
         }
     except Exception as error:  # safetensors, FAISS and Arrow raise whatever they like on damaged files
         damaged = f"damaged ({type(error).__name__}: {one_line(error)})"
         reason = one_line(error) if isinstance(error, ValueError) else damaged
         raise ValueError(f"{folder}: {reason}") from error
     return vectors, rows, about
+
+
+def warn_if_outdated(folder: Path, origin: Origin) -> None:
+    """Warn of an index whose folder of embeddings has other rows by now; one that is not there says nothing."""
+    try:
+        shards = shards_digest(read_manifest(Path(origin["folder"])))
+    except (ValueError, OSError):
+        return
+    if shards != origin["shards"]:
+        logger.warning(
+            "%s: %s, from which this index was made, has other rows now, which it does not find; make it again",
+            folder,
+            origin["folder"],
+        )
 
 
 def _read_vectors(folder: Path, manifest: Manifest) -> SearchedVectors:

@@ -52,13 +52,14 @@ def refuse_to_embed(monkeypatch):
         ("parquet", ["--modality", "text", "--column", "caption"]),
     ],
 )
-@pytest.mark.parametrize("how", ["embed", "index"])
+@pytest.mark.parametrize("how", ["embed", "lance", "index"])
 def test_what_was_embedded_gives_the_same_hits(
     source, options, how, repo, photos, parquet, tmp_path, capsys, monkeypatch
 ):
-    data, saved, texts = {"photos": str(photos), "parquet": parquet}[source], tmp_path / "saved", "text" in options
+    saved = tmp_path / ("saved.lance" if how == "lance" else "saved")
+    data, texts = {"photos": str(photos), "parquet": parquet}[source], "text" in options
     queries = ["a red lamp", "the blue chair", "-k", "4"]
-    if how == "embed":
+    if how != "index":
         cli.command(["embed", repo, data, *options, "--output", str(saved), "--shard-rows", "4"])
         expected, _ = command(capsys, "search", repo, data, *queries, *options)
     else:
@@ -87,13 +88,14 @@ def test_what_was_embedded_gives_the_same_hits(
         ("parquet", ["--modality", "image", "--id-column", "name", "--columns"]),
     ],
 )
-@pytest.mark.parametrize("how", ["embed", "index"])
+@pytest.mark.parametrize("how", ["embed", "lance", "index"])
 def test_the_pictures_that_were_embedded_are_drawn(source, options, how, repo, photos, parquet, tmp_path, capsys):
-    data, saved = {"photos": str(photos), "parquet": parquet}[source], tmp_path / "saved"
+    saved = tmp_path / ("saved.lance" if how == "lance" else "saved")
+    data = {"photos": str(photos), "parquet": parquet}[source]
     words = options[:2]  # of a search
     query = str(photos / "3.png")
     search = ["search", repo, data, query, "--by", "image", *words, "--output", str(tmp_path / "one.png")]
-    if how == "embed":
+    if how != "index":
         cli.command(["embed", repo, data, *options, "--output", str(saved)])
     else:
         search += ["--save-index", str(saved)]

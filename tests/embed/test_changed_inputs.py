@@ -138,6 +138,7 @@ def test_a_run_that_is_stopped_while_it_embeds_again_goes_on(repo, scenes, tmp_p
 
         patch.setattr(run, "write_shard", write_some)
         run_embed(repo, data, output, *SHARDS_OF_4)
+    assert not (output / "manifest.json").exists()  # nobody searches half of it
     run_embed(repo, data, output, *SHARDS_OF_4)
     for path in (whole / "data").iterdir():
         assert (output / "data" / path.name).read_bytes() == path.read_bytes()
