@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import sys
+from contextlib import contextmanager
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -14,7 +15,9 @@ from datasets import Dataset
 from PIL import Image
 
 from hf_encoders import DepthRangeWarning
-from hf_encoders.embed import ArrowEmbedder, ray_cluster
+from hf_encoders.backends.sent_tower import SentTower
+from hf_encoders.data.collection import ParquetFiles
+from hf_encoders.embed import ArrowEmbedder, ray_cluster, ray_engine
 from tests.conftest import ROOT, SAMPLES
 from tests.helpers.embedding_files import manifest_of, run_embed, write_folder, write_parquet, write_tars
 from tests.helpers.multimodal_models import tiny_model
@@ -263,6 +266,27 @@ def test_without_a_cluster_one_line_says_so(folder, tmp_path, capsys, monkeypatc
     monkeypatch.setattr(ray, "init", nothing_there)
     error = refusal(capsys, folder, tmp_path / "out", *BY_RAY, "--address", "auto")
     assert "--address auto: no Ray cluster there (Could not find any running Ray instance.); start one" in error
+
+
+def test_a_model_with_code_of_its_own_is_refused(folder, tmp_path, capsys, monkeypatch):
+    @contextmanager
+    def no_cluster(*options):
+        yield ray_cluster.Workers(1, 0, 0.9, 1)
+
+    monkeypatch.setattr(ray_engine, "cluster", no_cluster)
+    monkeypatch.setattr(SentTower, "without_weights", lambda self, tower: b"ctransformers_modules.org.modeling\nTower")
+    with pytest.raises(SystemExit):
+        run_embed(folder / "model", folder / "scenes.parquet", tmp_path / "out", *BY_RAY)
+    assert "the model runs code of its own repo, which no worker has" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_worker_that_sees_other_files_stops_the_run(folder, ray_here, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(ParquetFiles, "state", lambda self, part, start, count: "as this process sees them")
+    with pytest.raises(SystemExit) as end:
+        embed(folder, "parquet", tmp_path / "out", *BY_RAY)
+    assert end.value.code == 2 and "a worker sees other files there" in capsys.readouterr().err
+    assert not list((tmp_path / "out").glob("records/*.json"))
 
 
 def test_more_gpus_than_there_are_take_one_line():

@@ -339,7 +339,7 @@ def test_unreadable_rows_are_skipped_and_counted(allowed, trainer_options, tmp_p
         ({"text_column": "title"}, "; say --text_column"),
         ({"depth_column": "map"}, "; say --depth_column"),
         ({"id_column": "key"}, "; say --id_column"),
-        ({"batch_size": 500}, "fewer rows than the 500 of a step (batch_size 500 x"),
+        ({"batch_size": 500}, "100 rows, fewer than the 500 of a step (batch_size 500 x"),
         ({"tokenizer": ""}, "needs a --tokenizer"),
         ({"init_from": str(SAMPLES / "multimodal-rooms")}, "give one of --init_from"),
         ({"freeze": ["vision"]}, "no module 'vision'"),
