@@ -74,7 +74,7 @@ def _read_layout(output: Path) -> Layout | None:
     if not path.is_file():  # of an older release: the order of the data set
         return None
     try:
-        table = feather.read_table(path, memory_map=False)
+        table = feather.read_table(pa.BufferReader(path.read_bytes()))
         names = [name if name is None else name.decode(errors="surrogateescape") for name in table["name"].to_pylist()]
         starts = [int(start) for start in table.schema.metadata[b"starts"].split()]
         return Layout(names, table["rows"].to_pylist(), starts)
@@ -86,5 +86,7 @@ def _write_layout(output: Path, layout: Layout) -> None:
     names = [name if name is None else name.encode(errors="surrogateescape") for name in layout.names]
     schema = pa.schema({"name": pa.binary(), "rows": pa.int64()}, {"starts": " ".join(map(str, layout.starts))})
     table = pa.table([pa.array(names, pa.binary()), pa.array(layout.rows, pa.int64())], schema=schema)
+    content = pa.BufferOutputStream()
+    feather.write_feather(table, content, compression="zstd")
     with new_file(output / ITEMS, overwrite=True) as partial:
-        feather.write_feather(table, str(partial), compression="zstd")
+        partial.write_bytes(content.getvalue().to_pybytes())

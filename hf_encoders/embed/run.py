@@ -4,6 +4,7 @@ import collections
 import itertools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -66,20 +67,11 @@ def embed_collection(
         OSError: if the output cannot be written, or is something else.
     """
     shard_rows = plan["shard_rows"]
-    with processes.main_process_first():
-        growth = start_or_follow(output, plan, collection, processes.is_main_process)
-    all_parts = collection.parts(shard_rows)
-    parts = [part for part in all_parts if part.count != 0] or all_parts[:1]  # whose shard has no rows, but the columns
-    records, changed, gone = _read_records(output, collection, parts, shard_rows)
-    processes.wait_for_everyone()  # before any of them writes more records
-    if processes.is_main_process:
-        if changed or gone:  # what the manifest tells of is there no longer
-            (output / MANIFEST).unlink(missing_ok=True)
-        for record in gone:
-            remove_shard(output, record)
+    work = take_up(output, plan, collection, processes)
+    records = work.records
     # Unfinished parts come first, so that each process has the same share of the work. `split_dataset_by_node` would
     # divide rows, and make other shards with another number of processes.
-    ordered = sorted(parts, key=lambda part: _is_finished(records[part.index]))
+    ordered = sorted(work.parts, key=lambda part: _is_finished(records[part.index]))
     own = ordered[processes.process_index :: processes.num_processes]
     title = "Embedding" if processes.num_processes == 1 else f"Embedding (process 1 of {processes.num_processes})"
     with progress_bar(
@@ -88,14 +80,14 @@ def embed_collection(
         UNITS[plan["modality"]],
         is_shown=processes.is_main_process,
     ) as bar:
-        share = _Share(embedder, collection, output, shard_rows, max_bad_rows, records, changed, bar)
+        share = _Share(embedder, collection, output, shard_rows, max_bad_rows, records, work.changed, bar)
         for part in own:
             share.embed(part)
     processes.wait_for_everyone()
     warn_of_cut_texts(share.cut, processes)
     manifest = write_manifest(output, plan, read_records(output), max_bad_rows) if processes.is_main_process else None
     processes.wait_for_everyone()
-    return manifest and EmbeddedFolder(manifest, growth.changed_rows + _count_again(changed, parts), growth)
+    return manifest and work.result(manifest)
 
 
 def warn_of_cut_texts(own: Truncation, processes: PartialState) -> None:
@@ -107,11 +99,58 @@ def warn_of_cut_texts(own: Truncation, processes: PartialState) -> None:
         total.warn()
 
 
-def _count_again(changed: Sequence[ShardRecord], parts: Sequence[Part]) -> int:
-    """The input rows of shards that are embedded again, without rows that are gone where that is known."""
-    counts = {part.index: part.count for part in parts}
-    before = [(record.rows + record.bad_count, counts[record.part]) for record in changed]
-    return sum(rows if count is None else min(rows, count) for rows, count in before)
+@dataclass(frozen=True)
+class Work:
+    """What there is to do in an output folder.
+
+    Args:
+        parts: those that have rows.
+        records: part → number of the shard in it → its record, of shards that are good still.
+        changed: the records of shards that are embedded again.
+        growth: how the collection has grown.
+    """
+
+    parts: Sequence[Part]
+    records: _Records
+    changed: Sequence[ShardRecord]
+    growth: Growth
+
+    def result(self, manifest: FolderManifest) -> "EmbeddedFolder":
+        """What became of it."""
+        counts = {part.index: part.count for part in self.parts}
+        before = [(record.rows + record.bad_count, counts[record.part]) for record in self.changed]
+        # Without rows that are gone, where that is known.
+        again = sum(rows if count is None else min(rows, count) for rows, count in before)
+        return EmbeddedFolder(manifest, self.growth.changed_rows + again, self.growth)
+
+
+def take_up(output: Path, plan: Plan, collection: Collection, processes: PartialState | None = None) -> Work:
+    """Start an output folder, or go on in it: see what is there, and take out what the collection has no more.
+
+    Args:
+        output: the folder.
+        plan: see `make_plan`.
+        collection: what is embedded; from now on it is read in the order that the folder knows.
+        processes: this process and their number, all of which call this; by default there is one.
+
+    Raises:
+        ValueError: see `start_or_follow`.
+        OSError: if the output cannot be written, or is something else.
+    """
+    is_main = processes is None or processes.is_main_process
+    with nullcontext() if processes is None else processes.main_process_first():
+        growth = start_or_follow(output, plan, collection, is_main)
+    all_parts = collection.parts(plan["shard_rows"])
+    parts = [part for part in all_parts if part.count != 0] or all_parts[:1]  # whose shard has no rows, but the columns
+    records, changed, gone = _read_records(output, collection, parts, plan["shard_rows"])
+    if processes is not None:
+        processes.wait_for_everyone()  # before any of them writes more records
+    if is_main:
+        if changed or gone:  # what the manifest tells of is there no longer
+            (output / MANIFEST).unlink(missing_ok=True)
+        for record in gone:
+            remove_shard(output, record)
+    return Work(parts, records, changed, growth)
 
 
 def _read_records(
