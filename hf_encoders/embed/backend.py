@@ -1,4 +1,4 @@
-"""The backend of a whole folder of embeddings: chosen once, so that all its shards agree."""
+"""The backend of a whole folder or table of embeddings: chosen once, so that all its shards agree."""
 
 import json
 from pathlib import Path
@@ -12,17 +12,18 @@ from ..models.backend import chosen_backend
 from ..models.encoding import BackendName
 from ..models.tower import Tower
 from .folder import PLAN
+from .lance_table import is_lance, manifest_of, open_table
 
 _ROWS_A_PART = 10_000
 
 
 def choose_for_all(
-    output: Path, tower: Tower, dtype: str | None, collection: Collection, processes: PartialState
+    output: Path | str, tower: Tower, dtype: str | None, collection: Collection, processes: PartialState
 ) -> BackendName:
-    """What `auto` means for a folder: the backend that an earlier run began with, else the one that is fastest here.
+    """What `auto` means for an output: the backend that an earlier run began with, else the one that is fastest here.
 
     Args:
-        output: the folder.
+        output: the folder, or a Lance table.
         tower: what is computed.
         dtype: see `chosen_backend`.
         collection: what is embedded.
@@ -38,9 +39,12 @@ def choose_for_all(
     return choice[0]
 
 
-def _begun_with(output: Path) -> BackendName | None:
+def _begun_with(output: Path | str) -> BackendName | None:
     try:
-        plan = json.loads((output / PLAN).read_text(encoding="utf-8"))
+        if is_lance(output):
+            table = open_table(output)
+            return None if table is None else cast(BackendName, manifest_of(output, table)["options"]["backend"])
+        plan = json.loads((Path(output) / PLAN).read_text(encoding="utf-8"))
         return cast(BackendName, plan["options"]["backend"])
     except (OSError, ValueError, KeyError, TypeError):  # what is wrong with it is said when the plan is checked
         return None
