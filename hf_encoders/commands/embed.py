@@ -72,7 +72,7 @@ if TYPE_CHECKING:
 
     from ..data.remote_path import Place
     from ..embed.lance_run import EmbeddedTable
-    from ..embed.run import EmbeddedFolder
+    from ..embed.work import EmbeddedFolder
 
     Embed = Callable[..., EmbeddedFolder | EmbeddedTable | None]
 

@@ -21,10 +21,10 @@ _ROWS_A_PART = 10_000
 def choose_for_all(
     output: str | Place, tower: Tower, dtype: str | None, collection: Collection, processes: PartialState | None
 ) -> BackendName:
-    """What `auto` means for a folder: the backend that an earlier run began with, else the one that is fastest here.
+    """What `auto` means for an output: the backend that an earlier run began with, else the one that is fastest here.
 
     Args:
-        output: the folder, or the Lance table.
+        output: the folder, or a Lance table.
         tower: what is computed.
         dtype: see `chosen_backend`.
         collection: what is embedded.

@@ -85,5 +85,7 @@ def _write_layout(output: Place, layout: Layout) -> None:
     names = [name if name is None else name.encode(errors="surrogateescape") for name in layout.names]
     schema = pa.schema({"name": pa.binary(), "rows": pa.int64()}, {"starts": " ".join(map(str, layout.starts))})
     table = pa.table([pa.array(names, pa.binary()), pa.array(layout.rows, pa.int64())], schema=schema)
+    content = pa.BufferOutputStream()
+    feather.write_feather(table, content, compression="zstd")
     with new_file(output / ITEMS, overwrite=True) as partial:
-        feather.write_feather(table, str(partial), compression="zstd")
+        partial.write_bytes(content.getvalue().to_pybytes())

@@ -30,7 +30,6 @@ from ..models.input_errors import one_line
 from ..models.text_tower import Truncation
 from ..progress.bars import progress_bar
 from .folder import PLAN, Plan
-from .growth import start_or_follow
 from .halves import Block, Embedded, GatheredBlock
 from .manifest import check_bad_rows, write_manifest
 from .ray_cluster import Workers, cluster, environment
@@ -48,19 +47,9 @@ from .ray_workers import (
     message_of,
 )
 from .rows import EmbeddedRows, RowEmbedder
-from .run import (
-    UNITS,
-    EmbeddedFolder,
-    Records,
-    count_rows,
-    first_missing,
-    forget,
-    parts_with_rows,
-    remove_after,
-    sound_records,
-    whole_shards,
-)
-from .shards import ShardRecord, read_records, write_shard
+from .run import UNITS, count_rows, first_missing, remove_after, whole_shards
+from .shards import read_records, write_shard
+from .work import EmbeddedFolder, Records, Work, take_up
 
 # Ray hands on what a task makes in pieces of this size, so that the network need not wait for the whole part.
 _BYTES_PER_PIECE = 16 << 20
@@ -103,13 +92,9 @@ def embed_with_ray(
         joining = partial(stack.enter_context, cluster(address, workers, gpus_per_worker))
         # Where there is no cluster, nothing is written; what is finished already needs none.
         joined = None if (output / PLAN).is_file() else joining()
-        growth = start_or_follow(output, plan, collection)
-        parts = parts_with_rows(collection, rows)
-        records, changed, gone = sound_records(output, collection, parts, rows)
-        forget(output, changed, gone)
-        todo = _unfinished(output, parts, records)
-        bad_count = sum(record.bad_count for own in records.values() for record in own.values())
-        gathering = _Gathering(embedder, collection, output, rows, max_bad_rows, changed, parts, bad_count)
+        work = take_up(output, plan, collection)
+        todo = _unfinished(output, work.parts, work.records)
+        gathering = _Gathering(embedder, collection, output, rows, max_bad_rows, work)
         if todo:
             total = count_rows([each.part for each in todo])
             joined = joined or joining()
@@ -119,7 +104,7 @@ def embed_with_ray(
             gathering.check_complete(todo)
     gathering.warn_of_cut_texts()
     manifest = write_manifest(output, plan, read_records(output), max_bad_rows)
-    return EmbeddedFolder.of(manifest, growth, changed, parts)
+    return work.result(manifest)
 
 
 def _unfinished(output: Place, parts: Sequence[Part], records: Records) -> list[Todo]:
@@ -218,14 +203,12 @@ class _Gathering:
         output: Place,
         shard_rows: int,
         max_bad_rows: int | None,
-        changed: Sequence[ShardRecord],
-        parts: Sequence[Part],
-        bad_count: int,
+        work: Work,
     ):
         self._embedder, self._collection, self._output = embedder, collection, output
-        self._shard_rows, self._max_bad_rows, self._changed = shard_rows, max_bad_rows, changed
-        self._parts = {part.index: part for part in parts}
-        self._bad_count = bad_count
+        self._shard_rows, self._max_bad_rows, self._changed = shard_rows, max_bad_rows, work.changed
+        self._parts = {part.index: part for part in work.parts}
+        self._bad_count = sum(record.bad_count for own in work.records.values() for record in own.values())
         self._open: dict[_Shard, _OpenShard] = defaultdict(_OpenShard)
         self._written: set[_Shard] = set()
         self._finished: set[int] = set()

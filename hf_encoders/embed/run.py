@@ -3,29 +3,25 @@
 import collections
 import itertools
 from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
 
 import pyarrow as pa  # type: ignore[import-untyped]
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from tqdm.std import tqdm
 
-from ..data.layout import Growth, Part
+from ..data.layout import Part
 from ..data.parts import Collection
 from ..data.remote_path import Place
 from ..models.text_tower import Truncation
 from ..progress.bars import progress_bar
-from .folder import MANIFEST, FolderManifest, Plan
-from .growth import start_or_follow
+from .folder import Plan
 from .manifest import check_bad_rows, write_manifest
 from .reading import read_shards
 from .rows import EmbeddedRows, RowEmbedder
 from .shards import ShardRecord, is_whole, read_records, remove_shard, write_shard
+from .work import EmbeddedFolder, Records, take_up
 
 UNITS = {"text": " texts", "image": " images", "depth": " maps"}
-# Part → number of the shard in it → its record.
-Records: TypeAlias = dict[int, dict[int, ShardRecord]]
 
 
 def embed_collection(
@@ -65,16 +61,11 @@ def embed_collection(
         OSError: if the output cannot be written, or is something else.
     """
     shard_rows = plan["shard_rows"]
-    with processes.main_process_first():
-        growth = start_or_follow(output, plan, collection, processes.is_main_process)
-    parts = parts_with_rows(collection, shard_rows)
-    records, changed, gone = sound_records(output, collection, parts, shard_rows)
-    processes.wait_for_everyone()  # before any of them writes more records
-    if processes.is_main_process:
-        forget(output, changed, gone)
+    work = take_up(output, plan, collection, processes)
+    records = work.records
     # Unfinished parts come first, so that each process has the same share of the work. `split_dataset_by_node` would
     # divide rows, and make other shards with another number of processes.
-    ordered = sorted(parts, key=lambda part: is_finished(records[part.index]))
+    ordered = sorted(work.parts, key=lambda part: is_finished(records[part.index]))
     own = ordered[processes.process_index :: processes.num_processes]
     title = "Embedding" if processes.num_processes == 1 else f"Embedding (process 1 of {processes.num_processes})"
     with progress_bar(
@@ -83,14 +74,14 @@ def embed_collection(
         UNITS[plan["modality"]],
         is_shown=processes.is_main_process,
     ) as bar:
-        share = _Share(embedder, collection, output, shard_rows, max_bad_rows, records, changed, bar)
+        share = _Share(embedder, collection, output, shard_rows, max_bad_rows, records, work.changed, bar)
         for part in own:
             share.embed(part)
     processes.wait_for_everyone()
     warn_of_cut_texts(share.cut, processes)
     manifest = write_manifest(output, plan, read_records(output), max_bad_rows) if processes.is_main_process else None
     processes.wait_for_everyone()
-    return manifest and EmbeddedFolder.of(manifest, growth, changed, parts)
+    return manifest and work.result(manifest)
 
 
 def warn_of_cut_texts(own: Truncation, processes: PartialState) -> None:
@@ -100,72 +91,6 @@ def warn_of_cut_texts(own: Truncation, processes: PartialState) -> None:
         total.add(cut)
     if processes.is_main_process:
         total.warn()
-
-
-def parts_with_rows(collection: Collection, shard_rows: int) -> list[Part]:
-    """The parts that have rows; one of all parts without any, whose shard has the columns alone."""
-    parts = collection.parts(shard_rows)
-    return [part for part in parts if part.count != 0] or parts[:1]
-
-
-def sound_records(
-    output: Place, collection: Collection, parts: Sequence[Part], shard_rows: int
-) -> tuple[Records, list[ShardRecord], list[ShardRecord]]:
-    """The records of shards that are good still, those whose input files have changed since, or are gone altogether."""
-    by_index = {part.index: part for part in parts}
-    good: Records = collections.defaultdict(dict)
-    changed, gone = [], []
-    for record in read_records(output):
-        part = by_index.get(record.part)
-        if part is None:
-            gone.append(record)
-        elif record.inputs == collection.state(part, record.number * shard_rows, shard_rows):
-            good[record.part][record.number] = record
-        else:
-            changed.append(record)
-    return good, changed, gone
-
-
-def forget(output: Place, changed: Sequence[ShardRecord], gone: Sequence[ShardRecord]) -> None:
-    """Remove shards of files that are gone. Before them goes the manifest, which tells of what is there no longer."""
-    if changed or gone:
-        (output / MANIFEST).unlink(missing_ok=True)
-    for record in gone:
-        remove_shard(output, record)
-
-
-@dataclass(frozen=True)
-class EmbeddedFolder:
-    """What became of a collection.
-
-    Args:
-        manifest: see `write_manifest`.
-        changed_rows: input rows that were embedded before, and again now, because files of their shards had changed or
-            were gone.
-        growth: the rows of files that came or went.
-    """
-
-    manifest: FolderManifest
-    changed_rows: int
-    growth: Growth
-
-    @classmethod
-    def of(
-        cls, manifest: FolderManifest, growth: Growth, changed: Sequence[ShardRecord], parts: Sequence[Part]
-    ) -> "EmbeddedFolder":
-        """After a run.
-
-        Args:
-            manifest: see the class.
-            growth: likewise.
-            changed: the records of shards that were embedded again.
-            parts: of the collection.
-        """
-        counts = {part.index: part.count for part in parts}
-        before = [(record.rows + record.bad_count, counts[record.part]) for record in changed]
-        # Without rows that are gone, where that is known.
-        again = sum(rows if count is None else min(rows, count) for rows, count in before)
-        return cls(manifest, growth.changed_rows + again, growth)
 
 
 class _Share:

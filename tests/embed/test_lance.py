@@ -300,6 +300,17 @@ def test_an_embedding_without_a_direction_is_a_bad_row(repo, maps, tmp_path, cap
     assert open_table(tmp_path / "t.lance").count_rows() == 13
 
 
+def test_the_backend_that_was_chosen_stays(repo, maps, tmp_path, monkeypatch):
+    def choose(first):
+        monkeypatch.setattr("hf_encoders.embed.backend.chosen_backend", lambda *arguments: first)
+
+    choose("torch")
+    run_embed(repo, maps, tmp_path / "t.lance", "--backend", "auto")
+    choose("openvino")  # as for another number of rows
+    run_embed(repo, maps, tmp_path / "t.lance", "--backend", "auto")
+    assert read_table(tmp_path / "t.lance")[1]["options"]["backend"] == "torch"
+
+
 def test_what_is_no_table_of_embeddings_is_left_alone(repo, maps, tmp_path, capsys):
     (folder := tmp_path / "folder.lance").mkdir()
     (folder / "mine.txt").write_text("mine")
