@@ -318,7 +318,6 @@ def test_what_is_no_table_of_embeddings_is_left_alone(repo, maps, tmp_path, caps
     lance.write_dataset(Dataset.from_dict({"a": [1]}).data.table, str(tmp_path / "theirs.lance"))
     assert "hf-encoders embed did not write" in refused(capsys, repo, maps, tmp_path / "theirs.lance")
     assert sorted(path.name for path in folder.iterdir()) == ["mine.txt"]
-    assert "a table, which ends in .lance" in refused(capsys, repo, maps, "s3://bucket/maps")
 
 
 def test_without_lance_the_extra_is_named(repo, maps, tmp_path, capsys, monkeypatch):

@@ -128,7 +128,7 @@ def test_a_file_of_the_bucket_that_is_no_map_is_named(folder, bucket, tmp_path, 
         ("s3://bucket/tars", "out", "s3://bucket/tars: .tar shards are not streamed from S3"),
         ("s3://no-bucket/maps", "out", "s3://no-bucket/maps: no"),
         ("maps", "s3://no-bucket/out", "s3://no-bucket/out/plan.json: "),
-        ("maps", "nostore://bucket/out", "nostore://bucket/out/plan.json: no kind of URL that is known"),
+        ("maps", "nostore://bucket/out", "nostore://bucket/out/items.feather: no kind of URL that is known"),
         ("maps", "s3://bucket/maps", "s3://bucket/maps: exists already, with something else"),
     ],
 )
@@ -146,7 +146,7 @@ def test_what_reaches_a_store_is_named_where_it_lacks(folder, capsys, monkeypatc
     with pytest.raises(SystemExit):
         run_embed(folder / "model", folder / "maps", "gs://bucket/out", *SHARDS)
     error = capsys.readouterr().err
-    assert "gs://bucket/out/plan.json: needs a package that is not installed (pip install gcsfs)" in error
+    assert "gs://bucket/out/items.feather: needs a package that is not installed (pip install gcsfs)" in error
 
 
 def test_a_store_that_cannot_be_reached_takes_one_line(folder, tmp_path, capsys, monkeypatch):
