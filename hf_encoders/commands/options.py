@@ -107,8 +107,8 @@ def add_compute(parser: argparse.ArgumentParser) -> None:
         "--backend",
         choices=("auto", "torch", "onnx", "openvino"),
         default="auto",
-        help="what computes; auto (default): PyTorch, or where there is much to do the faster of it and what"
-        " hf-encoders[export] installs",
+        help="what computes; auto (default): PyTorch, or where much is known to be to do the faster of it"
+        " and what hf-encoders[export] installs",
     )
 
 

@@ -23,6 +23,8 @@ def choose_for_all(
 ) -> BackendName:
     """What `auto` means for an output: the backend that an earlier run began with, else the one that is fastest here.
 
+    A stream, whose length is not known, is computed by PyTorch.
+
     Args:
         output: the folder, or a Lance table.
         tower: what is computed.
@@ -36,7 +38,8 @@ def choose_for_all(
     choice: list[BackendName] = ["torch"]
     if processes.is_main_process:
         counts = [part.count for part in collection.parts(_ROWS_A_PART)]
-        share = None if None in counts else sum(filter(None, counts)) // processes.num_processes
+        # Of a stream nobody knows whether it is long enough to pay for a trial.
+        share = 0 if None in counts else sum(filter(None, counts)) // processes.num_processes
         choice[0] = _begun_with(output) or chosen_backend(tower, "auto", dtype, share)
     if processes.num_processes > 1:
         broadcast_object_list(choice)
