@@ -14,6 +14,7 @@ from ..models.input_errors import one_line
 from .agreement import check_agree
 from .cells import features_of, first_cells
 from .columns import KEY, LOOKED_AT, Columns
+from .file_rows import FileRows
 from .file_states import digest, file_state, named_files, parquet_state
 from .layout import Items, Layout, Part
 from .location import Location, left_out, locate, picture_files, pictures_of
@@ -27,64 +28,33 @@ _PARTS = 64
 _ROWS_PER_READ = 256
 
 
-class FolderFiles(Collection):
-    """Images or depth maps that are files of their own, named by their paths in the folder.
+class FolderFiles(FileRows):
+    """Pictures in a folder. Beyond about 10^7 files keep them in parquet files or tar shards."""
 
-    All names are in memory, about 0.1 kB per file: beyond about 10^7 files keep them in parquet files or tar shards.
-    """
-
-    column = "file"
     features = Features({"file": Value("string")})
-    id_type = "string"
 
     def __init__(self, location: Location, files: Sequence[str], left_out: str = ""):
-        self.name, self.left_out = location.name, left_out
-        folder = (
-            self.name if location.is_folder else os.path.commonpath([os.path.dirname(file) or "." for file in files])
-        )
+        name = location.name
+        folder = name if location.is_folder else os.path.commonpath([os.path.dirname(file) or "." for file in files])
         start = len(os.path.join(folder, ""))
-        self._folder = folder
-        self._files = [file[start:] if location.is_folder else os.path.relpath(file, folder) for file in files]
-        self.identity = {"kind": "files", "digest": digest(self._files)}
-        self._layout = Layout.of(self.items())
+        self._folder, self.left_out = folder, left_out
+        super().__init__(
+            name, [file[start:] if location.is_folder else os.path.relpath(file, folder) for file in files]
+        )
 
     def path(self, name: str) -> str:
         """The path of a file, by its id."""
         return os.path.join(self._folder, name)
 
-    def items(self) -> Items:
-        """The names of the files, of one row each."""
-        return Items(self._files, [1] * len(self._files))
-
-    def arrange(self, layout: Layout) -> None:
-        """Read the files in another order."""
-        self._layout, self._files = layout, layout.present
-
-    def parts(self, shard_rows: int) -> list[Part]:
-        """Divide the files into ranges."""
-        return self._layout.parts(shard_rows)
-
     def tables(self, part: Part, skip: int, columns: Sequence[str]) -> Iterator[pa.Table]:
         """Yield paths. The files are read where they are embedded."""
-        files = self._files[part.start + skip : part.start + (part.count or 0)]
+        files = self.files(part, skip)
         for start in range(0, len(files), _ROWS_PER_READ):
-            yield pa.table(
-                {"file": [os.path.join(self._folder, name) for name in files[start : start + _ROWS_PER_READ]]}
-            )
+            yield pa.table({"file": [self.path(name) for name in files[start : start + _ROWS_PER_READ]]})
 
-    def state(self, part: Part, start: int, count: int) -> str:
-        """Digest the sizes and times of the files."""
-        files = self._files[part.start + start : part.start + min(start + count, part.count or 0)]
-        return digest(file_state(os.path.join(self._folder, name)) for name in files)
-
-    def row_states(self, part: Part, start: int, count: int) -> list[str]:
-        """The sizes and times of the files."""
-        files = self._files[part.start + start : part.start + start + count]
-        return [file_state(os.path.join(self._folder, name)) for name in files]
-
-    def ids(self, part: Part, start: int, count: int) -> pa.Array:
-        """Name files by their paths below the folder."""
-        return pa.array(self._files[part.start + start : part.start + start + count], pa.string())
+    def file_state(self, file: str) -> str:
+        """See `data.file_states`."""
+        return file_state(self.path(file))
 
 
 class ParquetFiles(Collection):

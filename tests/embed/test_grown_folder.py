@@ -13,8 +13,7 @@ from datasets import load_dataset
 from hf_encoders.embed import run
 from hf_encoders.embed.growth import ITEMS
 from hf_encoders.search import EmbeddingIndex
-from tests.helpers.embedding_files import manifest_of, rows_of, run_embed, write_folder, write_parquet, write_tars
-from tests.helpers.multimodal_models import tiny_model
+from tests.helpers.embedding_files import grow, manifest_of, rows_of, run_embed, write_parquet, write_tars
 from tests.helpers.ranks import joined, on_ranks
 
 ROWS = 16
@@ -26,37 +25,6 @@ def main(rank):
     folder = Path(sys.argv[1])
     run_embed(folder / "model", folder / "maps", folder / "out", *SHARDS_OF_4)
     return PartialState().num_processes
-
-
-@pytest.fixture(scope="module")
-def repo(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("grown") / "model"
-    tiny_model().save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture
-def scenes(objects_test):
-    """With names that are unique, as those of a data set are."""
-    rows = objects_test.select(range(ROWS))
-    return rows.add_column("scene", [f"scene {number}" for number in range(ROWS)])
-
-
-@pytest.fixture
-def maps(scenes, tmp_path):
-    """Fourteen files of sixteen: 005.png and 015.png are kept aside."""
-    folder = write_folder(scenes, tmp_path / "maps")
-    for name in ("005.png", "015.png"):
-        (folder / "b/c" / name).rename(tmp_path / name)
-    return folder
-
-
-def grow(maps):
-    """Two files more, one of them in the middle; one less; one that is another now."""
-    for name in ("005.png", "015.png"):
-        (maps.parent / name).rename(maps / "b/c" / name)
-    (maps / "a" / "001.png").unlink()
-    shutil.copyfile(maps / "a" / "000.png", maps / "b/c" / "012.png")
 
 
 def embeddings_of(output, name="id"):

@@ -19,7 +19,7 @@ from hf_encoders.embed import lance_run
 from hf_encoders.embed.lance_table import INPUT, open_table, read_table
 from hf_encoders.embed.row_digests import NONE, are_in
 from tests.conftest import ROOT
-from tests.helpers.embedding_files import manifest_of, rows_of, run_embed, write_folder, write_parquet, write_tars
+from tests.helpers.embedding_files import grow, manifest_of, rows_of, run_embed, write_parquet, write_tars
 from tests.helpers.multimodal_models import tiny_model
 from tests.helpers.ranks import joined, on_ranks
 
@@ -34,37 +34,6 @@ def main(rank):
     folder = Path(sys.argv[1])
     run_embed(folder / "model", folder / "maps", folder / "maps.lance", *OF_4)
     return PartialState().num_processes
-
-
-@pytest.fixture(scope="module")
-def repo(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("lance") / "model"
-    tiny_model().save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture
-def scenes(objects_test):
-    """With names that are unique, as those of a data set are."""
-    rows = objects_test.select(range(ROWS))
-    return rows.add_column("scene", [f"scene {number}" for number in range(ROWS)])
-
-
-@pytest.fixture
-def maps(scenes, tmp_path):
-    """Fourteen files of sixteen: 005.png and 015.png are kept aside."""
-    folder = write_folder(scenes, tmp_path / "maps")
-    for name in ("005.png", "015.png"):
-        (folder / "b/c" / name).rename(tmp_path / name)
-    return folder
-
-
-def grow(maps):
-    """Two files more, one less, one that is another now."""
-    for name in ("005.png", "015.png"):
-        (maps.parent / name).rename(maps / "b/c" / name)
-    (maps / "a" / "001.png").unlink()
-    shutil.copyfile(maps / "a" / "000.png", maps / "b/c" / "012.png")
 
 
 def columns_of(uri):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import tarfile
 
 from datasets import Dataset, load_dataset
@@ -37,6 +38,14 @@ def write_folder(rows: Dataset, folder):
         path.parent.mkdir(parents=True, exist_ok=True)
         depth.save(path)
     return folder
+
+
+def grow(maps):
+    """The folder of the fixture `maps` gets two files, one of them in the middle; one goes, and one is another now."""
+    for name in ("005.png", "015.png"):
+        (maps.parent / name).rename(maps / "b/c" / name)
+    (maps / "a" / "001.png").unlink()
+    shutil.copyfile(maps / "a" / "000.png", maps / "b/c" / "012.png")
 
 
 def write_tars(rows: Dataset, folder, sizes):
