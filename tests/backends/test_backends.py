@@ -92,7 +92,7 @@ def test_other_weights_are_compiled_again_in_any_precision(depth, maps):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"backend": "tensorrt"}, "backend is 'torch' or 'onnx' or 'openvino', got 'tensorrt'"),
+        ({"backend": "tensorrt"}, "backend is 'torch' or 'onnx' or 'openvino' or 'auto', got 'tensorrt'"),
         ({"backend": "onnx", "dtype": "bfloat16"}, "onnx computes in float32 or int8, not in bfloat16"),
         ({"backend": "openvino", "dtype": torch.float16}, "openvino computes in float32 or bfloat16 or int8, not in"),
         ({"dtype": "int8"}, "PyTorch computes no int8 here"),
