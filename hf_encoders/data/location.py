@@ -86,9 +86,17 @@ class Location:
             files = load_dataset_builder(self.name).config.data_files
         except Exception as error:  # datasets raises what it likes
             raise ValueError(f"{self.name}: cannot be loaded ({one_line(error)})") from error
+        if split not in files and (file := split_file(self.name, split)):
+            return replace(self, files=(file,))
         if split not in files:
             raise ValueError(f"{self.name}: no split {split!r}; it has {', '.join(map(str, files))}")
         return replace(self, files=tuple(sorted(map(str, files[split]))))
+
+
+def split_file(folder: str, split: str) -> str | None:
+    """A parquet file of a folder that is called as a split is: `datasets` finds those of usual names alone."""
+    file = Path(folder, f"{split}.parquet")
+    return str(file) if file.parent == Path(folder) and file.is_file() else None
 
 
 def locate(name: str) -> Location:

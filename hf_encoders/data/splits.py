@@ -20,7 +20,7 @@ from ..fingerprint import sha256
 from ..models.input_errors import one_line
 from .agreement import check_agree, check_files_agree
 from .cells import columns_of, undecoded
-from .location import Location, left_out, locate, picture_files
+from .location import Location, left_out, locate, picture_files, split_file
 from .names import SUFFIXES, TEXT_FORMATS
 from .picture_folder import builder_of, left_out_of_splits
 from .text_files import check_encoding
@@ -75,7 +75,7 @@ def load_joined(
     """Load one split of several data sets as one.
 
     Args:
-        names: see `locate`. Data sets without the split are left out.
+        names: see `locate`. Data sets without the split are left out; a file `SPLIT.parquet` in a folder is one.
         split: the split.
         columns: the columns to keep. Pictures stay undecoded, so that one bad picture does not stop the rest.
         split_of_files: see `load_splits`.
@@ -88,6 +88,8 @@ def load_joined(
     parts: list[Rows] = []
     for name in names:
         rows = load_splits(name, split_of_files, streaming).get(split)
+        if rows is None and (file := split_file(name, split)):
+            rows = load_splits(file, split, streaming)[split]
         if rows is not None:
             found.append(name)
             parts.append(_undecoded(name, rows, columns))
@@ -114,6 +116,8 @@ def data_revision(name: str, split: str) -> dict[str, str]:
         return {"dataset_sha256": _hash_of_files(maps)}
     builder = builder_of(location)
     files = (builder.config.data_files or {}).get("train" if _is_one_split(location) else split)
+    if not files and (file := split_file(name, split)):
+        files = [file]
     if not files or any("://" in file for file in files):
         return {"dataset_revision": builder.hash}
     return {"dataset_sha256": _hash_of_files(map(Path, files))}

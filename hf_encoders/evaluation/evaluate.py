@@ -11,6 +11,7 @@ from datasets import Dataset
 from .._version import __version__
 from ..data.cells import columns_of
 from ..data.columns import Columns
+from ..data.location import split_file
 from ..data.splits import Rows, data_revision, load_splits
 from ..fingerprint import identity
 from ..modalities import MODALITIES, PICTURES, Encoder, Modality, default_modality, encoder, modalities
@@ -206,6 +207,8 @@ def _open(options: EvaluationOptions) -> tuple[Split, Split | None]:
 
 
 def _split(name: str, split: str, splits: Mapping[str, Rows], option: str, limit: int | None) -> Split:
+    if split not in splits and (file := split_file(name, split)):
+        splits = load_splits(file, split)
     if split not in splits:
         raise ValueError(f"{name}: no split {split!r}, it has {', '.join(splits)}; choose with {option}")
     rows = splits[split]

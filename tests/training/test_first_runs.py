@@ -166,6 +166,48 @@ def test_the_validation_loss_may_choose_the_best(options, tmp_path, capsys):
     assert json.loads(kept.read_text())["best"] == pytest.approx(min(values), abs=1e-3)
 
 
+def test_several_splits_are_measured_and_any_of_them_chooses(mine, tmp_path, capsys):
+    rows = Dataset.from_parquet(str(SAMPLES / "rooms" / "validation.parquet"))
+    rows.select(range(16, 40)).to_parquet(mine / "mine" / "unseen.parquet")
+    tiny_model(depth=False).save_pretrained(mine / "repo")
+    words = ["--init_from", str(mine / "repo"), "--dataset", str(mine / "mine"), *SMALL[:1], *SMALL[2:], "--epochs=3"]
+    splits, metric = ["--validation_split", "validation,unseen"], "unseen/retrieval/text_to_image_recall@5"
+    out = tmp_path / "out"
+    pretrain.command([*words, *splits, "--validation_metric", metric, "--output_dir", str(out)])
+    printed = capsys.readouterr().out
+    lines = re.findall(r"validation (\S+), \S+ text → image \S+; unseen (\S+), \S+ text → image \S+?/(\S+?)/", printed)
+    assert len(lines) == 4 and all(own != other for own, other, _ in lines)  # before training, and 3 epochs
+    kept = json.loads((out / "checkpoints" / "checkpoint-6" / "progress.json").read_text())
+    assert kept["best"] == pytest.approx(max(float(recall) for _, _, recall in lines[1:]), abs=0.006)
+    assert kept["best_metrics"][metric] == kept["best"]
+    alone = ["--validation_split", "unseen", "--output_dir", str(tmp_path / "alone")]
+    pretrain.command([*words, *alone])
+    found = re.findall(r"epoch \d.* validation (\S+), recall", capsys.readouterr().out)
+    assert found == [other for _, other, _ in lines[1:]]  # the same figures as measured alone
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--validation_split", "validation,validation"], "names a split twice"),
+        (["--validation_split", "validation,unseen"], "no split 'unseen'"),
+        (["--validation_metric", "unseen/validation_loss"], "the validation of this run gives no such metric"),
+    ],
+)
+def test_splits_that_are_none_are_refused(words, says, mine):
+    tiny_model(depth=False).save_pretrained(mine / "repo")
+    own = [
+        "--init_from",
+        str(mine / "repo"),
+        "--dataset",
+        str(mine / "mine"),
+        "--output_dir",
+        str(mine / "out"),
+        *SMALL,
+    ]
+    assert says in refusal(*own, *words, main=pretrain.command)
+
+
 def test_depth_runs_say_what_they_do(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("hf_encoders.progress.bars._SECONDS_PER_LINE", 0)
     maps = str(SAMPLES / "rooms" / "validation.parquet")

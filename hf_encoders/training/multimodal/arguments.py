@@ -20,7 +20,9 @@ class DataArguments:
     )
     train_split: str = option("train", "split to train on")
     validation_split: str = option(
-        "auto", "split for the metrics of each epoch; auto: 'validation' where the data has it; empty for none"
+        "auto",
+        "split for the metrics of each epoch, or several: validation,unseen; auto: 'validation' where the data has it;"
+        " empty for none",
     )
     streaming: bool = option(False, "read while training, without a copy on disk")
     shuffle_buffer: int = option(1000, "rows that streaming shuffles among")
@@ -118,7 +120,9 @@ class RunArguments:
         choices=[*PRECISIONS, AUTO],
     )
     compile: bool = option(False, "compile the towers")
-    validation_metric: str = option("retrieval/text_to_image_recall@1", "metric that selects the best checkpoint")
+    validation_metric: str = option(
+        "retrieval/text_to_image_recall@1", "metric that selects the best checkpoint; of a further split: unseen/..."
+    )
     patience: int = option(0, "stop after so many epochs without a better validation metric (0: never)")
     checkpoint_steps: int = option(0, "steps between checkpoints (0: after each epoch only)")
     keep_last: int = option(2, "checkpoints to keep beside the best")

@@ -16,7 +16,7 @@ from tqdm.std import tqdm
 
 from ...data.cells import number_types
 from ...data.splits import left_out_of
-from ...evaluation.tasks import is_better, metric_lines, recall_line, retrieval_names
+from ...evaluation.tasks import is_better, metric_lines
 from ...hub.push import Destination, reserve
 from ...losses.batch_norm import trained_batch_norm
 from ...models.modeling_multimodal_encoder import MultimodalEncoderModel
@@ -48,7 +48,7 @@ from .samples import Batch, ModelInputs, SampleMaker, Samples, make_loader, raw_
 from .step import Step, make_loss
 from .teacher import Teacher
 from .text_checks import check_captions, tokenizer_identity
-from .validation import Validation
+from .validation import Validation, Validations, metric_names, splits_of
 
 _STATISTICS_BATCHES = 32  # batches per epoch that give averaged weights their BatchNorm statistics
 
@@ -73,7 +73,7 @@ class Trainer:
         data = with_columns(with_validation_split(data))
         self.data = data
         if data.validation_split:
-            check_metric(run.validation_metric, [*retrieval_names(data.columns), validation.LOSS])
+            check_metric(run.validation_metric, metric_names(data.columns, splits_of(data.validation_split)))
         self.accelerator = make_accelerator(run, None if kept is None else kept.precision)
         self.resumption.check_precision(self.accelerator.mixed_precision)
         is_whole = not run.chunk_size and run.gradient_accumulation_steps == 1
@@ -102,8 +102,10 @@ class Trainer:
         self.teacher = Teacher(loss, self.accelerator) if loss.teacher else None
         self.validation = None
         if data.validation_split:
-            rows = load_rows(replace(data, streaming=False), data.validation_split)
-            self.validation = Validation(rows, data.columns, self.loss, self.division.rows, self.accelerator)
+            stored = replace(data, streaming=False)
+            parts = {split: load_rows(stored, split) for split in splits_of(data.validation_split)}
+            measuring = data.columns, self.loss, self.division.rows, self.accelerator
+            self.validation = Validations({split: Validation(rows, *measuring) for split, rows in parts.items()})
         loader = self._make_loader()
         check_captions(data, self.plain_model.processor.part("tokenizer"))
         self.identity = self._identify(loader)
@@ -210,8 +212,7 @@ class Trainer:
                 say(self.accelerator, f"nothing is left to do: {why}")
             elif self.validation is not None and not self.progress.step:
                 metrics = self._measure(self.plain_model)
-                measured = f"validation {metrics[validation.LOSS]:.4f}, {recall_line(metrics)}"
-                say(self.accelerator, f"before training: {measured}")
+                say(self.accelerator, f"before training: {self.validation.lines(metrics)}")
             while not self._is_finished():
                 self._train_epoch(bar)
         self.accelerator.end_training()
@@ -311,7 +312,7 @@ class Trainer:
             else:
                 metrics = self._measured(self.validation.measure(model))
                 metric = self.run.validation_metric
-                shown = f"validation {metrics[validation.LOSS]:.4f}, {recall_line(metrics)}  "
+                shown = f"{self.validation.lines(metrics)}  "
                 if is_better(metric, metrics[metric], progress.best):
                     progress.best, progress.best_step, progress.best_metrics = metrics[metric], progress.step, metrics
                     progress.best_epoch = progress.epoch
