@@ -37,6 +37,7 @@ RULES: Mapping[str, Rule] = {
     "id_column": "obeyed",
     "boxes_column": "obeyed",
     "image_scale": "obeyed",
+    "mirror_words": "obeyed",
     "crop_scale": "obeyed",
     "horizontal_flip": "obeyed",
     "vertical_flip": "obeyed",

@@ -38,6 +38,9 @@ class DataArguments:
     id_column: str = option("", "id of the thing that a row shows: rows of equal ids are no negatives of each other")
     boxes_column: str = option("", "boxes to paint black for masked negatives: lists of [x1, y1, x2, y2]")
     image_scale: float = option(1.0, "random crops keep at least this share of an image (1: no crops)")
+    mirror_words: list[str] = option(
+        [], "mirror half of the pictures, and exchange these words in their captions: left right; none: mirror nothing"
+    )
     max_bad_samples: int = option(0, "rows that cannot be read are skipped; with more than so many the run stops")
     num_workers: int = option(2, "processes that read and prepare the data")
 

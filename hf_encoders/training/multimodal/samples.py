@@ -26,6 +26,7 @@ from ..stopping import outlive_a_stop
 from .arguments import DataArguments
 from .masked_images import paint_boxes
 from .rows import load_rows
+from .views import View
 
 Row = Mapping[str, Any]
 _Picture = TypeVar("_Picture")
@@ -127,7 +128,7 @@ class SampleMaker:
     Args:
         options: columns and crops.
         inputs: makes the model's inputs.
-        seed: decides on captions and crops.
+        seed: decides on captions and views.
         teacher: makes the teacher's inputs, if there is one.
         types: of the columns that hold arrays, see `number_types`.
     """
@@ -162,14 +163,15 @@ class SampleMaker:
                 raise TypeError(f"{caption!r} in column {options.text_column!r}, expected a caption")
         sample: Sample = {"caption": caption, "index": index}
         sample["id"] = row[options.id_column] if options.id_column else index
-        crop = _Crop(rng, options.image_scale)
+        view = View(rng, options.image_scale, mirrors=bool(options.mirror_words))
+        sample["caption"] = view.caption(caption, options.mirror_words)
         if options.image_column:
             image = _read(read_image, self._cell(row, options.image_column))
             if options.boxes_column and (boxes := _boxes(row, options.boxes_column)):
-                sample["masked"] = crop.image(paint_boxes(image, boxes))
-            sample["image"] = crop.image(image)
+                sample["masked"] = view.image(paint_boxes(image, boxes))
+            sample["image"] = view.image(image)
         if options.depth_column:
-            depth_map = crop.depth(_read(read_depth, self._cell(row, options.depth_column)))
+            depth_map = view.depth(_read(read_depth, self._cell(row, options.depth_column)))
             if self.inputs.has_depth:
                 sample["depth"] = self.inputs.depth_values(depth_map)
             if self.teacher is not None and self.teacher.has_depth:
@@ -303,28 +305,3 @@ def _boxes(row: Row, column: str) -> list[Sequence[float]]:
     """The boxes of a row: the column `boxes`, or with `objects.box` those in a list of objects."""
     first, _, inner = column.partition(".")
     return [item[inner] for item in row[first]] if inner else row[first]
-
-
-class _Crop:
-    """A random part of a picture, the same of an image and its depth map."""
-
-    def __init__(self, rng: np.random.Generator, scale: float):
-        self.side = float(np.sqrt(rng.uniform(scale, 1))) if scale < 1 else 1.0
-        self.left, self.top = 0.0, 0.0
-        if self.side < 1:
-            self.left, self.top = rng.uniform(0, 1 - self.side, 2)
-
-    def image(self, image: PIL.Image.Image) -> PIL.Image.Image:
-        return image if self.side == 1 else image.crop(self._box(*image.size))
-
-    def depth(self, depth_map: Tensor) -> Tensor:
-        if self.side == 1:
-            return depth_map
-        height, width = depth_map.shape[-2:]
-        left, top, right, bottom = self._box(width, height)
-        return depth_map[..., top:bottom, left:right]
-
-    def _box(self, width: int, height: int) -> tuple[int, int, int, int]:
-        left, top = int(self.left * width), int(self.top * height)
-        right, bottom = left + max(int(self.side * width), 1), top + max(int(self.side * height), 1)
-        return left, top, right, bottom

@@ -49,6 +49,7 @@ from .step import Step, make_loss
 from .teacher import Teacher
 from .text_checks import check_captions, tokenizer_identity
 from .validation import Validation, Validations, metric_names, splits_of
+from .views import check_pairs
 
 _STATISTICS_BATCHES = 32  # batches per epoch that give averaged weights their BatchNorm statistics
 
@@ -70,6 +71,7 @@ class Trainer:
         loss, run = changes.settled(loss), changes.settled(run)
         self.options = (data, model, loss, run)
         check_way(model)
+        check_pairs(data.mirror_words)
         data = with_columns(with_validation_split(data))
         self.data = data
         if data.validation_split:

@@ -16,6 +16,7 @@ from hf_encoders.training.multimodal.samples import (
     Samples,
     StreamedSamples,
 )
+from hf_encoders.training.multimodal.views import check_pairs
 from tests.helpers.multimodal_models import SIZE, tiny_model, tiny_processor
 from tests.helpers.training_files import PICTURE, image_folder, png
 
@@ -61,6 +62,50 @@ def test_image_and_depth_are_cut_alike():
         assert made["pixel_values"][0].max() - made["pixel_values"][0].min() < 1.5  # a part of the ramp
     whole = inputs(make, sample(row, depth_column="depth"))
     assert whole["depth_values"].min() == -1 and whole["depth_values"].max() == 1
+
+
+def test_mirrored_pictures_have_true_captions():
+    ramp = np.tile(np.linspace(1, 200, 64), (64, 1))
+    row = {
+        "caption": "a lamp left of the bed; Right of it a leftover",
+        "image": {"bytes": png(np.repeat(ramp[..., None], 3, axis=2).astype(np.uint8))},
+        "depth": {"bytes": png(ramp.astype(np.uint16))},
+    }
+    make = maker(depth_column="depth", mirror_words=["left", "right"], image_scale=0.5)
+    make.inputs.processor.depth_image_processor = DepthImageProcessor(
+        size=SIZE, normalization="range", value_range=[0, 255], invalid_values=[]
+    )
+    seen = set()
+    for epoch in range(20):
+        made = make(row, 0, epoch)
+        pixels, depth = (inputs(make, made)[name][0] for name in ("pixel_values", "depth_values"))
+        is_mirrored = bool(pixels[0, 0] > pixels[0, -1])
+        assert is_mirrored == bool(depth[0, 0] > depth[0, -1])
+        mirrored = "a lamp right of the bed; Left of it a leftover"
+        assert made["caption"] == (mirrored if is_mirrored else row["caption"])
+        seen.add(is_mirrored)
+    assert seen == {True, False}
+    usual = [sample(row, epoch=epoch, depth_column="depth") for epoch in range(20)]
+    assert {made["caption"] for made in usual} == {row["caption"]}
+    assert all(torch.equal(made["depth"], usual[0]["depth"]) for made in usual)
+
+
+def test_a_mirrored_box_is_painted_where_it_is():
+    row = {"caption": "a", "image": {"bytes": png(PICTURE)}, "objects": [{"box": [0, 0, 0.5, 1]}]}
+    make = maker(boxes_column="objects.box", mirror_words=["left", "right"])
+    sides = set()
+    for epoch in range(12):
+        (masked,) = Collate(make)([make(row, 0, epoch)])["masked"]
+        half = SIZE // 2
+        sides.add("left" if (masked[:, :, : half - 1] == -1).all() else "right")
+        assert (masked[:, :, : half - 1] == -1).all() or (masked[:, :, half + 1 :] == -1).all()
+    assert sides == {"left", "right"}
+
+
+@pytest.mark.parametrize("words", [["left"], ["left", "Left"], ["left", "right", "left", "east"], ["left", " "]])
+def test_words_that_are_no_pairs_are_refused(words):
+    with pytest.raises(ValueError, match="--mirror_words .*: give pairs of words that change places"):
+        check_pairs(words)
 
 
 def test_masked_copies_have_their_boxes_painted():

@@ -1,0 +1,74 @@
+"""A random view of a row: a part of its pictures, and its mirror image, with a caption that is true of it."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+import torch
+from torch import Tensor
+
+
+class View:
+    """One view, the same of an image and its depth map.
+
+    Args:
+        rng: decides.
+        scale: the smallest share of the area that is kept.
+        mirrors: whether half of the views are mirrored.
+    """
+
+    def __init__(self, rng: np.random.Generator, scale: float, mirrors: bool = False):
+        self.side = float(np.sqrt(rng.uniform(scale, 1))) if scale < 1 else 1.0
+        self.left, self.top = 0.0, 0.0
+        if self.side < 1:
+            self.left, self.top = rng.uniform(0, 1 - self.side, 2)
+        self.is_mirrored = mirrors and bool(rng.integers(2))
+
+    def caption(self, caption: str, words: Sequence[str]) -> str:
+        """The caption of the view; a mirrored one has each word of a pair in the place of the other."""
+        return exchanged(caption, words) if self.is_mirrored else caption
+
+    def image(self, image: PIL.Image.Image) -> PIL.Image.Image:
+        """An image, as it is seen."""
+        if self.side < 1:
+            image = image.crop(self._box(*image.size))
+        return PIL.ImageOps.mirror(image) if self.is_mirrored else image
+
+    def depth(self, depth_map: Tensor) -> Tensor:
+        """A map [..., H, W], as it is seen."""
+        if self.side < 1:
+            height, width = depth_map.shape[-2:]
+            left, top, right, bottom = self._box(width, height)
+            depth_map = depth_map[..., top:bottom, left:right]
+        if self.is_mirrored:  # PyTorch flips no unsigned 16 bits
+            depth_map = torch.from_numpy(np.flip(depth_map.numpy(), -1).copy())
+        return depth_map
+
+    def _box(self, width: int, height: int) -> tuple[int, int, int, int]:
+        left, top = int(self.left * width), int(self.top * height)
+        right, bottom = left + max(int(self.side * width), 1), top + max(int(self.side * height), 1)
+        return left, top, right, bottom
+
+
+def exchanged(text: str, words: Sequence[str]) -> str:
+    """Exchange the words of pairs (left, right, ...), whole words alone; a capital letter stays at its place."""
+    others: dict[str, str] = {}
+    for first, second in zip(words[::2], words[1::2], strict=True):
+        others |= {first.lower(): second, second.lower(): first}
+
+    def other(match: "re.Match[str]") -> str:
+        word = others[match[0].lower()]
+        return word.capitalize() if match[0][0].isupper() else word
+
+    pattern = "|".join(map(re.escape, sorted(others, key=len, reverse=True)))
+    return re.sub(rf"\b(?:{pattern})\b", other, text, flags=re.IGNORECASE)
+
+
+def check_pairs(words: Sequence[str]) -> None:
+    """Raise ValueError unless words come in pairs, each once."""
+    if len(words) % 2 or len({word.lower() for word in words}) < len(words) or not all(map(str.strip, words)):
+        raise ValueError(
+            f"--mirror_words {' '.join(words)}: give pairs of words that change places, each once, such as left right"
+        )
