@@ -13,6 +13,7 @@ from transformers.utils import logging
 from ..models.backend import Backend, get_backend, input_device
 from ..models.concurrency import evaluating
 from ..models.encoding import BackendName
+from ..models.input_errors import one_line
 from ..models.tower import Tower
 from .exported_files import random_batch
 
@@ -58,7 +59,10 @@ def choose_backend(tower: Tower, inputs: int | None) -> Choice:
         return Choice("torch")
     found = _FOUND.setdefault(model, {})
     if tower.name not in found:
-        seconds = _seconds(tower, get_backend(tower), 2)
+        try:
+            seconds = _seconds(tower, get_backend(tower), 2)
+        except Exception:  # it has no processor, or takes no tensors: what it is given will tell
+            return Choice("torch")
         if inputs is not None and inputs * seconds < _LEAST_SECONDS:
             return Choice("torch")
         found[tower.name] = _try(tower, installed)
@@ -74,8 +78,9 @@ def _try(tower: Tower, backend: BackendName) -> Choice:
     try:
         program = get_backend(tower, backend)
         gain = _seconds(tower, get_backend(tower), _BATCH) / _seconds(tower, program, _BATCH)
-    except (ImportError, OSError, ValueError, RuntimeError) as error:  # what converters raise of networks they cannot
-        logger.warning("backend='auto': %s cannot compile this network (%s); PyTorch computes it", backend, error)
+    except Exception as error:  # converters raise what they like of networks that they cannot convert
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        logger.warning("backend='auto': %s cannot compile this network (%s); PyTorch computes it", backend, reason)
         return Choice("torch")
     logger.log(levels.INFO, "backend='auto': %s is %.2f times as fast as PyTorch", backend, gain)
     return Choice(backend, gain) if gain >= _LEAST_GAIN else Choice("torch")

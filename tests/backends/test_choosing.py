@@ -7,7 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 
+from hf_encoders.any_encoder import load_encoder
 from hf_encoders.backends import choosing
 from hf_encoders.backends.choosing import Choice, choice_of, choose_backend
 from hf_encoders.embed import ArrowEmbedder
@@ -66,7 +70,33 @@ def test_a_network_that_cannot_be_compiled_is_said_and_computed(model, machine, 
     machine.seconds["openvino"] = None
     with caplog.at_level(logging.WARNING):
         assert choose_backend(model.tower("text"), MANY) == Choice("torch")
-    assert "openvino cannot compile this network (no such operator)" in caplog.text
+    assert "openvino cannot compile this network (RuntimeError: no such operator)" in caplog.text
+
+
+@pytest.mark.parametrize("error", [OSError("no processor"), KeyError("rows")])
+def test_a_tower_that_takes_no_example_is_left_to_pytorch(error, model, monkeypatch):
+    def fails(tower, count):
+        raise error
+
+    monkeypatch.setattr(choosing, "random_batch", fails)
+    monkeypatch.setattr(choosing, "find_spec", lambda name: name)
+    assert choose_backend(model.tower("text"), MANY) == Choice("torch")
+
+
+def test_word_vectors_are_left_to_pytorch(tmp_path, capsys):
+    st = pytest.importorskip("sentence_transformers")
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+
+    words = {word: place for place, word in enumerate(["[UNK]", "a", "chair", "lamp"])}
+    tokenizer = Tokenizer(WordLevel(words, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    st.SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=8)]).save(str(tmp_path / "words"))
+    (tmp_path / "texts.txt").write_text("a chair\n" * 150 + "a lamp\n" * 150)
+    run_embed(tmp_path / "words", tmp_path / "texts.txt", tmp_path / "out", "--modality", "text")
+    assert manifest_of(tmp_path / "out")["options"]["backend"] == "torch"
+    encoder = load_encoder(tmp_path / "words")
+    assert encoder.tower("text").encode(["a chair"] * 300, backend="auto").shape == (300, 8)
+    assert choose_backend(encoder.tower("text"), MANY) == Choice("torch")
 
 
 def test_what_is_not_installed_and_other_precisions_are_not_tried(model, machine):
