@@ -52,7 +52,8 @@ def test_what_is_neither_a_file_nor_a_folder_is_no_data_set(tmp_path):
 
 def test_the_list_of_suffixes_is_that_of_the_readers():
     PIL.Image.init()
-    of_pillow = {suffix for suffix, kind in PIL.Image.EXTENSION.items() if kind in PIL.Image.OPEN}
+    # pillow-heif registers what it reads with Pillow, from the first file on that any test reads by it.
+    of_pillow = {suffix for suffix, kind in PIL.Image.EXTENSION.items() if kind in PIL.Image.OPEN and kind != "HEIF"}
     of_extras = {".heic", ".heif"} | ({".avif"} - of_pillow)
     assert set(SUFFIXES["image"]) - of_pillow == of_extras
     for suffix in SUFFIXES["depth"]:
