@@ -37,6 +37,8 @@ def check_agree(
     name: str,
     features: Mapping[str, Any],
     columns: Collection[str] | None = None,
+    *,
+    classes_by_name: bool = False,
 ) -> None:
     """Refuse columns that do not mean the same in two files or data sets.
 
@@ -46,6 +48,7 @@ def check_agree(
         name: where the other columns are from.
         features: these.
         columns: those that are read; by default all of both.
+        classes_by_name: whether a class may have another number in each, as its name tells which one it is.
 
     Raises:
         ValueError: naming both, and the column.
@@ -54,7 +57,10 @@ def check_agree(
         for one, there, other in ((name, features, first_name), (first_name, first, name)):
             if column not in there:
                 raise ValueError(f"{one}: no column {column!r}, which {other} has")
-        if reason := _difference(first_name, first[column], features[column]):
+        kinds = first[column], features[column]
+        if classes_by_name and all(isinstance(kind, ClassLabel) for kind in kinds):
+            continue
+        if reason := _difference(first_name, *kinds):
             raise ValueError(f"{name}: its column {column!r} {reason}")
 
 

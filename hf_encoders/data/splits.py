@@ -13,13 +13,12 @@ from datasets import (
     Features,
     IterableDataset,
     Value,
-    concatenate_datasets,
 )
 
 from ..fingerprint import sha256
 from ..models.input_errors import one_line
-from .agreement import check_agree, check_files_agree
-from .cells import columns_of, undecoded
+from .agreement import check_files_agree
+from .joining import join
 from .location import Location, left_out, locate, picture_files, split_file
 from .names import SUFFIXES, TEXT_FORMATS
 from .picture_folder import builder_of, left_out_of_splits
@@ -82,7 +81,7 @@ def load_joined(
         streaming: see `load_splits`.
 
     Raises:
-        ValueError: if a data set cannot be loaded, lacks a column, or none has the split.
+        ValueError: if a data set cannot be loaded, none has the split, or columns do not fit together, see `join`.
     """
     found: list[str] = []
     parts: list[Rows] = []
@@ -92,16 +91,10 @@ def load_joined(
             rows = load_splits(file, split, streaming)[split]
         if rows is not None:
             found.append(name)
-            parts.append(_undecoded(name, rows, columns))
-            check_agree(found[0], parts[0].features, name, parts[-1].features, columns)
-    if not parts:
+            parts.append(rows)
+    if not found:
         raise ValueError(f"{', '.join(names)}: no split {split!r}")
-    if len(parts) == 1:
-        return parts[0]
-    try:
-        return concatenate_datasets(parts)
-    except ValueError as error:
-        raise ValueError(f"{', '.join(found)}: cannot be joined ({one_line(error)})") from error
+    return join(found, parts, columns)
 
 
 def data_revision(name: str, split: str) -> dict[str, str]:
@@ -162,14 +155,6 @@ def _text_files(location: Location) -> list[Path]:
 
 def _is_one_split(location: Location) -> bool:
     return not location.is_folder and location.kind != "hub"
-
-
-def _undecoded(name: str, rows: Rows, columns: Sequence[str]) -> Rows:
-    known = columns_of(name, rows)
-    for column in columns:
-        known.require(column)
-    rows = rows.select_columns(list(columns))
-    return undecoded(rows)
 
 
 def _map_files(location: Location) -> list[Path]:

@@ -66,8 +66,6 @@ def test_every_way_to_read_files_checks_them(files, tmp_path):
         "embed": lambda: open_collection(folder, "text", "caption"),
         "search": lambda: open_source(folder, "text", "caption"),
         "train": lambda: load_splits(folder, "train"),
-        "train on several": lambda: load_joined([one, other], "train", ["caption", "label"]),
-        "stream several": lambda: load_joined([one, other], "train", ["caption", "label"], streaming=True),
     }
     for read in ways.values():
         with pytest.raises(ValueError, match=r"b.parquet: its column 'label' numbers its classes lamp, chair"):

@@ -14,7 +14,6 @@ import torch
 from accelerate import PartialState
 from datasets import Array2D, Array3D, Dataset, Features, Image, List, Value
 
-from hf_encoders.data.cells import number_types
 from hf_encoders.data.collection import open_collection
 from hf_encoders.data.source import open_source
 from hf_encoders.data.splits import load_splits
@@ -218,7 +217,7 @@ def test_training_reads_every_column(case, model, streaming):
         streaming=streaming,
     )
     rows = load_rows(options, "train")
-    make = SampleMaker(options, ModelInputs.of(model), 0, None, number_types(rows.features))
+    make = SampleMaker(options, ModelInputs.of(model), 0, None, rows.features)
     batch = Collate(make)([make(row, index, 0) for index, row in enumerate(rows)])
     assert not batch["bad"]
     pictures = PICTURES[case.modality]
@@ -293,7 +292,7 @@ def test_a_row_that_cannot_be_read_is_named_with_its_file(column, first, second,
     bad_rows(tmp_path)
     options = DataArguments(dataset=["rows.parquet"], image_column="", depth_column=column)
     rows = load_rows(options, "train")
-    make = SampleMaker(options, ModelInputs.of(model), 0, None, number_types(rows.features))
+    make = SampleMaker(options, ModelInputs.of(model), 0, None, rows.features)
     made = [make(row, index, 0) for index, row in enumerate(rows)]
     assert "depth" in made[0]
     assert [bad.index for bad in made[1:]] == [1, 2]

@@ -24,12 +24,21 @@ class DataArguments:
         "split for the metrics of each epoch, or several: validation,unseen; auto: 'validation' where the data has it;"
         " empty for none",
     )
+    validation_labels: str = option(
+        "", "column of labels in words: each validation also measures zero-shot classification by them"
+    )
+    validation_templates: list[str] = option([], "prompts of the labels, each with one {}; none: 'a photo of a {}.'")
     streaming: bool = option(False, "read while training, without a copy on disk")
     shuffle_buffer: int = option(1000, "rows that streaming shuffles among")
     text_column: str = option(
         TEXTS,
         "captions: a text, or a list of texts of which each epoch takes one; where no column is called so, the only one"
         " that holds texts",
+    )
+    text_templates: list[str] = option(
+        [],
+        "captions made of columns: 'a {label}', '{objects[0][color]!a} thing' (!a: with a or an); each epoch takes one"
+        " of the row's captions and of the templates whose values it has",
     )
     image_column: str = option(
         IMAGES, "images; where no column is called so, the only one that holds pictures; empty to train without"
@@ -68,9 +77,15 @@ class ModelArguments(DepthUnitArguments):
     )  # fmt: skip
     init_from: str = option("", "a multimodal repo to go on from, such as a converted legacy checkpoint")
     text_model: str = option("", "Hub id or folder of the text tower")
+    text_layers: list[int] = option([], "layers of the text model that are kept, counted from 0: 0 2 5; none: all")
+    text_words: list[str] = option(
+        [], "files of words and sentences: of the text model's tokens only theirs and those of the captions are kept"
+    )
     vision_model: str = option("", "Hub id or folder of the image tower")
     depth_model: str = option("", "Hub id or folder of a depth semantic encoder")
-    model_config: Settings = option(None, "for new towers: the fields of MultimodalEncoderConfig")
+    model_config: Settings = option(
+        None, "for new towers: the fields of MultimodalEncoderConfig, without those of the towers that are named"
+    )
     tokenizer: str = option("", "Hub id or folder of a tokenizer, or a vocab.txt; by default the text tower's")
     image_processor: Settings = option(None, "for new towers: settings of the image processor, such as its size")
     depth_processor: Settings = option(None, "settings of DepthImageProcessor; by default the depth tower's")

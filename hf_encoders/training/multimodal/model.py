@@ -1,28 +1,46 @@
 """Builds the multimodal encoder to train: from a repo, from towers, or from a configuration."""
 
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import torch
-from transformers import AutoModel, AutoTokenizer, BertTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import (
+    AutoImageProcessor,
+    AutoModel,
+    AutoTokenizer,
+    BertTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers import ViTImageProcessorPil as ViTImageProcessor
 
 from ...data.text_files import has_mark, read_text
 from ...models.configuration_multimodal_encoder import MultimodalEncoderConfig
 from ...models.image_processing_depth import DepthImageProcessor
 from ...models.modeling_multimodal_encoder import MultimodalEncoderModel
+from ...models.multimodal_towers import load_processor, load_tower
 from ...models.processing_multimodal_encoder import MultimodalEncoderProcessor
 from ..checks import check_finite
 from ..depth_units import with_units
 from ..option_parser import as_mapping
 from ..recipe import recipe_names
 from .arguments import LossArguments, ModelArguments
+from .smaller_text import with_layers, with_tokens
 from .text_checks import check_tokenizer, warn_of_other_tokens
 
 
-def build_model(options: ModelArguments, loss: LossArguments, seed: int) -> MultimodalEncoderModel:
+def build_model(
+    options: ModelArguments, loss: LossArguments, seed: int, captions: Iterable[str] = ()
+) -> MultimodalEncoderModel:
     """Build the model with its processor, on the CPU, in float32.
+
+    Args:
+        options: name it.
+        loss: the temperature, for new projections.
+        seed: decides on new weights.
+        captions: texts whose tokens stay, where `--text_words` leaves others out.
 
     Raises:
         ValueError, OSError: if the options do not name one model, or a part cannot be loaded.
@@ -32,9 +50,9 @@ def build_model(options: ModelArguments, loss: LossArguments, seed: int) -> Mult
     if options.init_from:
         model = _from_repo(options)
     elif options.model_config is not None:
-        model = _from_config(options)
+        model = _from_config(options, captions)
     else:
-        model = _from_towers(options, loss)
+        model = _from_towers(options, loss, captions)
     _set_units(model, options)
     source = options.tokenizer or options.init_from or options.text_model
     check_tokenizer(model, f"--tokenizer {source}" if options.tokenizer else source)
@@ -52,16 +70,23 @@ def check_way(options: ModelArguments) -> None:
     Raises:
         ValueError: if they name none, or several.
     """
+    described = [] if options.model_config is None else as_mapping("model_config", options.model_config)
+    named = {"text_config": options.text_model, "vision_config": options.vision_model}
+    named["depth_config"] = options.depth_model
+    is_twice = any(model and part in described for part, model in named.items())
+    has_towers = bool(options.text_model or options.vision_model)
     ways = {
         "--init_from": bool(options.init_from),
-        "--text_model and --vision_model": bool(options.text_model or options.vision_model),
+        "--text_model and --vision_model": has_towers and (options.model_config is None or is_twice),
         "--model_config": options.model_config is not None,
     }
     if not any(ways.values()):
-        named = ", ".join(recipe_names())
-        raise ValueError(f"no model: give one of {', '.join(ways)}, or name a recipe that has one ({named})")
-    if sum(ways.values()) != 1:
+        recipes = ", ".join(recipe_names())
+        raise ValueError(f"no model: give one of {', '.join(ways)}, or name a recipe that has one ({recipes})")
+    if sum(ways.values()) != 1 or is_twice or (options.init_from and has_towers):
         raise ValueError(f"give one of {', '.join(ways)}: they say what is trained")
+    if (options.text_layers or options.text_words) and not options.text_model:
+        raise ValueError("--text_layers and --text_words make the tower of --text_model smaller, and none is given")
 
 
 def _set_units(model: MultimodalEncoderModel, options: ModelArguments) -> None:
@@ -113,13 +138,15 @@ def _from_repo(options: ModelArguments) -> MultimodalEncoderModel:
     return model
 
 
-def _from_towers(options: ModelArguments, loss: LossArguments) -> MultimodalEncoderModel:
+def _from_towers(options: ModelArguments, loss: LossArguments, captions: Iterable[str]) -> MultimodalEncoderModel:
     if not (options.text_model and options.vision_model):
         raise ValueError("--text_model and --vision_model go together")
+    text, tokenizer = _text_tower(options, captions)
     model = MultimodalEncoderModel.from_towers(
-        options.text_model,
+        text,
         options.vision_model,
         options.depth_model or None,
+        tokenizer=tokenizer,
         depth_processor=_depth_processor(options),
         projection_dim=options.projection_dim,
         temperature_init_value=loss.temperature,
@@ -129,19 +156,51 @@ def _from_towers(options: ModelArguments, loss: LossArguments) -> MultimodalEnco
     return model
 
 
-def _from_config(options: ModelArguments) -> MultimodalEncoderModel:
-    if not options.tokenizer:
+def _text_tower(
+    options: ModelArguments, captions: Iterable[str]
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
+    """The text tower that is named and its tokenizer, made smaller where that is asked for."""
+    tower, tokenizer = load_tower(options.text_model, "text"), load_processor(AutoTokenizer, options.text_model)
+    if options.text_layers:
+        tower = with_layers(tower, options.text_layers)
+    if options.text_words:
+        if tokenizer is None:
+            raise ValueError(f"--text_words: no tokenizer lies beside {options.text_model}")
+        words = [line for file in options.text_words for line in read_text(file).splitlines()]
+        tower, tokenizer = with_tokens(tower, tokenizer, [*words, *captions])
+    return tower, tokenizer
+
+
+def _from_config(options: ModelArguments, captions: Iterable[str]) -> MultimodalEncoderModel:
+    """A new model; the towers that are named have their weights."""
+    settings = dict(as_mapping("model_config", options.model_config))
+    towers: dict[str, PreTrainedModel] = {}
+    tokenizer: PreTrainedTokenizerBase | None = None
+    if options.text_model:
+        towers["text_encoder"], tokenizer = _text_tower(options, captions)
+        settings["text_config"] = towers["text_encoder"].config
+    if options.vision_model:
+        towers["visual_encoder"] = load_tower(options.vision_model, "vision")
+        settings["vision_config"] = towers["visual_encoder"].config
+    config = MultimodalEncoderConfig(**settings)
+    if options.tokenizer:
+        tokenizer = _tokenizer(options.tokenizer, config.tower_config("text"))
+    if tokenizer is None:
         raise ValueError("a model from --model_config needs a --tokenizer")
-    config = MultimodalEncoderConfig(**as_mapping("model_config", options.model_config))
     model = MultimodalEncoderModel(config)
+    for name, tower in towers.items():
+        setattr(model, name, tower)
     size = getattr(config.vision_config, "image_size", 224)
     images = {"size": {"height": size, "width": size}} | as_mapping("image_processor", options.image_processor)
+    own_images = load_processor(AutoImageProcessor, options.vision_model) if options.vision_model else None
     depth_processor = model.processor.depth_image_processor
     model.processor = MultimodalEncoderProcessor(
-        image_processor=ViTImageProcessor(**images),
-        tokenizer=_tokenizer(options.tokenizer, config.tower_config("text")),
+        image_processor=own_images if own_images and not options.image_processor else ViTImageProcessor(**images),
+        tokenizer=tokenizer,
         depth_image_processor=depth_processor and (_depth_processor(options) or depth_processor),
     )
+    if options.depth_model:
+        model.add_depth_tower(options.depth_model, _depth_processor(options))
     return model
 
 

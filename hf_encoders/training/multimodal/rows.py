@@ -1,11 +1,12 @@
 """The rows that a run trains on or validates with."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from ...data.cells import columns_of
 from ...data.splits import Rows, load_joined, load_splits
 from .arguments import IMAGES, TEXTS, DataArguments
+from .captions import columns_of_templates
 
 _AUTO, _USUAL = "auto", "validation"
 
@@ -79,8 +80,13 @@ def _training_rows(options: DataArguments) -> Iterator[tuple[str, Rows]]:
             yield name, rows
 
 
-def load_rows(options: DataArguments, split: str) -> Rows:
+def load_rows(options: DataArguments, split: str, also: Sequence[str] = ()) -> Rows:
     """Load the rows of all data sets that have the split, with the columns that are used; pictures undecoded.
+
+    Args:
+        options: name data sets and columns.
+        split: the split.
+        also: further columns.
 
     Raises:
         ValueError: if a data set cannot be loaded, lacks a column, or none has the split.
@@ -89,11 +95,12 @@ def load_rows(options: DataArguments, split: str) -> Rows:
         raise ValueError("no data: give --dataset (a Hub id, a folder, parquet files or WebDataset shards)")
     columns = [
         options.text_column, options.image_column, options.depth_column, options.id_column, _boxes(options),
+        *columns_of_templates(options.text_templates), *also,
     ]  # fmt: skip
     return load_joined(
         options.dataset,
         split,
-        [column for column in columns if column],
+        list(dict.fromkeys(filter(None, columns))),
         split_of_files=options.train_split,  # files that are named are the training data
         streaming=options.streaming,
     )

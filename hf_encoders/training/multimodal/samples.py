@@ -7,7 +7,7 @@ from typing import Any, TypedDict, TypeVar
 import numpy as np
 import PIL.Image
 import torch
-from datasets import Dataset, IterableDataset
+from datasets import Dataset, Features, IterableDataset
 from datasets.distributed import split_dataset_by_node
 from torch import Tensor
 
@@ -24,6 +24,7 @@ from ...models.processing_multimodal_encoder import MultimodalEncoderProcessor
 from ..depth_units import LOOKED_AT, spread
 from ..stopping import outlive_a_stop
 from .arguments import DataArguments
+from .captions import Captions
 from .masked_images import paint_boxes
 from .rows import load_rows
 from .views import View
@@ -130,7 +131,7 @@ class SampleMaker:
         inputs: makes the model's inputs.
         seed: decides on captions and views.
         teacher: makes the teacher's inputs, if there is one.
-        types: of the columns that hold arrays, see `number_types`.
+        features: the columns of the rows: which hold arrays, and the names of classes.
     """
 
     def __init__(
@@ -139,10 +140,11 @@ class SampleMaker:
         inputs: ModelInputs,
         seed: int,
         teacher: ModelInputs | None = None,
-        types: NumberTypes | None = None,
+        features: Features | None = None,
     ):
         self.options, self.inputs, self.seed, self.teacher = options, inputs, seed, teacher
-        self.types: NumberTypes = types or {}
+        self.types: NumberTypes = number_types(features or {})
+        self.captions = Captions(options.text_column, options.text_templates, features)
 
     def __call__(self, row: Row, index: int, epoch: int) -> Sample | BadSample:
         """Make the sample of a row, or say why there is none."""
@@ -156,11 +158,7 @@ class SampleMaker:
 
     def _sample(self, row: Row, index: int, rng: np.random.Generator) -> Sample:
         options = self.options
-        caption = row[options.text_column]
-        if not isinstance(caption, str):
-            caption = caption[rng.integers(len(caption))]
-            if not isinstance(caption, str):
-                raise TypeError(f"{caption!r} in column {options.text_column!r}, expected a caption")
+        caption = self.captions(row, rng)
         sample: Sample = {"caption": caption, "index": index}
         sample["id"] = row[options.id_column] if options.id_column else index
         view = View(rng, options.image_scale, mirrors=bool(options.mirror_words))

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
 from datasets import IterableDataset
@@ -14,8 +14,10 @@ from ...models.modeling_multimodal_encoder import MultimodalEncoderModel
 from ...models.text_tower import unknown_texts
 from ..depth_units import LOOKED_AT, spread
 from .arguments import DataArguments
+from .captions import ClassNames, Template, columns_of_templates
 from .rows import load_rows
 
+_LONGEST = 200  # characters of a row in a message
 _FEW = 0.1  # more captions than this share without a token are warned about
 
 
@@ -76,12 +78,16 @@ def check_captions(options: DataArguments, tokenizer: PreTrainedTokenizerBase) -
     """Refuse captions of which nothing can be learned; some rows are looked at, of a stream the first.
 
     Raises:
-        ValueError: if none of them has a word, all are the same, or the tokenizer knows none of them.
+        ValueError: if none of them has a word, all are the same, or the tokenizer knows none of them; or if a template
+            makes no caption of any of the rows.
     """
     column = options.text_column
-    rows = load_rows(options, options.train_split).select_columns([column])
+    rows = load_rows(options, options.train_split)
+    features = rows.features
+    rows = rows.select_columns(list(dict.fromkeys([column, *columns_of_templates(options.text_templates)])))
     is_stream = isinstance(rows, IterableDataset)
     some = list(rows.take(LOOKED_AT) if is_stream else (rows[index] for index in spread(len(rows))))
+    _check_templates(options.text_templates, [ClassNames(features).named(row) for row in some])
     captions = [text for row in some for text in _texts(row, column)]
     where = f"column {column!r}: the captions of all {len(some)} rows that were looked at"
     words = [text for text in captions if text.strip()]
@@ -102,6 +108,29 @@ def check_captions(options: DataArguments, tokenizer: PreTrainedTokenizerBase) -
                 f"column {column!r}: {len(unknown)} of {len(words)} captions have no token that the tokenizer knows,"
                 f" such as {unknown[0][:80]!r}",
                 stacklevel=2,
+            )
+
+
+def all_captions(options: DataArguments) -> Iterator[str]:
+    """Every caption of the training rows, those of templates too; none of a stream, which is read once."""
+    if options.streaming:
+        return
+    rows = load_rows(options, options.train_split)
+    columns = [options.text_column, *columns_of_templates(options.text_templates)]
+    names, templates = ClassNames(rows.features), [Template(text) for text in options.text_templates]
+    for row in rows.select_columns(list(dict.fromkeys(columns))):
+        yield from _texts(row, options.text_column)
+        named = names.named(row)
+        yield from filter(None, (template.fill(named) for template in templates))
+
+
+def _check_templates(templates: Sequence[str], rows: Sequence[Mapping[str, object]]) -> None:
+    for text in templates:
+        if rows and all(Template(text).fill(row) is None for row in rows):
+            shown = str({column: rows[0][column] for column in Template(text).columns})[:_LONGEST]
+            raise ValueError(
+                f"--text_templates {text!r}: none of the {len(rows)} rows that were looked at has its values; the first"
+                f" has {shown}"
             )
 
 

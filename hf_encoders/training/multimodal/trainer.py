@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm.std import tqdm
 
-from ...data.cells import number_types
 from ...data.splits import left_out_of
 from ...evaluation.tasks import is_better, metric_lines
 from ...hub.push import Destination, reserve
@@ -47,8 +46,8 @@ from .rows import load_rows, taken_lines, with_columns, with_validation_split
 from .samples import Batch, ModelInputs, SampleMaker, Samples, make_loader, raw_maps
 from .step import Step, make_loss
 from .teacher import Teacher
-from .text_checks import check_captions, tokenizer_identity
-from .validation import Validation, Validations, metric_names, splits_of
+from .text_checks import all_captions, check_captions, tokenizer_identity
+from .validation import make_validations, metric_names
 from .views import check_pairs
 
 _STATISTICS_BATCHES = 32  # batches per epoch that give averaged weights their BatchNorm statistics
@@ -75,7 +74,7 @@ class Trainer:
         data = with_columns(with_validation_split(data))
         self.data = data
         if data.validation_split:
-            check_metric(run.validation_metric, metric_names(data.columns, splits_of(data.validation_split)))
+            check_metric(run.validation_metric, metric_names(data))
         self.accelerator = make_accelerator(run, None if kept is None else kept.precision)
         self.resumption.check_precision(self.accelerator.mixed_precision)
         is_whole = not run.chunk_size and run.gradient_accumulation_steps == 1
@@ -91,7 +90,7 @@ class Trainer:
         )
         self.requests = Requests(self.accelerator)
         set_seed(run.seed)
-        self.plain_model = build_model(model, loss, run.seed)
+        self.plain_model = build_model(model, loss, run.seed, all_captions(data) if model.text_words else ())
         set_seed(run.seed, device_specific=True)  # dropout differs from process to process
         if not is_sharded(self.accelerator):  # sharding rejects channels_last
             # It makes convolutions faster; PyTorch documents this argument, but gives it no type.
@@ -104,10 +103,7 @@ class Trainer:
         self.teacher = Teacher(loss, self.accelerator) if loss.teacher else None
         self.validation = None
         if data.validation_split:
-            stored = replace(data, streaming=False)
-            parts = {split: load_rows(stored, split) for split in splits_of(data.validation_split)}
-            measuring = data.columns, self.loss, self.division.rows, self.accelerator
-            self.validation = Validations({split: Validation(rows, *measuring) for split, rows in parts.items()})
+            self.validation = make_validations(data, self.loss, self.division.rows, self.accelerator)
         loader = self._make_loader()
         check_captions(data, self.plain_model.processor.part("tokenizer"))
         self.identity = self._identify(loader)
@@ -158,8 +154,7 @@ class Trainer:
         """The batches of all processes, or those of one of the parts of a stream that this process reads."""
         teacher = self.teacher.inputs if self.teacher is not None else None
         rows = load_rows(self.data, self.data.train_split)
-        types = number_types(rows.features)
-        make = SampleMaker(self.data, ModelInputs.of(self.plain_model), self.run.seed, teacher, types)
+        make = SampleMaker(self.data, ModelInputs.of(self.plain_model), self.run.seed, teacher, rows.features)
         place = self.division.number(part, self.accelerator.process_index)
         return make_loader(rows, self.data, self.run.batch_size, make, place, self.division.streams)
 

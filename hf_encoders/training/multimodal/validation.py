@@ -1,6 +1,8 @@
-"""What a run measures on its validation rows: retrieval, and the loss."""
+"""What a run measures on its validation rows: retrieval, the loss, and zero-shot classification."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import torch
@@ -9,10 +11,13 @@ from datasets import Dataset
 from torch import nn
 
 from ...evaluation.embedded_columns import EmbeddedColumns, embed_columns
-from ...evaluation.tasks import recall_line, retrieval, retrieval_names
+from ...evaluation.tasks import Labels, read_labels, recall_line, retrieval, retrieval_names, zero_shot
 from ...losses.contrastive import stable_ids
+from ...modalities import PICTURES
 from ...models.modeling_multimodal_encoder import MultimodalEncoderModel
 from ..averaging import share_batch_norm
+from .arguments import DataArguments
+from .rows import load_rows
 
 LOSS = "validation_loss"
 
@@ -29,9 +34,12 @@ def splits_of(option: str) -> list[str]:
     return splits
 
 
-def metric_names(columns: Mapping[str, str], splits: Sequence[str]) -> list[str]:
-    """What `Validations` measures."""
-    names = [*retrieval_names(columns), LOSS]
+def metric_names(options: DataArguments) -> list[str]:
+    """What may select the best weights of `make_validations`."""
+    splits, labels = splits_of(options.validation_split), options.validation_labels
+    pictures = [modality for modality in PICTURES if modality in options.columns]
+    shots = [f"zero-shot/{labels}/{modality}/top1_accuracy" for modality in pictures] if labels else []
+    names = [*retrieval_names(options.columns), LOSS, *shots]
     return [_prefix(split, splits) + name for split in splits for name in names]
 
 
@@ -48,23 +56,38 @@ class Validation:
         loss: what the run minimises.
         rows_of_a_step: how many rows a step compares; the loss depends on it.
         accelerator: of the run.
+        labels: of the rows, for zero-shot classification; None measures none.
+        templates: prompts of the labels.
     """
 
     def __init__(
-        self, rows: Dataset, columns: dict[str, str], loss: nn.Module, rows_of_a_step: int, accelerator: Accelerator
+        self,
+        rows: Dataset,
+        columns: dict[str, str],
+        loss: nn.Module,
+        rows_of_a_step: int,
+        accelerator: Accelerator,
+        labels: Labels | None = None,
+        templates: Sequence[str] = (),
     ):
         self.rows, self.columns, self.loss = rows, columns, loss
         self.rows_of_a_step, self.accelerator = rows_of_a_step, accelerator
+        self.labels, self.templates = labels, templates
 
     def measure(self, model: MultimodalEncoderModel) -> dict[str, float]:
-        """The metrics of `retrieval`, and `validation_loss`, without masked negatives and a teacher's share.
+        """The metrics of `retrieval` and `zero_shot`, and `validation_loss`, without a teacher's share.
+
+        Masked negatives are no part of the loss here.
 
         Raises:
             ValueError: if a row cannot be read.
         """
         share_batch_norm(model)
         embedded = embed_columns(model, self.rows, self.columns, self.accelerator, show_progress_bar=False)
-        return {**retrieval(embedded), LOSS: self._loss(model, embedded)}
+        metrics = {**retrieval(embedded), LOSS: self._loss(model, embedded)}
+        if self.labels is not None:
+            metrics |= zero_shot(model, embedded, self.labels, self.templates)
+        return metrics
 
     @torch.no_grad()
     def _loss(self, model: MultimodalEncoderModel, embedded: EmbeddedColumns) -> float:
@@ -106,5 +129,37 @@ class Validations:
         for split in self._splits:
             prefix = _prefix(split, self._splits)
             own = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
-            shown.append(f"{prefix.rstrip('/') or 'validation'} {own[LOSS]:.4f}, {recall_line(own)}")
+            parts = [f"{own[LOSS]:.4f}", recall_line(own), *filter(None, [_zero_shot_line(own)])]
+            shown.append(f"{prefix.rstrip('/') or 'validation'} {', '.join(parts)}")
         return "; ".join(shown)
+
+
+def make_validations(
+    options: DataArguments, loss: nn.Module, rows_of_a_step: int, accelerator: Accelerator
+) -> Validations:
+    """Read the splits of `--validation_split`.
+
+    Raises:
+        ValueError: if no data set has one of them, or a row has no label.
+    """
+    if options.validation_templates and not options.validation_labels:
+        raise ValueError("--validation_templates are prompts for the labels of --validation_labels, which is not given")
+    # Captions of templates are for training.
+    stored = replace(options, streaming=False, text_templates=[])
+    parts = {}
+    for split in splits_of(options.validation_split):
+        rows = cast(Dataset, load_rows(stored, split, [options.validation_labels]))
+        labels = read_labels(rows, options.validation_labels) if options.validation_labels else None
+        parts[split] = Validation(
+            rows, options.columns, loss, rows_of_a_step, accelerator, labels, options.validation_templates
+        )
+    return Validations(parts)
+
+
+def _zero_shot_line(metrics: Mapping[str, float]) -> str:
+    """The accuracies of `zero_shot`, for people: "zero-shot noun: image 0.21, depth 0.18"."""
+    found = {tuple(name.split("/")[1:3]): value for name, value in metrics.items() if name.endswith("/top1_accuracy")}
+    if not found:
+        return ""
+    column = next(iter(found))[0]
+    return f"zero-shot {column}: " + ", ".join(f"{modality} {value:.2f}" for (_, modality), value in found.items())
