@@ -71,6 +71,9 @@ def parse(
         parser.print_help()
         parser.exit()
     defaults = _read_recipe(recipe, {one.name: _choices(one) for kind in kinds for one in fields(kind)})
+    lists = {one.name for kind in kinds for one in fields(kind) if one.default_factory is not MISSING}
+    # One value of an option that takes several may stand alone, as on the command line.
+    defaults = {name: [value] if name in lists and _is_one(value) else value for name, value in defaults.items()}
     (model,) = (kind for kind in kinds if hasattr(kind, _MODEL_TYPE))
     trained = getattr(model, _MODEL_TYPE)
     if (found := defaults.pop(_MODEL_TYPE, trained)) != trained:
@@ -159,6 +162,10 @@ def _given(kinds: "Sequence[type[DataclassInstance]]", arguments: Sequence[str])
     typed = {word.partition("=")[0] for word in with_dashes(arguments)}
     names = [one.name for kind in kinds for one in fields(kind)]
     return {name for name in names if typed & set(with_dashes([f"--{name}", f"--no-{name}"]))}
+
+
+def _is_one(value: object) -> bool:
+    return value not in (None, "") and not isinstance(value, (list, dict))
 
 
 def _choices(one: "Field[Any]") -> list[object] | None:

@@ -25,6 +25,7 @@ Rule = Literal[
 RULES: Mapping[str, Rule] = {
     # Data. The data set is compared by its files, see `data_identity`.
     "dataset": "not compared",
+    "dataset_weights": "epoch",
     "train_split": "epoch",
     "split": "epoch",
     "validation_split": "best",

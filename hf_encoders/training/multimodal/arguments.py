@@ -18,6 +18,11 @@ class DataArguments:
     dataset: list[str] = option(
         [], "Hub ids, folders, parquet, JSON or CSV files, or WebDataset shards; several are joined"
     )
+    dataset_weights: list[float] = option(
+        [],
+        "one per data set: its share of the rows of an epoch, which has as many rows as all data sets together; none:"
+        " each row once",
+    )
     train_split: str = option("train", "split to train on")
     validation_split: str = option(
         "auto",

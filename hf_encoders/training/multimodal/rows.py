@@ -2,6 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import cast
+
+from datasets import Dataset
 
 from ...data.cells import columns_of
 from ...data.splits import Rows, load_joined, load_splits
@@ -78,6 +81,12 @@ def _training_rows(options: DataArguments) -> Iterator[tuple[str, Rows]]:
         rows = load_splits(name, options.train_split, options.streaming).get(options.train_split)
         if rows is not None:
             yield name, rows
+
+
+def sizes_of_data(options: DataArguments) -> list[int]:
+    """The number of training rows of each data set; none for one without the split."""
+    splits = [load_splits(name, options.train_split).get(options.train_split) for name in options.dataset]
+    return [0 if rows is None else len(cast(Dataset, rows)) for rows in splits]
 
 
 def load_rows(options: DataArguments, split: str, also: Sequence[str] = ()) -> Rows:

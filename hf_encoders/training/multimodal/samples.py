@@ -26,7 +26,8 @@ from ..stopping import outlive_a_stop
 from .arguments import DataArguments
 from .captions import Captions
 from .masked_images import paint_boxes
-from .rows import load_rows
+from .mixing import Mixture
+from .rows import load_rows, sizes_of_data
 from .views import View
 
 Row = Mapping[str, Any]
@@ -146,9 +147,16 @@ class SampleMaker:
         self.types: NumberTypes = number_types(features or {})
         self.captions = Captions(options.text_column, options.text_templates, features)
 
-    def __call__(self, row: Row, index: int, epoch: int) -> Sample | BadSample:
-        """Make the sample of a row, or say why there is none."""
-        rng = np.random.default_rng([self.seed, epoch, index])
+    def __call__(self, row: Row, index: int, epoch: int, draw: int | None = None) -> Sample | BadSample:
+        """Make the sample of a row, or say why there is none.
+
+        Args:
+            row: the row.
+            index: its position.
+            epoch: of the run.
+            draw: another number than the position to draw by, where an epoch has rows several times.
+        """
+        rng = np.random.default_rng([self.seed, epoch, index if draw is None else draw])
         try:
             return self._sample(row, index, rng)
         except InputError as error:
@@ -181,25 +189,38 @@ class SampleMaker:
 
 
 class Samples(torch.utils.data.Dataset):
-    """The samples of a data set on disk, read a batch at a time."""
+    """The samples of a data set on disk, read a batch at a time.
 
-    def __init__(self, rows: Dataset, make: SampleMaker):
-        self.rows, self.make, self.epoch = rows, make, 0
+    Args:
+        rows: of one data set or several.
+        make: makes the samples.
+        mixture: which rows an epoch takes; by default each once.
+    """
+
+    def __init__(self, rows: Dataset, make: SampleMaker, mixture: Mixture | None = None):
+        self.rows, self.make, self.mixture, self.epoch = rows, make, mixture, 0
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the captions and crops of an epoch; Accelerate calls this."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.rows if self.mixture is None else self.mixture)
 
-    def __getitem__(self, index: int) -> Sample | BadSample:
-        return self.make(self.rows[index], index, self.epoch)
+    def __getitem__(self, place: int) -> Sample | BadSample:
+        index = self._index(place)
+        return self.make(self.rows[index], index, self.epoch, place)
 
-    def __getitems__(self, indices: list[int]) -> list[Sample | BadSample]:
+    def __getitems__(self, places: list[int]) -> list[Sample | BadSample]:
+        indices = [self._index(place) for place in places]
         columns = self.rows[indices]
         rows = (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
-        return [self.make(row, index, self.epoch) for row, index in zip(rows, indices, strict=True)]
+        return [
+            self.make(row, index, self.epoch, place) for row, index, place in zip(rows, indices, places, strict=True)
+        ]
+
+    def _index(self, place: int) -> int:
+        return place if self.mixture is None else self.mixture.row(place, self.epoch)
 
 
 class StreamedSamples(torch.utils.data.IterableDataset):
@@ -259,7 +280,11 @@ class Collate:
 def make_loader(
     rows: Rows, options: DataArguments, batch_size: int, make: SampleMaker, rank: int, world_size: int
 ) -> torch.utils.data.DataLoader:
-    """Make batches of the training rows; the rows of a stream are divided over processes already."""
+    """Make batches of the training rows; the rows of a stream are divided over processes already.
+
+    Raises:
+        ValueError: if data sets have weights that do not fit, or that a stream cannot follow.
+    """
     settings: dict[str, Any] = {
         "batch_size": batch_size,
         "collate_fn": Collate(make),
@@ -268,9 +293,14 @@ def make_loader(
         "drop_last": True,
     }
     if isinstance(rows, IterableDataset):
+        if options.dataset_weights:
+            raise ValueError("--dataset_weights divides rows at hand: leave --streaming out")
         samples = StreamedSamples(rows, make, options.shuffle_buffer, rank, world_size)
         return torch.utils.data.DataLoader(samples, **settings)
-    return torch.utils.data.DataLoader(Samples(rows, make), shuffle=True, **settings)
+    mixture = None
+    if options.dataset_weights:
+        mixture = Mixture(sizes_of_data(options), options.dataset_weights, make.seed)
+    return torch.utils.data.DataLoader(Samples(rows, make, mixture), shuffle=True, **settings)
 
 
 def raw_maps(options: DataArguments) -> Iterator[Tensor]:

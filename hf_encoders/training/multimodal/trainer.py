@@ -133,6 +133,7 @@ class Trainer:
     def _opening(self, loader: DataLoader) -> list[str]:
         data, model, loss, run = self.options
         rows = len(loader.dataset) if isinstance(loader.dataset, Samples) else None
+        mixture = loader.dataset.mixture if isinstance(loader.dataset, Samples) else None
         validated = f"validated on {self.data.validation_split!r}" if self.validation else "not validated"
         source = model.init_from or " and ".join(filter(None, [model.text_model, model.vision_model])) or "new"
         rate = f"AdamW at {run.learning_rate:g} ({run.lr_schedule})"
@@ -141,6 +142,7 @@ class Trainer:
             *filter(None, map(left_out_of, data.dataset)),
             *taken_lines(data, self.data),
             data_line(data.dataset, rows, self.data.columns, validated),
+            *([] if mixture is None else [f"an epoch takes {mixture.lines(data.dataset)}"]),
             model_line(self.plain_model, source),
             loss_line(loss.loss, self.total_steps, self.division.rows, rate, precision),
         ]
