@@ -51,6 +51,14 @@ class DataArguments:
     depth_column: str = option("", "depth maps; empty to train without")
     id_column: str = option("", "id of the thing that a row shows: rows of equal ids are no negatives of each other")
     boxes_column: str = option("", "boxes to paint black for masked negatives: lists of [x1, y1, x2, y2]")
+    regions_column: str = option(
+        "",
+        "objects and what their box is called, such as objects.box: some rows are seen as one of their objects alone",
+    )
+    region_caption: str = option(
+        "", "caption of an object, made of its values: '{color!a} {name}' (see text_templates)"
+    )
+    region_share: float = option(0.3, "how many of the rows that have objects are seen as one of them")
     image_scale: float = option(1.0, "random crops keep at least this share of an image (1: no crops)")
     mirror_words: list[str] = option(
         [], "mirror half of the pictures, and exchange these words in their captions: left right; none: mirror nothing"

@@ -104,7 +104,7 @@ def load_rows(options: DataArguments, split: str, also: Sequence[str] = ()) -> R
         raise ValueError("no data: give --dataset (a Hub id, a folder, parquet files or WebDataset shards)")
     columns = [
         options.text_column, options.image_column, options.depth_column, options.id_column, _boxes(options),
-        *columns_of_templates(options.text_templates), *also,
+        options.regions_column.partition(".")[0], *columns_of_templates(options.text_templates), *also,
     ]  # fmt: skip
     return load_joined(
         options.dataset,

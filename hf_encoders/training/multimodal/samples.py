@@ -27,6 +27,7 @@ from .arguments import DataArguments
 from .captions import Captions
 from .masked_images import paint_boxes
 from .mixing import Mixture
+from .regions import make_regions
 from .rows import load_rows, sizes_of_data
 from .views import View
 
@@ -146,6 +147,7 @@ class SampleMaker:
         self.options, self.inputs, self.seed, self.teacher = options, inputs, seed, teacher
         self.types: NumberTypes = number_types(features or {})
         self.captions = Captions(options.text_column, options.text_templates, features)
+        self.regions = make_regions(options, features)
 
     def __call__(self, row: Row, index: int, epoch: int, draw: int | None = None) -> Sample | BadSample:
         """Make the sample of a row, or say why there is none.
@@ -169,15 +171,21 @@ class SampleMaker:
         caption = self.captions(row, rng)
         sample: Sample = {"caption": caption, "index": index}
         sample["id"] = row[options.id_column] if options.id_column else index
-        view = View(rng, options.image_scale, mirrors=bool(options.mirror_words))
+        image = _read(read_image, self._cell(row, options.image_column)) if options.image_column else None
+        depth_map = _read(read_depth, self._cell(row, options.depth_column)) if options.depth_column else None
+        mirrors = bool(options.mirror_words)
+        region = self.regions.choose(row, rng) if self.regions is not None else None
+        if region is None:
+            view = View(rng, options.image_scale, mirrors)
+        else:
+            view, caption = View.around(rng, region.relative_to(image, depth_map), mirrors), region.caption
         sample["caption"] = view.caption(caption, options.mirror_words)
-        if options.image_column:
-            image = _read(read_image, self._cell(row, options.image_column))
+        if image is not None:
             if options.boxes_column and (boxes := _boxes(row, options.boxes_column)):
                 sample["masked"] = view.image(paint_boxes(image, boxes))
             sample["image"] = view.image(image)
-        if options.depth_column:
-            depth_map = view.depth(_read(read_depth, self._cell(row, options.depth_column)))
+        if depth_map is not None:
+            depth_map = view.depth(depth_map)
             if self.inputs.has_depth:
                 sample["depth"] = self.inputs.depth_values(depth_map)
             if self.teacher is not None and self.teacher.has_depth:

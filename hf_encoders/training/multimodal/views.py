@@ -9,6 +9,9 @@ import PIL.ImageOps
 import torch
 from torch import Tensor
 
+_ROOM_AROUND = 1.6  # an object is seen with up to so many times its size
+_LEAST_SIDE = 0.2  # of the whole; less is too coarse to tell what it is
+
 
 class View:
     """One view, the same of an image and its depth map.
@@ -25,6 +28,23 @@ class View:
         if self.side < 1:
             self.left, self.top = rng.uniform(0, 1 - self.side, 2)
         self.is_mirrored = mirrors and bool(rng.integers(2))
+
+    @classmethod
+    def around(cls, rng: np.random.Generator, box: Sequence[float], mirrors: bool = False) -> "View":
+        """A view of an object: a part of the pictures in their own shape, with the object in its middle.
+
+        Args:
+            rng: decides how much is seen around the object.
+            box: its corners [x1, y1, x2, y2], relative to the size.
+            mirrors: whether half of the views are mirrored.
+        """
+        view = cls(rng, 1, mirrors)
+        left, top, right, bottom = np.clip(box, 0, 1)
+        side = max(right - left, bottom - top) * rng.uniform(1, _ROOM_AROUND)
+        view.side = float(np.clip(side, _LEAST_SIDE, 1))
+        middle = (left + right) / 2, (top + bottom) / 2
+        view.left, view.top = (float(np.clip(at - view.side / 2, 0, 1 - view.side)) for at in middle)
+        return view
 
     def caption(self, caption: str, words: Sequence[str]) -> str:
         """The caption of the view; a mirrored one has each word of a pair in the place of the other."""
