@@ -4,12 +4,14 @@ from .cached import cached_backward
 from .contrastive import InfoNCELoss, LossOutput, SigmoidLoss, stable_ids
 from .distillation import DistillationLoss
 from .matryoshka import MatryoshkaLoss
+from .relations import RelationLoss
 
 __all__ = [
     "DistillationLoss",
     "InfoNCELoss",
     "LossOutput",
     "MatryoshkaLoss",
+    "RelationLoss",
     "SigmoidLoss",
     "cached_backward",
     "stable_ids",

@@ -28,7 +28,7 @@ _SUFFIXES = (".yaml", ".yml")
 _MODEL_TYPE, _INSTEAD, _PARTS = "model_type", "instead", "parts"  # of the dataclass of the model
 _DATASET = "dataset"
 # Options whose values may be paths in a clone.
-_MODELS = ("init_from", "text_model", "vision_model", "depth_model", "tokenizer", "teacher")
+_MODELS = ("init_from", "text_model", "vision_model", "depth_model", "tokenizer", "teacher", "text_teacher")
 _PATHS = ("dataset", "text_words", *_MODELS)
 
 _SETTINGS = ("model_config", "image_processor", "depth_processor", "pair_weights")

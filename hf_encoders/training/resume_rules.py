@@ -79,6 +79,9 @@ RULES: Mapping[str, Rule] = {
     "matryoshka_dims": "on or off",
     "teacher": "obeyed",
     "distillation_weight": "obeyed",
+    "text_teacher": "obeyed",
+    "text_teacher_weight": "obeyed",
+    "depth_follows_image": "obeyed",
     # Run.
     "output_dir": "not compared",
     "seed": "kept",

@@ -6,10 +6,11 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
 
-from hf_encoders.losses.contrastive import InfoNCELoss, SigmoidLoss
+from hf_encoders.losses.contrastive import InfoNCELoss, LossOutput, SigmoidLoss
 from hf_encoders.losses.distillation import DistillationLoss
 from hf_encoders.losses.gathering import gather_batch
 from hf_encoders.losses.matryoshka import MatryoshkaLoss
+from hf_encoders.losses.relations import RelationLoss
 from tests.helpers.ranks import joined, on_ranks
 
 pytestmark = pytest.mark.numeric
@@ -23,6 +24,7 @@ LOSSES = {
     "sigmoid": lambda: SigmoidLoss(bias_init_value=-1.0),
     "matryoshka": lambda: MatryoshkaLoss(SigmoidLoss(bias_init_value=-1.0), [2, 4]),
     "distillation": lambda: DistillationLoss(0.2),
+    "relations": RelationLoss,
 }
 # How many rows each rank has, and how many negatives.
 SPLITS = {
@@ -54,6 +56,8 @@ def gradients_of(loss, inputs, dtype):
     if isinstance(loss, DistillationLoss):
         text, image = inputs["teacher"].unbind(1)
         output = loss(embeds, temperature.clamp(min=0.01), {"text": text, "image": image})
+    elif isinstance(loss, RelationLoss):
+        output = LossOutput(loss(embeds["text"], 0.2, inputs["teacher"][:, 0]))
     else:
         output = loss(
             embeds,
@@ -113,7 +117,8 @@ def test_two_ranks_are_one_process(ranks, name, split, dtype):
     for found_gradients, found_values in (rank[name, split, str(dtype)] for rank in ranks):
         torch.testing.assert_close(found_gradients, gradients, rtol=tolerance, atol=tolerance / 10)
         torch.testing.assert_close(found_values, values, rtol=tolerance, atol=tolerance / 10)
-    assert all(gradients[f"{tower}.weight"].any() for tower in ("text", "image")) and gradients["temperature"] != 0
+    compared = ("text.weight",) if name == "relations" else ("text.weight", "image.weight", "temperature")
+    assert all(gradients[parameter].any() for parameter in compared)
 
 
 def test_ranks_that_differ_find_out(ranks):

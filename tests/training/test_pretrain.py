@@ -19,6 +19,7 @@ from transformers import AutoModel, AutoProcessor
 
 from hf_encoders import MultimodalEncoderModel
 from hf_encoders.hub.card_curves import read_curves
+from hf_encoders.losses import RelationLoss
 from hf_encoders.training import pretrain
 from hf_encoders.training.multimodal.trainer import Trainer, TrainingError
 from tests.conftest import ROOT, SAMPLES
@@ -206,6 +207,46 @@ def test_a_teacher_adds_its_similarities(trainer_options, tmp_path):
     assert not torch.allclose(weights_after["none"], weights_after["whole"], rtol=1e-2)
 
 
+@pytest.mark.numeric
+@pytest.mark.parametrize("part", ["text_teacher", "depth_follows_image"])
+def test_relations_of_one_modality_are_learned_too(part, trainer_options, tmp_path):
+    """One step's loss is the loss without it plus the divergence; in chunks, it is the same."""
+    tiny_model(depth=False).save_pretrained(tmp_path / "teacher")
+    added = {"text_teacher": str(tmp_path / "teacher"), "text_teacher_weight": 3.0}
+    added = added if part == "text_teacher" else {"depth_follows_image": 3.0}
+    options = EXACT | {"max_steps": 1, "batch_size": 20}
+    losses, gradients = {}, {}
+    for name, changes in {"none": {}, "whole": added, "chunks": added | {"chunk_size": 7}}.items():
+        arguments = trainer_options(**options | changes)
+        trainer = Trainer(*pretrain.parse(arguments, pretrain.KINDS, pretrain.DEFAULT_RECIPE, ""))
+        batch = next(iter(trainer.loaders[0]))
+        with torch.no_grad():
+            student = trainer.plain_model(**batch["inputs"])
+            temperature = trainer.plain_model.clamped_temperature.item()
+        output = trainer.step([batch])
+        losses[name] = output.loss.item()
+        towers = ("text", "visual", "depth")
+        gradients[name] = {
+            tower: getattr(trainer.plain_model, f"{tower}_projection").weight.grad.clone() for tower in towers
+        }
+        if name == "whole":
+            teacher = AutoModel.from_pretrained(tmp_path / "teacher").encode_text(batch["captions"])
+            by_part = {
+                "text_teacher": (student.text_embeds, 0.05, teacher),
+                "depth_follows_image": (student.depth_embeds, temperature, student.image_embeds),
+            }
+            divergence = RelationLoss()(*by_part[part]).item()
+            assert output.parts[part].item() == pytest.approx(divergence, rel=1e-4)
+    assert divergence > 1e-4
+    assert losses["whole"] == pytest.approx(losses["none"] + 3 * divergence, rel=1e-4)
+    assert losses["chunks"] == pytest.approx(losses["whole"], rel=1e-5)
+    student_tower = "text" if part == "text_teacher" else "depth"
+    for tower in towers:
+        torch.testing.assert_close(gradients["chunks"][tower], gradients["whole"][tower], rtol=1e-4, atol=1e-6)
+        changed = not torch.allclose(gradients["none"][tower], gradients["whole"][tower], rtol=1e-4, atol=1e-7)
+        assert changed is (tower == student_tower), tower
+
+
 def test_towers_that_the_data_does_not_reach_stay(trainer_options, tmp_path):
     pretrain.command(trainer_options(**ROOMS, depth_column=""))
     pretrain.command([*trainer_options(**ROOMS), "--output_dir", str(tmp_path / "other"), "--max_steps", "1"])
@@ -348,6 +389,8 @@ def test_unreadable_rows_are_skipped_and_counted(allowed, trainer_options, tmp_p
         ({"pair_weights": {"text-image": 1}}, "pair_weights has no pair with depth: add one, or leave out --depth_col"),
         ({"model_config": RECIPE["model_config"] | {"depth_config": None}}, "this model has no depth tower"),
         ({"teacher": "/no/teacher"}, "/no/teacher"),
+        ({"text_teacher": "/no/teacher"}, "/no/teacher"),
+        ({"depth_follows_image": 1.0, "depth_column": ""}, "--depth_follows_image needs images and depth maps"),
     ],
 )
 def test_bad_options_take_one_line(changes, message, trainer_options):

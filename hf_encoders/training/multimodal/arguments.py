@@ -122,6 +122,13 @@ class LossArguments:
     matryoshka_dims: list[int] = option([], "lengths of prefixes of the embedding that are trained too")
     teacher: str = option("", "a multimodal repo whose similarities are learned too")
     distillation_weight: float = option(1.0, "weight of the teacher's similarities, beside the loss")
+    text_teacher: str = option(
+        "", "a text encoder of any kind: how like each other it finds the captions is learned too"
+    )
+    text_teacher_weight: float = option(1.0, "weight of the text teacher's similarities, beside the loss")
+    depth_follows_image: float = option(
+        0.0, "weight of a loss by which depth maps become as like each other as their images are (0: none)"
+    )
 
 
 @dataclass

@@ -58,12 +58,13 @@ class Sample(TypedDict, total=False):
 class Batch(TypedDict):
     """B rows as tensors, with the bad rows apart.
 
-    `inputs` are the model's inputs [B, ...], `teacher_inputs` the teacher's, `ids` modality → [B], `masked` masked
-    copies of images [K, 3, H, W], and `rows` the positions of the rows.
+    `inputs` are the model's inputs [B, ...], `teacher_inputs` the teacher's, `captions` the texts, `ids` modality →
+    [B], `masked` masked copies of images [K, 3, H, W], and `rows` the positions of the rows.
     """
 
     inputs: dict[str, Tensor]
     teacher_inputs: dict[str, Tensor]
+    captions: list[str]
     ids: dict[str, Tensor]
     masked: Tensor | None
     rows: list[int]
@@ -75,6 +76,7 @@ class Chunk(TypedDict):
 
     inputs: dict[str, Tensor]
     teacher_inputs: dict[str, Tensor]
+    captions: list[str]
     ids: dict[str, Tensor]
     masked: Tensor | None
     rows: int
@@ -264,10 +266,18 @@ class Collate:
         make = self.make
         good = [sample for sample in samples if not isinstance(sample, BadSample)]
         bad = [sample for sample in samples if isinstance(sample, BadSample)]
-        batch: Batch = {"inputs": {}, "teacher_inputs": {}, "ids": {}, "masked": None, "rows": [], "bad": bad}
+        captions = [sample["caption"] for sample in good]
+        batch: Batch = {
+            "inputs": {},
+            "teacher_inputs": {},
+            "captions": captions,
+            "ids": {},
+            "masked": None,
+            "rows": [],
+            "bad": bad,
+        }
         if not good:
             return batch
-        captions = [sample["caption"] for sample in good]
         images = [sample["image"] for sample in good if "image" in sample]
         depth = [sample["depth"] for sample in good if "depth" in sample]
         batch["inputs"] = make.inputs.batch(captions, images, depth)

@@ -14,7 +14,7 @@ from ..division import Division, seed_of
 from ..sharding import is_sharded
 from .arguments import LossArguments, RunArguments, pair_weights
 from .samples import Batch, Chunk
-from .teacher import Teacher
+from .teacher import AddedLoss
 
 _EMBEDS = {"text": "text_embeds", "image": "image_embeds", "depth": "depth_embeds"}
 _MASKED = "masked"  # name of the embeddings of masked images
@@ -47,7 +47,7 @@ class Step:
         model: the prepared model.
         loss: see `make_loss`.
         run: chunk size and treatment of BatchNorm.
-        teacher: its similarities are learned too, if there is one.
+        added: losses beside it, such as a teacher's.
         division: how the rows of a step are divided.
         is_whole: whether a micro-batch is embedded at once, and BatchNorm normalises it by itself; by default where a
             step has one. It may have several here that were planned for as many processes.
@@ -59,11 +59,11 @@ class Step:
         model: nn.Module,
         loss: nn.Module,
         run: RunArguments,
-        teacher: Teacher | None = None,
+        added: Sequence[AddedLoss] = (),
         division: Division | None = None,
         is_whole: bool | None = None,
     ):
-        self.accelerator, self.model, self.loss, self.run, self.teacher = accelerator, model, loss, run, teacher
+        self.accelerator, self.model, self.loss, self.run, self.added = accelerator, model, loss, run, added
         processes = accelerator.num_processes
         self.division = division or Division(run.batch_size, run.gradient_accumulation_steps, processes, processes)
         parts = run.chunk_size or run.gradient_accumulation_steps > 1
@@ -97,14 +97,16 @@ class Step:
             for name in chunks[0]["ids"]
         }
 
-        targets = self.teacher.embed(chunks, self._embeds) if self.teacher is not None else {}
+        targets = [one.targets(chunks, self._embeds) for one in self.added]
 
         def compare(embeds: Mapping[str, Tensor]) -> LossOutput:
             rows = {name: values for name, values in embeds.items() if name != _MASKED}
             negatives = {"image": embeds[_MASKED]} if _MASKED in embeds else None
             temperature = self.accelerator.unwrap_model(self.model).clamped_temperature
             output = self.loss(rows, temperature, ids=ids, negatives=negatives)
-            return output if self.teacher is None else self.teacher.add(output, rows, temperature, targets)
+            for one, wanted in zip(self.added, targets, strict=True):
+                output = one.add(output, rows, temperature, wanted)
+            return output
 
         # The settings decide, not the number of chunks: they are the same on every process.
         if self.run.gradient_accumulation_steps > 1 or not self.is_whole:
@@ -157,6 +159,7 @@ def _without_rows(chunk: Chunk) -> Chunk:
     return {
         "inputs": {name: values[:1] for name, values in chunk["inputs"].items()},
         "teacher_inputs": {name: values[:1] for name, values in chunk["teacher_inputs"].items()},
+        "captions": [],
         "ids": dict.fromkeys(chunk["ids"], empty),
         "masked": None if chunk["masked"] is None else chunk["masked"][:0],
         "rows": 0,
@@ -175,6 +178,7 @@ def _rows_of(batch: Batch, rows: slice) -> Chunk:
     return {
         "inputs": {name: values[rows] for name, values in batch["inputs"].items()},
         "teacher_inputs": {name: values[rows] for name, values in batch["teacher_inputs"].items()},
+        "captions": batch["captions"][rows],
         "ids": {name: values[rows] for name, values in batch["ids"].items()},
         "masked": None if batch["masked"] is None else batch["masked"][rows],
         "rows": len(batch["rows"][rows]),

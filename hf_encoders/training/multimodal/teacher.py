@@ -1,21 +1,65 @@
-"""A teacher: the student also learns the similarities of a trained multimodal encoder."""
+"""Teachers: the student also learns similarities that a trained model finds, or another of its own towers."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Protocol, cast
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from ...any_encoder import AnyEncoder, load_encoder
 from ...losses.contrastive import LossOutput
 from ...losses.distillation import DistillationLoss
+from ...losses.relations import RelationLoss
+from ...modalities import modalities
 from ..checks import check_finite
 from .arguments import LossArguments, pair_weights
 from .model import load_multimodal
 from .samples import Chunk, ModelInputs
 from .text_checks import check_tokenizer
 
+_MOST_KNOWN = 200_000  # captions whose embeddings are kept
 # Embeds with a model: the inputs and the number of rows that count → modality → [rows, D].
 Embeds = Callable[[nn.Module, Mapping[str, Tensor], int], dict[str, Tensor]]
+
+
+class AddedLoss(Protocol):
+    """A loss beside the contrastive one."""
+
+    def targets(self, chunks: Sequence[Chunk], embeds_of: Embeds) -> dict[str, Tensor]:
+        """What the rows of all chunks are compared with, without gradient."""
+        ...
+
+    def add(
+        self, output: LossOutput, embeds: Mapping[str, Tensor], temperature: Tensor, targets: Mapping[str, Tensor]
+    ) -> LossOutput:
+        """Add the loss of the rows' embeddings, and its parts."""
+        ...
+
+
+def make_added_losses(options: LossArguments, trained: Collection[str], accelerator: Accelerator) -> list[AddedLoss]:
+    """The losses that the options add.
+
+    Args:
+        options: name teachers and weights.
+        trained: the modalities.
+        accelerator: of the run.
+
+    Raises:
+        ValueError, OSError: if a teacher cannot be loaded, or does not fit.
+    """
+    added: list[AddedLoss] = []
+    if options.teacher:
+        added.append(Teacher(options, accelerator))
+    if options.text_teacher:
+        added.append(TextTeacher(options, accelerator))
+    if options.depth_follows_image:
+        if not {"image", "depth"} <= set(trained):
+            raise ValueError(
+                "--depth_follows_image needs images and depth maps: give --image_column and --depth_column"
+            )
+        added.append(DepthFollowsImage(options.depth_follows_image))
+    return added
 
 
 class Teacher:
@@ -39,7 +83,7 @@ class Teacher:
         self.model, self.accelerator = model.to(accelerator.device), accelerator
 
     @torch.no_grad()
-    def embed(self, chunks: Sequence[Chunk], embeds_of: Embeds) -> dict[str, Tensor]:
+    def targets(self, chunks: Sequence[Chunk], embeds_of: Embeds) -> dict[str, Tensor]:
         """Embed all chunks: modality → [B, D of the teacher]."""
         with self.accelerator.autocast():
             parts = [embeds_of(self.model, chunk["teacher_inputs"], chunk["rows"]) for chunk in chunks]
@@ -52,3 +96,71 @@ class Teacher:
         added = self.loss(embeds, temperature, targets)
         parts = {f"distillation/{name}": part for name, part in added.parts.items()}
         return LossOutput(output.loss + self.weight * added.loss, output.parts | parts)
+
+
+class TextTeacher:
+    """Adds the divergence of the captions' similarities from those that a text encoder finds.
+
+    Args:
+        options: the encoder, any that `load_encoder` opens, and the weight of the loss.
+        accelerator: gives its device and precision.
+
+    Raises:
+        ValueError, OSError: if it cannot be loaded, or embeds no texts.
+    """
+
+    # Differences in similarity as small as this count. Sentence encoders are trained at 0.05, as SimCSE is.
+    temperature = 0.05
+
+    def __init__(self, options: LossArguments, accelerator: Accelerator):
+        encoder = cast(AnyEncoder, load_encoder(options.text_teacher))
+        if "text" not in modalities(encoder):
+            raise ValueError(f"--text_teacher {options.text_teacher}: embeds no texts")
+        self._tower = encoder.to(accelerator.device).tower("text")
+        self._size = self._tower.encode(["a"]).shape[1]
+        self._weight, self._loss, self._accelerator = options.text_teacher_weight, RelationLoss(), accelerator
+        self._known: dict[str, Tensor] = {}  # captions come again in each epoch
+
+    @torch.no_grad()
+    def targets(self, chunks: Sequence[Chunk], embeds_of: Embeds) -> dict[str, Tensor]:
+        """Embed the captions: [B, D of the teacher]."""
+        captions = [caption for chunk in chunks for caption in chunk["captions"]]
+        new = [caption for caption in dict.fromkeys(captions) if caption not in self._known]
+        if len(self._known) + len(new) > _MOST_KNOWN:
+            self._known, new = {}, list(dict.fromkeys(captions))
+        if new:
+            self._known |= dict(zip(new, self._tower.encode(new).float().cpu(), strict=True))
+        if not captions:
+            return {"text": torch.empty(0, self._size, device=self._accelerator.device)}
+        return {"text": torch.stack([self._known[caption] for caption in captions]).to(self._accelerator.device)}
+
+    def add(
+        self, output: LossOutput, embeds: Mapping[str, Tensor], temperature: Tensor, targets: Mapping[str, Tensor]
+    ) -> LossOutput:
+        """Add the loss, whose part is called "text_teacher"."""
+        added = self._loss(embeds["text"], self.temperature, targets["text"])
+        return LossOutput(output.loss + self._weight * added, output.parts | {"text_teacher": added.detach()})
+
+
+class DepthFollowsImage:
+    """Adds the divergence of the depth maps' similarities from those of the images of the same rows.
+
+    The image tower learns nothing from it.
+
+    Args:
+        weight: of the loss.
+    """
+
+    def __init__(self, weight: float):
+        self._weight, self._loss = weight, RelationLoss()
+
+    def targets(self, chunks: Sequence[Chunk], embeds_of: Embeds) -> dict[str, Tensor]:
+        """None: the images are embedded by the student."""
+        return {}
+
+    def add(
+        self, output: LossOutput, embeds: Mapping[str, Tensor], temperature: Tensor, targets: Mapping[str, Tensor]
+    ) -> LossOutput:
+        """Add the loss, whose part is called "depth_follows_image"."""
+        added = self._loss(embeds["depth"], temperature.detach(), embeds["image"])
+        return LossOutput(output.loss + self._weight * added, output.parts | {"depth_follows_image": added.detach()})

@@ -46,7 +46,7 @@ from .regions import make_regions
 from .rows import load_rows, taken_lines, with_columns, with_validation_split
 from .samples import Batch, ModelInputs, SampleMaker, Samples, make_loader, raw_maps
 from .step import Step, make_loss
-from .teacher import Teacher
+from .teacher import Teacher, make_added_losses
 from .text_checks import all_captions, check_captions, tokenizer_identity
 from .validation import make_validations, metric_names
 from .views import check_pairs
@@ -102,7 +102,7 @@ class Trainer:
             learn_percentiles(self.plain_model.depth_processor, raw_maps(data))
             say(self.accelerator, described(self.plain_model.depth_processor))
         self.loss = make_loss(loss, data.columns).to(self.accelerator.device)
-        self.teacher = Teacher(loss, self.accelerator) if loss.teacher else None
+        self.added = make_added_losses(loss, data.columns, self.accelerator)
         self.validation = None
         if data.validation_split:
             self.validation = make_validations(data, self.loss, self.division.rows, self.accelerator)
@@ -127,7 +127,7 @@ class Trainer:
         self.model, self.optimizer, self.schedule = self.accelerator.prepare(trained, optimizer, schedule)
         others = range(1, self.division.streams_of_a_process)
         self.loaders = [loader if data.streaming else self.accelerator.prepare(loader), *map(self._make_loader, others)]
-        self.step = Step(self.accelerator, self.model, self.loss, run, self.teacher, self.division, is_whole)
+        self.step = Step(self.accelerator, self.model, self.loss, run, self.added, self.division, is_whole)
         self.progress = Progress()
         for line in self._opening(loader):
             say(self.accelerator, line)
@@ -156,7 +156,7 @@ class Trainer:
 
     def _make_loader(self, part: int = 0) -> DataLoader:
         """The batches of all processes, or those of one of the parts of a stream that this process reads."""
-        teacher = self.teacher.inputs if self.teacher is not None else None
+        teacher = next((one.inputs for one in self.added if isinstance(one, Teacher)), None)
         rows = load_rows(self.data, self.data.train_split)
         make = SampleMaker(self.data, ModelInputs.of(self.plain_model), self.run.seed, teacher, rows.features)
         place = self.division.number(part, self.accelerator.process_index)

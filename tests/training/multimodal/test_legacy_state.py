@@ -52,7 +52,7 @@ def test_the_next_step_is_the_legacy_runs(repo):
     texts = {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in batch}
     masked = next(tensor for name, tensor in batch.items() if "mask" in name and tensor.ndim == 4)
     inputs = texts | {"pixel_values": batch["pixel_values"]}
-    batch_of_step = {"inputs": inputs, "teacher_inputs": {}, "ids": {}}
+    batch_of_step = {"inputs": inputs, "teacher_inputs": {}, "captions": [], "ids": {}}
     output = step([batch_of_step | {"masked": masked, "rows": list(range(4)), "bad": []}])
     assert output.loss.item() == pytest.approx(expected["loss"].item(), abs=LEGACY_ROUNDING)
     optimizer.step()
