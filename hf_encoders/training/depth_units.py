@@ -47,3 +47,16 @@ def described(processor: DepthImageProcessor) -> str:
         return text
     first, median, last = processor.value_percentiles
     return f"{text}; median {median:g} m, 1st to 99th percentile {first:g} to {last:g} m"
+
+
+def check_depth_scale(share: float, processor: DepthImageProcessor) -> None:
+    """Refuse another distance of depth maps where the processor takes it out again.
+
+    Raises:
+        ValueError: if depths are multiplied and each map is stretched to its own range.
+    """
+    if share and (processor.normalization == "minmax" or not processor.do_rescale):
+        raise ValueError(
+            "--depth_scale: has no effect where each map is stretched to its own range; leave it out, or set"
+            ' --depth_processor {"normalization": "range", "value_range": [low, high]}'
+        )

@@ -44,6 +44,7 @@ RULES: Mapping[str, Rule] = {
     "region_caption": "obeyed",
     "region_share": "obeyed",
     "image_scale": "obeyed",
+    "image_brightness": "obeyed",
     "mirror_words": "obeyed",
     "crop_scale": "obeyed",
     "horizontal_flip": "obeyed",

@@ -13,6 +13,7 @@ from ...models.depth_map_files import read_depth
 from ...models.depth_units import RangeCheck
 from ...models.image_processing_depth import DepthImageProcessor
 from ...models.input_errors import InputError, one_line
+from ..depth_units import check_depth_scale
 from ..multimodal.samples import BadSample
 from .arguments import DepthDataArguments
 
@@ -116,11 +117,7 @@ def open_maps(options: DepthDataArguments, processor: DepthImageProcessor, seed:
         ValueError: if there is no such collection or column, one of the two would be empty, or an augmentation would
             have no effect.
     """
-    if options.depth_scale and (processor.normalization == "minmax" or not processor.do_rescale):
-        raise ValueError(
-            "--depth_scale: has no effect where each map is stretched to its own range; leave it out, or set"
-            ' --depth_processor {"normalization": "range", "value_range": [low, high]}'
-        )
+    check_depth_scale(options.depth_scale, processor)
     source = _open(options, options.split)
     indices = list(range(len(source.dataset)))
     if options.validation_split:

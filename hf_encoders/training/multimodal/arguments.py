@@ -60,6 +60,10 @@ class DataArguments:
     )
     region_share: float = option(0.3, "how many of the rows that have objects are seen as one of them")
     image_scale: float = option(1.0, "random crops keep at least this share of an image (1: no crops)")
+    image_brightness: float = option(
+        0.0, "brightness and contrast of images are multiplied by a random factor: 0.2 for 0.8 to 1.2; hues stay"
+    )
+    depth_scale: float = option(0.0, "depths are multiplied by a random factor: 0.1 for 0.9 to 1.1")
     mirror_words: list[str] = option(
         [], "mirror half of the pictures, and exchange these words in their captions: left right; none: mirror nothing"
     )

@@ -29,7 +29,7 @@ from .masked_images import paint_boxes
 from .mixing import Mixture
 from .regions import make_regions
 from .rows import load_rows, sizes_of_data
-from .views import View
+from .views import Jitter, View
 
 Row = Mapping[str, Any]
 _Picture = TypeVar("_Picture")
@@ -104,10 +104,16 @@ class ModelInputs:
         model.processor.part("tokenizer")  # says how to give one
         return cls(model.processor, token_limit(model.text_encoder), model.config.depth_config is not None)
 
-    def depth_values(self, depth_map: Tensor) -> Tensor:
-        """Process one map to [C, H, W]; a map that cannot be used is a ValueError."""
+    def depth_values(self, depth_map: Tensor, factor: float = 1.0) -> Tensor:
+        """Process one map to [C, H, W], with its depths multiplied by a factor.
+
+        Raises:
+            ValueError: if the map cannot be used.
+        """
         processor = self.processor.part("depth_image_processor")
-        prepared = processor.preprocess([depth_map], range_check=self.range_check)
+        # The processor multiplies: it knows the raw values that mean "no measurement".
+        unit_scale = processor.unit_scale * factor
+        prepared = processor.preprocess([depth_map], range_check=self.range_check, unit_scale=unit_scale)
         return prepared["pixel_values"][0]
 
     def pixels(self, images: list[PIL.Image.Image]) -> Tensor:
@@ -182,16 +188,17 @@ class SampleMaker:
         else:
             view, caption = View.around(rng, region.relative_to(image, depth_map), mirrors), region.caption
         sample["caption"] = view.caption(caption, options.mirror_words)
+        jitter = Jitter(rng, options.image_brightness, options.depth_scale)
         if image is not None:
             if options.boxes_column and (boxes := _boxes(row, options.boxes_column)):
-                sample["masked"] = view.image(paint_boxes(image, boxes))
-            sample["image"] = view.image(image)
+                sample["masked"] = jitter.image(view.image(paint_boxes(image, boxes)))
+            sample["image"] = jitter.image(view.image(image))
         if depth_map is not None:
             depth_map = view.depth(depth_map)
             if self.inputs.has_depth:
-                sample["depth"] = self.inputs.depth_values(depth_map)
+                sample["depth"] = self.inputs.depth_values(depth_map, jitter.depth)
             if self.teacher is not None and self.teacher.has_depth:
-                sample["teacher_depth"] = self.teacher.depth_values(depth_map)
+                sample["teacher_depth"] = self.teacher.depth_values(depth_map, jitter.depth)
         return sample
 
     def _cell(self, row: Row, column: str) -> object:

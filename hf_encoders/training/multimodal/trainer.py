@@ -49,7 +49,7 @@ from .step import Step, make_loss
 from .teacher import Teacher, make_added_losses
 from .text_checks import all_captions, check_captions, tokenizer_identity
 from .validation import make_validations, metric_names
-from .views import check_pairs
+from .views import check_jitter, check_pairs
 
 _STATISTICS_BATCHES = 32  # batches per epoch that give averaged weights their BatchNorm statistics
 
@@ -101,6 +101,7 @@ class Trainer:
         if "depth" in data.columns:
             learn_percentiles(self.plain_model.depth_processor, raw_maps(data))
             say(self.accelerator, described(self.plain_model.depth_processor))
+        check_jitter(data.image_brightness, data.depth_scale, self.plain_model.processor.depth_image_processor)
         self.loss = make_loss(loss, data.columns).to(self.accelerator.device)
         self.added = make_added_losses(loss, data.columns, self.accelerator)
         self.validation = None

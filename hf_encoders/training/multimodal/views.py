@@ -1,4 +1,4 @@
-"""A random view of a row: a part of its pictures, and its mirror image, with a caption that is true of it."""
+"""A random view of a row: a part of its pictures, mirrored, brighter or farther away, with a caption that is true."""
 
 import re
 from collections.abc import Sequence
@@ -7,7 +7,11 @@ import numpy as np
 import PIL.Image
 import PIL.ImageOps
 import torch
+from PIL import ImageEnhance
 from torch import Tensor
+
+from ...models.image_processing_depth import DepthImageProcessor
+from ..depth_units import check_depth_scale
 
 _ROOM_AROUND = 1.6  # an object is seen with up to so many times its size
 _LEAST_SIDE = 0.2  # of the whole; less is too coarse to tell what it is
@@ -70,6 +74,43 @@ class View:
         left, top = int(self.left * width), int(self.top * height)
         right, bottom = left + max(int(self.side * width), 1), top + max(int(self.side * height), 1)
         return left, top, right, bottom
+
+
+class Jitter:
+    """Another light and another distance, which leave a caption true: hues and shapes stay.
+
+    Args:
+        rng: decides, once for each share above 0.
+        brightness: brightness and contrast are multiplied by 1 - brightness to 1 + brightness.
+        depth_scale: depths are multiplied by 1 - depth_scale to 1 + depth_scale.
+    """
+
+    def __init__(self, rng: np.random.Generator, brightness: float, depth_scale: float):
+        self.brightness, self.contrast = (_factor(rng, brightness) for _ in range(2))
+        self.depth = _factor(rng, depth_scale)
+
+    def image(self, image: PIL.Image.Image) -> PIL.Image.Image:
+        """An image in another light."""
+        for enhance, factor in ((ImageEnhance.Brightness, self.brightness), (ImageEnhance.Contrast, self.contrast)):
+            image = image if factor == 1 else enhance(image).enhance(factor)
+        return image
+
+
+def check_jitter(brightness: float, depth_scale: float, processor: DepthImageProcessor | None) -> None:
+    """Refuse shares that are none, and a distance that the processor takes out again.
+
+    Raises:
+        ValueError: naming the option.
+    """
+    for name, share in (("image_brightness", brightness), ("depth_scale", depth_scale)):
+        if not 0 <= share < 1:
+            raise ValueError(f"--{name} {share}: expected a share from 0, and under 1")
+    if processor is not None:
+        check_depth_scale(depth_scale, processor)
+
+
+def _factor(rng: np.random.Generator, share: float) -> float:
+    return float(rng.uniform(1 - share, 1 + share)) if share else 1.0
 
 
 def exchanged(text: str, words: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from hf_encoders.training.multimodal.samples import (
     Samples,
     StreamedSamples,
 )
-from hf_encoders.training.multimodal.views import check_pairs
+from hf_encoders.training.multimodal.views import check_jitter, check_pairs
 from tests.helpers.multimodal_models import SIZE, tiny_model, tiny_processor
 from tests.helpers.training_files import PICTURE, image_folder, png
 
@@ -62,6 +62,39 @@ def test_image_and_depth_are_cut_alike():
         assert made["pixel_values"][0].max() - made["pixel_values"][0].min() < 1.5  # a part of the ramp
     whole = inputs(make, sample(row, depth_column="depth"))
     assert whole["depth_values"].min() == -1 and whole["depth_values"].max() == 1
+
+
+def test_another_light_and_another_distance_leave_hues_and_holes():
+    row = {
+        "caption": "a",
+        "image": {"bytes": png(np.full((64, 64, 3), (180, 90, 45), np.uint8))},
+        "depth": {"bytes": png(np.concatenate([np.zeros((32, 64)), np.full((32, 64), 100)]).astype(np.uint16))},
+    }
+    make = maker(depth_column="depth", image_brightness=0.3, depth_scale=0.2)
+    make.inputs.processor.depth_image_processor = DepthImageProcessor(
+        size=SIZE, normalization="range", value_range=[0, 200], invalid_values=[0], invalid_fill="min"
+    )
+    seen = [make(row, 0, epoch) for epoch in range(20)]
+    colours = np.stack([np.asarray(made["image"])[0, 0] for made in seen]).astype(float)
+    red, green, blue = colours.T
+    assert np.ptp(red) > 50 and np.abs((green - blue) / (red - blue) - 1 / 3).max() < 0.05
+    metres = [(made["depth"].max().item() + 1) * 100 for made in seen]
+    assert 80 <= min(metres) < 90 and 110 < max(metres) <= 120.001
+    assert all(made["depth"].min() == -1 for made in seen)  # nothing was measured there
+    still = [maker(depth_column="depth")(row, 0, epoch) for epoch in range(2)]
+    assert np.array_equal(still[0]["image"], still[1]["image"]) and torch.equal(still[0]["depth"], still[1]["depth"])
+
+
+@pytest.mark.parametrize("shares", [(1.0, 0.0), (0.0, -0.1)])
+def test_a_share_that_is_none_is_refused(shares):
+    with pytest.raises(ValueError, match="expected a share from 0, and under 1"):
+        check_jitter(*shares, None)
+
+
+def test_a_distance_that_the_processor_takes_out_is_refused():
+    check_jitter(0, 0.1, DepthImageProcessor(size=SIZE, normalization="range", value_range=[0, 8]))
+    with pytest.raises(ValueError, match="--depth_scale: has no effect where each map is stretched"):
+        check_jitter(0, 0.1, DepthImageProcessor(size=SIZE))
 
 
 def test_mirrored_pictures_have_true_captions():

@@ -3,7 +3,15 @@
 import pytest
 import torch
 from datasets import Dataset
-from transformers import AutoTokenizer, BertConfig, BertModel, DistilBertConfig, DistilBertModel, RobertaTokenizer
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertModel,
+    BertTokenizer,
+    DistilBertConfig,
+    DistilBertModel,
+    RobertaTokenizer,
+)
 
 from hf_encoders import MultimodalEncoderModel
 from hf_encoders.training import pretrain
@@ -38,11 +46,18 @@ def test_words_that_stay_are_embedded_to_the_bit_and_others_are_spelt(tower):
     assert tower.config.vocab_size == len(tokenizer)  # the given one stays
 
 
-def test_pieces_of_one_character_stay_so_that_other_words_can_be_spelt(tower):
-    tokenizer = tiny_tokenizer()
-    _, fewer = with_tokens(tower, tokenizer, ["red"])
+def test_short_pieces_stay_so_that_other_words_can_be_spelt(tower):
+    _, fewer = with_tokens(tower, tiny_tokenizer(), ["red"])
     kept = set(fewer.get_vocab())
-    assert {"a", ".", ",", "##s", "red", "[CLS]", "[PAD]"} <= kept and "chair" not in kept
+    assert {"a", "of", ".", ",", "##s", "red", "[CLS]", "[PAD]"} <= kept and not {"chair", "the"} & kept
+
+
+def test_a_piece_is_kept_by_its_name():
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "stool", "bar", "##stool", "##rel"]
+    tokenizer = BertTokenizer(vocab={token: number for number, token in enumerate(vocabulary)})
+    tower = BertModel(BertConfig(**TRANSFORMER, vocab_size=9), add_pooling_layer=False)
+    _, fewer = with_tokens(tower, tokenizer, ["bar", "##stool"])
+    assert fewer.tokenize("barstool") == ["bar", "##stool"] and "##rel" not in fewer.get_vocab()
 
 
 def test_the_tokenizer_is_the_same_when_it_is_loaded_again(tower, tmp_path):
