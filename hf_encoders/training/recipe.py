@@ -29,7 +29,7 @@ _MODEL_TYPE, _INSTEAD, _PARTS = "model_type", "instead", "parts"  # of the datac
 _DATASET = "dataset"
 # Options whose values may be paths in a clone.
 _MODELS = ("init_from", "text_model", "vision_model", "depth_model", "tokenizer", "teacher", "text_teacher")
-_PATHS = ("dataset", "text_words", *_MODELS)
+_PATHS = ("dataset", "text_words", "text_teacher_words", *_MODELS)
 
 _SETTINGS = ("model_config", "image_processor", "depth_processor", "pair_weights")
 # A recipe states these options even where they are the defaults.

@@ -82,6 +82,8 @@ RULES: Mapping[str, Rule] = {
     "distillation_weight": "obeyed",
     "text_teacher": "obeyed",
     "text_teacher_weight": "obeyed",
+    "text_teacher_words": "obeyed",
+    "text_teacher_templates": "obeyed",
     "depth_follows_image": "obeyed",
     # Run.
     "output_dir": "not compared",

@@ -1,5 +1,6 @@
 """The training script: killed and resumed, asked to stop, on two processes, on bad data; its result is a repo."""
 
+import copy
 import json
 import math
 import re
@@ -208,11 +209,15 @@ def test_a_teacher_adds_its_similarities(trainer_options, tmp_path):
 
 
 @pytest.mark.numeric
-@pytest.mark.parametrize("part", ["text_teacher", "depth_follows_image"])
+@pytest.mark.parametrize("part", ["text_teacher", "text_teacher of words too", "depth_follows_image"])
 def test_relations_of_one_modality_are_learned_too(part, trainer_options, tmp_path):
     """One step's loss is the loss without it plus the divergence; in chunks, it is the same."""
     tiny_model(depth=False).save_pretrained(tmp_path / "teacher")
     added = {"text_teacher": str(tmp_path / "teacher"), "text_teacher_weight": 3.0}
+    if "words" in part:
+        (tmp_path / "words.txt").write_text("stool\nottoman\nbicycle\n")
+        added |= {"text_teacher_words": [str(tmp_path / "words.txt")], "text_teacher_templates": ["a red {}"]}
+    part = part.split()[0]
     added = added if part == "text_teacher" else {"depth_follows_image": 3.0}
     options = EXACT | {"max_steps": 1, "batch_size": 20}
     losses, gradients = {}, {}
@@ -223,6 +228,7 @@ def test_relations_of_one_modality_are_learned_too(part, trainer_options, tmp_pa
         with torch.no_grad():
             student = trainer.plain_model(**batch["inputs"])
             temperature = trainer.plain_model.clamped_temperature.item()
+        before = copy.deepcopy(trainer.plain_model).eval()
         output = trainer.step([batch])
         losses[name] = output.loss.item()
         towers = ("text", "visual", "depth")
@@ -230,9 +236,11 @@ def test_relations_of_one_modality_are_learned_too(part, trainer_options, tmp_pa
             tower: getattr(trainer.plain_model, f"{tower}_projection").weight.grad.clone() for tower in towers
         }
         if name == "whole":
-            teacher = AutoModel.from_pretrained(tmp_path / "teacher").encode_text(batch["captions"])
+            assert bool(batch["words"]) is ("text_teacher_words" in added)
+            texts = [*batch["captions"], *batch["words"]]
+            teacher = AutoModel.from_pretrained(tmp_path / "teacher").encode_text(texts)
             by_part = {
-                "text_teacher": (student.text_embeds, 0.05, teacher),
+                "text_teacher": (before.encode_text(texts), 0.05, teacher),
                 "depth_follows_image": (student.depth_embeds, temperature, student.image_embeds),
             }
             divergence = RelationLoss()(*by_part[part]).item()

@@ -130,6 +130,11 @@ class LossArguments:
         "", "a text encoder of any kind: how like each other it finds the captions is learned too"
     )
     text_teacher_weight: float = option(1.0, "weight of the text teacher's similarities, beside the loss")
+    text_teacher_words: list[str] = option(
+        [],
+        "files of words: each batch also compares as many texts of them as it has rows, so words that no caption has",
+    )
+    text_teacher_templates: list[str] = option([], "texts that the words are put into: 'a red {}'; none: words alone")
     depth_follows_image: float = option(
         0.0, "weight of a loss by which depth maps become as like each other as their images are (0: none)"
     )

@@ -30,6 +30,7 @@ from .mixing import Mixture
 from .regions import make_regions
 from .rows import load_rows, sizes_of_data
 from .views import Jitter, View
+from .word_texts import WordTexts
 
 Row = Mapping[str, Any]
 _Picture = TypeVar("_Picture")
@@ -59,12 +60,15 @@ class Batch(TypedDict):
     """B rows as tensors, with the bad rows apart.
 
     `inputs` are the model's inputs [B, ...], `teacher_inputs` the teacher's, `captions` the texts, `ids` modality →
-    [B], `masked` masked copies of images [K, 3, H, W], and `rows` the positions of the rows.
+    [B], `masked` masked copies of images [K, 3, H, W], `words` further texts for a text teacher, as `word_inputs` the
+    model's inputs [B, ...], and `rows` the positions of the rows.
     """
 
     inputs: dict[str, Tensor]
     teacher_inputs: dict[str, Tensor]
     captions: list[str]
+    words: list[str]
+    word_inputs: dict[str, Tensor]
     ids: dict[str, Tensor]
     masked: Tensor | None
     rows: list[int]
@@ -77,6 +81,8 @@ class Chunk(TypedDict):
     inputs: dict[str, Tensor]
     teacher_inputs: dict[str, Tensor]
     captions: list[str]
+    words: list[str]
+    word_inputs: dict[str, Tensor]
     ids: dict[str, Tensor]
     masked: Tensor | None
     rows: int
@@ -142,6 +148,7 @@ class SampleMaker:
         seed: decides on captions and views.
         teacher: makes the teacher's inputs, if there is one.
         features: the columns of the rows: which hold arrays, and the names of classes.
+        words: makes further texts for a text teacher, if it is to have some.
     """
 
     def __init__(
@@ -151,7 +158,9 @@ class SampleMaker:
         seed: int,
         teacher: ModelInputs | None = None,
         features: Features | None = None,
+        words: WordTexts | None = None,
     ):
+        self.words = words
         self.options, self.inputs, self.seed, self.teacher = options, inputs, seed, teacher
         self.types: NumberTypes = number_types(features or {})
         self.captions = Captions(options.text_column, options.text_templates, features)
@@ -278,6 +287,8 @@ class Collate:
             "inputs": {},
             "teacher_inputs": {},
             "captions": captions,
+            "words": [],
+            "word_inputs": {},
             "ids": {},
             "masked": None,
             "rows": [],
@@ -299,6 +310,10 @@ class Collate:
             masked = [sample["masked"] for sample in good if "masked" in sample]
             batch["masked"] = make.inputs.pixels(masked) if masked else batch["inputs"]["pixel_values"][:0]
         batch["rows"] = [sample["index"] for sample in good]
+        if make.words is not None:
+            # As random as the batch, and the same whenever the batch comes again.
+            batch["words"] = make.words.draw(len(good), np.random.default_rng([make.seed, *batch["rows"]]))
+            batch["word_inputs"] = make.inputs.batch(batch["words"], [], [])
         return batch
 
 

@@ -14,7 +14,7 @@ from ..division import Division, seed_of
 from ..sharding import is_sharded
 from .arguments import LossArguments, RunArguments, pair_weights
 from .samples import Batch, Chunk
-from .teacher import AddedLoss
+from .teacher import WORDS, AddedLoss
 
 _EMBEDS = {"text": "text_embeds", "image": "image_embeds", "depth": "depth_embeds"}
 _MASKED = "masked"  # name of the embeddings of masked images
@@ -100,12 +100,12 @@ class Step:
         targets = [one.targets(chunks, self._embeds) for one in self.added]
 
         def compare(embeds: Mapping[str, Tensor]) -> LossOutput:
-            rows = {name: values for name, values in embeds.items() if name != _MASKED}
+            rows = {name: values for name, values in embeds.items() if name in _EMBEDS}
             negatives = {"image": embeds[_MASKED]} if _MASKED in embeds else None
             temperature = self.accelerator.unwrap_model(self.model).clamped_temperature
             output = self.loss(rows, temperature, ids=ids, negatives=negatives)
             for one, wanted in zip(self.added, targets, strict=True):
-                output = one.add(output, rows, temperature, wanted)
+                output = one.add(output, embeds, temperature, wanted)
             return output
 
         # The settings decide, not the number of chunks: they are the same on every process.
@@ -144,6 +144,9 @@ class Step:
                 if len(masked)
                 else embeds["image"][:0]
             )
+        if chunk["word_inputs"]:
+            words = self._embeds(self.model, chunk["word_inputs"], len(chunk["words"]))
+            embeds[WORDS] = words["text"]
         return embeds
 
     def _embeds(self, model: nn.Module, inputs: Mapping[str, Tensor], rows: int) -> dict[str, Tensor]:
@@ -160,6 +163,8 @@ def _without_rows(chunk: Chunk) -> Chunk:
         "inputs": {name: values[:1] for name, values in chunk["inputs"].items()},
         "teacher_inputs": {name: values[:1] for name, values in chunk["teacher_inputs"].items()},
         "captions": [],
+        "words": [],
+        "word_inputs": {name: values[:1] for name, values in chunk["word_inputs"].items()},
         "ids": dict.fromkeys(chunk["ids"], empty),
         "masked": None if chunk["masked"] is None else chunk["masked"][:0],
         "rows": 0,
@@ -179,6 +184,8 @@ def _rows_of(batch: Batch, rows: slice) -> Chunk:
         "inputs": {name: values[rows] for name, values in batch["inputs"].items()},
         "teacher_inputs": {name: values[rows] for name, values in batch["teacher_inputs"].items()},
         "captions": batch["captions"][rows],
+        "words": batch["words"][rows],
+        "word_inputs": {name: values[rows] for name, values in batch["word_inputs"].items()},
         "ids": {name: values[rows] for name, values in batch["ids"].items()},
         "masked": None if batch["masked"] is None else batch["masked"][rows],
         "rows": len(batch["rows"][rows]),

@@ -11,13 +11,15 @@ from ...any_encoder import AnyEncoder, load_encoder
 from ...losses.contrastive import LossOutput
 from ...losses.distillation import DistillationLoss
 from ...losses.relations import RelationLoss
-from ...modalities import modalities
+from ...modalities import MODALITIES, modalities
 from ..checks import check_finite
 from .arguments import LossArguments, pair_weights
 from .model import load_multimodal
 from .samples import Chunk, ModelInputs
 from .text_checks import check_tokenizer
+from .word_texts import WordTexts
 
+WORDS = "words"  # name of the embeddings of further texts
 _MOST_KNOWN = 200_000  # captions whose embeddings are kept
 # Embeds with a model: the inputs and the number of rows that count → modality → [rows, D].
 Embeds = Callable[[nn.Module, Mapping[str, Tensor], int], dict[str, Tensor]]
@@ -62,6 +64,21 @@ def make_added_losses(options: LossArguments, trained: Collection[str], accelera
     return added
 
 
+def make_words(options: LossArguments) -> WordTexts | None:
+    """The further texts that a text teacher is asked about.
+
+    Raises:
+        ValueError: if there is no text teacher to ask, or see `WordTexts`.
+    """
+    if not options.text_teacher_words:
+        if options.text_teacher_templates:
+            raise ValueError("--text_teacher_templates are for --text_teacher_words, which are not given")
+        return None
+    if not options.text_teacher:
+        raise ValueError("--text_teacher_words are for a --text_teacher, which is not given")
+    return WordTexts(options.text_teacher_words, options.text_teacher_templates)
+
+
 class Teacher:
     """Adds the distance between the student's and the teacher's similarities to a contrastive loss.
 
@@ -93,13 +110,13 @@ class Teacher:
         self, output: LossOutput, embeds: Mapping[str, Tensor], temperature: Tensor, targets: Mapping[str, Tensor]
     ) -> LossOutput:
         """Add the teacher's loss, whose parts are called "distillation/PAIR"."""
-        added = self.loss(embeds, temperature, targets)
+        added = self.loss({name: rows for name, rows in embeds.items() if name in MODALITIES}, temperature, targets)
         parts = {f"distillation/{name}": part for name, part in added.parts.items()}
         return LossOutput(output.loss + self.weight * added.loss, output.parts | parts)
 
 
 class TextTeacher:
-    """Adds the divergence of the captions' similarities from those that a text encoder finds.
+    """Adds the divergence of the similarities of captions and further texts from those that a text encoder finds.
 
     Args:
         options: the encoder, any that `load_encoder` opens, and the weight of the loss.
@@ -123,8 +140,9 @@ class TextTeacher:
 
     @torch.no_grad()
     def targets(self, chunks: Sequence[Chunk], embeds_of: Embeds) -> dict[str, Tensor]:
-        """Embed the captions: [B, D of the teacher]."""
+        """Embed the captions, and after them the further texts: [B or 2 B, D of the teacher]."""
         captions = [caption for chunk in chunks for caption in chunk["captions"]]
+        captions += [text for chunk in chunks for text in chunk["words"]]
         new = [caption for caption in dict.fromkeys(captions) if caption not in self._known]
         if len(self._known) + len(new) > _MOST_KNOWN:
             self._known, new = {}, list(dict.fromkeys(captions))
@@ -138,7 +156,8 @@ class TextTeacher:
         self, output: LossOutput, embeds: Mapping[str, Tensor], temperature: Tensor, targets: Mapping[str, Tensor]
     ) -> LossOutput:
         """Add the loss, whose part is called "text_teacher"."""
-        added = self._loss(embeds["text"], self.temperature, targets["text"])
+        texts = torch.cat([embeds["text"], embeds[WORDS]]) if WORDS in embeds else embeds["text"]
+        added = self._loss(texts, self.temperature, targets["text"])
         return LossOutput(output.loss + self._weight * added, output.parts | {"text_teacher": added.detach()})
 
 

@@ -46,7 +46,7 @@ from .regions import make_regions
 from .rows import load_rows, taken_lines, with_columns, with_validation_split
 from .samples import Batch, ModelInputs, SampleMaker, Samples, make_loader, raw_maps
 from .step import Step, make_loss
-from .teacher import Teacher, make_added_losses
+from .teacher import Teacher, make_added_losses, make_words
 from .text_checks import all_captions, check_captions, tokenizer_identity
 from .validation import make_validations, metric_names
 from .views import check_jitter, check_pairs
@@ -107,6 +107,7 @@ class Trainer:
         self.validation = None
         if data.validation_split:
             self.validation = make_validations(data, self.loss, self.division.rows, self.accelerator)
+        self.words = make_words(loss)
         loader = self._make_loader()
         check_captions(data, self.plain_model.processor.part("tokenizer"))
         self.identity = self._identify(loader)
@@ -159,7 +160,9 @@ class Trainer:
         """The batches of all processes, or those of one of the parts of a stream that this process reads."""
         teacher = next((one.inputs for one in self.added if isinstance(one, Teacher)), None)
         rows = load_rows(self.data, self.data.train_split)
-        make = SampleMaker(self.data, ModelInputs.of(self.plain_model), self.run.seed, teacher, rows.features)
+        make = SampleMaker(
+            self.data, ModelInputs.of(self.plain_model), self.run.seed, teacher, rows.features, self.words
+        )
         place = self.division.number(part, self.accelerator.process_index)
         return make_loader(rows, self.data, self.run.batch_size, make, place, self.division.streams)
 

@@ -53,6 +53,7 @@ def test_the_next_step_is_the_legacy_runs(repo):
     masked = next(tensor for name, tensor in batch.items() if "mask" in name and tensor.ndim == 4)
     inputs = texts | {"pixel_values": batch["pixel_values"]}
     batch_of_step = {"inputs": inputs, "teacher_inputs": {}, "captions": [], "ids": {}}
+    batch_of_step |= {"words": [], "word_inputs": {}}
     output = step([batch_of_step | {"masked": masked, "rows": list(range(4)), "bad": []}])
     assert output.loss.item() == pytest.approx(expected["loss"].item(), abs=LEGACY_ROUNDING)
     optimizer.step()
