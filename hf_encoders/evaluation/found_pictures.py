@@ -5,14 +5,20 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from typing import TypeAlias
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from ..arrays import Indices
 from ..top_k import top_k
 from .checks import normalized_rows
 from .embedded_columns import EmbeddedColumns
 from .retrieval import retrieval_ranks
+
+Similarities: TypeAlias = NDArray[np.float32]
 
 _ROWS_AT_ONCE = 1024
 # English words that say nothing of a picture by themselves.
@@ -56,9 +62,9 @@ class Retrieved:
     modality: str
     ranks: Indices
     found: Indices
-    similarities: np.ndarray[tuple[int, int], np.dtype[np.float32]]
+    similarities: Similarities
     best: Indices
-    best_similarities: np.ndarray[tuple[int], np.dtype[np.float32]]
+    best_similarities: Similarities
 
 
 class CaptionSearch:
@@ -96,22 +102,25 @@ class CaptionSearch:
             captions=self.captions,
             names=("text", modality),
         )
-        values, items = top_k((texts @ chunk.T for chunk in pictures.split(_ROWS_AT_ONCE)), k)
-        places = {int(row): place for place, row in enumerate(owners)}
-        best, cosines = [], []
-        for query, caption in enumerate(self.captions):
-            rows = [row for row in sorted(self._rows[caption]) if row in places]
-            similarities = (pictures[[places[row] for row in rows]] @ texts[query]).tolist()
-            cosines.append(max(similarities))
-            best.append(rows[similarities.index(max(similarities))])
-        return Retrieved(
-            modality,
-            ranks,
-            owners[items.cpu().numpy()],
-            values.cpu().numpy(),
-            np.array(best),
-            np.array(cosines, np.float32),
-        )
+        values, items = [], []
+        for block in texts.split(_ROWS_AT_ONCE):
+            nearest = top_k((block @ chunk.T for chunk in pictures.split(_ROWS_AT_ONCE)), k)
+            values.append(nearest[0].cpu())
+            items.append(nearest[1].cpu())
+        best, best_similarities = self._best(texts.cpu(), pictures.cpu(), owners)
+        found = owners[torch.cat(items).numpy()]
+        return Retrieved(modality, ranks, found, torch.cat(values).numpy(), best, best_similarities)
+
+    def _best(self, texts: Tensor, pictures: Tensor, owners: Indices) -> tuple[Indices, Similarities]:
+        """Of the right pictures of each caption, the row of the most similar one, and its similarity."""
+        places = {row: place for place, row in enumerate(owners.tolist())}
+        best, similarities = [], []
+        for text, caption in zip(texts, self.captions, strict=True):
+            rows = sorted(self._rows[caption])
+            highest = (pictures[[places[row] for row in rows]] @ text).max(dim=0)
+            best.append(rows[int(highest.indices)])
+            similarities.append(float(highest.values))
+        return np.array(best), np.array(similarities, np.float32)
 
     def picture(self, query: int, row: int, similarity: float) -> FoundPicture:
         """What is to be said of a picture that a caption found."""
