@@ -181,7 +181,7 @@ def _check_options(args: argparse.Namespace) -> None:
         check_file(args.output, args.overwrite)
     if args.figures is None and (args.by or args.worst):
         raise ValueError(f"--{'by' if args.by else 'worst'} is about pictures: give --figures DIR too")
-    if args.by and not args.label_columns:
+    if args.by and (not args.label_columns or set(args.tasks) == {"retrieval"}):
         raise ValueError(f"--by {args.by} groups classes: give their --label-column, and a task such as zero-shot")
 
 

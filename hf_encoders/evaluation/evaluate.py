@@ -114,17 +114,20 @@ class Plan:
         Raises:
             ValueError: if a row cannot be read.
         """
+        groups = [self._groups(test) for test in self.tests]  # first: they may be wrong, and cost little
         parts = [self._embed(test, columns) for test, columns in zip(self.tests, self.columns, strict=True)]
         train_part = self._embed(self.train, self.train_columns) if self.train else None
         if not self.processes.is_main_process:
             return None
-        several = zip(self.tests, self.columns, parts, strict=True)
-        return [self._measured(test, columns, part, train_part) for test, columns, part in several]
+        several = zip(self.tests, self.columns, parts, groups, strict=True)
+        return [self._measured(test, columns, part, train_part, found) for test, columns, part, found in several]
 
     def _embed(self, split: Split, columns: Mapping[str, str]) -> _Part:
         return _embed(self.model, split, columns, self.label_columns, self.options, self.processes)
 
-    def _measured(self, test: Split, columns: dict[str, str], part: _Part, train_part: _Part | None) -> Measured:
+    def _measured(
+        self, test: Split, columns: dict[str, str], part: _Part, train_part: _Part | None, groups: Mapping[str, Groups]
+    ) -> Measured:
         model, options = self.model, self.options
         maker = identity(model)
         chosen = {name: value for name in ("pooling", "interpolate") if (value := getattr(model, name, None))}
@@ -138,7 +141,7 @@ class Plan:
             "metrics": found.metrics,
             "versions": {"hf_encoders": __version__} | library_versions(_LIBRARIES),
         }
-        return Measured(report, test.rows, part.embedded, found.answers, options.group_column, self._groups(test))
+        return Measured(report, test.rows, part.embedded, found.answers, options.group_column, groups)
 
     def _groups(self, test: Split) -> dict[str, Groups]:
         """Label column → group of each class, by the rows of test and train."""

@@ -33,6 +33,7 @@ def original(tmp_path_factory):
     rows = rows.select_columns(["image", "depth", "caption", "label"])
     rows = rows.add_column("noun", ["chair", "stool", "lamp"] * ROWS)
     rows = rows.add_column("kind", ["seat", "seat", "light"] * ROWS)
+    rows = rows.add_column("one", ["same"] * 3 * ROWS)
     (folder / "rooms").mkdir()
     for place, split in enumerate(("train", "validation", "unseen")):
         rows.select(range(place * ROWS, (place + 1) * ROWS)).to_parquet(folder / "rooms" / f"{split}.parquet")
@@ -189,6 +190,8 @@ def test_figures_in_the_repo_are_on_its_card(inside):
         (["--worst"], "--worst is about pictures: give --figures DIR too"),
         (["--by", "kind"], "--by is about pictures: give --figures DIR too"),
         (["--by", "kind", "--figures", "out"], "--by kind groups classes: give their --label-column"),
+        (["--by", "kind", "--label-column", "noun", "--figures", "out"], "--by kind groups classes: give their"),
+        ([*CLASSES, "--by", "one", "--figures", "out"], "rooms: column 'one': 1 class, expected at least two"),
         ([*CLASSES, "--by", "nix", "--figures", "out"], "rooms: no column 'nix'"),
         (["--modalities", "image", "depth", "--figures", "out"], "--figures: nothing to draw"),
         (["--figures", "out", "--pictures", "50"], "8 captions with 50 pictures each may need 816 places"),
