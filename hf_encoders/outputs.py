@@ -96,10 +96,13 @@ def new_file(output: Path | Elsewhere, overwrite: bool = False) -> Iterator[Path
 
 
 @contextmanager
-def new_files(folder: Path, manifest: str = MODEL_MANIFEST) -> Iterator[Path]:
+def new_files(folder: Path, manifest: str | None = MODEL_MANIFEST) -> Iterator[Path]:
     """Give a hidden folder to write files into; at the end they move into `folder`, among the files that it holds.
 
-    The manifest is removed first and moved last: without it the folder is no model, so half of a new one never loads.
+    Args:
+        folder: it is made if there is none. Files of the same names are replaced.
+        manifest: removed first and moved last: without it the folder is no model, so half of a new one never loads.
+            None for files that are no model.
 
     Raises:
         OSError: if the files cannot be written.
@@ -108,7 +111,8 @@ def new_files(folder: Path, manifest: str = MODEL_MANIFEST) -> Iterator[Path]:
         partial.mkdir()
         yield partial
         open_to_others(partial)
-        (folder / manifest).unlink(missing_ok=True)
+        if manifest is not None:
+            (folder / manifest).unlink(missing_ok=True)
         for path in sorted(partial.iterdir(), key=lambda path: path.name == manifest):
             path.replace(folder / path.name)
 

@@ -20,6 +20,7 @@ from hf_encoders.evaluation import evaluate as evaluate_module
 from hf_encoders.evaluation.embedded_columns import embed_columns
 from hf_encoders.evaluation.evaluate import EvaluationOptions, evaluate
 from hf_encoders.evaluation.retrieval import retrieval_metrics
+from hf_encoders.evaluation.tasks import Outcome
 from hf_encoders.maker import differences, maker
 from hf_encoders.search import EmbeddingIndex
 from tests.helpers.embedding_files import rows_of
@@ -141,9 +142,9 @@ def test_texts_that_are_probed_are_documents(tmp_path, monkeypatch):
 
     def probe(task, train, train_labels, test, test_labels, k):
         seen[task] = train, test
-        return {}
+        return Outcome({}, [])
 
-    monkeypatch.setattr(evaluate_module, "probe", probe)
+    monkeypatch.setattr(evaluate_module, "probe_outcome", probe)
     options = EvaluationOptions(
         str(tmp_path / "test.parquet"),
         tasks=["knn"],

@@ -1,10 +1,9 @@
 """Draws results as one picture: thumbnails with a few words each, under the query that found them."""
 
 import math
-import sys
 from bisect import bisect
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import PIL.Image
@@ -12,16 +11,14 @@ from PIL import ImageDraw
 
 from ..models.depth_map_files import read_depth
 from ..models.image_files import read_image
-from ..models.input_errors import printable
-from .fonts import Font, drawable
+from .fonts import Font, drawable, warn_of
 
 MAX_TILES = 500
-_NAMED = 10  # letters in a warning
-TILE_LINES = 2  # below the heading of a tile
+_MOST_LINES = 20  # that a text of a section is broken into
+TILE_LINES = 2  # below the heading of a tile, by default
 _THUMBNAIL, _GAP, _MARGIN = 192, 16, 24
 _TITLE_SIZE, _TEXT_SIZE, _LINE_HEIGHT = 20, 14, 20
-_PAPER, _CARD, _INK, _FADED, _ACCENT = "#ffffff", "#f1f3f5", "#1f2328", "#636c76", "#0969da"
-_TILE_HEIGHT = _THUMBNAIL + 8 + (1 + TILE_LINES) * _LINE_HEIGHT
+_PAPER, _CARD, _INK, _FADED, _ACCENT, _RIGHT = "#ffffff", "#f1f3f5", "#1f2328", "#636c76", "#0969da", "#1a7f37"
 
 
 @dataclass(frozen=True)
@@ -33,7 +30,8 @@ class Tile:
         modality: "image" or "depth"; depth is drawn in grey, from each map's lowest to its highest valid value.
         heading: the line below it.
         lines: the lines below the heading; a line that is too long is cut.
-        is_query: draw a frame, to tell it from the results.
+        is_query: draw a blue frame, to tell it from the results.
+        is_right: draw a green frame: it is what the query is meant to find.
     """
 
     picture: object
@@ -41,22 +39,36 @@ class Tile:
     heading: str
     lines: Sequence[str] = ()
     is_query: bool = False
+    is_right: bool = False
+
+    @property
+    def frame(self) -> str | None:
+        """The colour of its frame and heading; None without one."""
+        return _ACCENT if self.is_query else _RIGHT if self.is_right else None
 
 
 @dataclass(frozen=True)
 class Section:
-    """A title (none if empty) and its tiles."""
+    """A part of a sheet.
+
+    Args:
+        title: in large letters; none if empty. A title that is too long is cut.
+        tiles: its pictures.
+        lines: smaller text between title and tiles; a line that is too long is broken.
+    """
 
     title: str
     tiles: Sequence[Tile]
+    lines: Sequence[str] = ()
 
 
-def draw(sections: Sequence[Section], columns: int = 6) -> PIL.Image.Image:
+def draw(sections: Sequence[Section], columns: int = 6, tile_lines: int = TILE_LINES) -> PIL.Image.Image:
     """Draw the sections below each other.
 
     Args:
         sections: at most `MAX_TILES` tiles in all.
         columns: at most this many tiles stand side by side.
+        tile_lines: each tile has room for so many lines below its heading.
 
     Returns:
         An RGB image.
@@ -67,25 +79,15 @@ def draw(sections: Sequence[Section], columns: int = 6) -> PIL.Image.Image:
     check_size(sum(len(section.tiles) for section in sections))
     columns = max(1, min(columns, max((len(section.tiles) for section in sections), default=1)))
     width = 2 * _MARGIN + columns * (_THUMBNAIL + _GAP) - _GAP
-    sheet = PIL.Image.new("RGB", (width, 2 * _MARGIN + sum(_height(s, columns) for s in sections)), _PAPER)
+    sections = [replace(section, lines=_broken(section.lines, width - 2 * _MARGIN)) for section in sections]
+    sheet = PIL.Image.new("RGB", (width, 2 * _MARGIN + sum(_height(s, columns, tile_lines) for s in sections)), _PAPER)
     top = _MARGIN
     missing: set[str] = set()
     for section in sections:
-        missing |= _draw_section(sheet, section, top, columns)
-        top += _height(section, columns)
-    if missing:
-        _warn_of(missing)
+        missing |= _draw_section(sheet, section, top, columns, tile_lines)
+        top += _height(section, columns, tile_lines)
+    warn_of(missing)
     return sheet
-
-
-def _warn_of(missing: set[str]) -> None:
-    """One line about letters that are drawn as their code points."""
-    named = " ".join(sorted(missing)[:_NAMED])
-    sys.stderr.write(
-        f"warning: no font here has {printable(named)}{' ...' if len(missing) > _NAMED else ''}: drawn as code points"
-        " such as [U+6905]; install a font that has them, such as Noto Sans CJK or Noto Emoji, and matplotlib, which"
-        " finds it\n"
-    )
 
 
 def check_size(tiles: int) -> None:
@@ -108,36 +110,58 @@ def depth_to_grey(picture: object) -> PIL.Image.Image:
     return PIL.Image.fromarray((shown.clip(0, 1) * 255).astype(np.uint8))
 
 
-def _height(section: Section, columns: int) -> int:
+def _height(section: Section, columns: int, tile_lines: int) -> int:
     lines = -(-len(section.tiles) // columns)
-    return (_TITLE_SIZE + _GAP if section.title else 0) + lines * (_TILE_HEIGHT + _GAP)
+    return (
+        (_TITLE_SIZE + _GAP if section.title else 0)
+        + _lines_height(section)
+        + lines * (_tile_height(tile_lines) + _GAP)
+    )
 
 
-def _draw_section(sheet: PIL.Image.Image, section: Section, top: int, columns: int) -> set[str]:
+def _tile_height(lines: int) -> int:
+    return _THUMBNAIL + 8 + (1 + lines) * _LINE_HEIGHT
+
+
+def _lines_height(section: Section) -> int:
+    gap = _GAP // 2 if section.tiles else _GAP
+    return len(section.lines) * _LINE_HEIGHT + gap if section.lines else 0
+
+
+def _broken(lines: Sequence[str], width: int) -> list[str]:
+    """Lines of at most `width` pixels, with the words of the given ones."""
+    return [part for line in lines for part in wrap(line, _MOST_LINES, width) or [""]]
+
+
+def _draw_section(sheet: PIL.Image.Image, section: Section, top: int, columns: int, tile_lines: int) -> set[str]:
     """Draw a section; returns the letters that no font has."""
     pen = ImageDraw.Draw(sheet)
     missing: set[str] = set()
     if section.title:
         missing |= _write(pen, (_MARGIN, top), section.title, _TITLE_SIZE, sheet.width - 2 * _MARGIN, _INK)
         top += _TITLE_SIZE + _GAP
+    for number, text in enumerate(section.lines):
+        place = _MARGIN, top + number * _LINE_HEIGHT
+        missing |= _write(pen, place, text, _TEXT_SIZE, sheet.width - 2 * _MARGIN, _FADED)
+    top += _lines_height(section)
     for number, tile in enumerate(section.tiles):
         line, column = divmod(number, columns)
         left = _MARGIN + column * (_THUMBNAIL + _GAP)
-        missing |= _draw_tile(sheet, tile, left, top + line * (_TILE_HEIGHT + _GAP))
+        missing |= _draw_tile(sheet, tile, left, top + line * (_tile_height(tile_lines) + _GAP), tile_lines)
     return missing
 
 
-def _draw_tile(sheet: PIL.Image.Image, tile: Tile, left: int, top: int) -> set[str]:
+def _draw_tile(sheet: PIL.Image.Image, tile: Tile, left: int, top: int, tile_lines: int) -> set[str]:
     """Draw a tile; returns the letters that no font has."""
     pen = ImageDraw.Draw(sheet)
     pen.rectangle((left, top, left + _THUMBNAIL - 1, top + _THUMBNAIL - 1), _CARD)
     grey_or_colour = depth_to_grey(tile.picture) if tile.modality == "depth" else read_image(tile.picture, tile.heading)
     thumbnail = _fit(grey_or_colour.convert("RGB"))
     sheet.paste(thumbnail, (left + (_THUMBNAIL - thumbnail.width) // 2, top + (_THUMBNAIL - thumbnail.height) // 2))
-    if tile.is_query:
-        pen.rectangle((left, top, left + _THUMBNAIL - 1, top + _THUMBNAIL - 1), outline=_ACCENT, width=3)
+    if tile.frame:
+        pen.rectangle((left, top, left + _THUMBNAIL - 1, top + _THUMBNAIL - 1), outline=tile.frame, width=3)
     text_top = top + _THUMBNAIL + 8
-    lines = [(tile.heading, _ACCENT if tile.is_query else _INK), *((line, _FADED) for line in tile.lines[:TILE_LINES])]
+    lines = [(tile.heading, tile.frame or _INK), *((line, _FADED) for line in tile.lines[:tile_lines])]
     missing: set[str] = set()
     for number, (line, ink) in enumerate(lines):
         missing |= _write(pen, (left, text_top + number * _LINE_HEIGHT), line, _TEXT_SIZE, _THUMBNAIL, ink)
@@ -160,14 +184,20 @@ def _fit(picture: PIL.Image.Image) -> PIL.Image.Image:
     return picture.resize(size, PIL.Image.Resampling.LANCZOS if scale < 1 else PIL.Image.Resampling.BICUBIC)
 
 
-def wrap(text: str, lines: int) -> list[str]:
-    """Break a text into at most this many lines of a tile. The last line holds the rest, which is cut when drawn."""
+def wrap(text: str, lines: int, width: int = _THUMBNAIL) -> list[str]:
+    """Break a text into lines, by default of a tile. The last line holds the rest, which is cut when drawn.
+
+    Args:
+        text: of any length.
+        lines: at most this many.
+        width: of a line, in pixels.
+    """
     text, font, _ = drawable(text, _TEXT_SIZE)
     words = text.split()
     wrapped: list[str] = []
     while words and len(wrapped) < lines - 1:
         count = 1
-        while count < len(words) and font.getlength(" ".join(words[: count + 1])) <= _THUMBNAIL:
+        while count < len(words) and font.getlength(" ".join(words[: count + 1])) <= width:
             count += 1
         wrapped.append(" ".join(words[:count]))
         words = words[count:]

@@ -1,15 +1,19 @@
 """Fonts for words in any script: Pillow's own, else one of the system that has the letters, else code points."""
 
+import sys
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from PIL import ImageFont
 
+from ..models.input_errors import printable
+
 if TYPE_CHECKING:
     from matplotlib.font_manager import FontEntry
 
+_NAMED = 10  # letters in a warning
 Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 # No letter: every font draws what it lacks in its place, a box more often than not.
 _NO_LETTER = "\U0010ffff"
@@ -55,10 +59,49 @@ def drawable(text: str, size: int) -> Words:
             break
     if best is None:
         missing = frozenset(letter for letter in plain if not _own_has(letter))
-        return Words(_escaped(plain, missing), own, missing)
+        return Words(escaped(plain, missing), own, missing)
     path, has = best
     missing = frozenset(letter for letter in letters if not has(letter))
-    return Words(_escaped(text, missing), ImageFont.truetype(path, size), missing)
+    return Words(escaped(text, missing), ImageFont.truetype(path, size), missing)
+
+
+def families(text: str) -> tuple[list[str], frozenset[str]]:
+    """Choose fonts for matplotlib, which looks for a letter in one after the other: its own comes first.
+
+    Args:
+        text: all letters that are to be drawn.
+
+    Returns:
+        The names of the families, and the letters that none of them has: see `escaped`.
+    """
+    from matplotlib.font_manager import fontManager
+
+    own = "DejaVu Sans"
+    names: dict[str, str] = {}
+    for font in fontManager.ttflist:
+        names.setdefault(font.fname, font.name)  # a file may be listed by several names
+    chosen, left = [own], frozenset(text) - {" ", "\n"}
+    for path, has in sorted(_system_fonts(), key=lambda font: names.get(font[0]) != own):  # stable
+        if path in names and (known := frozenset(filter(has, left))):
+            chosen.append(names[path])
+            left -= known
+    return list(dict.fromkeys(chosen)), left
+
+
+def escaped(text: str, missing: frozenset[str]) -> str:
+    """The text with code points, such as [U+6905], in the place of missing letters."""
+    return "".join(f"[U+{ord(letter):04X}]" if letter in missing else letter for letter in text)
+
+
+def warn_of(missing: Collection[str]) -> None:
+    """Write one line to stderr about letters that are drawn as their code points; nothing if there are none."""
+    if missing:
+        named = " ".join(sorted(missing)[:_NAMED])
+        sys.stderr.write(
+            f"warning: no font here has {printable(named)}{' ...' if len(missing) > _NAMED else ''}: drawn as code"
+            " points such as [U+6905]; install a font that has them, such as Noto Sans CJK or Noto Emoji, and"
+            " matplotlib, which finds it\n"
+        )
 
 
 def _without_accents(letter: str) -> str:
@@ -77,10 +120,6 @@ def _own_has(letter: str) -> bool:
     except UnicodeError:  # Pillow without FreeType has Latin letters alone
         return False
     return letter == " " or (drawn.size, bytes(drawn)) != (lacking.size, bytes(lacking))
-
-
-def _escaped(text: str, missing: frozenset[str]) -> str:
-    return "".join(f"[U+{ord(letter):04X}]" if letter in missing else letter for letter in text)
 
 
 def _system_fonts() -> Iterator[tuple[str, Callable[[str], bool]]]:

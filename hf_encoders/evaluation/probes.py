@@ -5,6 +5,8 @@ chooses anything.
 """
 
 import warnings
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -53,22 +55,41 @@ def knn_metrics(
     Raises:
         ValueError: if a side is empty or not finite, lengths or dimensions differ, or k is out of range.
     """
-    check_positive(chunk_size, "chunk_size")
-    train, train_classes, test, test_classes = _data(train_embeds, train_labels, test_embeds, test_labels)
-    if not 1 <= k <= len(train):
-        raise ValueError(f"k must be from 1 to the {len(train)} train embeddings, got {k}")
-    train, test = nn.functional.normalize(train, dim=-1), nn.functional.normalize(test, dim=-1)
+    answers = knn_answers(train_embeds, train_labels, test_embeds, test_labels, k=k, chunk_size=chunk_size)
+    return {"knn_accuracy": _accuracy(answers, test_labels)}
 
-    right = 0
-    for rows, answers in zip(test.split(chunk_size), test_classes.split(chunk_size), strict=True):
+
+@torch.no_grad()
+def knn_answers(
+    train_embeds: Numbers,
+    train_labels: Items,
+    test_embeds: Numbers,
+    test_labels: Items,
+    *,
+    k: int = 20,
+    chunk_size: int = 2048,
+) -> list[Hashable]:
+    """The M labels that `knn_metrics` compares with the right ones; the arguments are its own.
+
+    Raises:
+        ValueError: see `knn_metrics`.
+    """
+    check_positive(chunk_size, "chunk_size")
+    data = _data(train_embeds, train_labels, test_embeds, test_labels)
+    if not 1 <= k <= len(data.train):
+        raise ValueError(f"k must be from 1 to the {len(data.train)} train embeddings, got {k}")
+    train, test = nn.functional.normalize(data.train, dim=-1), nn.functional.normalize(data.test, dim=-1)
+
+    answers: list[int] = []
+    for rows in test.split(chunk_size):
         nearest, neighbours = top_k((rows @ chunk.T for chunk in train.split(chunk_size)), k)
-        labels = train_classes[neighbours]
-        votes = nearest.new_zeros(len(rows), int(train_classes.max()) + 1)
+        labels = data.train_classes[neighbours]
+        votes = nearest.new_zeros(len(rows), len(data.names))
         sums = votes.scatter_add(1, labels, nearest)
         votes.scatter_add_(1, labels, torch.ones_like(nearest))
         most = votes == votes.amax(1, keepdim=True)
-        right += int((sums.masked_fill(~most, -torch.inf).argmax(1) == answers).sum())
-    return {"knn_accuracy": right / len(test)}
+        answers += sums.masked_fill(~most, -torch.inf).argmax(1).tolist()
+    return [data.names[answer] for answer in answers]
 
 
 def linear_probe_metrics(
@@ -95,33 +116,45 @@ def linear_probe_metrics(
         ValueError: if a side is empty or not finite, lengths or dimensions differ, or train has one class only; and
             where scikit-learn is not installed.
     """
+    answers, penalty = linear_probe_answers(train_embeds, train_labels, test_embeds, test_labels)
+    return {"linear_probe_accuracy": _accuracy(answers, test_labels), "linear_probe_penalty": penalty}
+
+
+def linear_probe_answers(
+    train_embeds: Numbers, train_labels: Items, test_embeds: Numbers, test_labels: Items
+) -> tuple[list[Hashable], float]:
+    """The M labels that `linear_probe_metrics` compares with the right ones, and the penalty that was chosen.
+
+    Raises:
+        ValueError: see `linear_probe_metrics`.
+    """
     need_scikit_learn()
-    parts = _data(train_embeds, train_labels, test_embeds, test_labels)
-    train, train_classes, test, test_classes = (part.cpu().numpy() for part in parts)
-    if not train_classes.any():
+    data = _data(train_embeds, train_labels, test_embeds, test_labels)
+    train, train_classes, test = (part.cpu().numpy() for part in (data.train, data.train_classes, data.test))
+    if len(data.names) < 2:
         raise ValueError("train labels: one class only, expected at least two")
     from sklearn.preprocessing import StandardScaler
 
     scaler = StandardScaler().fit(train)
     train, test = scaler.transform(train), scaler.transform(test)
     held_out = np.zeros(len(train), bool)
-    held_out[_shuffled_by_class(parts[1]).cpu().numpy()[::_HELD_OUT]] = True
+    held_out[_shuffled_by_class(data.train_classes).cpu().numpy()[::_HELD_OUT]] = True
     penalty = _best_penalty(train, train_classes, held_out)
     probe = _fitted(_classifier(), train, train_classes, penalty)
-    return {
-        "linear_probe_accuracy": float((probe.predict(test) == test_classes).mean()),
-        "linear_probe_penalty": penalty,
-    }
+    return [data.names[answer] for answer in probe.predict(test).tolist()], penalty
 
 
-def need_scikit_learn() -> None:
-    """Refuse the linear probe where scikit-learn is not installed.
+def need_scikit_learn(what: str = "the linear probe") -> None:
+    """Refuse what needs scikit-learn where that is not installed.
+
+    Args:
+        what: the one that needs it.
 
     Raises:
         ValueError: says what to install.
     """
     if find_spec("sklearn") is None:
-        raise ValueError("the linear probe needs scikit-learn: pip install 'hf-encoders[evaluation]'")
+        raise ValueError(f"{what} needs scikit-learn: pip install 'hf-encoders[evaluation]'")
 
 
 def _best_penalty(rows: Vectors, classes: Indices, held_out: Mask) -> float:
@@ -155,20 +188,39 @@ def _fitted(probe: "LogisticRegression", rows: Vectors, classes: Indices, penalt
         return probe.fit(rows, classes)
 
 
-def _data(
-    train_embeds: Numbers, train_labels: Items, test_embeds: Numbers, test_labels: Items
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Checked embeddings and class numbers of both parts; -1 for a test label that train does not have."""
+@dataclass(frozen=True)
+class _Data:
+    """Checked embeddings and classes.
+
+    Args:
+        train: [N, D].
+        train_classes: [N] numbers of classes.
+        test: [M, D].
+        names: the label of each class, of train alone.
+    """
+
+    train: Tensor
+    train_classes: Tensor
+    test: Tensor
+    names: list[Hashable]
+
+
+def _data(train_embeds: Numbers, train_labels: Items, test_embeds: Numbers, test_labels: Items) -> _Data:
     train, test = finite_rows(train_embeds, "train"), finite_rows(test_embeds, "test")
     check_dimensions(train, test, ("train", "test"))
     train_list = listed(train_labels, len(train), "train labels")
     test_list = listed(test_labels, len(test), "test labels")
     numbers = {label: number for number, label in enumerate(dict.fromkeys(train_list))}
-    train_classes = torch.tensor([numbers[label] for label in train_list], device=train.device)
-    test_classes = torch.tensor([numbers.get(label, -1) for label in test_list], device=train.device)
-    if not (test_classes >= 0).any():
+    if not numbers.keys() & set(test_list):
         raise ValueError(f"test labels: none of them is a label of train (such as {test_list[0]!r}, {train_list[0]!r})")
-    return train, train_classes, test.to(train.device), test_classes
+    train_classes = torch.tensor([numbers[label] for label in train_list], device=train.device)
+    return _Data(train, train_classes, test.to(train.device), list(numbers))
+
+
+def _accuracy(answers: Sequence[Hashable], test_labels: Items) -> float:
+    """The share of right answers."""
+    right = listed(test_labels, len(answers), "test labels")
+    return sum(given == label for given, label in zip(answers, right, strict=True)) / len(answers)
 
 
 def _shuffled_by_class(classes: Tensor) -> Tensor:

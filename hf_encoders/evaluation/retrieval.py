@@ -59,10 +59,42 @@ def retrieval_metrics(
     Raises:
         ValueError: if a side is empty or not finite, lengths or dimensions differ, or a row has no partner.
     """
-    if len(names) != 2 or names[0] == names[1]:
-        raise ValueError(f"names are two different names of the sides, got {names!r}")
     if not ks or min(ks) < 1:
         raise ValueError(f"ks must be at least 1, got {ks!r}")
+    ranks = retrieval_ranks(
+        first_embeds,
+        second_embeds,
+        first_ids=first_ids,
+        second_ids=second_ids,
+        captions=captions,
+        names=names,
+        chunk_size=chunk_size,
+    )
+    values = [value for rank in ranks for value in (*(float((rank <= k).mean()) for k in ks), float(np.median(rank)))]
+    return dict(zip(metric_names(names, ks), values, strict=True))
+
+
+@torch.no_grad()
+def retrieval_ranks(
+    first_embeds: Numbers,
+    second_embeds: Numbers,
+    *,
+    first_ids: Items | None = None,
+    second_ids: Items | None = None,
+    captions: Sequence[str] | None = None,
+    names: tuple[str, str] = ("text", "image"),
+    chunk_size: int = 2048,
+) -> tuple[Indices, Indices]:
+    """The rank of each row's best partner on the other side, from 1; the arguments are those of `retrieval_metrics`.
+
+    Returns:
+        [N] ranks for the first side as queries, and [M] for the second.
+
+    Raises:
+        ValueError: see `retrieval_metrics`.
+    """
+    if len(names) != 2 or names[0] == names[1]:
+        raise ValueError(f"names are two different names of the sides, got {names!r}")
     check_positive(chunk_size, "chunk_size")
     first = normalized_rows(first_embeds, names[0])
     second = normalized_rows(second_embeds, names[1]).to(first.device)
@@ -75,8 +107,14 @@ def retrieval_metrics(
 
     first_order, second_order, partners = _partners(ids, texts, names, first.device)
     ranks = _ranks(first[first_order], second[second_order], partners, chunk_size)
-    values = [value for rank in ranks for value in (*(float((rank <= k).mean()) for k in ks), float(np.median(rank)))]
-    return dict(zip(metric_names(names, ks), values, strict=True))
+    return _in_place(ranks[0], first_order), _in_place(ranks[1], second_order)
+
+
+def _in_place(ranks: Indices, order: Tensor) -> Indices:
+    """The ranks in the order of the rows."""
+    placed = np.empty_like(ranks)
+    placed[order.cpu().numpy()] = ranks
+    return placed
 
 
 def metric_names(names: tuple[str, str] = ("text", "image"), ks: Sequence[int] = RECALLS) -> list[str]:

@@ -4,20 +4,22 @@ The names of the metrics are flat: TASK/[LABEL COLUMN/[MODALITY/]]MEASURE.
 """
 
 import itertools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import eq
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 import numpy as np
 from datasets import ClassLabel, Dataset
+from torch import Tensor
 
 from ..arrays import AnyArray
 from ..modalities import MODALITIES, PICTURES, Encoder
 from ..zero_shot import ZeroShotClassifier
 from .embedded_columns import EmbeddedColumns
-from .probes import knn_metrics, linear_probe_metrics
+from .probes import knn_answers, linear_probe_answers
 from .retrieval import MEDIAN_RANK, metric_names, retrieval_metrics
-from .zero_shot import zero_shot_metrics
+from .zero_shot import zero_shot_answers, zero_shot_metrics
 
 if TYPE_CHECKING:
     from ..models.modeling_multimodal_encoder import MultimodalEncoderModel
@@ -101,46 +103,120 @@ def recall_line(metrics: Mapping[str, float]) -> str:
     return f"recall@1/5/10: {', '.join(shown)}"
 
 
+@dataclass(frozen=True)
+class Answers:
+    """The answers of a classification, one per embedding.
+
+    Args:
+        task: "zero-shot", "knn" or "linear-probe".
+        column: the column of the right labels.
+        modality: what was classified.
+        right: the right labels.
+        given: the answers.
+        classes: all labels that there are, those of train among them.
+    """
+
+    task: str
+    column: str
+    modality: str
+    right: list[Label]
+    given: list[Label]
+    classes: list[Label]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Metrics, and the answers of the classifications among what they measure."""
+
+    metrics: dict[str, float]
+    answers: list[Answers]
+
+    def __add__(self, other: "Outcome") -> "Outcome":
+        return Outcome(self.metrics | other.metrics, self.answers + other.answers)
+
+
 def zero_shot(
     model: Encoder, embedded: EmbeddedColumns, labels: Labels, templates: Sequence[str] | None = None
 ) -> dict[str, float]:
     """`zero-shot/COLUMN/MODALITY/top{1,5}_accuracy` of pictures, and `zero-shot/COLUMN/chance`, that of guessing."""
+    return zero_shot_outcome(model, embedded, labels, templates).metrics
+
+
+def zero_shot_outcome(
+    model: Encoder, embedded: EmbeddedColumns, labels: Labels, templates: Sequence[str] | None = None
+) -> Outcome:
+    """The metrics of `zero_shot`, and the answers."""
     options = {"templates": templates} if templates else {}
     names = cast(list[str], labels.classes)  # the classifier refuses numbers
     classifier = ZeroShotClassifier(cast("MultimodalEncoderModel", model), names, **options)
-    answers = [labels.classes.index(value) for value in labels.values[embedded.kept].tolist()]
+    right: list[Label] = labels.values[embedded.kept].tolist()
+    numbers = [labels.classes.index(value) for value in right]
     ks = [k for k in (1, 5) if k < len(labels.classes)]  # with k classes, the first k are always right
-    metrics = {"chance": 1 / len(labels.classes)}
+    metrics, answers = {"chance": 1 / len(labels.classes)}, []
     for modality in PICTURES:
         if modality in embedded.embeds:
-            found = zero_shot_metrics(embedded.embeds[modality], classifier.label_embeds, answers, ks=ks)
+            sides = embedded.embeds[modality], classifier.label_embeds
+            found = zero_shot_metrics(*sides, numbers, ks=ks)
             metrics |= {f"{modality}/{name.removeprefix('zero_shot_')}": value for name, value in found.items()}
-    return {f"zero-shot/{labels.column}/{name}": value for name, value in metrics.items()}
+            given = [labels.classes[number] for number in zero_shot_answers(*sides, numbers)]
+            answers.append(Answers("zero-shot", labels.column, modality, right, given, labels.classes))
+    return Outcome({f"zero-shot/{labels.column}/{name}": value for name, value in metrics.items()}, answers)
 
 
 def probe(
     task: str, train: EmbeddedColumns, train_labels: Labels, test: EmbeddedColumns, test_labels: Labels, k: int = 20
 ) -> dict[str, float]:
     """`TASK/COLUMN/MODALITY/accuracy` of the task "knn" or "linear-probe", for the modalities of train."""
+    return probe_outcome(task, train, train_labels, test, test_labels, k).metrics
+
+
+def probe_outcome(
+    task: str, train: EmbeddedColumns, train_labels: Labels, test: EmbeddedColumns, test_labels: Labels, k: int = 20
+) -> Outcome:
+    """The metrics of `probe`, and the answers."""
     metrics: dict[str, float] = {}
+    answers: list[Answers] = []
+    classes = list(dict.fromkeys([*test_labels.classes, *train_labels.classes]))
     for modality, embeds in train.embeds.items():
-        test_embeds = test.embeds[modality]
         # A row of several captions has several embeddings.
         train_values = train_labels.values[train.owners[modality]]
         test_values = test_labels.values[test.owners[modality]]
-        if task == "knn":
-            found = knn_metrics(embeds, train_values, test_embeds, test_values, k=k)
-        else:
-            found = linear_probe_metrics(embeds, train_values, test_embeds, test_values)
-        prefix = f"{task.replace('-', '_')}_"
-        metrics |= {f"{modality}/{name.removeprefix(prefix)}": value for name, value in found.items()}
-    return {f"{task}/{test_labels.column}/{name}": value for name, value in metrics.items()}
+        parts = embeds, train_values, test.embeds[modality], test_values
+        given, chosen = (knn_answers(*parts, k=k), {}) if task == "knn" else _linear_probe(*parts)
+        right: list[Label] = test_values.tolist()
+        answers.append(Answers(task, test_labels.column, modality, right, cast(list[Label], given), classes))
+        found = {"accuracy": sum(map(eq, right, given)) / len(right)} | chosen
+        metrics |= {f"{modality}/{name}": value for name, value in found.items()}
+    return Outcome({f"{task}/{test_labels.column}/{name}": value for name, value in metrics.items()}, answers)
+
+
+def _linear_probe(*parts: AnyArray | Tensor) -> tuple[list[Hashable], dict[str, float]]:
+    given, penalty = linear_probe_answers(*parts)
+    return given, {"penalty": penalty}
 
 
 def metric_lines(metrics: Mapping[str, float]) -> list[str]:
     """Names and values, aligned, one per line."""
     width = max(map(len, metrics), default=0)
     return [f"{name:<{width}}  {_shown(value):>10}" for name, value in metrics.items()]
+
+
+def compared_lines(metrics: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Names and values of several splits, aligned: a line per metric, a column per split.
+
+    Args:
+        metrics: split → name of a metric → its value.
+    """
+    names = list(dict.fromkeys(name for found in metrics.values() for name in found))
+    width = max(map(len, names), default=0)
+    widths = {split: max(10, len(split)) for split in metrics}
+    lines = [f"{'':<{width}}  {'  '.join(f'{split:>{widths[split]}}' for split in metrics)}"]
+    for name in names:
+        values = [
+            f"{_shown(found[name]) if name in found else '':>{widths[split]}}" for split, found in metrics.items()
+        ]
+        lines.append(f"{name:<{width}}  {'  '.join(values)}")
+    return lines
 
 
 def _shown(value: float) -> str:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Protocol, cast
 
 from huggingface_hub import EvalResult
 
@@ -23,37 +23,54 @@ _TASKS = {
 _NO_RESULTS = ("/chance", "/penalty")  # the chance level and the chosen penalty describe a measurement
 # Options that one task alone has.
 _ONE_TASK = {"templates": "zero-shot", "k": "knn"}
-_NEEDED = ("fingerprint", "dataset", "split", "rows", "metrics")
+_USUAL_SPLITS = ("train", "validation", "test")
+_NEEDED = {"fingerprint", "dataset", "split", "rows", "metrics"}
 
 
 @dataclass(frozen=True)
 class Table:
-    """Values of one task: a row per comparison, a column per measure."""
+    """Values of one task: a row per metric, a column per data set and split.
+
+    Args:
+        title: the name of the task.
+        columns: the names of the columns, see `Evaluation.column`.
+        rows: the name of a metric, and its values; an empty one where it was not measured.
+    """
 
     title: str
-    measures: list[str]
+    columns: list[str]
     rows: list[tuple[str, list[str]]]
+
+
+def read_evaluations(file: Path) -> list["Evaluation"]:
+    """The reports in a file that `hf-encoders evaluate --output` wrote: one, or a list of several splits.
+
+    Raises:
+        InputError: if it is not such a file.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(path=file, reason=f"no metrics that can be read ({reason(error)})") from None
+    reports = content if isinstance(content, list) and content else [content]
+    return [Evaluation(report, file) for report in reports]
 
 
 class Evaluation:
     """The report of one evaluation.
 
     Args:
-        report: a report that `hf-encoders evaluate --output` wrote, or its path.
+        content: a report of `hf-encoders evaluate`.
+        path: the file that holds it, if one does.
 
     Raises:
         InputError: if it is not such a report.
     """
 
-    def __init__(self, report: Path | Mapping[str, object]):
-        self.path = report if isinstance(report, Path) else None
-        self.source = str(report) if isinstance(report, Path) else "metrics"
-        try:
-            content = json.loads(report.read_text(encoding="utf-8")) if isinstance(report, Path) else report
-        except (OSError, ValueError) as error:
-            raise self._error(f"no metrics that can be read ({reason(error)})") from None
-        missing = [name for name in _NEEDED if not isinstance(content, Mapping) or name not in content]
-        if missing or not {"dataset_sha256", "dataset_revision"} & content.keys():
+    def __init__(self, content: object, path: Path | None = None):
+        self.path, self.source = path, "metrics" if path is None else str(path)
+        known = content.keys() if isinstance(content, Mapping) else set()
+        if not known >= _NEEDED or not {"dataset_sha256", "dataset_revision"} & known:
             raise self._error("no report of an evaluation", hint="write it with hf-encoders evaluate --output")
         self.report = cast(EvaluationReport, content)
         for name in self.report["metrics"]:
@@ -74,7 +91,7 @@ class Evaluation:
         options = {name: value for name, value in report.get("options", {}).items() if value is not None}
         args = {"fingerprint": self.fingerprint, "rows": report["rows"]}
         is_local = "dataset_sha256" in report
-        name = _data_name(report)
+        name = data_name(report)
         return [
             EvalResult(
                 task_type=_TASKS[metric.partition("/")[0]][0],
@@ -99,13 +116,73 @@ class Evaluation:
         described = _describe(self.report)
         return f"{described}; learned from {_describe(self.report['train'])}" if "train" in self.report else described
 
-    def tables(self) -> list[Table]:
-        """One table per task."""
-        tasks: dict[str, dict[str, dict[str, float]]] = {}
-        for name, value in self.report["metrics"].items():
-            task, subject, measure = _parts(name)
-            tasks.setdefault(task, {}).setdefault(subject, {})[measure] = value
-        return [_table(_TASKS[task][1], rows) for task, rows in tasks.items()]
+    @property
+    def column(self) -> str:
+        """The data set and the split, as the name of a column."""
+        return f"{data_name(self.report)}, {self.report['split']}"
+
+
+def compare(evaluations: Sequence[Evaluation]) -> list[Table]:
+    """One table per task, in which the data sets and splits that it was measured on stand side by side.
+
+    Evaluations of one split that measured other things share a column.
+    """
+    columns: list[tuple[str, dict[str, float]]] = []
+    for evaluation in evaluations:
+        metrics = dict(evaluation.report["metrics"])
+        for name, present in columns:
+            if name == evaluation.column and not present.keys() & metrics.keys():
+                present |= metrics
+                break
+        else:
+            columns.append((evaluation.column, metrics))
+    names = dict.fromkeys(name for _, metrics in columns for name in metrics)
+    return [
+        _table(task, [name for name in names if name.partition("/")[0] == task], columns)
+        for task in dict.fromkeys(name.partition("/")[0] for name in names)
+    ]
+
+
+class Measured(Protocol):
+    """What a card shows of an evaluation."""
+
+    @property
+    def path(self) -> Path | None:
+        """The file that holds it, if one does."""
+
+    @property
+    def source(self) -> str:
+        """What a message calls it."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of the measured model."""
+
+
+def check_fingerprint(measured: Measured, own: str) -> None:
+    """Refuse what was measured on other weights than the model's.
+
+    Raises:
+        InputError: with both fingerprints.
+    """
+    if measured.fingerprint != own:
+        raise InputError(
+            path=measured.path,
+            name=measured.source,
+            reason=f"measured on other weights ({measured.fingerprint}) than this model's ({own})",
+            hint="evaluate this model, or remove them",
+        )
+
+
+def in_order(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+    """The evaluations data set by data set, of each the usual splits first: "unseen" stands right of "test"."""
+    names = list(dict.fromkeys(evaluation.report["dataset"] for evaluation in evaluations))
+    return sorted(evaluations, key=lambda one: (names.index(one.report["dataset"]), split_place(one.report["split"])))
+
+
+def split_place(split: str) -> tuple[int, str]:
+    """By what splits are sorted: the usual ones come first."""
+    return (_USUAL_SPLITS.index(split) if split in _USUAL_SPLITS else len(_USUAL_SPLITS)), split
 
 
 def is_measured(result: EvalResult) -> bool:
@@ -126,12 +203,14 @@ def check_versions(results: Sequence[EvalResult]) -> None:
             raise ValueError(f"metrics of two versions of {name}; leave one of them out")
 
 
-def _table(title: str, rows: Mapping[str, Mapping[str, float]]) -> Table:
-    measures = list(dict.fromkeys(measure for row in rows.values() for measure in row))
-    cells = [
-        (name, [f"{row[measure]:.4g}" if measure in row else "" for measure in measures]) for name, row in rows.items()
-    ]
-    return Table(title, [measure.replace("_", " ") for measure in measures], cells)
+def _table(task: str, names: Sequence[str], columns: Sequence[tuple[str, Mapping[str, float]]]) -> Table:
+    measured = [(title, metrics) for title, metrics in columns if any(name in metrics for name in names)]
+    rows = []
+    for name in names:
+        _, subject, measure = _parts(name)
+        cells = [f"{metrics[name]:.4g}" if name in metrics else "" for _, metrics in measured]
+        rows.append((f"{subject}: {measure.replace('_', ' ')}", cells))
+    return Table(_TASKS[task][1], [title for title, _ in measured], rows)
 
 
 def _parts(metric: str) -> tuple[str, str, str]:
@@ -154,9 +233,23 @@ def _options_of(metric: str, options: Mapping[str, object]) -> dict[str, object]
 
 def _describe(part: MeasuredData) -> str:
     version = f"SHA-256 `{part['dataset_sha256']}`" if "dataset_sha256" in part else f"`{part['dataset_revision']}`"
-    return f"`{_data_name(part)}` ({part['split']}, {counted(part['rows'], 'row')}, {version})"
+    return f"`{data_name(part)}` ({part['split']}, {counted(part['rows'], 'row')}, {version})"
 
 
-def _data_name(part: MeasuredData) -> str:
+def data_stem(dataset: str, split: str) -> str:
+    """A name of a data set's split for files: "rooms_wide-unseen".
+
+    Args:
+        dataset: a path, of which the last part counts, or a Hub id.
+        split: of the data set.
+    """
+    path = Path(dataset)
+    parts = [path.name, split]
+    if path.is_file():  # such as rooms/test.parquet
+        parts = [path.absolute().parent.name, path.stem, *([split] if split != path.stem else [])]
+    return re.sub(r"[^\w.-]+", "-", "-".join(parts)).strip("-.")
+
+
+def data_name(part: MeasuredData) -> str:
     """The name as a card shows it: a Hub id as it is, a path by its last two parts."""
     return "/".join(Path(part["dataset"]).parts[-2:]) if "dataset_sha256" in part else part["dataset"]

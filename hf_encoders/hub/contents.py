@@ -26,7 +26,8 @@ _REPO_FILES = (
     "?_*/model.safetensors",
     # reports and the card
     CARD_NAME, "LICENSE*", "NOTICE*", ".gitattributes", "conversion_report.json", "export_report.json",
-    "metrics*.json", "training_recipe.yaml", "training_curves.png",
+    "metrics*.json", "training_recipe.yaml", "training_curves.png", "figures/confusion-*.png",
+    "figures/confusion-*.json", "figures/retrieval-*.png", "figures/retrieval-*.json",
     # compiled towers
     "onnx/*.onnx", "onnx/*.onnx.data", "onnx/export.json", "onnx/export_report.json", "openvino/*.xml",
     "openvino/*.bin", "openvino/export.json", "openvino/export_report.json",

@@ -19,8 +19,17 @@ from ..models.minimum_versions import MINIMUM_VERSIONS
 from ..outputs import new_file
 from .card_curves import Curves, draw_curves
 from .card_edits import EMPTY_CARD
+from .card_figures import Figure, read_figures
 from .card_merging import inline, merge, split
-from .card_metrics import Evaluation, check_versions, is_measured
+from .card_metrics import (
+    Evaluation,
+    check_fingerprint,
+    check_versions,
+    compare,
+    in_order,
+    is_measured,
+    read_evaluations,
+)
 from .kind import DEPTH, ENCODER, MULTIMODAL, REPORT_NAME, repo_kind
 from .reports import ConversionReport
 
@@ -67,8 +76,8 @@ def write_card(
     """Write README.md of a repo: what the model is and how it is used.
 
     The card shows these files of the repo, where they exist: config.json, which selects the template,
-    conversion_report.json, metrics*.json as `hf-encoders evaluate` writes them, training_recipe.yaml,
-    training_curves.png and example.png.
+    conversion_report.json, metrics*.json as `hf-encoders evaluate` writes them, the pictures of its `--figures` in
+    figures/, training_recipe.yaml, training_curves.png and example.png.
 
     An existing card keeps what a person wrote: the text outside of the generated sections, each key of the header
     (lists gain new entries, and `license` is replaced if given), and entries of the model-index without a fingerprint.
@@ -88,14 +97,16 @@ def write_card(
         The path of the card.
 
     Raises:
-        InputError: if this is not a repo of this project, a file or card cannot be read, or metrics or a conversion
-            report are of other weights than those in the repo.
+        InputError: if this is not a repo of this project, a file or card cannot be read, or metrics, a picture or a
+            conversion report are of other weights than those in the repo.
     """
     kind = repo_kind(repo)
     name = name or repo.resolve().name
     evaluations = _evaluations(repo, metrics)
+    figures = read_figures(repo)
+    _check_weights(repo, [*evaluations, *figures])
     report = _conversion_report(repo)
-    old, old_text = _read_card(repo / CARD_NAME)
+    old, old_text = read_card(repo / CARD_NAME)
     pipeline_tag, tags = _encoder_tags(report) if kind == ENCODER and report else _KINDS[kind]
     in_sentence_transformers = (repo / "modules.json").is_file()
     tags = [*tags, "hf-encoders"]
@@ -124,6 +135,8 @@ def write_card(
         has_code=any(repo.glob("modeling_*.py")),
         in_sentence_transformers=in_sentence_transformers,
         evaluations=evaluations,
+        tables=compare(evaluations),
+        figures=figures,
         recipe=recipe_file.read_text(encoding="utf-8").strip() if recipe_file.is_file() else None,
         curves=CURVES_NAME if (repo / CURVES_NAME).is_file() else None,
         example=EXAMPLE_NAME if (repo / EXAMPLE_NAME).is_file() else None,
@@ -164,20 +177,21 @@ def _encoder_tags(report: ConversionReport) -> tuple[str, list[str]]:
 
 
 def _evaluations(repo: Path, metrics: Sequence[Path | Mapping[str, object]]) -> list[Evaluation]:
-    """The evaluations in the repo and those given; all must be of the repo's weights."""
+    """The evaluations in the repo and those given."""
     in_repo = [path for path in sorted(repo.glob("metrics*.json")) if path not in metrics]
-    evaluations = [Evaluation(report) for report in [*in_repo, *metrics]]
-    if evaluations:
-        own = fingerprint(load_encoder(repo))  # as hf-encoders evaluate loads it
-        for evaluation in evaluations:
-            if evaluation.fingerprint != own:
-                raise InputError(
-                    path=evaluation.path,
-                    name=evaluation.source,
-                    reason=f"measured on other weights ({evaluation.fingerprint}) than this model's ({own})",
-                    hint="evaluate this model, or remove the metrics",
-                )
-    return evaluations
+    evaluations: list[Evaluation] = []
+    for one in [*in_repo, *metrics]:
+        evaluations += read_evaluations(one) if isinstance(one, Path) else [Evaluation(one)]
+    return in_order(evaluations)
+
+
+def _check_weights(repo: Path, measured: Sequence[Evaluation | Figure]) -> None:
+    """Refuse what was measured on other weights than those of the repo."""
+    if not measured:
+        return
+    own = fingerprint(load_encoder(repo))  # as hf-encoders evaluate loads it
+    for one in measured:
+        check_fingerprint(one, own)
 
 
 def _conversion_report(repo: Path) -> ConversionReport | None:
@@ -195,8 +209,12 @@ def _conversion_report(repo: Path) -> ConversionReport | None:
     return cast(ConversionReport, report)
 
 
-def _read_card(path: Path) -> tuple[ModelCardData, str]:
-    """Header and text of the present card."""
+def read_card(path: Path) -> tuple[ModelCardData, str]:
+    """Header and text of the present card; both are empty where there is none.
+
+    Raises:
+        InputError: if it cannot be read.
+    """
     if not path.is_file():
         return ModelCardData(), ""
     try:

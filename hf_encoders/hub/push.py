@@ -25,7 +25,7 @@ Result = TypeVar("Result")
 # Files that describe the weights they were pushed with: a push of other weights deletes those it does not replace.
 _OF_THE_WEIGHTS = (
     "model*.safetensors", "model*.safetensors.index.json", "training_state.*", "conversion_report.json",
-    "metrics*.json", "training_recipe.yaml", "training_curves.png",
+    "metrics*.json", "training_recipe.yaml", "training_curves.png", "figures/confusion-*", "figures/retrieval-*",
 )  # fmt: skip
 _ADVICE = {
     401: LOG_IN,

@@ -40,6 +40,24 @@ def test_a_query_has_a_frame():
     assert not has_colour(draw([Section("", [tile()])]), accent)
 
 
+def test_what_is_right_has_a_green_frame():
+    green = (26, 127, 55)
+    assert has_colour(draw([Section("", [tile(is_right=True)])]), green)
+    assert not has_colour(draw([Section("", [tile()])]), green)
+
+
+def test_lines_below_a_title_are_broken_and_not_cut():
+    one, none = draw([Section("title", [tile()], ["short"])]), draw([Section("title", [tile()])])
+    many = draw([Section("title", [tile()], ["many words " * 12])])
+    assert none.height < one.height < many.height and none.width == many.width
+
+
+def test_tiles_have_room_for_as_many_lines_as_asked():
+    long = Tile(PIL.Image.new("RGB", (9, 9)), "image", "heading", ["line"] * 9)
+    two, five = draw([Section("", [long])]), draw([Section("", [long])], tile_lines=5)
+    assert five.height - two.height == 3 * 20
+
+
 def test_files_are_read(tmp_path):
     np.save(tmp_path / "map.npy", np.linspace(1, 2, 64).reshape(8, 8))
     PIL.Image.new("RGB", (9, 9), "lime").save(tmp_path / "image.png")

@@ -68,3 +68,15 @@ def test_without_a_font_letters_are_code_points(text, said, monkeypatch):
 def test_fonts_of_boxes_and_formulas_are_never_taken():
     pytest.importorskip("matplotlib")
     assert not [file for file in fonts._font_files() if "LastResort" in file or "cmsy10" in file]
+
+
+def test_matplotlib_gets_its_own_font_first_and_others_for_what_that_lacks(monkeypatch):
+    from matplotlib.font_manager import fontManager
+
+    own, other = (next(font.fname for font in fontManager.ttflist if font.name == name) for name in
+                  ("DejaVu Sans", "STIXGeneral"))  # fmt: skip
+    known = {own: set("abc"), other: set("cd")}
+    monkeypatch.setattr(fonts, "_font_files", lambda: [other, own])
+    monkeypatch.setattr(fonts, "_letters_of", lambda path: known[path].__contains__)
+    assert fonts.families("a bc") == (["DejaVu Sans"], frozenset())
+    assert fonts.families("abcd?") == (["DejaVu Sans", "STIXGeneral"], {"?"})

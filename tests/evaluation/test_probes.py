@@ -10,7 +10,15 @@ from sklearn.linear_model import LogisticRegression
 
 from hf_encoders.evaluation import probes
 from hf_encoders.evaluation.evaluate import EvaluationOptions, evaluate
-from hf_encoders.evaluation.probes import PENALTIES, _classifier, _fitted, knn_metrics, linear_probe_metrics
+from hf_encoders.evaluation.probes import (
+    PENALTIES,
+    _classifier,
+    _fitted,
+    knn_answers,
+    knn_metrics,
+    linear_probe_answers,
+    linear_probe_metrics,
+)
 
 pytestmark = pytest.mark.numeric
 
@@ -143,6 +151,14 @@ def test_a_label_that_train_lacks_is_wrong():
     test, answers = torch.tensor([[1.0, 0], [0, 1], [1, 1], [1, 1]]), torch.tensor([3, 4, 5, 6])
     assert knn_metrics(train, labels, test, answers, k=3)["knn_accuracy"] == 0.5
     assert linear_probe_metrics(train, labels, test, answers)["linear_probe_accuracy"] == 0.5
+
+
+def test_answers_are_labels_of_train():
+    train, labels = np.eye(2).repeat(5, axis=0), ["bed"] * 5 + ["lamp"] * 5
+    test, right = torch.tensor([[1.0, 0], [0, 1], [0, 1]]), ["bed", "lamp", "sofa"]
+    assert knn_answers(train, labels, test, right, k=3) == ["bed", "lamp", "lamp"]
+    answers, penalty = linear_probe_answers(train, labels, test, right)
+    assert answers == ["bed", "lamp", "lamp"] and penalty in PENALTIES
 
 
 ROWS, LABELS = np.eye(3), ["a", "b", "a"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hf_encoders.evaluation.retrieval import retrieval_metrics
+from hf_encoders.evaluation.retrieval import retrieval_metrics, retrieval_ranks
 
 pytestmark = pytest.mark.numeric
 
@@ -119,3 +119,10 @@ def test_retrieval_names_what_is_wrong(case):
     first, second, options, message = RETRIEVAL_ERRORS[case]
     with pytest.raises(ValueError, match=re.escape(message)):
         retrieval_metrics(first, second, **options)
+
+
+def test_ranks_are_in_the_order_of_the_rows():
+    images, image_ids = np.eye(3), ["c", "a", "b"]
+    texts = np.array([[0, 1.0, 2], [3, 0, 1], [3, 2, 1]])
+    ranks = retrieval_ranks(texts, images, first_ids=["a", "c", "b"], second_ids=image_ids)
+    assert ranks[0].tolist() == [2, 1, 3] and ranks[1].tolist() == [1, 2, 3]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hf_encoders.evaluation.zero_shot import zero_shot_metrics
+from hf_encoders.evaluation.zero_shot import zero_shot_answers, zero_shot_metrics
 
 
 @pytest.mark.parametrize("chunk_size", [1, 2, 100])
@@ -21,6 +21,23 @@ def test_zero_shot_accuracy(chunk_size):
 def test_top_5_of_few_classes_is_always_right():
     metrics = zero_shot_metrics(np.eye(3), np.eye(3), [1, 2, 0])
     assert metrics == {"zero_shot_top1_accuracy": 0, "zero_shot_top5_accuracy": 1}
+
+
+@pytest.mark.parametrize("chunk_size", [1, 100])
+def test_the_share_of_right_answers_is_the_accuracy(chunk_size):
+    generator = torch.Generator().manual_seed(0)
+    images, classes = (torch.randn(count, 4, generator=generator) for count in (200, 6))
+    right = torch.randint(6, (200,), generator=generator)
+    answers = zero_shot_answers(images, classes, right, chunk_size=chunk_size)
+    cosines = torch.nn.functional.normalize(images) @ torch.nn.functional.normalize(classes).T
+    assert answers.tolist() == cosines.argmax(1).tolist()
+    accuracy = zero_shot_metrics(images, classes, right, ks=(1,))["zero_shot_top1_accuracy"]
+    assert (answers == right.numpy()).mean() == pytest.approx(accuracy)
+
+
+def test_a_right_class_that_is_no_more_similar_than_another_is_no_answer():
+    classes = torch.tensor([[1.0, 0], [1, 1e-9], [0, 1]])
+    assert zero_shot_answers([[1.0, 0], [1.0, 0], [0, 1.0]], classes, [0, 1, 2]).tolist() == [1, 0, 2]
 
 
 def test_a_collapsed_model_names_nothing():

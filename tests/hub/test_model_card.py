@@ -127,8 +127,9 @@ def test_a_result_names_the_options_of_its_own_task(repo):
 def test_metrics_in_the_repo_are_shown_as_tables(repo):
     (repo / "metrics.json").write_text(json.dumps(measured(repo)))
     text = load(write_card(repo).parent).text
-    for line in ("| Retrieval | recall@1 | median rank |", "| text → image | 0.5 | 2 |",
-                 "| noun, guessing | 0.25 |", "| noun, depth | 0.75 |"):  # fmt: skip
+    for line in ("| Retrieval | rooms/test.parquet, test |", "| text → image: recall@1 | 0.5 |",
+                 "| text → image: median rank | 2 |", "| noun, guessing: top1 accuracy | 0.25 |",
+                 "| noun, depth: top1 accuracy | 0.75 |"):  # fmt: skip
         assert line in text
     assert f"`rooms/test.parquet` (test, 200 rows, SHA-256 `{'a' * 64}`)" in text
 

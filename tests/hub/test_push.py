@@ -195,7 +195,8 @@ def test_other_weights_take_the_place_of_those_that_were_there(hub_client, tiny_
     """transformers loads `model.safetensors` where there are shards beside it."""
     name = "org/replaced"
     tiny_encoder.push_to_hub(name)
-    others = {"metrics_test.json": b"{}", "onnx/model.onnx": b"theirs", "notes.md": b"theirs"}
+    described = {"metrics_test.json": b"{}", "figures/confusion-x.png": b"png", "figures/retrieval-x.json": b"{}"}
+    others = {**described, "onnx/model.onnx": b"theirs", "notes.md": b"theirs"}
     for path, content in others.items():
         hub_client.upload_file(path_or_fileobj=content, path_in_repo=path, repo_id=name)
     with torch.no_grad():
@@ -203,7 +204,7 @@ def test_other_weights_take_the_place_of_those_that_were_there(hub_client, tiny_
     tiny_encoder.push_to_hub(name, max_shard_size="20KB")
     files = files_of(hub_client, name)
     assert "model.safetensors.index.json" in files and "model-00001-of-00002.safetensors" in files
-    assert not {"model.safetensors", "metrics_test.json"} & files and {"onnx/model.onnx", "notes.md"} <= files
+    assert not {"model.safetensors", *described} & files and {"onnx/model.onnx", "notes.md"} <= files
     loaded = AutoModel.from_pretrained(name)
     assert torch.equal(loaded.fc[-1].bias, tiny_encoder.fc[-1].bias)
     tiny_encoder.push_to_hub(name)

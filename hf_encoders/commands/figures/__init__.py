@@ -1,0 +1,1 @@
+"""The pictures that `hf-encoders evaluate --figures` writes, each beside its data as JSON."""
