@@ -41,7 +41,7 @@ RULES: Mapping[str, Rule] = {
     "id_column": "obeyed",
     "boxes_column": "obeyed",
     "regions_column": "obeyed",
-    "region_caption": "obeyed",
+    "region_captions": "obeyed",
     "region_share": "obeyed",
     "image_scale": "obeyed",
     "image_brightness": "obeyed",

@@ -42,8 +42,8 @@ class DataArguments:
     )
     text_templates: list[str] = option(
         [],
-        "captions made of columns: 'a {label}', '{objects[0][color]!a} thing' (!a: with a or an); each epoch takes one"
-        " of the row's captions and of the templates whose values it has",
+        "captions made of columns: 'a {label}', '{objects[0][color]!a} thing' (!a: with a or an, !h: its last word);"
+        " each epoch takes one of the row's captions and of the templates whose values it has",
     )
     image_column: str = option(
         IMAGES, "images; where no column is called so, the only one that holds pictures; empty to train without"
@@ -55,8 +55,8 @@ class DataArguments:
         "",
         "objects and what their box is called, such as objects.box: some rows are seen as one of their objects alone",
     )
-    region_caption: str = option(
-        "", "caption of an object, made of its values: '{color!a} {name}' (see text_templates)"
+    region_captions: list[str] = option(
+        [], "captions of an object, made of its values: '{color!a} {name}' (see text_templates); a view takes one"
     )
     region_share: float = option(0.3, "how many of the rows that have objects are seen as one of them")
     image_scale: float = option(1.0, "random crops keep at least this share of an image (1: no crops)")

@@ -13,8 +13,9 @@ _VOWELS = tuple("aeiou")
 class Template(string.Formatter):
     """A caption with the names of columns in braces, such as "{color!a} {name}" or "a {objects[0][name]}".
 
-    Columns of classes are filled in by name. `!a` puts "a" or "an" before a value. Only values of the row can be
-    named: a template reads no attributes.
+    Columns of classes are filled in by name. `!a` puts "a" or "an" before a value. `!h` takes the last of its words,
+    the head of an English noun: "outdoor lamp" is a "lamp". Only values of the row can be named: a template reads no
+    attributes.
 
     Args:
         text: the template.
@@ -51,8 +52,10 @@ class Template(string.Formatter):
         return value, str(name)
 
     def convert_field(self, value: Any, conversion: str | None) -> Any:
-        """`!a`: with "a" or "an" before it."""
-        return with_article(str(value)) if conversion == "a" else super().convert_field(value, conversion or None)
+        """`!a`: with "a" or "an" before it; `!h`: the last word."""
+        if conversion == "a":
+            return with_article(str(value))
+        return str(value).split()[-1] if conversion == "h" else super().convert_field(value, conversion or None)
 
 
 class Captions:

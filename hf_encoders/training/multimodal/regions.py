@@ -1,6 +1,6 @@
 """A view of one object of a row: the part of its pictures around a box, with a caption of the object alone."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,35 +42,37 @@ class Regions:
 
     Args:
         column: lists of objects and the name of their boxes, such as "objects.box".
-        caption: a template of values of the object, such as "{color!a} {name}"; see `Template`.
+        captions: templates of values of the object, such as "{color!a} {name}", of which a view takes one; see
+            `Template`.
         share: how many of the rows that have objects are seen so.
         features: the columns of the rows, for the names of classes.
 
     Raises:
-        ValueError: if the column has no name of boxes, the caption is no template, or the share is none.
+        ValueError: if the column has no name of boxes, a caption is no template, or the share is none.
     """
 
-    def __init__(self, column: str, caption: str, share: float, features: Features | None = None):
+    def __init__(self, column: str, captions: Sequence[str], share: float, features: Features | None = None):
         self._objects, _, self._box = column.partition(".")
         if not self._box:
             raise ValueError(f"--regions_column {column}: give the objects and what their box is called: objects.box")
         if not 0 < share <= 1:
             raise ValueError(f"--region_share {share}: expected a share above 0, and at most 1")
-        self._template, self._share, self._classes = Template(caption), share, ClassNames(features)
+        self._templates, self._share, self._classes = list(map(Template, captions)), share, ClassNames(features)
 
     def choose(self, row: Mapping[str, Any], rng: np.random.Generator) -> Region | None:
         """An object of the row; None where the whole row is seen.
 
         Raises:
-            ValueError, KeyError: if an object has no box, or not the values of its caption.
+            ValueError, KeyError: if an object has no box, or not the values of the caption.
         """
         objects = self._classes.named({self._objects: row[self._objects]})[self._objects]
         if rng.random() >= self._share or not objects:
             return None
         item = objects[rng.integers(len(objects))]
-        caption = self._template.fill(item)
+        template = self._templates[rng.integers(len(self._templates))]
+        caption = template.fill(item)
         if caption is None:
-            raise ValueError(f"an object in column {self._objects!r} lacks a value of {self._template.text!r}")
+            raise ValueError(f"an object in column {self._objects!r} lacks a value of {template.text!r}")
         box = [float(corner) for corner in item[self._box]]
         if len(box) != 4 or not (np.isfinite(box).all() and box[0] < box[2] and box[1] < box[3]):
             raise ValueError(f"a box in column {self._objects!r} is {box}, expected [x1, y1, x2, y2]")
@@ -84,9 +86,9 @@ def make_regions(options: DataArguments, features: Features | None = None) -> Re
         ValueError: if they ask for a part of it only, see `Regions`.
     """
     if not options.regions_column:
-        if options.region_caption:
-            raise ValueError("--region_caption is for the objects of --regions_column, which is not given")
+        if options.region_captions:
+            raise ValueError("--region_captions are for the objects of --regions_column, which is not given")
         return None
-    if not options.region_caption:
-        raise ValueError("--regions_column needs a --region_caption, such as '{color!a} {name}'")
-    return Regions(options.regions_column, options.region_caption, options.region_share, features)
+    if not options.region_captions:
+        raise ValueError("--regions_column needs --region_captions, such as '{color!a} {name}'")
+    return Regions(options.regions_column, options.region_captions, options.region_share, features)

@@ -25,7 +25,7 @@ CAPTION = "{color!a} {name}"
 
 
 def make(row=ROW, epochs=range(20), **options):
-    options = {"depth_column": "depth", "regions_column": "objects.box", "region_caption": CAPTION} | options
+    options = {"depth_column": "depth", "regions_column": "objects.box", "region_captions": [CAPTION]} | options
     maker = SampleMaker(DataArguments(**options), ModelInputs(tiny_processor(), 16), 0)
     return [maker(row, 0, epoch) for epoch in epochs]
 
@@ -34,7 +34,14 @@ def test_a_share_of_the_views_is_of_one_object():
     seen = [made["caption"] for made in make(epochs=range(200), region_share=0.25)]
     assert set(seen) == {"a scene", "an orange lamp"} and 30 < seen.count("an orange lamp") < 70
     assert {made["caption"] for made in make({**ROW, "objects": []}, region_share=1)} == {"a scene"}
-    assert {made["caption"] for made in make(regions_column="", region_caption="")} == {"a scene"}
+    assert {made["caption"] for made in make(regions_column="", region_captions=[])} == {"a scene"}
+
+
+def test_a_view_takes_one_of_several_captions():
+    captions = [CAPTION, "{name!a}", "{color} {name!h}"]
+    row = {**ROW, "objects": [{**ROW["objects"][0], "name": "outdoor lamp"}]}
+    seen = {made["caption"] for made in make(row, range(40), region_share=1, region_captions=captions)}
+    assert seen == {"an orange outdoor lamp", "an outdoor lamp", "orange lamp"}
 
 
 @pytest.mark.parametrize("box", [BOX, [48, 48, 80, 80]], ids=["relative", "pixels"])
@@ -58,7 +65,7 @@ def test_a_view_stays_within_the_pictures():
 
 def test_classes_of_objects_have_their_names():
     features = Features({"objects": List({"kind": ClassLabel(names=["light", "seat"]), "box": List(Value("float32"))})})
-    regions = Regions("objects.box", "{kind!a}", 1, features)
+    regions = Regions("objects.box", ["{kind!a}"], 1, features)
     assert regions.choose({"objects": [{"kind": 1, "box": BOX}]}, np.random.default_rng(0)).caption == "a seat"
 
 
@@ -81,11 +88,11 @@ def test_an_object_that_cannot_be_seen_makes_a_bad_row(item, says):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"regions_column": "objects.box"}, "--regions_column needs a --region_caption"),
-        ({"region_caption": "a {name}"}, "--region_caption is for the objects of --regions_column"),
-        ({"regions_column": "objects", "region_caption": "a {name}"}, "what their box is called: objects.box"),
-        ({"regions_column": "o.box", "region_caption": "a {name}", "region_share": 0.0}, "--region_share 0.0"),
-        ({"regions_column": "o.box", "region_caption": "a lamp"}, "name columns in braces"),
+        ({"regions_column": "objects.box"}, "--regions_column needs --region_captions"),
+        ({"region_captions": ["a {name}"]}, "--region_captions are for the objects of --regions_column"),
+        ({"regions_column": "objects", "region_captions": ["a {name}"]}, "what their box is called: objects.box"),
+        ({"regions_column": "o.box", "region_captions": ["a {name}"], "region_share": 0.0}, "--region_share 0.0"),
+        ({"regions_column": "o.box", "region_captions": ["a lamp"]}, "name columns in braces"),
     ],
 )
 def test_options_that_ask_for_half_of_it_are_refused(options, says):
