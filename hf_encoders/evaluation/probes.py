@@ -114,14 +114,17 @@ def linear_probe_metrics(
     }
 
 
-def need_scikit_learn() -> None:
-    """Refuse the linear probe where scikit-learn is not installed.
+def need_scikit_learn(what: str = "the linear probe") -> None:
+    """Refuse what needs scikit-learn where that is not installed.
+
+    Args:
+        what: the one that needs it.
 
     Raises:
         ValueError: says what to install.
     """
     if find_spec("sklearn") is None:
-        raise ValueError("the linear probe needs scikit-learn: pip install 'hf-encoders[evaluation]'")
+        raise ValueError(f"{what} needs scikit-learn: pip install 'hf-encoders[evaluation]'")
 
 
 def _best_penalty(rows: Vectors, classes: Indices, held_out: Mask) -> float:
