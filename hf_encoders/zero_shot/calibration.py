@@ -2,6 +2,7 @@
 
 import json
 import math
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -155,8 +156,11 @@ def write_calibration(folder: Path, calibration: Calibration, *, overwrite: bool
     """
     content = check_calibrated(folder, overwrite)
     content[FIELD] = calibration.to_dict()
-    with new_file(folder / _CONFIG, overwrite=True) as partial:
+    path = folder / _CONFIG  # a link, such as into the cache of the Hub, becomes a file
+    mode = stat.S_IMODE(path.stat().st_mode)
+    with new_file(path, overwrite=True) as partial:
         partial.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    path.chmod(mode)
 
 
 def check_calibrated(folder: Path, overwrite: bool = False) -> dict[str, object]:

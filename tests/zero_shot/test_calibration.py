@@ -98,7 +98,12 @@ def test_it_is_written_into_the_folder_of_a_model(tiny_multimodal, tmp_path):
     with pytest.raises(FileExistsError, match=r"config.json: has a calibration already; give --overwrite"):
         write_calibration(tmp_path, made)
     other = calibration(tiny_multimodal, "softmax")
+    (tmp_path / "config.json").chmod(0o640)
+    (tmp_path / "config.json").rename(tmp_path / "kept.json")
+    (tmp_path / "config.json").symlink_to("kept.json")
     write_calibration(tmp_path, other, overwrite=True)
+    assert not (tmp_path / "config.json").is_symlink() and (tmp_path / "config.json").stat().st_mode & 0o777 == 0o640
+    assert json.loads((tmp_path / "kept.json").read_text())["zero_shot_calibration"] == made.to_dict()
     assert calibration_of(AutoModel.from_pretrained(tmp_path)) == other
     assert not list(tmp_path.glob(".*"))
 
