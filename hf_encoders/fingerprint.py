@@ -9,8 +9,11 @@ import xxhash
 from torch import Tensor
 from transformers.configuration_utils import PreTrainedConfig
 
-# Entries of a configuration that say where it came from; the type of the weights is theirs.
-_WITHOUT_EFFECT = {"_name_or_path", "name_or_path", "transformers_version", "architectures", "auto_map", "dtype"}
+# Entries of a configuration that say where it came from, or what was measured; the type of the weights is theirs.
+_WITHOUT_EFFECT = {
+    "_name_or_path", "name_or_path", "transformers_version", "architectures", "auto_map", "dtype",
+    "zero_shot_calibration",
+}  # fmt: skip
 
 
 class HasWeights(Protocol):

@@ -23,7 +23,7 @@ from .models.image_processing_depth import DepthImageProcessor, DepthMap
 from .models.pixel_towers import DepthTower, is_single_map
 from .models.saved_processor import SaveOptions
 from .models.tower import pooler_output
-from .zero_shot import Score, ZeroShotClassifier, check_threshold
+from .zero_shot import CALIBRATED, Score, Threshold, ZeroShotClassifier, calibration_of, check_threshold
 
 if TYPE_CHECKING:
     from .models.modeling_depth_semantic_encoder import DepthSemanticEncoderModel
@@ -213,8 +213,8 @@ class DepthZeroShotClassificationPipeline(DepthPipeline):
         self,
         inputs: OneMap,
         candidate_labels: Sequence[str] = (),
-        hypothesis_template: str = "a photo of a {}.",
-        threshold: float | None = None,
+        hypothesis_template: str | None = None,
+        threshold: Threshold = None,
         **options: Unpack[CallOptions],
     ) -> list[Score]: ...
 
@@ -223,8 +223,8 @@ class DepthZeroShotClassificationPipeline(DepthPipeline):
         self,
         inputs: Maps,
         candidate_labels: Sequence[str] = (),
-        hypothesis_template: str = "a photo of a {}.",
-        threshold: float | None = None,
+        hypothesis_template: str | None = None,
+        threshold: Threshold = None,
         **options: Unpack[CallOptions],
     ) -> list[list[Score]]: ...
 
@@ -233,8 +233,8 @@ class DepthZeroShotClassificationPipeline(DepthPipeline):
         self,
         inputs: Pictures | Dataset,
         candidate_labels: Sequence[str] = (),
-        hypothesis_template: str = "a photo of a {}.",
-        threshold: float | None = None,
+        hypothesis_template: str | None = None,
+        threshold: Threshold = None,
         **options: Unpack[CallOptions],
     ) -> list[Score] | list[list[Score]] | Iterator[list[Score]]: ...
 
@@ -242,8 +242,8 @@ class DepthZeroShotClassificationPipeline(DepthPipeline):
         self,
         inputs: Pictures | Dataset,
         candidate_labels: Sequence[str] = (),
-        hypothesis_template: str = "a photo of a {}.",
-        threshold: float | None = None,
+        hypothesis_template: str | None = None,
+        threshold: Threshold = None,
         **options: Unpack[CallOptions],
     ) -> list[Score] | list[list[Score]] | Iterator[list[Score]]:
         """Classify depth maps.
@@ -251,9 +251,10 @@ class DepthZeroShotClassificationPipeline(DepthPipeline):
         Args:
             inputs: as for every depth pipeline: one map or many.
             candidate_labels: different strings, such as "chair".
-            hypothesis_template: the prompt, with one `{}` where the label goes.
+            hypothesis_template: the prompt, with one `{}` where the label goes; by default "a photo of a {}.", or with
+                a calibrated threshold the prompts that it was measured with.
             threshold: see `ZeroShotClassifier.classify`: a map that no label is as similar to gets one answer, whose
-                label is None.
+                label is None. "calibrated" takes what the model carries.
             options: as for every depth pipeline.
 
         Returns:
@@ -265,14 +266,19 @@ class DepthZeroShotClassificationPipeline(DepthPipeline):
         """
         check_threshold(threshold)
         encoder = cast("MultimodalEncoderModel", self._encoder)  # as it embeds texts
-        classifier = ZeroShotClassifier(encoder, candidate_labels, hypothesis_template)
+        templates: str | Sequence[str] = hypothesis_template or "a photo of a {}."
+        if threshold == CALIBRATED and hypothesis_template is None:
+            templates = calibration_of(encoder).templates
+        classifier = ZeroShotClassifier(encoder, candidate_labels, templates)
+        if threshold == CALIBRATED:
+            classifier.calibration.of("depth")  # before anything is read
         scores = self._run(inputs, {**options, "classifier": classifier, "threshold": threshold})
         return cast(list[Score] | list[list[Score]] | Iterator[list[Score]], scores)
 
     def _sanitize_parameters(
         self,
         classifier: ZeroShotClassifier | None = None,
-        threshold: float | None = None,
+        threshold: Threshold = None,
         image_processor_kwargs: dict[str, object] | None = None,
         **options: object,
     ) -> tuple[dict[str, object], dict[str, object], dict[str, object]]:
@@ -284,11 +290,11 @@ class DepthZeroShotClassificationPipeline(DepthPipeline):
         return ModelOutput(depth_embeds=nn.functional.normalize(embeds.float(), dim=-1))
 
     def postprocess(  # type: ignore[override]  # with its one parameter
-        self, model_outputs: dict[str, Tensor], classifier: ZeroShotClassifier, threshold: float | None = None
+        self, model_outputs: dict[str, Tensor], classifier: ZeroShotClassifier, threshold: Threshold = None
     ) -> list[Score]:
         """Embeddings [1, D] → labels and scores."""
         embeds, count = model_outputs["depth_embeds"], len(classifier.labels)
-        (result,) = classifier.classify_embeddings(embeds, top_k=count, threshold=threshold)
+        (result,) = classifier.classify_embeddings(embeds, top_k=count, threshold=threshold, modality="depth")
         return result
 
 

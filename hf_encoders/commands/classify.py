@@ -26,11 +26,12 @@ if TYPE_CHECKING:
     from ..data.source import Source
     from ..models.depth_units import DepthUnits
     from ..models.modeling_multimodal_encoder import MultimodalEncoderModel
-    from ..zero_shot import Score
+    from ..zero_shot import Score, Threshold
     from .contact_sheet import Section
 
 
 NONE_OF_THESE = "none of these"
+_CALIBRATED = "calibrated"  # as in zero_shot, which imports torch
 
 
 class Record(TypedDict):
@@ -54,9 +55,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top-k", type=count, default=3, help="labels per row (default: %(default)s)")
     parser.add_argument(
         "--threshold",
-        type=_cosine,
+        type=_threshold,
         metavar="C",
-        help=f"a row whose best label has a cosine below this is {NONE_OF_THESE!r} (default: every row gets labels)",
+        help=f"a row whose best label has a cosine below this is {NONE_OF_THESE!r}; or {_CALIBRATED}, what hf-encoders"
+        " calibrate measured, with its prompts (default: every row gets labels)",
     )
     add_format(
         parser,
@@ -76,16 +78,21 @@ def run(args: argparse.Namespace) -> Result:
 
     check_output(args)  # the imports below take seconds
     from ..data.source import open_pictures
-    from ..zero_shot import ZeroShotClassifier
+    from ..zero_shot import ZeroShotClassifier, calibration_of
     from .contact_sheet import draw
     from .results import check_sheet, named_output, plain_row, skipped_records, write
 
     labels = read_labels(args.labels)
     model = load_model(args)
-    templates = {"templates": args.template} if args.template else {}
-    classifier = ZeroShotClassifier(cast("MultimodalEncoderModel", model), labels, **templates)
+    templates = args.template
+    if args.threshold == _CALIBRATED and not templates:
+        templates = list(calibration_of(model).templates)
+    options = {"templates": templates} if templates else {}
+    classifier = ZeroShotClassifier(cast("MultimodalEncoderModel", model), labels, **options)
     source = open_pictures(model, args.source, args.modality, args.column, args.split)
     units = depth_units(args, source.modality)
+    if args.threshold == _CALIBRATED:
+        classifier.calibration.of(source.modality)  # before anything is embedded
     check_sheet(args, source.modality, len(source.dataset))
     embeddings, kept, skipped = _embed(model, source, args, units)
     say_source(model, args.source, source.modality, args.modality, source.left_out)
@@ -94,7 +101,9 @@ def run(args: argparse.Namespace) -> Result:
     if source.modality == "depth":
         say_units(model, units)
     rows = source.rows.select(kept)
-    results = classifier.classify_embeddings(embeddings, top_k=args.top_k, threshold=args.threshold)
+    results = classifier.classify_embeddings(
+        embeddings, top_k=args.top_k, threshold=args.threshold, modality=source.modality
+    )
     records: list[Record] = [
         {"index": index, "row": plain_row(row, rows.features, source.column), "labels": best}
         for index, row, best in zip(kept, rows, results, strict=True)
@@ -182,12 +191,14 @@ def _answer(best: "Score") -> str:
     return f"{best['label']} {best['score']:.2f} ({cosine})"
 
 
-def _cosine(text: str) -> float:
-    """Parse a number from -1 to 1."""
+def _threshold(text: str) -> "Threshold":
+    """Parse a number from -1 to 1, or the word."""
+    if text == _CALIBRATED:
+        return "calibrated"
     try:
         number = float(text)
     except ValueError:
         number = float("nan")
     if not -1 <= number <= 1:  # NaN too
-        raise argparse.ArgumentTypeError(f"must be a cosine, from -1 to 1, got {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a cosine, from -1 to 1, or {_CALIBRATED}, got {text!r}")
     return number

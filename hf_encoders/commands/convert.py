@@ -103,8 +103,8 @@ def run(args: argparse.Namespace) -> Result:
         OSError: if the output exists already or cannot be written.
     """
     _check(args)
+    from ..conversion.weights_taken import several_weights, weights_lines
     from . import verify
-    from .converted_weights import several_weights, weights_lines
 
     if args.verify is not None:
         # --revision is an option of the push here: it names the branch.

@@ -10,7 +10,9 @@ from ..places import check_exists, check_on_hub, check_path_or_id, exists
 # The arguments that name files or folders, by what they name, whichever command has them. Shells complete them.
 ON_THIS_MACHINE = ("checkpoint", "against", "file", "folder", "paths")
 OR_ON_THE_HUB = ("model", "verify", "text_model", "vision_model", "depth_encoder", "tokenizer", "image_processor")
-DATA = ("source", "dataset", "train_dataset", "calibration")
+DATA = ("source", "dataset", "train_dataset", "unknown_dataset", "calibration")
+# Words with commas between them, or @ and a file of such.
+_WORDS = ("labels", "background")
 
 _CHECKS: Mapping[str, Callable[[str], None]] = {
     **dict.fromkeys(ON_THIS_MACHINE, check_exists),
@@ -29,9 +31,10 @@ def check_inputs(args: argparse.Namespace) -> None:
     for name, check in _CHECKS.items():
         for one in _values(given.get(name)):
             check(one)
-    labels = given.get("labels") or ""
-    if labels.startswith("@"):
-        check_exists(labels[1:])
+    for name in _WORDS:
+        words = given.get(name) or ""
+        if words.startswith("@"):
+            check_exists(words[1:])
     for query in given.get("queries", ()):
         _check_query(query, given["by"])
 

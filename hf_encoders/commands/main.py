@@ -23,6 +23,7 @@ COMMANDS = {
     "search": "find images, depth maps or texts by words or by example",
     "classify": "label images or depth maps with words, without training",
     "evaluate": "measure retrieval, zero-shot classification and probes on a data set",
+    "calibrate": "measure when an input is none of the labels, for classify --threshold calibrated",
     "train": "train a model by a recipe, on this process",
     "export": "compile a model's towers for encode(backend=...)",
     "push": "upload a model's folder to the Hub, with its card and code, in one commit",

@@ -68,6 +68,26 @@ def load_splits(name: str, split_of_files: str, streaming: bool = False) -> dict
     return {split_of_files: loaded["train"]} if _is_one_split(location) else dict(loaded)
 
 
+def load_split(name: str, split: str, option: str = "--split") -> Dataset:
+    """Load the rows of one split, also of a file `SPLIT.parquet` in a folder whose splits have other names.
+
+    Args:
+        name: see `locate`.
+        split: the split; what files are called that are not divided into splits.
+        option: the option by which a person chooses it.
+
+    Raises:
+        ValueError: if the data set cannot be loaded, or has no such split: the message lists those that it has.
+    """
+    splits = load_splits(name, split)
+    if split not in splits and (file := split_file(name, split)):
+        splits = load_splits(file, split)
+    rows = splits.get(split)
+    if not isinstance(rows, Dataset):
+        raise ValueError(f"{name}: no split {split!r}, it has {', '.join(splits)}; choose with {option}")
+    return rows
+
+
 def load_joined(
     names: Sequence[str], split: str, columns: Sequence[str], *, split_of_files: str = "train", streaming: bool = False
 ) -> Rows:

@@ -48,6 +48,18 @@ def read_labels(rows: Dataset, column: str) -> Labels:
     Raises:
         ValueError: if a row has none, or there is one class only.
     """
+    labels = read_some_labels(rows, column)
+    if len(labels.classes) < 2:
+        raise ValueError(f"column {column!r}: {len(labels.classes)} class, expected at least two")
+    return labels
+
+
+def read_some_labels(rows: Dataset, column: str) -> Labels:
+    """As `read_labels`, and one class is enough.
+
+    Raises:
+        ValueError: if a row has none.
+    """
     feature = rows.features[column]
     values: list[Label] = list(rows[column])
     for index, value in enumerate(values):
@@ -58,8 +70,6 @@ def read_labels(rows: Dataset, column: str) -> Labels:
         classes = list(feature.names)
     else:
         classes = sorted(set(values))
-    if len(classes) < 2:
-        raise ValueError(f"column {column!r}: {len(classes)} class, expected at least two")
     return Labels(column, np.array(values), classes)
 
 

@@ -39,6 +39,8 @@ class MultimodalEncoderConfig(PreTrainedConfig):
         text_pooling: "cls" (the first token's last hidden state) or "mean" (over the tokens, without padding).
         vision_pooling: "cls" or "mean". Towers without a class token (ResNet, SigLIP, Swin) and those that normalise
             theirs afterwards (CLIP) give their pooled output for "cls".
+        zero_shot_calibration: when an input is none of the labels of a classification by words: what
+            `hf-encoders calibrate` measured, as plain data.
 
     Raises:
         ValueError: for an invalid pooling, dimension or temperature.
@@ -62,6 +64,7 @@ class MultimodalEncoderConfig(PreTrainedConfig):
     learn_temperature: bool = True
     text_pooling: str = "cls"
     vision_pooling: str = "cls"
+    zero_shot_calibration: dict | None = None
 
     def __post_init__(self, **kwargs: object) -> None:
         """Build the towers' configurations, then check what the types alone cannot."""

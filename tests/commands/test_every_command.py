@@ -19,7 +19,7 @@ from tests.conftest import ROOT
 # What each takes first, and whether it embeds.
 MODELS = {
     "verify": False, "export-legacy": False, "encode": True, "embed": True, "search": True, "classify": True,
-    "evaluate": True, "export": False,
+    "evaluate": True, "calibrate": True, "export": False,
 }  # fmt: skip
 ON_THE_HUB = {*MODELS, "convert", "push"}
 
@@ -85,6 +85,8 @@ def test_what_embeds_takes_the_options_of_other_peoples_encoders(option, parsers
         ("classify", "source"),
         ("evaluate", "dataset"),
         ("evaluate", "train_dataset"),
+        ("calibrate", "dataset"),
+        ("calibrate", "unknown_dataset"),
         ("export", "calibration"),
     ],
 )

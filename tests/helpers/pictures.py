@@ -1,4 +1,12 @@
-"""Folders of pictures."""
+"""Pictures, and folders of them."""
+
+import numpy as np
+from PIL import Image
+
+
+def noise(seed):
+    """A picture of random pixels."""
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (40, 48, 3), dtype=np.uint8))
 
 
 def save_pictures(folder, pictures, names=None):

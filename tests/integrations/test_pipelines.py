@@ -20,6 +20,7 @@ from hf_encoders import (
 )
 from hf_encoders.zero_shot import ZeroShotClassifier
 from tests.conftest import TINY
+from tests.helpers.calibrations import TEMPLATES, calibrate
 from tests.helpers.multimodal_models import tiny_model
 
 pytestmark = pytest.mark.numeric
@@ -169,6 +170,23 @@ def test_settings_of_one_call(tiny_encoder, depth_files):
     close(pipe(depth_files[0], pool=True, image_processor_kwargs=settings), tiny_encoder.encode(depth_files[0]))
 
 
+def test_depth_zero_shot_with_a_calibrated_threshold(tiny_multimodal, depth_files):
+    model = calibrate(tiny_multimodal, thresholds=((1, 1.0),), modalities=["depth"])
+    pipe = pipeline(ZERO_SHOT, model=model)
+    classifier = ZeroShotClassifier(model, LABELS, TEMPLATES)
+    for threshold, is_none in ((1.0, True), (-1.0, False)):
+        model.config.zero_shot_calibration["modalities"]["depth"]["measured"]["1"]["threshold"] = threshold
+        answers = pipe(depth_files[0], LABELS, threshold="calibrated")  # in the prompts of the calibration
+        assert (answers[0]["label"] is None) == is_none
+        (expected, *_) = classifier.classify(depth_files[0], "depth")[0]
+        assert answers[0]["similarity"] == pytest.approx(expected["similarity"], abs=1e-5)
+    with pytest.raises(ValueError, match="calibrated with the templates 'a {}', 'the {}', not 'the {}': give those"):
+        pipe(depth_files[0], LABELS, hypothesis_template="the {}", threshold="calibrated")
+    model.config.zero_shot_calibration = None
+    with pytest.raises(ValueError, match="the model has no calibration"):
+        pipe(depth_files[0], LABELS, threshold="calibrated")
+
+
 def test_depth_zero_shot(repo, tiny_multimodal, depth_files):
     pipe = pipeline(ZERO_SHOT, model=repo)
     expected = ZeroShotClassifier(tiny_multimodal, LABELS, "the {}").classify(depth_files, "depth")
@@ -190,7 +208,7 @@ def test_depth_zero_shot(repo, tiny_multimodal, depth_files):
     assert pipe(depth_files[0], LABELS, threshold=answers[0]["similarity"] - 0.01) == answers
     (none,) = pipe(depth_files[0], LABELS, threshold=min(1.0, answers[0]["similarity"] + 0.01))
     assert none == answers[0] | {"label": None}
-    with pytest.raises(ValueError, match="threshold is a cosine, from -1 to 1, got 2"):
+    with pytest.raises(ValueError, match="threshold is a cosine, from -1 to 1, or 'calibrated', got 2"):
         pipe(depth_files[0], LABELS, threshold=2)
 
 

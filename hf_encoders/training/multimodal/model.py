@@ -132,6 +132,7 @@ def compile_towers(model: MultimodalEncoderModel) -> None:
 
 def _from_repo(options: ModelArguments) -> MultimodalEncoderModel:
     model = load_multimodal(options.init_from)
+    model.config.zero_shot_calibration = None  # it is of the weights before the training
     _replace_tokenizer(model, options.tokenizer)
     if options.depth_model:
         model.add_depth_tower(options.depth_model, _depth_processor(options))

@@ -9,12 +9,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import nn
 from transformers import pipeline
 
 from hf_encoders.zero_shot import ZeroShotClassifier
 from tests.helpers.multimodal_models import tiny_model
+from tests.helpers.pictures import noise
 
 pytestmark = pytest.mark.numeric
 
@@ -170,14 +170,12 @@ def test_options_out_of_range():
     with pytest.raises(ValueError, match="top_k must be at least 1, got 0"):
         classifier.classify([1], top_k=0)
     for threshold in (1.5, math.nan, "0.2", True):
-        with pytest.raises(ValueError, match=f"threshold is a cosine, from -1 to 1, got {threshold!r}"):
+        with pytest.raises(
+            ValueError, match=f"threshold is a cosine, from -1 to 1, or 'calibrated', got {threshold!r}"
+        ):
             classifier.classify([1], threshold=threshold)
         with pytest.raises(ValueError, match="threshold is a cosine"):
             classifier.classify_embeddings([[1.0] * 5], threshold=threshold)
-
-
-def picture(seed):
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (40, 48, 3), dtype=np.uint8))
 
 
 @pytest.mark.parametrize("temperature", [0.07, 0.001])  # the second is below the least that the model divides by
@@ -188,7 +186,7 @@ def test_the_pipeline_of_transformers_gives_the_same(tiny_multimodal, temperatur
         "zero-shot-image-classification", model=tiny_multimodal, image_processor=processor.image_processor,
         tokenizer=processor.tokenizer,
     )  # fmt: skip
-    labels, pictures = ["chair", "a large red chair", "lamp", "table"], [picture(0), picture(1)]
+    labels, pictures = ["chair", "a large red chair", "lamp", "table"], [noise(0), noise(1)]
     classifier = ZeroShotClassifier(tiny_multimodal, labels, "This is a photo of {}.")
     for ours, theirs in zip(
         classifier.classify(pictures, top_k=4), pipe(pictures, candidate_labels=labels), strict=True
@@ -205,7 +203,7 @@ def test_depth_maps_and_single_inputs(tiny_multimodal):
     best = both[0][0]
     assert len(both) == 2 and alone[0]["label"] == best["label"]
     assert alone[0]["score"] == pytest.approx(best["score"], rel=1e-4)
-    assert len(classifier.classify(picture(0))) == 1
+    assert len(classifier.classify(noise(0))) == 1
     tiny_multimodal.to(torch.bfloat16)
     (rounded,) = classifier.classify(depth[0], "depth")
     assert rounded[0]["label"] == best["label"] and rounded[0]["score"] == pytest.approx(best["score"], abs=0.05)

@@ -1,24 +1,25 @@
 """Classification by words: images or depth maps get the labels whose prompts are most similar."""
 
-import math
 import warnings
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
 from transformers.processing_utils import Unpack
 
-from .arrays import Numbers, unit_rows
-from .modalities import BOTH_EXAMPLES, PICTURES, modalities, pictures_or_default
-from .models.depth_units import DepthUnits
-from .models.encoding import Pictures
-from .models.text_tower import TextTower, unknown_texts
+from ..arrays import Numbers, unit_rows
+from ..modalities import BOTH_EXAMPLES, PICTURES, modalities, pictures_or_default
+from ..models.depth_units import DepthUnits
+from ..models.encoding import Pictures
+from ..models.text_tower import TextTower, unknown_texts
+from .calibration import CALIBRATED, Calibration, ModalityCalibration, Threshold, calibration_of
+from .known_scores import label_scores
 
 if TYPE_CHECKING:
-    from .any_encoder import AnyEncoder
-    from .models.modeling_multimodal_encoder import MultimodalEncoderModel
+    from ..any_encoder import AnyEncoder
+    from ..models.modeling_multimodal_encoder import MultimodalEncoderModel
 
 _ROWS_AT_ONCE = 1024
 _NAMED = 5  # labels in a message
@@ -77,11 +78,35 @@ class ZeroShotClassifier:
         Raises:
             ValueError: if it knows none of the labels.
         """
-        prompts = [template.replace("{}", label) for label in self.labels for template in self.templates]
         tower = self.model.tower("text")
         if isinstance(tower, TextTower):
             _check_known(self.labels, unknown_texts(tower.processor, self.labels))
-        embeds = tower.encode(prompts).unflatten(0, (len(self.labels), len(self.templates)))
+        return self.embed_words(self.labels)
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """What `threshold="calibrated"` means: the calibration that the model carries.
+
+        Raises:
+            ValueError: if it carries none, or it is of other weights or templates.
+        """
+        calibration = calibration_of(self.model)
+        calibration.check(self.model, self.templates)
+        return calibration
+
+    @cached_property
+    def background_embeds(self) -> Tensor:
+        """[B, D] unit vectors of the calibration's background words that are none of the labels."""
+        labels = {label.casefold() for label in self.labels}
+        words = [word for word in self.calibration.background if word.casefold() not in labels]
+        return self.embed_words(words)
+
+    def embed_words(self, words: Sequence[str]) -> Tensor:
+        """[N, D] unit vectors of N words, each in all templates."""
+        if not words:
+            return self.label_embeds[:0]
+        prompts = [template.replace("{}", word) for word in words for template in self.templates]
+        embeds = self.model.tower("text").encode(prompts).unflatten(0, (len(words), len(self.templates)))
         return nn.functional.normalize(embeds.mean(dim=1), dim=-1)
 
     @torch.no_grad()
@@ -91,7 +116,7 @@ class ZeroShotClassifier:
         modality: str | None = None,
         *,
         top_k: int = 5,
-        threshold: float | None = None,
+        threshold: Threshold = None,
         batch_size: int = 32,
         **units: Unpack[DepthUnits],
     ) -> list[list[Score]]:
@@ -104,7 +129,8 @@ class ZeroShotClassifier:
             threshold: the least cosine of an answer, from -1 to 1. An input whose best label is less similar is none of
                 these: its list is one answer whose label is None, with the score and similarity of that best label.
                 Which cosine is enough depends on the model, and hardly on the other labels: look at `similarity` of
-                inputs that you know. By default every input gets labels.
+                inputs that you know. "calibrated" takes what was measured for the modality and travels with the model:
+                see `Calibration`, and `hf-encoders calibrate`, which makes it. By default every input gets labels.
             batch_size: how many inputs the model sees at a time. It does not change the result.
             units: what the raw values of depth maps mean.
 
@@ -112,20 +138,22 @@ class ZeroShotClassifier:
             For each input a list of `{"label": ..., "score": ..., "similarity": ...}`, the best first; see `Score`.
 
         Raises:
-            ValueError: for an option out of range, or an input that cannot be used (its path or index is named).
+            ValueError: for an option out of range, or an input that cannot be used (its path or index is named); for
+                "calibrated" also if the model has no calibration, or one of other weights, templates or modalities.
         """
         if modality is None:
             modality = pictures_or_default(self.model, inputs)
         if modality not in PICTURES:
             raise ValueError(f"modality is 'image' or 'depth', got {modality!r}")
         _check_options(top_k, threshold)
+        self._calibrated(threshold, modality)  # before anything is embedded
         tower: Any = self.model.tower(modality)  # the units are for depth maps
         embeds = tower.encode(inputs, batch_size=batch_size, **units)
-        return self.classify_embeddings(embeds, top_k=top_k, threshold=threshold)
+        return self.classify_embeddings(embeds, top_k=top_k, threshold=threshold, modality=modality)
 
     @torch.no_grad()
     def classify_embeddings(
-        self, embeds: Numbers, *, top_k: int = 5, threshold: float | None = None
+        self, embeds: Numbers, *, top_k: int = 5, threshold: Threshold = None, modality: str | None = None
     ) -> list[list[Score]]:
         """The best labels of inputs that are embedded already.
 
@@ -133,14 +161,17 @@ class ZeroShotClassifier:
             embeds: [N, D] embeddings of the same model, of any length and precision: tensor, array or lists.
             top_k: how many labels an input gets; all of them, if there are fewer.
             threshold: see `classify`.
+            modality: "image" or "depth": what they are embeddings of, for a calibrated threshold.
 
         Returns:
             As `classify`.
 
         Raises:
-            ValueError: for an option out of range; for another shape, or an embedding that is zero, NaN or infinite.
+            ValueError: for an option out of range; for another shape, or an embedding that is zero, NaN or infinite;
+                and as `classify`.
         """
         _check_options(top_k, threshold)
+        calibrated = self._calibrated(threshold, modality)
         label_embeds = self.label_embeds
         rows_of_all = torch.from_numpy(unit_rows(embeds)).to(label_embeds.device)
         if rows_of_all.shape[1] != label_embeds.shape[1]:
@@ -154,14 +185,21 @@ class ZeroShotClassifier:
             scores, order = (cosines / temperature).softmax(dim=-1).sort(descending=True, stable=True)
             best = order[:, :top_k]
             columns = best.tolist(), scores[:, :top_k].tolist(), cosines.gather(1, best).tolist()
-            results += [self._answers(*row, threshold) for row in zip(*columns, strict=True)]
+            if calibrated:
+                background = rows @ self.background_embeds.T
+                known = label_scores(calibrated.score, cosines, background, temperature).amax(1)
+                is_known: list[bool] = (known >= calibrated.threshold(len(self.labels))).tolist()
+            else:
+                is_known = [threshold is None or row[0] >= threshold for row in columns[2]]
+            results += [self._answers(*row) for row in zip(*columns, is_known, strict=True)]
         return results
 
-    def _answers(
-        self, order: list[int], scores: list[float], cosines: list[float], threshold: float | None
-    ) -> list[Score]:
+    def _calibrated(self, threshold: Threshold, modality: str | None) -> ModalityCalibration | None:
+        return self.calibration.of(modality) if threshold == CALIBRATED else None
+
+    def _answers(self, order: list[int], scores: list[float], cosines: list[float], is_known: bool) -> list[Score]:
         """The answers to one input, from its best labels."""
-        if threshold is not None and cosines[0] < threshold:
+        if not is_known:
             return [{"label": None, "score": scores[0], "similarity": cosines[0]}]
         return [
             {"label": self.labels[index], "score": score, "similarity": cosine}
@@ -178,19 +216,19 @@ def _check_model(model: object) -> None:
         raise ValueError(f"a {type(model).__name__}, expected an encoder: load_encoder(model) makes one of it")
 
 
-def _check_options(top_k: int, threshold: float | None) -> None:
+def _check_options(top_k: int, threshold: Threshold) -> None:
     if top_k < 1:
         raise ValueError(f"top_k must be at least 1, got {top_k}")
     check_threshold(threshold)
 
 
-def check_threshold(threshold: float | None) -> None:
-    """Raise ValueError for a threshold that is no cosine."""
-    if threshold is None:
+def check_threshold(threshold: object) -> None:
+    """Raise ValueError for a threshold that is neither a cosine nor "calibrated"."""
+    if threshold is None or threshold == CALIBRATED:
         return
     is_number = isinstance(threshold, (int, float)) and not isinstance(threshold, bool)
-    if not is_number or math.isnan(threshold) or not -1 <= threshold <= 1:
-        raise ValueError(f"threshold is a cosine, from -1 to 1, got {threshold!r}")
+    if not (is_number and -1 <= cast(float, threshold) <= 1):  # NaN too
+        raise ValueError(f"threshold is a cosine, from -1 to 1, or {CALIBRATED!r}, got {threshold!r}")
 
 
 def _checked_labels(labels: Sequence[str]) -> list[str]:
