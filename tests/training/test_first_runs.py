@@ -9,6 +9,7 @@ from transformers import AutoModel
 
 from hf_encoders.training import pretrain, pretrain_depth
 from hf_encoders.training.multimodal.validation import Validation
+from hf_encoders.zero_shot import ZeroShotClassifier
 from tests.conftest import SAMPLES, TINY
 from tests.helpers.legacy_files import refusal
 from tests.helpers.multimodal_models import tiny_model
@@ -186,9 +187,40 @@ def test_several_splits_are_measured_and_any_of_them_chooses(mine, tmp_path, cap
     assert found == [other for _, other, _ in lines[1:]]  # the same figures as measured alone
 
 
+def test_labels_are_classified_in_each_validation_and_may_choose(mine, tmp_path, capsys):
+    rows = Dataset.from_parquet(str(SAMPLES / "rooms" / "validation.parquet")).select(range(40))
+    rows = rows.add_column("kind", ["chair", "table", "lamp", "red"] * 10)
+    for split in ("train", "validation"):
+        rows.select_columns(["caption", "image", "depth", "kind"]).to_parquet(mine / "mine" / f"{split}.parquet")
+    tiny_model().save_pretrained(mine / "repo")
+    metric, template = "zero-shot/kind/depth/top1_accuracy", "a photo of {}"
+    words = ["--init_from", str(mine / "repo"), "--dataset", str(mine / "mine"), "--depth_column", "depth", *SMALL]
+    labels = ["--validation_labels", "kind", "--validation_templates", template, "--validation_metric", metric]
+    pretrain.command([*words, *labels, "--output_dir", str(tmp_path / "out")])
+    assert "zero-shot kind: image 0." in capsys.readouterr().out
+    (progress,) = (tmp_path / "out" / "checkpoints").glob("*/progress.json")
+    kept = json.loads(progress.read_text())
+    model = AutoModel.from_pretrained(tmp_path / "out")
+    classifier = ZeroShotClassifier(model, sorted(set(rows["kind"])), [template])
+    answers = classifier.classify(rows["depth"][:], "depth", top_k=1)
+    right = sum(found[0]["label"] == kind for found, kind in zip(answers, rows["kind"], strict=True)) / len(rows)
+    assert kept["best"] == pytest.approx(right, abs=0.026)  # one row may lie on a border
+
+
+def test_one_value_of_a_list_stands_alone_in_a_recipe(mine, tmp_path, capsys):
+    tiny_model(depth=False).save_pretrained(mine / "repo")
+    recipe = {"init_from": str(mine / "repo"), "dataset": str(mine / "mine"), "freeze": "text_encoder"}
+    (tmp_path / "recipe.yaml").write_text("\n".join(f"{name}: {value}" for name, value in recipe.items()))
+    pretrain.command([str(tmp_path / "recipe.yaml"), "--output_dir", str(tmp_path / "out"), *SMALL])
+    out = capsys.readouterr().out
+    assert f"16 rows of {mine}/mine; " in out and "(text_encoder frozen)" in out
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
+        (["--validation_templates", "a {}"], "--validation_templates are prompts for the labels"),
+        (["--validation_labels", "noun"], "no column 'noun'"),
         (["--validation_split", "validation,validation"], "names a split twice"),
         (["--validation_split", "validation,unseen"], "no split 'unseen'"),
         (["--validation_metric", "unseen/validation_loss"], "the validation of this run gives no such metric"),
