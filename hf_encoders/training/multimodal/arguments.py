@@ -45,6 +45,13 @@ class DataArguments:
         "captions made of columns: 'a {label}', '{objects[0][color]!a} thing' (!a: with a or an, !h: its last word);"
         " each epoch takes one of the row's captions and of the templates whose values it has",
     )
+    names_column: str = option(
+        "", "objects and what their name is called, such as objects.name: some names in captions are said otherwise"
+    )
+    rename_as: list[str] = option(
+        [], "other words for a name, made of the object's values: '{name!h}', '{category}'; it takes one"
+    )
+    rename_share: float = option(0.5, "how many of the names are said otherwise")
     image_column: str = option(
         IMAGES, "images; where no column is called so, the only one that holds pictures; empty to train without"
     )

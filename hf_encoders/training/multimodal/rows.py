@@ -102,10 +102,16 @@ def load_rows(options: DataArguments, split: str, also: Sequence[str] = ()) -> R
     """
     if not options.dataset:
         raise ValueError("no data: give --dataset (a Hub id, a folder, parquet files or WebDataset shards)")
+    objects = [options.boxes_column, options.regions_column, options.names_column]  # and the name of a value in them
     columns = [
-        options.text_column, options.image_column, options.depth_column, options.id_column, _boxes(options),
-        options.regions_column.partition(".")[0], *columns_of_templates(options.text_templates), *also,
-    ]  # fmt: skip
+        options.text_column,
+        options.image_column,
+        options.depth_column,
+        options.id_column,
+        *(column.partition(".")[0] for column in objects),
+        *columns_of_templates(options.text_templates),
+        *also,
+    ]
     return load_joined(
         options.dataset,
         split,

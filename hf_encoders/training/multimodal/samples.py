@@ -28,6 +28,7 @@ from .captions import Captions
 from .masked_images import paint_boxes
 from .mixing import Mixture
 from .regions import make_regions
+from .renaming import make_renaming
 from .rows import load_rows, sizes_of_data
 from .views import Jitter, View
 from .word_texts import WordTexts
@@ -164,7 +165,7 @@ class SampleMaker:
         self.options, self.inputs, self.seed, self.teacher = options, inputs, seed, teacher
         self.types: NumberTypes = number_types(features or {})
         self.captions = Captions(options.text_column, options.text_templates, features)
-        self.regions = make_regions(options, features)
+        self.renaming, self.regions = make_renaming(options, features), make_regions(options, features)
 
     def __call__(self, row: Row, index: int, epoch: int, draw: int | None = None) -> Sample | BadSample:
         """Make the sample of a row, or say why there is none.
@@ -186,6 +187,8 @@ class SampleMaker:
     def _sample(self, row: Row, index: int, rng: np.random.Generator) -> Sample:
         options = self.options
         caption = self.captions(row, rng)
+        if self.renaming is not None:
+            caption = self.renaming(caption, row, rng)
         sample: Sample = {"caption": caption, "index": index}
         sample["id"] = row[options.id_column] if options.id_column else index
         image = _read(read_image, self._cell(row, options.image_column)) if options.image_column else None

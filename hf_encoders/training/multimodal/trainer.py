@@ -43,6 +43,7 @@ from .legacy_state import load_legacy_state
 from .model import build_model, check_way, compile_towers, use_modalities
 from .optimizer import make_optimizer, parameter_groups, reset_rates, step_schedule
 from .regions import make_regions
+from .renaming import make_renaming
 from .rows import load_rows, taken_lines, with_columns, with_validation_split
 from .samples import Batch, ModelInputs, SampleMaker, Samples, make_loader, raw_maps
 from .step import Step, make_loss
@@ -72,7 +73,7 @@ class Trainer:
         self.options = (data, model, loss, run)
         check_way(model)
         check_pairs(data.mirror_words)
-        make_regions(data)
+        make_regions(data), make_renaming(data)  # refuse what makes no sense
         data = with_columns(with_validation_split(data))
         self.data = data
         if data.validation_split:

@@ -144,8 +144,8 @@ def make_validations(
     """
     if options.validation_templates and not options.validation_labels:
         raise ValueError("--validation_templates are prompts for the labels of --validation_labels, which is not given")
-    # Captions of templates and views of objects are for training.
-    stored = replace(options, streaming=False, text_templates=[], regions_column="", region_captions=[])
+    # Other captions and views of objects are for training.
+    stored = replace(options, streaming=False, text_templates=[], regions_column="", names_column="")
     parts = {}
     for split in splits_of(options.validation_split):
         rows = cast(Dataset, load_rows(stored, split, [options.validation_labels]))
