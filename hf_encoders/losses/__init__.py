@@ -5,6 +5,7 @@ from .contrastive import InfoNCELoss, LossOutput, SigmoidLoss, stable_ids
 from .distillation import DistillationLoss
 from .matryoshka import MatryoshkaLoss
 from .relations import RelationLoss
+from .soft_targets import SoftTargetLoss
 
 __all__ = [
     "DistillationLoss",
@@ -13,6 +14,7 @@ __all__ = [
     "MatryoshkaLoss",
     "RelationLoss",
     "SigmoidLoss",
+    "SoftTargetLoss",
     "cached_backward",
     "stable_ids",
 ]

@@ -87,6 +87,7 @@ RULES: Mapping[str, Rule] = {
     "text_teacher_weight": "obeyed",
     "text_teacher_words": "obeyed",
     "text_teacher_templates": "obeyed",
+    "soft_targets": "obeyed",
     "depth_follows_image": "obeyed",
     # Run.
     "output_dir": "not compared",

@@ -11,6 +11,7 @@ from hf_encoders.losses.distillation import DistillationLoss
 from hf_encoders.losses.gathering import gather_batch
 from hf_encoders.losses.matryoshka import MatryoshkaLoss
 from hf_encoders.losses.relations import RelationLoss
+from hf_encoders.losses.soft_targets import SoftTargetLoss
 from tests.helpers.ranks import joined, on_ranks
 
 pytestmark = pytest.mark.numeric
@@ -25,6 +26,7 @@ LOSSES = {
     "matryoshka": lambda: MatryoshkaLoss(SigmoidLoss(bias_init_value=-1.0), [2, 4]),
     "distillation": lambda: DistillationLoss(0.2),
     "relations": RelationLoss,
+    "soft targets": lambda: SoftTargetLoss(0.2),
 }
 # How many rows each rank has, and how many negatives.
 SPLITS = {
@@ -56,6 +58,8 @@ def gradients_of(loss, inputs, dtype):
     if isinstance(loss, DistillationLoss):
         text, image = inputs["teacher"].unbind(1)
         output = loss(embeds, temperature.clamp(min=0.01), {"text": text, "image": image})
+    elif isinstance(loss, SoftTargetLoss):
+        output = loss(embeds, temperature.clamp(min=0.01), inputs["teacher"][:, 0])
     elif isinstance(loss, RelationLoss):
         output = LossOutput(loss(embeds["text"], 0.2, inputs["teacher"][:, 0]))
     else:

@@ -142,6 +142,9 @@ class LossArguments:
         "files of words: each batch also compares as many texts of them as it has rows, so words that no caption has",
     )
     text_teacher_templates: list[str] = option([], "texts that the words are put into: 'a red {}'; none: words alone")
+    soft_targets: float = option(
+        0.0, "weight of a loss by which pictures are as like other captions as their own caption is (0: none)"
+    )
     depth_follows_image: float = option(
         0.0, "weight of a loss by which depth maps become as like each other as their images are (0: none)"
     )

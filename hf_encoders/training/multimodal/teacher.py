@@ -11,6 +11,7 @@ from ...any_encoder import AnyEncoder, load_encoder
 from ...losses.contrastive import LossOutput
 from ...losses.distillation import DistillationLoss
 from ...losses.relations import RelationLoss
+from ...losses.soft_targets import SoftTargetLoss
 from ...modalities import MODALITIES, modalities
 from ..checks import check_finite
 from .arguments import LossArguments, pair_weights
@@ -19,6 +20,8 @@ from .samples import Chunk, ModelInputs
 from .text_checks import check_tokenizer
 from .word_texts import WordTexts
 
+# Divides similarities of texts: sentence encoders are trained at 0.05, as SimCSE (https://arxiv.org/abs/2104.08821) is.
+_LIKENESS = 0.05
 WORDS = "words"  # name of the embeddings of further texts
 _MOST_KNOWN = 200_000  # captions whose embeddings are kept
 # Embeds with a model: the inputs and the number of rows that count → modality → [rows, D].
@@ -55,6 +58,8 @@ def make_added_losses(options: LossArguments, trained: Collection[str], accelera
         added.append(Teacher(options, accelerator))
     if options.text_teacher:
         added.append(TextTeacher(options, accelerator))
+    if options.soft_targets:
+        added.append(SoftTargets(options))
     if options.depth_follows_image:
         if not {"image", "depth"} <= set(trained):
             raise ValueError(
@@ -126,9 +131,6 @@ class TextTeacher:
         ValueError, OSError: if it cannot be loaded, or embeds no texts.
     """
 
-    # Differences in similarity as small as this count. Sentence encoders are trained at 0.05, as SimCSE is.
-    temperature = 0.05
-
     def __init__(self, options: LossArguments, accelerator: Accelerator):
         encoder = cast(AnyEncoder, load_encoder(options.text_teacher))
         if "text" not in modalities(encoder):
@@ -157,7 +159,7 @@ class TextTeacher:
     ) -> LossOutput:
         """Add the loss, whose part is called "text_teacher"."""
         texts = torch.cat([embeds["text"], embeds[WORDS]]) if WORDS in embeds else embeds["text"]
-        added = self._loss(texts, self.temperature, targets["text"])
+        added = self._loss(texts, _LIKENESS, targets["text"])
         return LossOutput(output.loss + self._weight * added, output.parts | {"text_teacher": added.detach()})
 
 
@@ -183,3 +185,27 @@ class DepthFollowsImage:
         """Add the loss, whose part is called "depth_follows_image"."""
         added = self._loss(embeds["depth"], temperature.detach(), embeds["image"])
         return LossOutput(output.loss + self._weight * added, output.parts | {"depth_follows_image": added.detach()})
+
+
+class SoftTargets:
+    """Adds `SoftTargetLoss`: pictures are compared with the texts as those are like each other.
+
+    Args:
+        options: the weight of the loss, and its pairs.
+    """
+
+    def __init__(self, options: LossArguments):
+        self._weight, self._loss = options.soft_targets, SoftTargetLoss(_LIKENESS, pair_weights(options))
+
+    def targets(self, chunks: Sequence[Chunk], embeds_of: Embeds) -> dict[str, Tensor]:
+        """None: the texts are embedded by the student."""
+        return {}
+
+    def add(
+        self, output: LossOutput, embeds: Mapping[str, Tensor], temperature: Tensor, targets: Mapping[str, Tensor]
+    ) -> LossOutput:
+        """Add the loss, whose parts are called "soft_targets/PAIR"."""
+        rows = {name: values for name, values in embeds.items() if name in MODALITIES}
+        added = self._loss(rows, temperature)
+        parts = {f"soft_targets/{name}": part for name, part in added.parts.items()}
+        return LossOutput(output.loss + self._weight * added.loss, output.parts | parts)
