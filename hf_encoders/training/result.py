@@ -1,10 +1,12 @@
 """The result of a run: a repo with a card, beside the run's checkpoints and logs, and on the Hub."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
@@ -13,17 +15,30 @@ from ..hub.complete import complete_repo
 from ..hub.contents import repo_contents
 from ..hub.push import Destination, fetch_card, push
 from ..outputs import new_files
+from .checks import check_finite
 from .recipe import as_recipe
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 LOGS = "logs"
-_SOURCES = ("init_from", "text_model", "vision_model", "depth_model", "teacher")
+_SOURCES = ("init_from", "text_model", "vision_model", "depth_model", "teacher", "text_teacher")
 
 
-def publish(model: PreTrainedModel, output_dir: Path) -> None:
-    """Save a model and its processor beside the run's checkpoints and logs; half of a model is never seen there."""
+def publish(model: PreTrainedModel, output_dir: Path, dtype: str = "") -> None:
+    """Save a model and its processor beside the run's checkpoints and logs; half of a model is never seen there.
+
+    Args:
+        model: stays as it is.
+        output_dir: of the run.
+        dtype: what the weights are saved in, such as "float16"; by default as they are.
+
+    Raises:
+        ValueError: if a weight is too large for it.
+    """
+    if dtype:
+        model = copy.deepcopy(model).to(getattr(torch, dtype))
+        check_finite(model, f"--save_dtype {dtype}", "save float32 or bfloat16, which have larger numbers")
     with new_files(output_dir) as partial:
         model.save_pretrained(partial)
 

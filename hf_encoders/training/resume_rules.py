@@ -117,6 +117,7 @@ RULES: Mapping[str, Rule] = {
     "keep_last": "obeyed",
     "resume_from_checkpoint": "not compared",
     "logging_steps": "obeyed",
+    "save_dtype": "obeyed",
     "report_to": "obeyed",
     "push_to_hub": "not compared",
 }

@@ -4,11 +4,14 @@ import json
 import re
 
 import pytest
+import torch
 from datasets import Dataset, Features, Image, Value
+from safetensors.torch import load_file
 from transformers import AutoModel
 
 from hf_encoders.training import pretrain, pretrain_depth
 from hf_encoders.training.multimodal.validation import Validation
+from hf_encoders.training.result import publish
 from hf_encoders.zero_shot import ZeroShotClassifier
 from tests.conftest import SAMPLES, TINY
 from tests.helpers.legacy_files import refusal
@@ -205,6 +208,29 @@ def test_labels_are_classified_in_each_validation_and_may_choose(mine, tmp_path,
     answers = classifier.classify(rows["depth"][:], "depth", top_k=1)
     right = sum(found[0]["label"] == kind for found, kind in zip(answers, rows["kind"], strict=True)) / len(rows)
     assert kept["best"] == pytest.approx(right, abs=0.026)  # one row may lie on a border
+
+
+def test_a_model_is_saved_in_half_precision_and_its_checkpoints_are_not(mine, tmp_path):
+    tiny_model(depth=False).save_pretrained(mine / "repo")
+    words = ["--init_from", str(mine / "repo"), "--dataset", str(mine / "mine"), "--save_dtype", "float16", *SMALL]
+    pretrain.command([*words, "--output_dir", str(tmp_path / "out")])
+    saved = load_file(tmp_path / "out" / "model.safetensors")
+    assert {weight.dtype for weight in saved.values()} == {torch.float16}
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["dtype"] == "float16"
+    (kept,) = (tmp_path / "out" / "checkpoints").glob("*/model.safetensors")
+    model = AutoModel.from_pretrained(tmp_path / "out").state_dict()
+    for name, weight in load_file(kept).items():
+        assert weight.dtype == torch.float32 and model[name].equal(weight.half()), name
+
+
+def test_a_weight_too_large_for_half_precision_is_named(tmp_path):
+    model = tiny_model(depth=False)
+    with torch.no_grad():
+        model.text_projection.weight[0, 0] = 1e6
+    with pytest.raises(ValueError, match="--save_dtype float16: text_projection.weight holds NaN or infinity; save"):
+        publish(model, tmp_path / "out", "float16")
+    assert not (tmp_path / "out").exists()
+    publish(model, tmp_path / "out", "bfloat16")
 
 
 def test_one_value_of_a_list_stands_alone_in_a_recipe(mine, tmp_path, capsys):

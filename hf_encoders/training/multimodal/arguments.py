@@ -187,6 +187,9 @@ class RunArguments:
         "", "latest, or the folder of a checkpoint, or a repo converted with --with-training-state"
     )
     logging_steps: int = option(10, "steps between log entries")
+    save_dtype: str = option(
+        "", "what the weights of the model are saved in; checkpoints stay float32", choices=["", "float16", "bfloat16"]
+    )
     report_to: str = option(
         "auto", "tracker, or none; auto: tensorboard where it is installed", choices=[AUTO, NONE, *TRACKERS]
     )

@@ -346,7 +346,7 @@ class Trainer:
 
     def _publish(self, model: MultimodalEncoderModel) -> None:
         if self.accelerator.is_main_process:
-            publish(model, self.output_dir)
+            publish(model, self.output_dir, self.run.save_dtype)
         self.accelerator.wait_for_everyone()
 
     def _save(self) -> None:
