@@ -85,3 +85,15 @@ def check_data_name(name: str) -> None:
 def is_picture(name: str) -> bool:
     """Whether a name ends like that of an image or a depth map."""
     return any(has_suffix(name, suffixes) for suffixes in SUFFIXES.values())
+
+
+def split_names(text: str, option: str) -> list[str]:
+    """The splits that an option names: one, or several with commas between them.
+
+    Raises:
+        ValueError: if it names one twice.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if len(set(names)) < len(names):
+        raise ValueError(f"{option} {text}: names a split twice")
+    return names

@@ -7,13 +7,14 @@ from accelerate import PartialState
 from datasets import Dataset
 
 from .._version import __version__
+from ..data.names import split_names
 from ..fingerprint import identity
 from ..modalities import Encoder, default_modality, encoder
 from ..versions import library_versions
 from .confusion import Groups, groups_of
 from .embedded_columns import EmbeddedColumns, embed_columns
 from .measured_data import Report, Split, choose_columns, choose_labels, choose_train_columns, open_splits
-from .options import PROBES, EvaluationOptions, split_names
+from .options import PROBES, EvaluationOptions
 from .probes import need_scikit_learn
 from .tasks import Answers, Label, Labels, Outcome, probe_outcome, read_labels, retrieval, zero_shot_outcome
 
@@ -32,7 +33,7 @@ def evaluate(model: Encoder, options: EvaluationOptions, processes: PartialState
         ValueError: if model or data lack what a task needs, scikit-learn is missing that the linear probe needs, or a
             row cannot be read; or if several splits are asked for, see `plan_evaluation`.
     """
-    if len(split_names(options.split)) > 1:
+    if len(split_names(options.split, "--split")) > 1:
         raise ValueError(f"split {options.split!r}: one split at a time; plan_evaluation takes several")
     measured = plan_evaluation(model, options, processes).measure()
     return measured[0].report if measured else None

@@ -10,10 +10,11 @@ from datasets import Dataset
 from ..data.cells import columns_of
 from ..data.columns import Columns
 from ..data.location import split_file
+from ..data.names import split_names
 from ..data.splits import Rows, data_revision, load_splits
 from ..modalities import MODALITIES, PICTURES, Encoder, Modality, encoder, modalities
 from .embedded_columns import EmbeddedColumns
-from .options import COLUMNS, PROBES, EvaluationOptions, split_names
+from .options import COLUMNS, PROBES, EvaluationOptions
 
 # What is written as JSON.
 Report: TypeAlias = dict[str, Any]
@@ -59,7 +60,9 @@ class Split:
 
 def open_splits(options: EvaluationOptions) -> tuple[list[Split], Split | None]:
     """The splits to measure on; and the one that the probes learn from, if there are any."""
-    names = split_names(options.split)
+    names = split_names(options.split, "--split")
+    if not names:
+        raise ValueError(f"--split {options.split}: names no split")
     splits = load_splits(options.dataset, names[0])
     tests = [_split(options.dataset, name, splits, "--split", options.limit) for name in names]
     train = None

@@ -58,15 +58,3 @@ class EvaluationOptions:
     batch_size: int = 32
     dtype: DtypeName | None = None
     depth_units: DepthUnits | None = None
-
-
-def split_names(text: str) -> list[str]:
-    """The splits that an option names: one, or several with commas between them.
-
-    Raises:
-        ValueError: if it names none, or one twice.
-    """
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if not names or len(set(names)) < len(names):
-        raise ValueError(f"--split {text}: names {'a split twice' if names else 'no split'}")
-    return names

@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from datasets import Dataset
 from torch import nn
 
+from ...data.names import split_names
 from ...evaluation.embedded_columns import EmbeddedColumns, embed_columns
 from ...evaluation.tasks import Labels, read_labels, recall_line, retrieval, retrieval_names, zero_shot
 from ...losses.contrastive import stable_ids
@@ -20,23 +21,12 @@ from .arguments import DataArguments
 from .rows import load_rows
 
 LOSS = "validation_loss"
-
-
-def splits_of(option: str) -> list[str]:
-    """The splits of `--validation_split`: one, or several with commas between them.
-
-    Raises:
-        ValueError: if one is named twice.
-    """
-    splits = [split.strip() for split in option.split(",") if split.strip()]
-    if len(set(splits)) < len(splits):
-        raise ValueError(f"--validation_split {option}: names a split twice")
-    return splits
+_OPTION = "--validation_split"
 
 
 def metric_names(options: DataArguments) -> list[str]:
     """What may select the best weights of `make_validations`."""
-    splits, labels = splits_of(options.validation_split), options.validation_labels
+    splits, labels = split_names(options.validation_split, _OPTION), options.validation_labels
     pictures = [modality for modality in PICTURES if modality in options.columns]
     shots = [f"zero-shot/{labels}/{modality}/top1_accuracy" for modality in pictures] if labels else []
     names = [*retrieval_names(options.columns), LOSS, *shots]
@@ -147,7 +137,7 @@ def make_validations(
     # Other captions and views of objects are for training.
     stored = replace(options, streaming=False, text_templates=[], regions_column="", names_column="")
     parts = {}
-    for split in splits_of(options.validation_split):
+    for split in split_names(options.validation_split, _OPTION):
         rows = cast(Dataset, load_rows(stored, split, [options.validation_labels]))
         labels = read_labels(rows, options.validation_labels) if options.validation_labels else None
         parts[split] = Validation(
