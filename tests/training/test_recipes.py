@@ -57,7 +57,12 @@ def changes_of(name, parts):
         return changes | {"dataset": maps, "model_config": TINY | DEPTH, "batch_size": 8, "epochs": 2}
     per_step = recipe.get("gradient_accumulation_steps", 1)
     changes |= {"batch_size": 8 // per_step, "max_steps": STEPS, "keep_last": 0}
-    if "model_config" in recipe:
+    if "text_layers" in recipe:  # a part of a text model, and new towers of pictures
+        towers = {part: value for part, value in RECIPE["model_config"].items() if part != "text_config"}
+        changes |= {"text_model": str(parts / "text"), "text_layers": [0], "text_teacher": str(parts / "text")}
+        changes |= {"model_config": towers, "image_processor": None, "depth_processor": None, "depth_scale": 0}
+        changes |= {"validation_split": "validation"}
+    elif "model_config" in recipe:
         changes |= {"model_config": RECIPE["model_config"], "image_processor": None, "depth_processor": None}
     elif "text_model" in recipe:
         changes |= {"text_model": str(parts / "text"), "vision_model": str(parts / "vision")}
