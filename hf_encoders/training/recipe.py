@@ -25,7 +25,8 @@ RECIPES = os.path.join(_HERE, "recipes")
 _CLONE = os.path.dirname(os.path.dirname(os.path.realpath(_HERE)))
 _SAMPLES = "samples/"
 _SUFFIXES = (".yaml", ".yml")
-_MODEL_TYPE, _INSTEAD, _PARTS = "model_type", "instead", "parts"  # of the dataclass of the model
+# Of the dataclass of the model.
+_MODEL_TYPE, _INSTEAD, _PARTS, _TOWERS = "model_type", "instead", "parts", "towers"
 _DATASET = "dataset"
 # Options whose values may be paths in a clone.
 _MODELS = ("init_from", "text_model", "vision_model", "depth_model", "tokenizer", "teacher", "text_teacher")
@@ -81,7 +82,8 @@ def parse(
     flags = _given(kinds, arguments)
     if named is None and _DATASET in flags:  # the default recipe is of its own data, whose words and units are others
         defaults = {}
-    defaults = without_its_model(defaults, flags, getattr(model, _INSTEAD, {}), getattr(model, _PARTS, ()))
+    described = [getattr(model, name, default) for name, default in ((_INSTEAD, {}), (_PARTS, ()), (_TOWERS, {}))]
+    defaults = without_its_model(defaults, flags, *described)
     parser.set_defaults(**defaults)
     options = parser.parse(arguments)
     data = _named_data(options)

@@ -99,6 +99,9 @@ class ModelArguments(DepthUnitArguments):
     parts: ClassVar[tuple[str, ...]] = (
         "tokenizer", "image_processor", "depth_processor", "projection_dim", "depth_model",
     )  # fmt: skip
+    towers: ClassVar[Mapping[str, str]] = {
+        "text_model": "text_config", "vision_model": "vision_config", "depth_model": "depth_config",
+    }  # fmt: skip
     init_from: str = option("", "a multimodal repo to go on from, such as a converted legacy checkpoint")
     text_model: str = option("", "Hub id or folder of the text tower")
     text_layers: list[int] = option([], "layers of the text model that are kept, counted from 0: 0 2 5; none: all")

@@ -71,9 +71,7 @@ def check_way(options: ModelArguments) -> None:
         ValueError: if they name none, or several.
     """
     described = [] if options.model_config is None else as_mapping("model_config", options.model_config)
-    named = {"text_config": options.text_model, "vision_config": options.vision_model}
-    named["depth_config"] = options.depth_model
-    is_twice = any(model and part in described for part, model in named.items())
+    is_twice = any(getattr(options, flag) and part in described for flag, part in options.towers.items())
     has_towers = bool(options.text_model or options.vision_model)
     ways = {
         "--init_from": bool(options.init_from),

@@ -1,5 +1,7 @@
 """A smaller text tower: the same embeddings of the words that stay, and a run that begins with it."""
 
+import re
+
 import pytest
 import torch
 from datasets import Dataset
@@ -156,6 +158,14 @@ def test_another_text_tower_by_a_flag_leaves_the_recipes_new_towers(run, tmp_pat
         ({"depth_model": "x/z", "model_config": {"depth_config": {}}}, "they say what is trained"),
     ],
 )
+@pytest.mark.usefixtures("first_run")
+def test_a_flag_names_the_tower_that_a_recipe_leaves_out(run, tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(re.sub("text_model: .*", "text_layers: [0]", recipe.read_text()))
+    model = run("--text_model", str(tmp_path / "text"))
+    assert model.config.text_config.num_hidden_layers == 1 and model.config.vision_config.hidden_sizes == [8, 8]
+
+
 @pytest.mark.usefixtures("first_run")
 def test_towers_that_are_named_twice_are_refused(words, says):
     options = ModelArguments(model_config={"projection_dim": 8}, text_model="x/y")
