@@ -15,7 +15,7 @@ from transformers import AutoTokenizer
 
 from hf_encoders import load_encoder
 
-SIMILAR, USUAL, PIECES, NEAREST = 3000, 2000, 500, 5
+SIMILAR, USUAL, PIECES, NEAREST = 2400, 1400, 300, 5
 
 
 def main() -> None:

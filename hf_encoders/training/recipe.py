@@ -82,8 +82,8 @@ def parse(
     flags = _given(kinds, arguments)
     if named is None and _DATASET in flags:  # the default recipe is of its own data, whose words and units are others
         defaults = {}
-    described = [getattr(model, name, default) for name, default in ((_INSTEAD, {}), (_PARTS, ()), (_TOWERS, {}))]
-    defaults = without_its_model(defaults, flags, *described)
+    ways = getattr(model, _INSTEAD, {}), getattr(model, _PARTS, ()), getattr(model, _TOWERS, {})
+    defaults = without_its_model(defaults, flags, *ways)
     parser.set_defaults(**defaults)
     options = parser.parse(arguments)
     data = _named_data(options)

@@ -50,9 +50,9 @@ def with_tokens(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A copy of a tower that embeds fewer tokens, and its tokenizer.
 
-    The tokens of the texts stay, the special ones, and those of one or two characters, of which any other word is
-    spelt. A text that is a token itself, such as "##ing", keeps that token. A text whose tokens all stay is embedded as
-    before, to the bit.
+    The tokens of the texts stay, the special ones, and those of one or two of their characters, of which any other word
+    is spelt. A text that is a token itself, such as "##ing", keeps that token. A text whose tokens all stay is embedded
+    as before, to the bit.
 
     Args:
         tower: a text tower.
@@ -69,8 +69,13 @@ def with_tokens(
         )
     vocabulary = tokenizer.get_vocab()
     kept = set(tokenizer.all_special_ids)
-    kept.update(number for token, number in vocabulary.items() if len(token.removeprefix(_CONTINUES)) <= _SHORT)
     texts = list(texts)
+    characters = {character for text in texts for character in text.lower()}
+    kept.update(
+        number
+        for token, number in vocabulary.items()
+        if len(token.removeprefix(_CONTINUES)) <= _SHORT and characters.issuperset(token.removeprefix(_CONTINUES))
+    )
     kept.update(vocabulary[text] for text in texts if text in vocabulary)
     if texts:
         kept.update(number for row in tokenizer(texts, padding=False, truncation=False)["input_ids"] for number in row)
