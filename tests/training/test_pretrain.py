@@ -401,6 +401,8 @@ def test_unreadable_rows_are_skipped_and_counted(allowed, trainer_options, tmp_p
         ({"model_config": RECIPE["model_config"] | {"depth_config": None}}, "this model has no depth tower"),
         ({"teacher": "/no/teacher"}, "/no/teacher"),
         ({"text_teacher": "/no/teacher"}, "/no/teacher"),
+        ({"soft_targets": -1.0}, "--soft_targets -1.0: a weight is a number of 0 and more"),
+        ({"distillation_weight": float("nan")}, "--distillation_weight nan: a weight is a number"),
         ({"depth_follows_image": 1.0, "depth_column": ""}, "--depth_follows_image needs images and depth maps"),
     ],
 )

@@ -1,7 +1,7 @@
 """The caption of a row: from its column of captions, or made of its other columns by templates."""
 
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -98,6 +98,21 @@ class ClassNames:
     def named(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The row with the names of its classes; a class without a name is None."""
         return {column: _named(value, self._features.get(column)) for column, value in row.items()}
+
+
+def check_values(features: Features | None, objects: str, values: Iterable[str], option: str) -> None:
+    """Refuse values that the objects of a column do not have, where the type of the column tells.
+
+    Raises:
+        ValueError: naming the option, the value and those that there are.
+    """
+    feature = (features or {}).get(objects)
+    inner = getattr(feature, "feature", None)
+    if not isinstance(inner, Mapping):
+        return
+    for value in values:
+        if value not in inner:
+            raise ValueError(f"{option}: the objects in column {objects!r} have no {value!r}, but {', '.join(inner)}")
 
 
 def columns_of_templates(templates: Sequence[str]) -> list[str]:

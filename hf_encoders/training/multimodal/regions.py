@@ -9,7 +9,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from .arguments import DataArguments
-from .captions import ClassNames, Template
+from .captions import ClassNames, Template, check_values
 
 
 class Region(NamedTuple):
@@ -48,7 +48,8 @@ class Regions:
         features: the columns of the rows, for the names of classes.
 
     Raises:
-        ValueError: if the column has no name of boxes, a caption is no template, or the share is none.
+        ValueError: if the column has no name of boxes, a caption is no template, an object has no such
+            value, or the share is none.
     """
 
     def __init__(self, column: str, captions: Sequence[str], share: float, features: Features | None = None):
@@ -58,6 +59,9 @@ class Regions:
         if not 0 < share <= 1:
             raise ValueError(f"--region_share {share}: expected a share above 0, and at most 1")
         self._templates, self._share, self._classes = list(map(Template, captions)), share, ClassNames(features)
+        check_values(features, self._objects, [self._box], f"--regions_column {column}")
+        named = (name for template in self._templates for name in template.columns)
+        check_values(features, self._objects, named, "--region_captions")
 
     def choose(self, row: Mapping[str, Any], rng: np.random.Generator) -> Region | None:
         """An object of the row; None where the whole row is seen.

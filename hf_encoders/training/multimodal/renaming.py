@@ -8,7 +8,7 @@ import numpy as np
 from datasets import Features
 
 from .arguments import DataArguments
-from .captions import ClassNames, Template, with_article
+from .captions import ClassNames, Template, check_values, with_article
 
 
 class Renaming:
@@ -22,7 +22,8 @@ class Renaming:
         features: the columns of the rows, for the names of classes.
 
     Raises:
-        ValueError: if the column has no name of names, a text is no template, or the share is none.
+        ValueError: if the column has no name of names, a text is no template, an object has no such value,
+            or the share is none.
     """
 
     def __init__(self, column: str, words: Sequence[str], share: float, features: Features | None = None):
@@ -32,6 +33,9 @@ class Renaming:
         if not 0 < share <= 1:
             raise ValueError(f"--rename_share {share}: expected a share above 0, and at most 1")
         self._templates, self._share, self._classes = list(map(Template, words)), share, ClassNames(features)
+        check_values(features, self._objects, [self._name], f"--names_column {column}")
+        named = (name for template in self._templates for name in template.columns)
+        check_values(features, self._objects, named, "--rename_as")
 
     def __call__(self, caption: str, row: Mapping[str, Any], rng: np.random.Generator) -> str:
         """The caption with some names in other words; "a" and "an" before them follow."""

@@ -1,5 +1,6 @@
 """Teachers: the student also learns similarities that a trained model finds, or another of its own towers."""
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol, cast
 
@@ -53,6 +54,9 @@ def make_added_losses(options: LossArguments, trained: Collection[str], accelera
     Raises:
         ValueError, OSError: if a teacher cannot be loaded, or does not fit.
     """
+    for name in ("distillation_weight", "text_teacher_weight", "soft_targets", "depth_follows_image"):
+        if not 0 <= getattr(options, name) < math.inf:
+            raise ValueError(f"--{name} {getattr(options, name)}: a weight is a number of 0 and more")
     added: list[AddedLoss] = []
     if options.teacher:
         added.append(Teacher(options, accelerator))

@@ -70,6 +70,23 @@ def test_classes_of_objects_have_their_names():
 
 
 @pytest.mark.parametrize(
+    ("column", "caption", "says"),
+    [
+        (
+            "objects.bx",
+            "{kind}",
+            "--regions_column objects.bx: the objects in column 'objects' have no 'bx', but kind, box",
+        ),
+        ("objects.box", "{knd}", "--region_captions: the objects in column 'objects' have no 'knd'"),
+    ],
+)
+def test_values_that_no_object_has_are_refused(column, caption, says):
+    features = Features({"objects": List({"kind": Value("string"), "box": List(Value("float32"))})})
+    with pytest.raises(ValueError, match=says):
+        Regions(column, [caption], 1, features)
+
+
+@pytest.mark.parametrize(
     ("item", "says"),
     [
         ({"name": "lamp", "color": None, "box": BOX}, "lacks a value of '{color!a} {name}'"),

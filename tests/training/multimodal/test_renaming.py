@@ -45,6 +45,13 @@ def test_a_run_says_names_otherwise():
     assert make(ROW, 0, 0)["caption"] == "a lamp left of a red table, with a lamp nearby"
 
 
+def test_values_that_no_object_has_are_refused():
+    with pytest.raises(ValueError, match="--names_column objects.nme: the objects .* have no 'nme', but name, kind"):
+        Renaming("objects.nme", ["{name}"], 1, KINDS)
+    with pytest.raises(ValueError, match="--rename_as: the objects in column 'objects' have no 'color'"):
+        Renaming("objects.name", ["{color}"], 1, KINDS)
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
