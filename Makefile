@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo first-hour test test-slow test-gpu test-kill test-isa test-lowest test-newest lint format bench clean
+.PHONY: demo docs house first-hour test test-slow test-gpu test-kill test-isa test-lowest test-newest lint format bench clean
 
 .PHONY: help install
 .DEFAULT_GOAL := help
@@ -16,6 +16,15 @@ install: $(INSTALLED)  ## make .venv with the versions of constraints.txt, as al
 
 demo: $(INSTALLED)  ## convert a real checkpoint, embed 800 depth maps, draw nearest neighbours
 	$(BIN)/python examples/depth_demo.py
+
+# The notebooks find the command in PATH. Both builders share what was read and run; a warning ends either.
+SPHINX = PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -W --keep-going -q -d docs/_build/read
+docs: $(INSTALLED)  ## the documentation as a site, in docs/_build/html; runs its notebooks and its doctests
+	$(SPHINX) -b html docs docs/_build/html
+	$(SPHINX) -b doctest docs docs/_build/doctest
+
+house: $(INSTALLED)  ## draw docs/house.svg again, by the map in CONTRIBUTING.md
+	$(BIN)/python docs/draw_house.py
 
 # One process a core, one thread a process: two cores are enough, and more are used. What the tests of a file share is
 # made once.
@@ -50,7 +59,7 @@ test-isa: $(INSTALLED)  ## the numeric tests as on processors with AVX2 only, an
 
 # All tests but whole runs of the examples, the benchmarks and against a Hub: what versions of other packages may break.
 FAST := -q -n auto --dist loadfile -m 'not slow and not kill and not gpu' $(addprefix --ignore=tests/, benchmarks examples \
-	test_hub_round_trip.py test_readme.py test_repository.py test_wheel.py conversion/test_convert_kill.py \
+	docs test_hub_round_trip.py test_readme.py test_repository.py test_wheel.py conversion/test_convert_kill.py \
 	training/test_recipes.py training/test_training_on_the_hub.py)
 
 test-lowest: .venv-lowest/.installed  ## the fast tests with the oldest versions that pyproject.toml allows
@@ -82,8 +91,8 @@ bench: $(INSTALLED)  ## the benchmarks, each beside the plain way
 	$(BIN)/python benchmarks/bench_quantization.py
 	$(BIN)/python benchmarks/bench_scale.py
 
-clean:  ## remove .venv, its kin and the output of the demo
-	rm -rf .venv .venv-lowest .venv-newest demo-output
+clean:  ## remove .venv, its kin, the site and the output of the demo
+	rm -rf .venv .venv-lowest .venv-newest demo-output docs/_build
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv \
