@@ -14,8 +14,8 @@ help:  ## list what make can do
 
 install: $(INSTALLED)  ## make .venv with the versions of constraints.txt, as all the others do by themselves
 
-demo: $(INSTALLED)  ## convert a real checkpoint, embed 800 depth maps, draw nearest neighbours
-	$(BIN)/python examples/depth_demo.py
+demo: $(INSTALLED)  ## convert two checkpoints, prove them, find scenes by words and by depth maps, draw what is found
+	$(BIN)/python examples/demo.py
 
 # The notebooks find the command in PATH. Both builders share what was read and run; a warning ends either.
 SPHINX = PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -W --keep-going -q -d docs/_build/read

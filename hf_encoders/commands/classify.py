@@ -80,6 +80,7 @@ def run(args: argparse.Namespace) -> Result:
     from ..data.source import open_pictures
     from ..zero_shot import ZeroShotClassifier, calibration_of
     from .contact_sheet import draw
+    from .figures.depth_colours import DepthColours
     from .results import check_sheet, named_output, plain_row, skipped_records, write
 
     labels = read_labels(args.labels)
@@ -112,7 +113,7 @@ def run(args: argparse.Namespace) -> Result:
         args,
         records,
         table=lambda: _table(source, records),
-        sheet=lambda: draw([_section(source, records)]),
+        sheet=lambda: draw([_section(source, records)], depth=DepthColours.of(model, units)),
         skipped=skipped_records(source, skipped),
     )
 

@@ -5,19 +5,18 @@ from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import PIL.Image
 from PIL import ImageDraw
 
-from ..models.depth_map_files import read_depth
 from ..models.image_files import read_image
+from .figures.depth_colours import DepthColours
 from .fonts import Font, drawable, warn_of
 
 MAX_TILES = 500
 _MOST_LINES = 20  # that a text of a section is broken into
 TILE_LINES = 2  # below the heading of a tile, by default
 _THUMBNAIL, _GAP, _MARGIN = 192, 16, 24
-_TITLE_SIZE, _TEXT_SIZE, _LINE_HEIGHT = 20, 14, 20
+_TITLE_SIZE, _TEXT_SIZE, _CORNER_SIZE, _LINE_HEIGHT = 20, 14, 12, 20
 _PAPER, _CARD, _INK, _FADED, _ACCENT, _RIGHT = "#ffffff", "#f1f3f5", "#1f2328", "#636c76", "#0969da", "#1a7f37"
 
 
@@ -27,7 +26,7 @@ class Tile:
 
     Args:
         picture: a path, a PIL image, or another input of `read_image` or `read_depth`.
-        modality: "image" or "depth"; depth is drawn in grey, from each map's lowest to its highest valid value.
+        modality: "image" or "depth".
         heading: the line below it.
         lines: the lines below the heading; a line that is too long is cut.
         is_query: draw a blue frame, to tell it from the results.
@@ -62,13 +61,16 @@ class Section:
     lines: Sequence[str] = ()
 
 
-def draw(sections: Sequence[Section], columns: int = 6, tile_lines: int = TILE_LINES) -> PIL.Image.Image:
+def draw(
+    sections: Sequence[Section], columns: int = 6, tile_lines: int = TILE_LINES, depth: DepthColours | None = None
+) -> PIL.Image.Image:
     """Draw the sections below each other.
 
     Args:
         sections: at most `MAX_TILES` tiles in all.
         columns: at most this many tiles stand side by side.
         tile_lines: each tile has room for so many lines below its heading.
+        depth: how depth maps are drawn; by default, without their metres.
 
     Returns:
         An RGB image.
@@ -84,7 +86,7 @@ def draw(sections: Sequence[Section], columns: int = 6, tile_lines: int = TILE_L
     top = _MARGIN
     missing: set[str] = set()
     for section in sections:
-        missing |= _draw_section(sheet, section, top, columns, tile_lines)
+        missing |= _draw_section(sheet, section, top, columns, tile_lines, depth or DepthColours())
         top += _height(section, columns, tile_lines)
     warn_of(missing)
     return sheet
@@ -94,20 +96,6 @@ def check_size(tiles: int) -> None:
     """Refuse a sheet of too many tiles."""
     if tiles > MAX_TILES:
         raise ValueError(f"{tiles} pictures, a contact sheet holds {MAX_TILES} at most; write .jsonl instead")
-
-
-def depth_to_grey(picture: object) -> PIL.Image.Image:
-    """A depth map as an 8-bit grey image, from its lowest valid value (black) to its highest; invalid pixels are black.
-
-    Args:
-        picture: what `read_depth` takes.
-    """
-    values = np.asarray(read_depth(picture, "a depth map"), np.float64)
-    values = values.reshape(-1, *values.shape[-2:])[0]
-    valid = np.isfinite(values) & (values != 0)
-    low, high = (values[valid].min(), values[valid].max()) if valid.any() else (0.0, 0.0)
-    shown = np.where(valid, (values - low) / max(high - low, 1e-12), 0)
-    return PIL.Image.fromarray((shown.clip(0, 1) * 255).astype(np.uint8))
 
 
 def _height(section: Section, columns: int, tile_lines: int) -> int:
@@ -133,7 +121,9 @@ def _broken(lines: Sequence[str], width: int) -> list[str]:
     return [part for line in lines for part in wrap(line, _MOST_LINES, width) or [""]]
 
 
-def _draw_section(sheet: PIL.Image.Image, section: Section, top: int, columns: int, tile_lines: int) -> set[str]:
+def _draw_section(
+    sheet: PIL.Image.Image, section: Section, top: int, columns: int, tile_lines: int, depth: DepthColours
+) -> set[str]:
     """Draw a section; returns the letters that no font has."""
     pen = ImageDraw.Draw(sheet)
     missing: set[str] = set()
@@ -147,17 +137,26 @@ def _draw_section(sheet: PIL.Image.Image, section: Section, top: int, columns: i
     for number, tile in enumerate(section.tiles):
         line, column = divmod(number, columns)
         left = _MARGIN + column * (_THUMBNAIL + _GAP)
-        missing |= _draw_tile(sheet, tile, left, top + line * (_tile_height(tile_lines) + _GAP), tile_lines)
+        place = left, top + line * (_tile_height(tile_lines) + _GAP)
+        missing |= _draw_tile(sheet, tile, place, tile_lines, depth)
     return missing
 
 
-def _draw_tile(sheet: PIL.Image.Image, tile: Tile, left: int, top: int, tile_lines: int) -> set[str]:
+def _draw_tile(
+    sheet: PIL.Image.Image, tile: Tile, place: tuple[int, int], tile_lines: int, depth: DepthColours
+) -> set[str]:
     """Draw a tile; returns the letters that no font has."""
     pen = ImageDraw.Draw(sheet)
+    left, top = place
     pen.rectangle((left, top, left + _THUMBNAIL - 1, top + _THUMBNAIL - 1), _CARD)
-    grey_or_colour = depth_to_grey(tile.picture) if tile.modality == "depth" else read_image(tile.picture, tile.heading)
-    thumbnail = _fit(grey_or_colour.convert("RGB"))
+    if tile.modality == "depth":
+        picture, corner = depth.draw(tile.picture)
+    else:
+        picture, corner = read_image(tile.picture, tile.heading).convert("RGB"), ""
+    thumbnail = _fit(picture)
     sheet.paste(thumbnail, (left + (_THUMBNAIL - thumbnail.width) // 2, top + (_THUMBNAIL - thumbnail.height) // 2))
+    if corner:
+        _draw_corner(pen, corner, left + _THUMBNAIL, top + _THUMBNAIL)
     if tile.frame:
         pen.rectangle((left, top, left + _THUMBNAIL - 1, top + _THUMBNAIL - 1), outline=tile.frame, width=3)
     text_top = top + _THUMBNAIL + 8
@@ -166,6 +165,14 @@ def _draw_tile(sheet: PIL.Image.Image, tile: Tile, left: int, top: int, tile_lin
     for number, (line, ink) in enumerate(lines):
         missing |= _write(pen, (left, text_top + number * _LINE_HEIGHT), line, _TEXT_SIZE, _THUMBNAIL, ink)
     return missing
+
+
+def _draw_corner(pen: ImageDraw.ImageDraw, text: str, right: int, bottom: int) -> None:
+    """Draw a few words on a dark ground in the lower right corner of a thumbnail."""
+    font = drawable(text, _CORNER_SIZE).font
+    width = math.ceil(font.getlength(text))
+    pen.rectangle((right - width - 12, bottom - _LINE_HEIGHT, right - 1, bottom - 1), _INK)
+    pen.text((right - width - 6, bottom - _LINE_HEIGHT + 3), text, _PAPER, font)
 
 
 def _write(

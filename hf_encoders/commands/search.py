@@ -77,6 +77,7 @@ def run(args: argparse.Namespace) -> Result:
     from ..modalities import encoder
     from ..search.filters import rows_where
     from .contact_sheet import draw
+    from .figures.depth_colours import DepthColours
     from .results import encoding_options, named_output, plain_row, skipped_records, write
     from .searched import check_searched, embed_source, open_searched
 
@@ -113,7 +114,9 @@ def run(args: argparse.Namespace) -> Result:
         args,
         records,
         table=lambda: _table(source, results),
-        sheet=lambda: draw([_section(found, by, query, hits) for query, hits in results]),
+        sheet=lambda: draw(
+            [_section(found, by, query, hits) for query, hits in results], depth=DepthColours.of(model, units)
+        ),
         skipped=skipped_records(source, skipped),
     )
     if not is_saved:

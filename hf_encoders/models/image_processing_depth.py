@@ -167,16 +167,21 @@ class DepthImageProcessor(BaseImageProcessor):
         check_settings(**settings)
         return settings
 
+    def metres(self, image: DepthMap, **changes: Any) -> tuple[Tensor, Tensor]:
+        """A map's values [C, H, W] in metres, and a mask of those that are valid, by the settings of a call."""
+        settings, name = self.settings(**changes), "map"
+        raw = _with_raw_bits(self._to_tensor(image, name, settings["num_channels"]), name, settings)
+        return _metres(self._with_channels(raw, name, settings["num_channels"]), settings)
+
     def measured_percentiles(self, images: Iterable[DepthMap]) -> list[float]:
         """The 1st, 50th and 99th percentile of maps in metres, by a sample of their valid pixels.
 
         Maps that cannot be read are left out. Without any map the result is NaN.
         """
-        settings, samples = self.settings(), []
+        samples = []
         for image in images:
             try:
-                raw = self._to_tensor(image, "map", self.num_channels)
-                samples.append(sample(*_metres(self._with_channels(raw, "map", self.num_channels), settings)))
+                samples.append(sample(*self.metres(image)))
             except DepthMapError:
                 continue
         return percentiles(samples)
@@ -280,11 +285,7 @@ class DepthImageProcessor(BaseImageProcessor):
         self, raw: Tensor, name: str, check: RangeCheck, settings: dict[str, Any]
     ) -> tuple[Tensor, Tensor]:
         """Turn [H, W] or [C, H, W] of any real type into [C, height, width] float32 in [-1, 1] and a mask of bool."""
-        try:
-            raw = rotated(raw, settings["bit_rotation"]) if settings["bit_rotation"] else raw
-        except ValueError as error:
-            raise DepthMapError(name=name, reason=str(error)) from None
-        raw = self._with_channels(raw, name, settings["num_channels"])
+        raw = self._with_channels(_with_raw_bits(raw, name, settings), name, settings["num_channels"])
         values, valid = _metres(raw, settings)
         if not valid.any():
             markers = ", ".join(str(value) for value in [*settings["invalid_values"], "NaN", "inf"])
@@ -333,6 +334,14 @@ def _size(size: Any) -> SizeDict:
 def is_one_map(maps: np.ndarray[Any, Any] | Tensor) -> bool:
     """Whether an array or tensor is one map: [H, W], or [H, W, 1] as many libraries give it."""
     return maps.ndim == 2 or (maps.ndim == 3 and maps.shape[-1] == 1 and min(maps.shape[:2]) > 1)
+
+
+def _with_raw_bits(raw: Tensor, name: str, settings: dict[str, Any]) -> Tensor:
+    """Raw values with their bits where they belong."""
+    try:
+        return rotated(raw, settings["bit_rotation"]) if settings["bit_rotation"] else raw
+    except ValueError as error:
+        raise DepthMapError(name=name, reason=str(error)) from None
 
 
 def _metres(raw: Tensor, settings: dict[str, Any]) -> tuple[Tensor, Tensor]:

@@ -219,3 +219,11 @@ def test_percentiles_are_of_valid_pixels_in_metres(scene):
 def test_a_check_goes_to_other_processes():
     assert not pickle.loads(pickle.dumps(RangeCheck()))._samples
     assert not copy.deepcopy(RangeCheck())._samples
+
+
+def test_percentiles_are_of_bits_where_they_belong(scene):
+    millimetres = np.round(scene * 1000).astype(np.uint16)
+    rotated = (millimetres << 3) | (millimetres >> 13)
+    plain, sun = (DepthImageProcessor.from_preset(name) for name in ("nyu-png", "sunrgbd"))
+    expected = plain.measured_percentiles([millimetres])
+    assert sun.measured_percentiles([rotated]) == pytest.approx(expected, rel=1e-6)

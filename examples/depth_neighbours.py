@@ -1,52 +1,35 @@
-"""From a legacy .pth file to searchable depth embeddings, on the bundled samples.
+"""The neighbours of depth maps by the embeddings of a converted legacy encoder, beside those by raw pixels.
 
-    make demo        (or: python examples/depth_demo.py --output FOLDER)
+    python examples/depth_neighbours.py neighbours.png
 
-Converts the sample checkpoint, shows that the result computes the same, loads it with AutoModel, embeds real depth
-maps, and finds each test map's nearest neighbour among the training maps.
+Converts the legacy checkpoint of samples/, embeds real depth maps, and finds each test map's nearest neighbour among
+the training maps.
 """
 
-import argparse
-import subprocess
 import sys
 import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import bundled
 import matplotlib
 import numpy as np
 from datasets import Dataset
 from transformers import AutoModel
 
 import hf_encoders  # noqa: F401 - registers the model with AutoModel
-from hf_encoders.progress import hide_library_bars
 
 matplotlib.use("agg")
 from matplotlib import pyplot as plt  # noqa: E402 - the backend is chosen first
 
-ROOT = Path(__file__).parent.parent
-CHECKPOINT = ROOT / "samples" / "legacy" / "depth_autoencoder_small.pth"
 QUERIES, NEIGHBOURS = 8, 5
 
 
 def main() -> None:
-    """Run the demo."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0], allow_abbrev=False)
-    parser.add_argument(
-        "--output", type=Path, default=ROOT / "demo-output", help="folder for the model and the picture"
-    )
-    output = parser.parse_args().output
-    hide_library_bars()
-
-    print("1. Convert the legacy checkpoint", flush=True)
-    repo = output / "depth-semantic-encoder"
-    command = [sys.executable, ROOT / "conversion" / "convert_ckpt.py", CHECKPOINT, "--output", repo, "--overwrite"]
-    subprocess.run(command, check=True)
-
-    print("\n2. Load it and embed real depth maps")
-    model = AutoModel.from_pretrained(repo)
-    train, test = (Dataset.from_parquet(str(ROOT / "samples" / "objects" / f"{s}.parquet")) for s in ("train", "test"))
+    """Embed, compare and draw."""
+    model = AutoModel.from_pretrained(bundled.depth_encoder())
+    train, test = (bundled.scenes("objects", split) for split in ("train", "test"))
     start = time.perf_counter()
     train_embeddings = model.encode(train["depth"], normalize=True, convert_to="numpy")
     test_embeddings = model.encode(test["depth"], normalize=True, convert_to="numpy")
@@ -56,7 +39,7 @@ def main() -> None:
         f"{count} maps → {test_embeddings.shape[1]} dimensions in {seconds:.1f} s ({count / seconds:.0f} maps a second)"
     )
 
-    print(f"\n3. Nearest neighbour of each of {len(test)} test maps among {len(train)} training maps")
+    print(f"\nNearest neighbour of each of {len(test)} test maps among {len(train)} training maps")
     neighbours = nearest(test_embeddings, train_embeddings, NEIGHBOURS)
     pixel_neighbours = nearest(pixels(model, test), pixels(model, train), 1)
     print(f"{'right by':<10}{'embedding':>12}{'raw pixels':>12}{'most frequent':>15}")
@@ -68,9 +51,7 @@ def main() -> None:
         print(f"{column:<10}{scores[0]:>12.3f}{scores[1]:>12.3f}{scores[2]:>15.3f}")
     print("The sample is a small autoencoder: its embeddings carry silhouettes more than meaning.")
 
-    picture = output / "neighbours.png"
-    draw(picture, train, test, neighbours)
-    print(f"\nQueries and neighbours: {picture}")
+    draw(Path(sys.argv[1]), train, test, neighbours)
 
 
 def nearest(queries: np.ndarray[Any, Any], keys: np.ndarray[Any, Any], count: int) -> np.ndarray[Any, Any]:
