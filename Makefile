@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo docs house first-hour test test-slow test-gpu test-kill test-isa test-lowest test-newest lint format bench clean
+.PHONY: demo docs picture house first-hour test test-slow test-gpu test-kill test-isa test-lowest test-newest lint format bench clean
 
 .PHONY: help install
 .DEFAULT_GOAL := help
@@ -22,6 +22,9 @@ SPHINX = PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python -m sphin
 docs: $(INSTALLED)  ## the documentation as a site, in docs/_build/html; runs its notebooks and its doctests
 	$(SPHINX) -b html docs docs/_build/html
 	$(SPHINX) -b doctest docs docs/_build/doctest
+
+picture: $(INSTALLED)  ## draw docs/found.png again, which is on top of the README
+	$(BIN)/python examples/search_rooms.py docs/found.png
 
 house: $(INSTALLED)  ## draw docs/house.svg again, by the map in CONTRIBUTING.md
 	$(BIN)/python docs/draw_house.py

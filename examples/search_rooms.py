@@ -12,7 +12,8 @@ from datasets import Dataset
 from transformers import AutoModel
 
 import hf_encoders  # noqa: F401 - registers the model with AutoModel
-from hf_encoders.commands.contact_sheet import Section, Tile, draw
+from hf_encoders.commands.contact_sheet import TILE_LINES, Section, Tile, draw, wrap
+from hf_encoders.commands.figures.depth_colours import DepthColours
 from hf_encoders.modalities import Modality
 from hf_encoders.search import EmbeddingIndex
 
@@ -21,6 +22,7 @@ SEARCHES: list[tuple[str, Modality, list[str]]] = [
     ("rooms", "image", ["a red chair", "a yellow crate left of a green bag"]),
     ("objects", "depth", ["an armchair", "a lamp"]),
 ]
+FOUND = {"image": "images", "depth": "depth maps"}
 RESULTS = 5
 
 
@@ -32,9 +34,12 @@ def main() -> None:
         scenes = Dataset.from_parquet(str(SAMPLES / name / "test.parquet"))
         index = EmbeddingIndex.from_dataset(model, scenes, modality, modality)
         for query, hits in zip(queries, index.search(queries, k=RESULTS), strict=True):
-            tiles = [Tile(hit.row[modality], modality, f"{hit.score:.2f}", [hit.row["caption"]]) for hit in hits]
-            sections.append(Section(f"{query}: {modality}", tiles))
-    draw(sections, columns=RESULTS).save(sys.argv[1])
+            tiles = [
+                Tile(hit.row[modality], modality, f"{hit.score:.2f}", wrap(hit.row["caption"], TILE_LINES))
+                for hit in hits
+            ]
+            sections.append(Section(f"{query} → {FOUND[modality]}", tiles))
+    draw(sections, columns=RESULTS, depth=DepthColours.of(model)).save(sys.argv[1])
 
 
 if __name__ == "__main__":

@@ -87,13 +87,3 @@ def test_no_family_is_left_out():
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_row_says_what_is_tried(name):
     assert table("docs/encoders.md")[name] == expected(FAMILIES[name])
-
-
-def test_readme_says_the_same_in_fewer_rows():
-    whole, short = table("docs/encoders.md"), table("README.md")
-    seen = []
-    for names, cells in short.items():
-        for name in re.split(r", (?=DINOv|ConvNeXt|Swin|ResNet|RoBERTa|ModernBERT)", names):
-            assert {column: whole[name][column] for column in cells} == cells, name
-            seen.append(name)
-    assert sorted(seen) == sorted(whole)
