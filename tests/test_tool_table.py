@@ -1,7 +1,5 @@
 """The table of families and tools in the documents says what the tests try, and nothing else."""
 
-import re
-
 import pytest
 
 from tests import test_any_encoder as tools

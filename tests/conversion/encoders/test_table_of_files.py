@@ -120,7 +120,11 @@ def files():
 
 TABLE = (ROOT / "docs/convert.md").read_text(encoding="utf-8").partition("| your file |")[2].partition("\n\n")[0]
 # The legacy networks have tests of their own.
-ROWS = dict(re.findall(r"^\| ((?!the legacy|the encoder of the legacy).+?) \| `(\w+)` \| `\w+` \|$", TABLE, re.MULTILINE))
+ROWS = {
+    file: kind
+    for file, kind in re.findall(r"^\| (.+?) \| `(\w+)` \| `[\w-]+` \|$", TABLE, re.MULTILINE)
+    if "legacy" not in file
+}
 FILES = files()
 
 
