@@ -27,7 +27,7 @@ _REPO_FILES = (
     # reports and the card
     CARD_NAME, "LICENSE*", "NOTICE*", ".gitattributes", "conversion_report.json", "export_report.json",
     "metrics*.json", "training_recipe.yaml", "training_curves.png", "figures/confusion-*.png",
-    "figures/confusion-*.json", "figures/retrieval-*.png", "figures/retrieval-*.json",
+    "figures/confusion-*.json", "figures/retrieval-*.png", "figures/retrieval-*.json", ".eval_results/*.yaml",
     # compiled towers
     "onnx/*.onnx", "onnx/*.onnx.data", "onnx/export.json", "onnx/export_report.json", "openvino/*.xml",
     "openvino/*.bin", "openvino/export.json", "openvino/export_report.json",

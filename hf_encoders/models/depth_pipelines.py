@@ -327,7 +327,9 @@ def _take_processor(model: _WithProcessor, image_processor: object, processor: P
         return
     if processor is not None:
         model.processor = processor
-    if isinstance(image_processor, DepthImageProcessor):  # else it is the processor of the model's images
+    # Else it is the processor of the model's images. Transformers imports a folder's code once for the model and once
+    # for the pipeline, so there are two classes of the name.
+    if DepthImageProcessor.__name__ in [cls.__name__ for cls in type(image_processor).__mro__]:
         model.tower("depth").processor = image_processor
 
 

@@ -8,11 +8,12 @@ from typing import Any, Protocol, TypedDict, cast
 import torch
 from torch import Tensor, nn
 from transformers.processing_utils import Unpack
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from .depth_units import DepthUnits
 from .encoding import Pictures
 from .model_modalities import BOTH_EXAMPLES, PICTURES, modalities, pictures_or_default
-from .text_tower import TextTower, unknown_texts
+from .text_tower import unknown_texts
 from .tower import Encoder
 from .unit_rows import Numbers, unit_rows
 from .zero_shot_calibration import CALIBRATED, Calibration, ModalityCalibration, Threshold, calibration_of
@@ -84,7 +85,7 @@ class ZeroShotClassifier:
             ValueError: if it knows none of the labels.
         """
         tower = self.model.tower("text")
-        if isinstance(tower, TextTower):
+        if isinstance(tower.processor, PreTrainedTokenizerBase):
             _check_known(self.labels, unknown_texts(tower.processor, self.labels))
         return self.embed_words(self.labels)
 
