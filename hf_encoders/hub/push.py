@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from ..models.input_errors import InputError, one_line
 from ..models.tower import is_finite
 from .card_edits import complete_version
+from .card_figures import FIGURE_KINDS, FIGURES_FOLDER
 from .complete import complete_repo
 from .contents import copy_contents, repo_contents
 from .endpoint_handler import HANDLER_FILES
@@ -26,8 +27,8 @@ Result = TypeVar("Result")
 # Files that describe the weights they were pushed with: a push of other weights deletes those it does not replace.
 _OF_THE_WEIGHTS = (
     "model*.safetensors", "model*.safetensors.index.json", "training_state.*", "conversion_report.json",
-    "metrics*.json", "training_recipe.yaml", "training_curves.png", "figures/confusion-*", "figures/retrieval-*",
-    ".eval_results/metrics_*.yaml",
+    "metrics*.json", "training_recipe.yaml", "training_curves.png", ".eval_results/metrics_*.yaml",
+    *(f"{FIGURES_FOLDER}/{kind}-*" for kind in FIGURE_KINDS),
 )  # fmt: skip
 _ADVICE = {
     401: LOG_IN,
