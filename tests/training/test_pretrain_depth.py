@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel
 
 from hf_encoders import DepthAutoencoderModel, DepthSemanticEncoderModel
+from hf_encoders.hub.card_curves import read_curves
 from hf_encoders.training import pretrain_depth
 from hf_encoders.training.depth.trainer import DepthTrainer
 from hf_encoders.training.recipe import parse
@@ -110,6 +111,9 @@ def test_it_learns_and_leaves_a_repo(recipe, tmp_path, capsys):
     assert encoder.processor.size.height == 32
     assert str(tmp_path) not in (output / "config.json").read_text() + (output / "README.md").read_text()
     assert yaml.safe_load((output / "training_recipe.yaml").read_text())["epochs"] == 8
+    assert read_curves(output / "logs", ["loss", "validation_loss"]).keys() == {"loss", "validation_loss"}
+    assert "](training_curves.png)" in (output / "README.md").read_text()
+    assert (output / "training_curves.png").stat().st_size > 5000
     depth = torch.rand(2, 1, 32, 32)
     torch.testing.assert_close(encoder(depth).pooler_output, autoencoder.eval()(depth).pooler_output)
 
