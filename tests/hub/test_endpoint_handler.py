@@ -94,8 +94,8 @@ def test_an_endpoint_embeds_and_classifies(tiny_multimodal, tmp_path):
     close(texts, model.encode_text(["a red chair", "a lamp"]))
     close(text, texts[0])
     close(images, model.encode_image([RED, NOISE]))
-    close([depth], model.encode_depth(rows, unit_scale=2, normalize=False)[None])
-    close(cut, model.encode_depth(DEEP, truncate_dim=3))
+    close([depth], model.encode_depth(rows, unit_scale=2, normalize=False))
+    close([cut], model.encode_depth(DEEP, truncate_dim=3))
     (expected,) = ZeroShotClassifier(model, LABELS).classify([RED], "image")
     assert [answer["label"] for answer in image_scores] == [answer["label"] for answer in expected]
     close(*([answer["similarity"] for answer in answers] for answers in (image_scores, expected)))
@@ -108,7 +108,7 @@ def test_an_endpoint_of_depth_maps_alone(tiny_encoder, tmp_path):
     complete_repo(tmp_path / "repo", remote_code=True, handler=True)
     requests = [{"inputs": ROWS}, {"inputs": [base64_of(DEEP), base64_of(DEEP)]}]
     one, two = served(tmp_path / "repo", requests, tmp_path)
-    close(one, tiny_encoder.encode(np.array(ROWS, np.float32)))
+    close([one], tiny_encoder.encode(np.array(ROWS, np.float32)))
     close(two, tiny_encoder.encode([DEEP, DEEP]))
 
 
@@ -131,9 +131,9 @@ def handler(model, folder):
 def test_the_body_of_a_request_may_be_the_file_of_a_picture(endpoint, tiny_multimodal):
     """The toolkit makes a PIL image of it; bytes are taken too."""
     for image in (RED, content(RED)):
-        close(endpoint({"inputs": image}), tiny_multimodal.encode_image(RED))
+        close([endpoint({"inputs": image})], tiny_multimodal.encode_image(RED))
     for depth_map in (DEEP, content(DEEP)):
-        close(endpoint({"inputs": depth_map}), tiny_multimodal.encode_depth(DEEP))
+        close([endpoint({"inputs": depth_map})], tiny_multimodal.encode_depth(DEEP))
     close(endpoint({"inputs": [RED, NOISE]}), tiny_multimodal.encode_image([RED, NOISE]))
 
 
