@@ -32,7 +32,7 @@ def draw_curves(path: Path, curves: Curves) -> bool:
         return False
 
     shared = panels(curves)
-    columns = min(_COLUMNS, len(shared))
+    columns = 2 if len(shared) == 4 else min(_COLUMNS, len(shared))
     rows = -(-len(shared) // columns)
     figure = Figure(figsize=(4 * columns, 3 * rows), layout="constrained")
     for place, (name, lines) in enumerate(shared.items(), start=1):

@@ -235,7 +235,7 @@ def test_a_conversion_pushes_it_too(hub_client, tmp_path):
     "words, message",
     [
         (["push", "{folder}", "org/x", "--with-handler", "--no-with-remote-code"], "leave out --no-with-remote-code"),
-        (["convert", "none.pth", "--output", "x", "--with-handler"], "--with-handler go with --push-to-hub"),
+        (["convert", str(SMALL_CHECKPOINT), "--output", "x", "--with-handler"], "--with-handler go with --push-to-hub"),
     ],
 )
 def test_options_that_exclude_each_other(words, message, tmp_path, capsys):

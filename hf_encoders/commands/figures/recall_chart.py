@@ -19,14 +19,14 @@ def draw_recall(output: Path, curves: Sequence[RecallCurve], title: str, lines: 
         lines: smaller text below the title.
     """
     from matplotlib.figure import Figure  # pyplot would touch the caller's settings
-    from matplotlib.ticker import PercentFormatter, ScalarFormatter
+    from matplotlib.ticker import PercentFormatter, StrMethodFormatter
 
     names = [f"{curve.query} → {curve.found}" for curve in curves]
     letters = Letters([title, *lines, *names])
     heading = wrapped([letters.written(line) for line in lines], _WIDTH)
     top = LINE * (2.4 + len(heading))
     figure = Figure(figsize=(_WIDTH, _HEIGHT + top))
-    panel = figure.add_axes((0.09, 0.11, 0.88, 1 - 0.11 - top / (_HEIGHT + top)))
+    panel = figure.add_axes((0.12, 0.11, 0.85, 1 - 0.11 - top / (_HEIGHT + top)))
     # Directions with the same curve of guessing share a grey one.
     is_one_chance = all(curve.chance == curves[0].chance for curve in curves)
     for curve, name in zip(curves, names, strict=True):
@@ -37,7 +37,7 @@ def draw_recall(output: Path, curves: Sequence[RecallCurve], title: str, lines: 
     if is_one_chance:
         panel.plot(curves[0].ks, curves[0].chance, linestyle="--", linewidth=1, color=FADED, label="guessing")
     panel.set_xscale("log")
-    panel.xaxis.set_major_formatter(ScalarFormatter())
+    panel.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     panel.yaxis.set_major_formatter(PercentFormatter(1))
     panel.set_xlim(1, max(2, *(curve.ks[-1] for curve in curves)))
     panel.set_ylim(0, 1.02)

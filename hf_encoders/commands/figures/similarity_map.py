@@ -6,8 +6,8 @@ from pathlib import Path
 from ...evaluation.similarities import Similarities
 from .page import FADED, INK, LINE, MARGIN, Letters, save, width_of, wrapped, write_heading
 
-_CELL, _LETTER, _LONGEST = 0.17, 0.058, 44  # inches of a cell and of a letter; letters of a name
-_BELOW, _GAP, _BAR, _BAR_SPACE = 0.75, 0.55, 0.14, 0.9
+_CELL, _LETTER, _LONGEST = 0.17, 0.05, 44  # inches of a cell and of a letter; letters of a name
+_BELOW, _GAP, _BAR, _BAR_SPACE = 0.75, 0.35, 0.14, 0.9
 _LEAST_WIDTH = 6.5
 _WRONG = "#ff5533"
 
@@ -25,7 +25,11 @@ def draw_similarities(output: Path, maps: Sequence[Similarities], title: str, li
     """
     from matplotlib.figure import Figure  # pyplot would touch the caller's settings
 
-    names = [[_short(name) for name in one.names] for one in maps]
+    # Queries that stand beside the map at the left already are not written again.
+    names = [
+        [""] * len(one.names) if place and one.names == maps[place - 1].names else [_short(name) for name in one.names]
+        for place, one in enumerate(maps)
+    ]
     letters = Letters([title, *lines, *(name for several in names for name in several)])
     lefts = [_GAP + _LETTER * max(map(width_of, several)) for several in names]
     sides = [_CELL * max(len(one.rows), 4) for one in maps]
@@ -41,7 +45,7 @@ def draw_similarities(output: Path, maps: Sequence[Similarities], title: str, li
         panel = figure.add_axes((place / width, 1 - (top + side) / height, side / width, side / height))
         shades = panel.imshow(one.cosines, cmap="viridis", vmin=low, vmax=high, aspect="auto")
         for row, column in one.wrong():
-            panel.scatter(column, row, s=34, facecolors="none", edgecolors=_WRONG)
+            panel.scatter(column, row, s=38, facecolors="none", edgecolors=_WRONG, linewidths=1.4)
         panel.set_yticks(range(len(rows)), [letters.written(name) for name in rows], fontsize=6.5, color=INK)
         panel.set_xticks(range(len(one.rows)), [str(row) for row in one.rows], fontsize=6, rotation=90, color=INK)
         panel.tick_params(length=0)
