@@ -8,7 +8,7 @@ from .models.weights_fingerprint import HasName, HasWeights, fingerprint
 
 # Entries of a configuration that say where it came from, or what was measured; the type of the weights is theirs.
 _WITHOUT_EFFECT = {
-    "_name_or_path", "name_or_path", "transformers_version", "architectures", "auto_map", "dtype",
+    "_name_or_path", "name_or_path", "transformers_version", "architectures", "auto_map", "custom_pipelines", "dtype",
     "zero_shot_calibration",
 }  # fmt: skip
 
