@@ -85,8 +85,9 @@ class ZeroShotClassifier:
             ValueError: if it knows none of the labels.
         """
         tower = self.model.tower("text")
-        if isinstance(tower.processor, PreTrainedTokenizerBase):
-            _check_known(self.labels, unknown_texts(tower.processor, self.labels))
+        tokenizer = getattr(tower, "processor", None)  # what else embeds texts tells nothing of its words
+        if isinstance(tokenizer, PreTrainedTokenizerBase):
+            _check_known(self.labels, unknown_texts(tokenizer, self.labels))
         return self.embed_words(self.labels)
 
     @cached_property
