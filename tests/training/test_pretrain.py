@@ -320,7 +320,8 @@ def test_the_result_is_a_repo(trainer_options, tmp_path, capsys):
     card = ModelCard.load(tmp_path / "out" / "README.md")
     names = curve_names(DataArguments(depth_column="depth", validation_split="validation"), "")
     assert {"loss", "validation_loss", "retrieval/text_to_depth_recall@5"} < set(names)
-    assert read_curves(tmp_path / "out" / "logs", names).keys() == set(names)
+    # The loss of training is logged after more steps than these.
+    assert read_curves(tmp_path / "out" / "logs", names).keys() == set(names) - {"loss"}
     assert "training_curves.png" in card.text and (tmp_path / "out" / "training_curves.png").stat().st_size > 5000
     recipe = yaml.safe_load((tmp_path / "out" / "training_recipe.yaml").read_text())
     assert recipe["dataset"] == ["samples/rooms"] and recipe["seed"] == 0 and "output_dir" not in recipe

@@ -100,7 +100,7 @@ def assert_same_state(one, other):
 
 @pytest.mark.numeric
 def test_it_learns_and_leaves_a_repo(recipe, tmp_path, capsys):
-    train(recipe, "--epochs", 8, "--checkpoint_steps", 0)
+    train(recipe, "--epochs", 8, "--checkpoint_steps", 0, "--report_to", "tensorboard", "--logging_steps", 5)
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
     losses = [float(line.split("validation")[1].split()[0]) for line in lines]
     assert len(losses) == 8 and losses[-1] < 0.8 * losses[0]
