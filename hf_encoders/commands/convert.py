@@ -24,7 +24,7 @@ from .. import command_line
 from ..models.input_errors import printable
 from ..plurals import counted
 from .encoder_options import add_encoder_options, encoder_notes, input_options
-from .options import add_destination, add_format, add_overwrite, path
+from .options import add_destination, add_format, add_overwrite, check_destination, path
 from .runner import Result, perform_alone
 
 if TYPE_CHECKING:
@@ -150,7 +150,8 @@ def run(args: argparse.Namespace) -> Result:
     ]
     pushed_to = None
     if args.push_to_hub:
-        destination = Destination(args.push_to_hub, args.private, args.revision, args.create_pr)
+        pushing = args.private, args.revision, args.create_pr, args.with_handler
+        destination = Destination(args.push_to_hub, *pushing)
         pushed_to = push_model(output, destination, remote_code=args.with_remote_code is not False)
         lines.append(f"pushed to {pushed_to}")
     notes = [*on_top, *weights_lines(report), *notes]
@@ -187,8 +188,9 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError("give either a CHECKPOINT to convert or --verify REPO")
     if args.against and not args.verify:
         raise ValueError("--against goes with --verify")
-    if (args.private or args.revision or args.create_pr) and not args.push_to_hub:
-        raise ValueError("--private, --revision and --create-pr go with --push-to-hub")
+    if (args.private or args.revision or args.create_pr or args.with_handler) and not args.push_to_hub:
+        raise ValueError("--private, --revision, --create-pr and --with-handler go with --push-to-hub")
+    check_destination(args)
 
 
 def _options(kind: type[_Options], args: argparse.Namespace) -> _Options:

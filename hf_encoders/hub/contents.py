@@ -10,6 +10,7 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
 from .. import models
+from .card_figures import FIGURE_KINDS, FIGURES_FOLDER
 from .model_card import CARD_NAME
 
 # Patterns of paths below the folder; a pattern without "/" is for its top alone.
@@ -26,8 +27,8 @@ _REPO_FILES = (
     "?_*/model.safetensors",
     # reports and the card
     CARD_NAME, "LICENSE*", "NOTICE*", ".gitattributes", "conversion_report.json", "export_report.json",
-    "metrics*.json", "training_recipe.yaml", "training_curves.png", "figures/confusion-*.png",
-    "figures/confusion-*.json", "figures/retrieval-*.png", "figures/retrieval-*.json",
+    "metrics*.json", "training_recipe.yaml", "training_curves.png", ".eval_results/*.yaml",
+    *(f"{FIGURES_FOLDER}/{kind}-*.{end}" for kind in FIGURE_KINDS for end in ("json", "png")),
     # compiled towers
     "onnx/*.onnx", "onnx/*.onnx.data", "onnx/export.json", "onnx/export_report.json", "openvino/*.xml",
     "openvino/*.bin", "openvino/export.json", "openvino/export_report.json",
