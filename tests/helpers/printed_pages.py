@@ -28,7 +28,7 @@ PROGRAM = "hf-encoders"
 _NOT_RUN = ("pip", "make", "git", "cd")
 _FENCED = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 # Measured numbers depend on the processor; a temporary folder on the test.
-_MEASURED = re.compile(r"\d+\.\d+(e-\d+)?")
+_MEASURED = re.compile(r"-?\d+\.\d+(e-\d+)?")
 
 
 class Block(NamedTuple):
