@@ -11,7 +11,7 @@ from PIL import ImageDraw
 
 from ..models.depth_map_files import read_depth
 from ..models.image_files import read_image
-from .fonts import Font, drawable, warn_of
+from .figures.fonts import Font, drawable, warn_of
 
 MAX_TILES = 500
 _MOST_LINES = 20  # that a text of a section is broken into
