@@ -5,12 +5,10 @@ from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import PIL.Image
 from PIL import ImageDraw
 
-from ..models.depth_map_files import read_depth
-from ..models.image_files import read_image
+from ..thumbnails import thumbnail
 from .figures.fonts import Font, drawable, warn_of
 
 MAX_TILES = 500
@@ -27,7 +25,7 @@ class Tile:
 
     Args:
         picture: a path, a PIL image, or another input of `read_image` or `read_depth`.
-        modality: "image" or "depth"; depth is drawn in grey, from each map's lowest to its highest valid value.
+        modality: "image" or "depth"; depth is drawn in grey, see `depth_to_grey`.
         heading: the line below it.
         lines: the lines below the heading; a line that is too long is cut.
         is_query: draw a blue frame, to tell it from the results.
@@ -96,20 +94,6 @@ def check_size(tiles: int) -> None:
         raise ValueError(f"{tiles} pictures, a contact sheet holds {MAX_TILES} at most; write .jsonl instead")
 
 
-def depth_to_grey(picture: object) -> PIL.Image.Image:
-    """A depth map as an 8-bit grey image, from its lowest valid value (black) to its highest; invalid pixels are black.
-
-    Args:
-        picture: what `read_depth` takes.
-    """
-    values = np.asarray(read_depth(picture, "a depth map"), np.float64)
-    values = values.reshape(-1, *values.shape[-2:])[0]
-    valid = np.isfinite(values) & (values != 0)
-    low, high = (values[valid].min(), values[valid].max()) if valid.any() else (0.0, 0.0)
-    shown = np.where(valid, (values - low) / max(high - low, 1e-12), 0)
-    return PIL.Image.fromarray((shown.clip(0, 1) * 255).astype(np.uint8))
-
-
 def _height(section: Section, columns: int, tile_lines: int) -> int:
     lines = -(-len(section.tiles) // columns)
     return (
@@ -155,9 +139,8 @@ def _draw_tile(sheet: PIL.Image.Image, tile: Tile, left: int, top: int, tile_lin
     """Draw a tile; returns the letters that no font has."""
     pen = ImageDraw.Draw(sheet)
     pen.rectangle((left, top, left + _THUMBNAIL - 1, top + _THUMBNAIL - 1), _CARD)
-    grey_or_colour = depth_to_grey(tile.picture) if tile.modality == "depth" else read_image(tile.picture, tile.heading)
-    thumbnail = _fit(grey_or_colour.convert("RGB"))
-    sheet.paste(thumbnail, (left + (_THUMBNAIL - thumbnail.width) // 2, top + (_THUMBNAIL - thumbnail.height) // 2))
+    shown = thumbnail(tile.picture, tile.modality, _THUMBNAIL, tile.heading)
+    sheet.paste(shown, (left + (_THUMBNAIL - shown.width) // 2, top + (_THUMBNAIL - shown.height) // 2))
     if tile.frame:
         pen.rectangle((left, top, left + _THUMBNAIL - 1, top + _THUMBNAIL - 1), outline=tile.frame, width=3)
     text_top = top + _THUMBNAIL + 8
@@ -175,13 +158,6 @@ def _write(
     words = drawable(text, size)
     pen.text(place, cut(words.text, words.font, width), ink, words.font)
     return words.missing
-
-
-def _fit(picture: PIL.Image.Image) -> PIL.Image.Image:
-    """Scale a picture of any size and shape so that its longer side is a thumbnail's."""
-    scale = _THUMBNAIL / max(picture.size)
-    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
-    return picture.resize(size, PIL.Image.Resampling.LANCZOS if scale < 1 else PIL.Image.Resampling.BICUBIC)
 
 
 def wrap(text: str, lines: int, width: int = _THUMBNAIL) -> list[str]:

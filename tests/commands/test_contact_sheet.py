@@ -5,8 +5,8 @@ import PIL.Image
 import pytest
 from PIL import ImageFont
 
-from hf_encoders.commands import fonts
-from hf_encoders.commands.contact_sheet import MAX_TILES, Section, Tile, cut, depth_to_grey, draw, wrap
+from hf_encoders.commands.contact_sheet import MAX_TILES, Section, Tile, cut, draw, wrap
+from hf_encoders.commands.figures import fonts
 
 
 def tile(colour="red", size=(40, 30), **options):
@@ -63,12 +63,6 @@ def test_files_are_read(tmp_path):
     PIL.Image.new("RGB", (9, 9), "lime").save(tmp_path / "image.png")
     tiles = [Tile(str(tmp_path / "map.npy"), "depth", "map"), Tile(tmp_path / "image.png", "image", "image")]
     assert has_colour(draw([Section("", tiles)]), (0, 255, 0))
-
-
-def test_depth_is_grey_from_the_lowest_valid_value_to_the_highest():
-    depth = np.array([[0, 1000], [3000, 2000]], np.uint16)
-    np.testing.assert_array_equal(depth_to_grey(PIL.Image.fromarray(depth)), [[0, 0], [255, 127]])
-    np.testing.assert_array_equal(depth_to_grey(np.array([[np.nan, 5.0], [5.0, np.inf]])), np.zeros((2, 2)))
 
 
 @pytest.mark.parametrize("text", ["", "wörd " * 99, "x" * 5000, "日本語\n\ttext", "b\udcffd.png"])
