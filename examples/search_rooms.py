@@ -12,7 +12,7 @@ from datasets import Dataset
 from transformers import AutoModel
 
 import hf_encoders  # noqa: F401 - registers the model with AutoModel
-from hf_encoders.commands.contact_sheet import Section, Tile, draw
+from hf_encoders.commands.figures.contact_sheet import Section, Tile, draw
 from hf_encoders.modalities import Modality
 from hf_encoders.search import EmbeddingIndex
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import PIL.Image
 from PIL import ImageDraw
 
-from ..thumbnails import thumbnail
-from .figures.fonts import Font, drawable, warn_of
+from ...thumbnails import thumbnail
+from .fonts import Font, drawable, warn_of
 
 MAX_TILES = 500
 _MOST_LINES = 20  # that a text of a section is broken into
