@@ -7,8 +7,10 @@ It shows the small model and the rooms of a clone, or any model and collection.
 """
 
 import argparse
+import os
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..models.input_errors import InputError
 from .options import (
@@ -26,9 +28,13 @@ from .options import (
 )
 from .runner import Result
 
+if TYPE_CHECKING:
+    from ..demo.words import Place
+
 # What a clone holds, below its root.
 _MODEL, _DATA = "samples/multimodal-rooms", "samples/rooms/test.parquet"
 _HERE, _PORT = "127.0.0.1", 7860
+_OWN = (_HERE, "localhost", "::1")
 _MEGABYTE = 1_000_000
 
 
@@ -91,9 +97,17 @@ def run(args: argparse.Namespace) -> Result:
         args.host,
         args.port,
         max_upload=args.max_upload * _MEGABYTE,
+        place=_place(args.host),
         say=lambda address: say(f"{args.model} and {args.data} are shown at {address}; Ctrl-C closes the page"),
     )
     return Result([], {})
+
+
+def _place(host: str) -> "Place":
+    """Where the page runs, as a visitor sees it."""
+    if os.environ.get("SPACE_ID"):  # set by the Hub
+        return "space"
+    return "here" if host in _OWN else "server"
 
 
 def _bundled(path: str, option: str) -> str:

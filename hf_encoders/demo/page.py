@@ -10,23 +10,23 @@ from .tabs.classify import add_classify
 from .tabs.convert import add_convert
 from .tabs.explore import add_explore
 from .tabs.search import add_search
-from .words import LANGUAGES
+from .words import LANGUAGES, Place
 
 STYLE = files(__package__).joinpath("assets", "page.css").read_text(encoding="utf-8")
 # Seconds between two looks at files that nobody read, and seconds that they stay; one that is read goes at once.
 _LOOK, _KEEP = 60, 600
 
 
-def make_page(page: Page, *, on_space: bool = False) -> gr.Blocks:
+def make_page(page: Page, place: Place = "here") -> gr.Blocks:
     """Make the page.
 
     Args:
         page: what it shows, and in which language.
-        on_space: whether people's files leave their machine.
+        place: where it runs.
     """
     words = page.words
     with gr.Blocks(title=words.title, analytics_enabled=False, delete_cache=(_LOOK, _KEEP)) as blocks:
-        gr.HTML(_top(page, on_space))
+        gr.HTML(_top(page, place))
         with gr.Tab(words.search):
             add_search(page)
         with gr.Tab(words.classify):
@@ -43,7 +43,7 @@ def head(page: Page) -> str:
     return f"<script>document.documentElement.lang = '{page.words.language}';</script>"
 
 
-def _top(page: Page, on_space: bool) -> str:
+def _top(page: Page, place: Place) -> str:
     words, shown = page.words, page.shown
     rows = " · ".join(f"{len(part.embeddings):,} {words.modalities[name]}" for name, part in shown.parts.items())
     links = "".join(
@@ -62,5 +62,5 @@ def _top(page: Page, on_space: bool) -> str:
         element("div", text("h1", words.title) + element("nav", links), class_="hfe-top")
         + note(words.shows.format(model=shown.model_name, data=shown.name, rows=rows))
         + left_out
-        + note(words.on_a_space if on_space else words.stays_here)
+        + note(words.files_go[place])
     )

@@ -25,7 +25,7 @@ from .opening import Shown
 from .page import STYLE, head, make_page
 from .page_parts import Page
 from .uploads import Uploads
-from .words import LANGUAGES, best_language
+from .words import LANGUAGES, Place, best_language
 
 _GRADIO_FOLDER = "GRADIO_TEMP_DIR"
 _SWEEP = 60  # seconds between two looks at old files
@@ -33,14 +33,14 @@ _GRACE = 1  # seconds that open connections get when the server is stopped
 _DAY = "private, max-age=86400"
 
 
-def make_app(shown: Shown, uploads: Uploads, *, max_upload: int, on_space: bool = False) -> FastAPI:
+def make_app(shown: Shown, uploads: Uploads, *, max_upload: int, place: Place = "here") -> FastAPI:
     """Make the application: a page for each language, the pictures of the collection, and results to be fetched.
 
     Args:
         shown: the model and the collection.
         uploads: the folder of people's files.
         max_upload: the most bytes of a file that is sent.
-        on_space: whether people's files leave their machine.
+        place: where the page runs.
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=_sweeping(uploads))
     run = secrets.token_hex(4)  # a browser keeps pictures: those of another run are other pictures
@@ -48,6 +48,10 @@ def make_app(shown: Shown, uploads: Uploads, *, max_upload: int, on_space: bool 
     @app.get("/")
     def choose_language(request: Request) -> Response:
         return RedirectResponse(f"{best_language(request.headers.get('accept-language', '')).language}/")
+
+    @app.get("/favicon.ico")
+    def icon() -> Response:  # browsers ask for one
+        return Response(status_code=204)
 
     @app.get(f"/pictures-{run}/{{modality}}/{{number}}.jpg")
     def picture(modality: Modality, number: int) -> Response:
@@ -67,7 +71,7 @@ def make_app(shown: Shown, uploads: Uploads, *, max_upload: int, on_space: bool 
         page = Page(shown, words, uploads, f"../pictures-{run}", "../download")
         gr.mount_gradio_app(
             app,
-            make_page(page, on_space=on_space),
+            make_page(page, place),
             path=f"/{name}",
             max_file_size=max_upload,
             allowed_paths=[],
@@ -89,7 +93,7 @@ def serve(
     port: int,
     *,
     max_upload: int,
-    on_space: bool = False,
+    place: Place = "here",
     say: Callable[[str], None],
 ) -> None:
     """Serve the page until the process is told to stop. Everything that people sent is removed then.
@@ -98,7 +102,7 @@ def serve(
         shown: opens the model and the collection, once it is known that the port is free.
         host: the address to listen on.
         port: the port; 0 for any that is free.
-        max_upload: see `make_app`, as for `on_space`.
+        max_upload: see `make_app`, as for `place`.
         say: tells a person the address, once the page answers there.
 
     Raises:
@@ -111,7 +115,7 @@ def serve(
     ):
         uploads = Uploads(Path(folder))
         with _gradio_keeps_files_in(uploads.sent):
-            app = make_app(shown(), uploads, max_upload=max_upload, on_space=on_space)
+            app = make_app(shown(), uploads, max_upload=max_upload, place=place)
             settings = uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=_GRACE)
             server = _Server(settings, lambda: say(address(listening)))
             try:

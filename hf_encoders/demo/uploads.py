@@ -81,14 +81,16 @@ class Uploads:
         return path if is_one else None
 
     def sweep(self) -> None:
-        """Remove what is older than its lifetime."""
-        for path in [*(self.root / _WORK).iterdir(), *(self.root / _READY).iterdir()]:
+        """Remove what is older than its lifetime, with files that nobody read, and the empty ones that Gradio leaves."""
+        for path in (path for name in (_SENT, _WORK, _READY) for path in (self.root / name).iterdir()):
             try:
                 age = time.time() - path.stat().st_mtime
             except FileNotFoundError:
                 continue
-            if age > self.lifetime:
+            if age > self.lifetime and path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
+            elif age > self.lifetime:
+                path.unlink(missing_ok=True)
 
     def without_places(self, message: str) -> str:
         """A message without the names of the folders here."""

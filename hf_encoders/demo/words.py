@@ -2,8 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from ..modalities import Modality
+
+# Where the page runs, as a visitor sees it: on the visitor's own machine, on another one, or on a Space of the Hub.
+Place = Literal["here", "server", "space"]
 
 
 @dataclass(frozen=True)
@@ -14,8 +18,7 @@ class Words:
     own_name: str  # what the link to the page in this language says
     title: str
     shows: str  # model, collection, rows
-    stays_here: str
-    on_a_space: str
+    files_go: Mapping[Place, str]
     modalities: Mapping[Modality, str]
     unreadable_rows: str
 
@@ -94,8 +97,11 @@ ENGLISH = Words(
     own_name="English",
     title="Any encoder, tried in a browser",
     shows="{model} · {data} · {rows}",
-    stays_here="Your files stay on this machine: they are read here, kept in a temporary folder and removed.",
-    on_a_space="This page runs on a Hugging Face Space: your files go there, into a temporary folder, and are removed.",
+    files_go={
+        "here": "Your files stay on this machine: they are read here, kept in a temporary folder and removed.",
+        "server": "Your files go to the machine that runs this page, into a temporary folder, and are removed.",
+        "space": "This page is a Hugging Face Space: your files go there, into a temporary folder, and are removed.",
+    },
     modalities={"image": "images", "depth": "depth maps", "text": "texts"},
     unreadable_rows="Rows that could not be read, and are left out: {}.",
     search="Search",
@@ -169,8 +175,11 @@ CHINESE = Words(
     own_name="中文",
     title="在浏览器里试用任意编码器",
     shows="{model} · {data} · {rows}",
-    stays_here="您的文件不会离开本机：在本机读取，存放在临时文件夹中，随后删除。",
-    on_a_space="本页运行在 Hugging Face Space 上：您的文件会上传到那里，存放在临时文件夹中，随后删除。",
+    files_go={
+        "here": "您的文件不会离开本机：在本机读取，存放在临时文件夹中，随后删除。",
+        "server": "您的文件会上传到运行本页的机器，存放在临时文件夹中，随后删除。",
+        "space": "本页运行在 Hugging Face Space 上：您的文件会上传到那里，存放在临时文件夹中，随后删除。",
+    },
     modalities={"image": "图像", "depth": "深度图", "text": "文本"},
     unreadable_rows="无法读取而略去的行数：{}。",
     search="搜索",

@@ -1,0 +1,74 @@
+"""The page as a whole: languages, a phone, privacy, and its end."""
+
+import signal
+import urllib.request
+
+import pytest
+
+from tests.demo.browser.conftest import Server, shot
+
+TABS = {"en": ["Search", "Classify", "Convert", "Explore"], "zh": ["搜索", "分类", "转换", "浏览"]}
+PHONE = {"viewport": {"width": 360, "height": 740}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
+
+
+@pytest.mark.parametrize("language", TABS)
+def test_the_page_speaks_both_languages(language, open_page):
+    page = open_page(f"/{language}/")
+    assert page.get_by_role("tab").all_inner_texts() == TABS[language]
+    assert page.evaluate("document.documentElement.lang") == language
+    assert page.get_by_role("navigation").get_by_role("link").all_inner_texts() == ["English", "中文"]
+
+
+@pytest.mark.parametrize(("locale", "language"), [("zh-CN", "zh"), ("en-GB", "en"), ("fr-FR", "en")])
+def test_the_browser_chooses_the_language_and_a_link_the_other(locale, language, open_page):
+    page = open_page("/", locale=locale)
+    assert page.get_by_role("tab").first.inner_text() == TABS[language][0]
+    page.get_by_role("link", name="中文" if language == "en" else "English").click()
+    other = {"en": "zh", "zh": "en"}[language]
+    page.get_by_role("tab", name=TABS[other][0]).wait_for()
+
+
+def test_it_is_used_in_chinese(open_page):
+    page = open_page("/zh/")
+    page.get_by_label("您要找什么").fill("a red lamp")
+    page.get_by_role("button", name="搜索").click()
+    page.get_by_role("heading", name="的搜索结果").wait_for()
+    page.get_by_role("region", name="深度图").first.wait_for()
+    page.wait_for_function("document.querySelector('.hfe-cards img').naturalWidth > 0")
+    shot(page, "chinese")
+
+
+@pytest.mark.parametrize("language", TABS)
+@pytest.mark.parametrize("number", range(4))
+def test_nothing_is_wider_than_a_phone(number, language, open_page):
+    page = open_page(f"/{language}/", **PHONE)
+    if number:
+        tab = page.get_by_role("tab", name=TABS[language][number])
+        if not tab.is_visible():  # the last ones are in a menu
+            page.locator(".overflow-menu button").first.click()
+            tab = page.get_by_text(TABS[language][number], exact=True).last
+        tab.click()
+    else:
+        page.get_by_role("textbox").first.fill("a red lamp")
+        page.keyboard.press("Enter")
+        page.locator(".hfe-cards img").first.wait_for()
+    if number == 3:
+        page.locator("circle").first.wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    shot(page, f"phone_{language}_{number}")
+
+
+def test_it_says_where_files_go(open_page):
+    assert open_page().get_by_text("Your files stay on this machine").count() == 1
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_its_end_is_one_line_and_leaves_nothing(how, tmp_path):
+    server = Server(tmp_path, "--data", "samples/photos")
+    assert urllib.request.urlopen(server.address + "/en/").status == 200
+    assert server.address.startswith("http://127.0.0.1:")
+    server.process.send_signal(how)
+    said, status = server.stop()
+    assert status == (130 if how == signal.SIGINT else 143)
+    assert "the page is closed, and what was sent to it is removed" in said and "Traceback" not in said
+    assert not list(tmp_path.iterdir())
