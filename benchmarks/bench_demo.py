@@ -2,8 +2,8 @@
 
     python benchmarks/bench_demo.py [--people 10] [--seconds 60]
 
-Each person searches by words, by an image and by a depth map, classifies, looks at the map, and looks into a checkpoint,
-one after the other and without a pause. Memory is that of the server's process. It needs hf-encoders[demo].
+Each person searches by words, by an image and by a depth map, classifies, looks at the map and into a checkpoint, and
+makes no pause. Memory is that of the server's process. It needs hf-encoders[demo].
 """
 
 import argparse

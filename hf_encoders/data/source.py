@@ -157,13 +157,15 @@ def open_all_pictures(model: object, name: str, column: str | None = None, split
 def _open_known(model: object, name: str, column: str | None, split: str | None) -> Source:
     """The modality that the model embeds by default; else another one that the data set holds."""
     try:
-        return open_pictures(model, name, None, column, split)
+        found = open_pictures(model, name, None, column, split)
     except ValueError as error:
         for modality in modalities(model):
             if column is None and modality != default_modality(model):
                 with suppress(ValueError):
                     return open_source(name, modality, None, split)
         raise error
+    is_text = found.column != _FILE_COLUMN and columns_of(name, found.dataset).holds_words(found.column)
+    return replace(found, modality="text") if is_text and "text" in modalities(model) else found
 
 
 def _load_files(location: Location) -> Dataset:

@@ -1,5 +1,6 @@
 """What is searched for: words, a file that was sent, or a row of the collection; each becomes an embedding."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from ..models.input_errors import InputError
 from ..models.input_modality import picture_modality
 from ..models.text_tower import TextTower, unknown_texts
 from ..search.index import SearchResult
-from .cards import inline, jpeg
+from .cards import inline, jpeg, picture_address
 from .markup import element, note, text
 from .opening import Part, Shown
 from .words import Words
@@ -25,13 +26,17 @@ class Query:
 
     Args:
         embedding: [D].
-        heading: what it is, as HTML.
         modality: of a picture, "image" or "depth"; "text" of words.
+        name: the words, the name of a file, or the caption of a row.
+        picture: its address; empty without one.
+        unknown: the words that the model does not know.
     """
 
     embedding: Vectors
-    heading: str
     modality: Modality
+    name: str
+    picture: str = ""
+    unknown: Sequence[str] = ()
 
 
 def of_words(shown: Shown, words: Words, query: str) -> Query:
@@ -45,10 +50,7 @@ def of_words(shown: Shown, words: Words, query: str) -> Query:
         raise InputError(words.ask_first)
     if "text" not in modalities(shown.model):
         raise InputError(words.cannot_read_words)
-    heading = text("h2", words.results_for.format(query))
-    if unknown := unknown_words(shown, query.split()):
-        heading += note(words.unknown_words.format(", ".join(unknown)))
-    return Query(_embed(shown, "text", query), heading, "text")
+    return Query(_embed(shown, "text", query), "text", query, unknown=unknown_words(shown, query.split()))
 
 
 def unknown_words(shown: Shown, texts: list[str]) -> list[str]:
@@ -57,12 +59,11 @@ def unknown_words(shown: Shown, texts: list[str]) -> list[str]:
     return unknown_texts(tower.processor, texts) if isinstance(tower, TextTower) else []
 
 
-def of_file(shown: Shown, words: Words, path: Path, read_as: str) -> Query:
+def of_file(shown: Shown, path: Path, read_as: str) -> Query:
     """A query of a file.
 
     Args:
         shown: the model, and the units of depth maps.
-        words: the language.
         path: an image or a depth map of any kind that the model's readers know.
         read_as: "image", "depth", or "auto" for what the file looks like.
 
@@ -71,11 +72,10 @@ def of_file(shown: Shown, words: Words, path: Path, read_as: str) -> Query:
     """
     modality = _modality(shown, path, read_as)
     embedding = _embed(shown, modality, str(path))
-    picture = inline(jpeg(str(path), modality))
-    return Query(embedding, _with_picture(picture, words, path.name, modality), modality)
+    return Query(embedding, modality, path.name, inline(jpeg(str(path), modality)))
 
 
-def of_row(part: Part, words: Words, number: int, pictures: str) -> Query:
+def of_row(part: Part, number: int, pictures: str) -> Query:
     """A query of a row of the collection; `pictures` is the folder of addresses of its pictures.
 
     Raises:
@@ -83,11 +83,8 @@ def of_row(part: Part, words: Words, number: int, pictures: str) -> Query:
     """
     if not 0 <= number < len(part.embeddings):
         raise InputError(f"no row {number}")
-    caption = part.caption(number)
-    heading = text("h2", words.results_like.format(f"“{caption}”"))
-    if part.modality != "text":
-        heading = _with_picture(f"{pictures}/{part.modality}/{number}.jpg", words, caption, part.modality)
-    return Query(part.embeddings[number], heading, part.modality)
+    address = "" if part.modality == "text" else picture_address(pictures, part.modality, number)
+    return Query(part.embeddings[number], part.modality, part.caption(number), address)
 
 
 def search(part: Part, query: Query, count: int, labels: list[str]) -> list[SearchResult]:
@@ -117,7 +114,18 @@ def _embed(shown: Shown, modality: Modality, item: str) -> Vectors:
     return embedding
 
 
-def _with_picture(address: str, words: Words, name: str, modality: Modality) -> str:
-    picture = element("img", src=address, alt=name).removesuffix("</img>")
-    line = text("h2", words.results_like.format(f"“{name}”")) + text("p", words.modalities[modality])
+def results_markup(query: Query, words: Words) -> str:
+    """What stands above results: the query, as HTML."""
+    is_words = query.modality == "text" and not query.picture
+    title = words.results_for.format(query.name) if is_words else words.results_like.format(f"“{query.name}”")
+    return query_markup(query, words, title)
+
+
+def query_markup(query: Query, words: Words, title: str) -> str:
+    """A query as HTML, under a title."""
+    unknown = note(words.unknown_words.format(", ".join(query.unknown))) if query.unknown else ""
+    if not query.picture:
+        return text("h2", title) + unknown
+    picture = element("img", src=query.picture, alt=query.name).removesuffix("</img>")
+    line = text("h2", title) + text("p", words.modalities[query.modality])
     return element("div", picture + element("div", line), class_="hfe-query")

@@ -135,7 +135,9 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server(place[:2], family=family)
     except OSError as error:
         hint = "--port 0 takes any that is free" if port else ""
-        raise InputError(name=f"{host}:{port}", reason=f"cannot be listened on ({error.strerror})", hint=hint) from None
+        # Python adds the address to what the system says; names that are unknown have numbers of their own.
+        why = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror
+        raise InputError(name=f"{host}:{port}", reason=f"cannot be listened on ({why})", hint=hint) from None
 
 
 def address(listening: socket.socket) -> str:

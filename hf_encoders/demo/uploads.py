@@ -81,7 +81,7 @@ class Uploads:
         return path if is_one else None
 
     def sweep(self) -> None:
-        """Remove what is older than its lifetime, with files that nobody read, and the empty ones that Gradio leaves."""
+        """Remove what is older than its lifetime, with files that nobody read and empty ones that Gradio leaves."""
         for path in (path for name in (_SENT, _WORK, _READY) for path in (self.root / name).iterdir()):
             try:
                 age = time.time() - path.stat().st_mtime

@@ -11,7 +11,7 @@ from ...models.modeling_multimodal_encoder import MultimodalEncoderModel
 from ...zero_shot import Score, ZeroShotClassifier
 from ..markup import element, message, note, text
 from ..page_parts import Page
-from ..queries import AUTOMATIC, Query, of_file, of_row, unknown_words
+from ..queries import AUTOMATIC, Query, of_file, of_row, query_markup, unknown_words
 
 _COMMAS = re.compile(r"[,，、;；\n]+")
 _STRIDE = 7  # scenes between one that is taken and the next
@@ -28,7 +28,7 @@ def add_classify(page: Page) -> None:
     picture, taken = gr.State(None), gr.State(0)
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=260):
-            file = gr.File(label=words.drop_to_classify, height=140)
+            file = gr.File(label=words.drop_to_classify, height=170)
             read_as = gr.Radio(
                 [(words.automatic, AUTOMATIC), *((words.modalities[name], name) for name in reads)],
                 value=AUTOMATIC,
@@ -41,7 +41,7 @@ def add_classify(page: Page) -> None:
             classify = gr.Button(words.classify_again, variant="primary")
             answer = gr.HTML(note(words.no_picture_yet))
     quick: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "embed", "concurrency_limit": 2}
-    file.upload(tab.by_file, [file, read_as, labels], [picture, answer], **quick)
+    file.upload(tab.by_file, [file, read_as, labels], [picture, answer, file], **quick)
     scene.click(tab.by_scene, [taken, labels], [picture, answer, taken], **quick)
     gr.on([labels.submit, classify.click], tab.again, [picture, labels], answer, **quick)
 
@@ -52,15 +52,15 @@ class ClassifyTab:
     def __init__(self, page: Page):
         self._page, self._shown, self._words = page, page.shown, page.words
 
-    def by_file(self, sent: str | None, read_as: str, labels: str) -> tuple[Query | None, str]:
-        """Classify a file, which is removed when it is read."""
+    def by_file(self, sent: str | None, read_as: str, labels: str) -> tuple[Query | None, str, None]:
+        """Classify a file, which is removed when it is read: the next one can be dropped at once."""
 
-        def work() -> tuple[Query | None, str]:
+        def work() -> tuple[Query | None, str, None]:
             with self._page.uploads.reading(sent or "") as path:
-                query = of_file(self._shown, self._words, path, read_as)
-            return query, self.again(query, labels)
+                query = of_file(self._shown, path, read_as)
+            return query, self.again(query, labels), None
 
-        return self._page.answer(work, lambda said: (None, said))
+        return self._page.answer(work, lambda said: (None, said, None))
 
     def by_scene(self, taken: int, labels: str) -> tuple[Query | None, str, int]:
         """Classify a scene of the collection, another one each time."""
@@ -69,7 +69,7 @@ class ClassifyTab:
 
         def work() -> tuple[Query | None, str, int]:
             number = taken // len(parts) * _STRIDE % len(part.embeddings)
-            query = of_row(part, self._words, number, self._page.pictures)
+            query = of_row(part, number, self._page.pictures)
             return query, self.again(query, labels), taken + 1
 
         return self._page.answer(work, lambda said: (None, said, taken + 1))
@@ -80,8 +80,13 @@ class ClassifyTab:
             return note(self._words.no_picture_yet)
         chosen = list(dict.fromkeys(label for part in _COMMAS.split(labels or "") if (label := part.strip())))
         if not chosen:
-            return query.heading + message(self._words.no_labels)
-        return self._page.answer(lambda: query.heading + self._scores(query, chosen), lambda said: query.heading + said)
+            return self._top(query) + message(self._words.no_labels)
+        return self._page.answer(
+            lambda: self._top(query) + self._scores(query, chosen), lambda said: self._top(query) + said
+        )
+
+    def _top(self, query: Query) -> str:
+        return query_markup(query, self._words, query.name)
 
     def _scores(self, query: Query, labels: list[str]) -> str:
         classifier = ZeroShotClassifier(cast("MultimodalEncoderModel | AnyEncoder", self._shown.model), labels)

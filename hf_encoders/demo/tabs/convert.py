@@ -39,7 +39,7 @@ def add_convert(page: Page) -> None:
     sent = gr.State(None)
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=280):
-            file = gr.File(label=words.drop_checkpoint, height=160)
+            file = gr.File(label=words.drop_checkpoint, height=170, elem_classes="hfe-taken")
             gr.HTML(note(words.checkpoint_hint))
             weights = gr.Dropdown([], label=words.which_weights, visible=False)
             start = gr.Button(words.convert_it, variant="primary", interactive=False)

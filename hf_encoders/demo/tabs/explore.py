@@ -8,7 +8,7 @@ from ..cards import CARDS_JS, cards
 from ..map_markup import MAP_JS, map_markup
 from ..markup import element
 from ..page_parts import Page
-from ..queries import of_row, search
+from ..queries import of_row, results_markup, search
 from .search import row_of_event
 
 _COUNT = 8
@@ -49,9 +49,10 @@ class ExploreTab:
         page = self._page
 
         def work() -> str:
-            query = of_row(part, page.words, number, page.pictures)
+            query = of_row(part, number, page.pictures)
             hits = search(part, query, _COUNT + 1, [])
             others = [hit for hit in hits if part.number(hit.index) != number][:_COUNT]
-            return query.heading + element("div", cards(part, others, page.words, page.pictures), class_="hfe-sections")
+            found = element("div", cards(part, others, page.words, page.pictures), class_="hfe-sections")
+            return results_markup(query, page.words) + found
 
         return page.answer(work, lambda said: said)

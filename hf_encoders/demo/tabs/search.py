@@ -8,7 +8,7 @@ from ...modalities import Modality, modalities
 from ..cards import CARDS_JS, cards
 from ..markup import element, note
 from ..page_parts import Page
-from ..queries import AUTOMATIC, Query, of_file, of_row, of_words, search
+from ..queries import AUTOMATIC, Query, of_file, of_row, of_words, results_markup, search
 
 _FEWEST, _MOST, _USUAL, _STEP = 4, 48, 8, 4
 
@@ -39,7 +39,7 @@ def add_search(page: Page) -> None:
                 )
                 count = gr.Slider(_FEWEST, _MOST, _USUAL, step=_STEP, label=words.count, min_width=160)
         with gr.Column(scale=2, min_width=240, visible=has_pictures):
-            file = gr.File(label=words.drop_picture, height=140)
+            file = gr.File(label=words.drop_picture, height=170)
             read_as = gr.Radio(
                 [(words.automatic, AUTOMATIC), *((words.modalities[name], name) for name in reads)],
                 value=AUTOMATIC,
@@ -50,7 +50,7 @@ def add_search(page: Page) -> None:
     choices, answer = [among, only, count], [query, found]
     quick: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "embed", "concurrency_limit": 2}
     gr.on([typed.submit, find.click], tab.by_words, [typed, *choices], answer, **quick)
-    file.upload(tab.by_file, [file, read_as, *choices], answer, **quick)
+    file.upload(tab.by_file, [file, read_as, *choices], [*answer, file], **quick)
     found.click(tab.by_row, choices, answer, **quick)
     gr.on([among.change, only.change, count.release], tab.again, [query, *choices], found, **quick)
 
@@ -67,19 +67,19 @@ class SearchTab:
 
     def by_file(
         self, sent: str | None, read_as: str, among: list[str], only: list[str], count: float
-    ) -> tuple[Query | None, str]:
-        """Search by a file, which is removed when it is read."""
+    ) -> tuple[Query | None, str, None]:
+        """Search by a file, which is removed when it is read: the next one can be dropped at once."""
 
         def read() -> Query:
             with self._page.uploads.reading(sent or "") as path:
-                return of_file(self._shown, self._words, path, read_as)
+                return of_file(self._shown, path, read_as)
 
-        return self._answer(read, among, only, count)
+        return *self._answer(read, among, only, count), None
 
     def by_row(self, among: list[str], only: list[str], count: float, event: gr.EventData) -> tuple[Query | None, str]:
         """Search by the row whose card was clicked."""
         part, number = row_of_event(self._page, event)
-        return self._answer(lambda: of_row(part, self._words, number, self._page.pictures), among, only, count)
+        return self._answer(lambda: of_row(part, number, self._page.pictures), among, only, count)
 
     def again(self, query: Query | None, among: list[str], only: list[str], count: float) -> str:
         """Search by the same query, with other choices."""
@@ -105,7 +105,7 @@ class SearchTab:
             )
             for name in chosen
         ]
-        return query.heading + element("div", "".join(sections), class_="hfe-sections")
+        return results_markup(query, self._words) + element("div", "".join(sections), class_="hfe-sections")
 
 
 def row_of_event(page: Page, event: gr.EventData) -> tuple[Any, int]:

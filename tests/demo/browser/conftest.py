@@ -13,6 +13,7 @@ import pytest
 from tests.conftest import ROOT
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+COMMAND = ("-m", "hf_encoders.commands.main", "demo", "--port", "0")
 # Answers are waited for, however slow the machine is; what never comes ends the test.
 PATIENCE = 300_000  # milliseconds
 
@@ -27,11 +28,15 @@ def pytest_collection_modifyitems(items):
 class Server:
     """`hf-encoders demo` in a process of its own; its temporary folder is below `folder`."""
 
-    def __init__(self, folder, *arguments, port=0):
+    def __init__(self, folder, *arguments, command=COMMAND, **environment):
         self.folder = folder
-        environment = {**os.environ, "TMPDIR": str(folder), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "hf_encoders.commands.main", "demo", "--port", str(port), *arguments]
-        self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+        environment = {
+            **os.environ, "TMPDIR": str(folder), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(ROOT), **environment,
+        }  # fmt: skip
+        self.process = subprocess.Popen(
+            [sys.executable, *command, *arguments], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+        )
         self.lines = []
         for line in self.process.stderr:
             self.lines.append(line)
@@ -53,7 +58,7 @@ class Server:
         return "".join(self.lines), status
 
     def files(self):
-        """What people sent, and lies in its temporary folders. For each file that is read Gradio leaves an empty one."""
+        """What lies in its temporary folders, but for the empty files that Gradio leaves for each that is sent."""
         return [path for path in self.folder.rglob("*") if path.is_file() and path.stat().st_size]
 
 

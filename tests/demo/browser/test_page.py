@@ -1,11 +1,16 @@
 """The page as a whole: languages, a phone, privacy, and its end."""
 
+import shutil
 import signal
+import socket
+import subprocess
+import sys
 import urllib.request
 
 import pytest
 
-from tests.demo.browser.conftest import Server, shot
+from tests.conftest import ROOT, SAMPLES
+from tests.demo.browser.conftest import COMMAND, Server, shot
 
 TABS = {"en": ["Search", "Classify", "Convert", "Explore"], "zh": ["搜索", "分类", "转换", "浏览"]}
 PHONE = {"viewport": {"width": 360, "height": 740}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
@@ -56,6 +61,27 @@ def test_nothing_is_wider_than_a_phone(number, language, open_page):
         page.locator("circle").first.wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     shot(page, f"phone_{language}_{number}")
+
+
+def test_as_a_space_it_shows_what_lies_beside_it_and_says_that_files_leave(tmp_path):
+    shutil.copytree(ROOT / "space", tmp_path / "space")
+    (tmp_path / "space" / "samples").symlink_to(SAMPLES)
+    (tmp_path / "temporary").mkdir()
+    app = (str(tmp_path / "space" / "app.py"),)
+    server = Server(
+        tmp_path / "temporary", command=app, SPACE_ID="org/name", GRADIO_SERVER_PORT="0", DATA="samples/photos"
+    )
+    page = urllib.request.urlopen(server.address.replace("0.0.0.0", "127.0.0.1") + "/en/").read().decode()
+    server.stop()
+    assert "Hugging Face Space" in page and "stay on this machine" not in page
+
+
+def test_a_port_that_is_taken_is_said_before_anything_is_loaded():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        words = [*COMMAND[:-1], str(taken.getsockname()[1])]
+        done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "cannot be listened on (Address already in use); --port 0 takes any that is free" in done.stderr
 
 
 def test_it_says_where_files_go(open_page):
