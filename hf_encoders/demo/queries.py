@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -92,7 +93,7 @@ def search(part: Part, query: Query, count: int, labels: list[str]) -> list[Sear
     where = np.isin(np.asarray(part.labels), labels) if labels else None
     if where is not None and not where.any():
         return []
-    return part.index.search(query.embedding, count, "embedding", **({} if where is None else {"where": where}))
+    return cast("list[SearchResult]", part.index.search(query.embedding, count, "embedding", where=where))
 
 
 def _modality(shown: Shown, path: Path, read_as: str) -> Modality:

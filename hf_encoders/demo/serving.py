@@ -136,7 +136,8 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         hint = "--port 0 takes any that is free" if port else ""
         # Python adds the address to what the system says; names that are unknown have numbers of their own.
-        why = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror
+        number = error.errno or 0
+        why = os.strerror(number) if number > 0 else error.strerror
         raise InputError(name=f"{host}:{port}", reason=f"cannot be listened on ({why})", hint=hint) from None
 
 

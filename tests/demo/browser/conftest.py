@@ -57,9 +57,13 @@ class Server:
         status = self.process.wait(60)
         return "".join(self.lines), status
 
-    def files(self):
-        """What lies in its temporary folders, but for the empty files that Gradio leaves for each that is sent."""
-        return [path for path in self.folder.rglob("*") if path.is_file() and path.stat().st_size]
+    def files(self, *endings):
+        """Files in its temporary folders whose names end so; of each file that is sent Gradio leaves an empty one."""
+        return [path for path in self.folder.rglob("*") if path.name.endswith(endings) and path.is_file()]
+
+    def pictures(self):
+        """Those that people sent, and are still there."""
+        return self.files(".jpg", ".png", ".npy", ".exr")
 
 
 @pytest.fixture(scope="session")

@@ -12,12 +12,12 @@ def tab(open_page):
     page = open_page()
     page.get_by_role("tab", name="Explore").click()
     tab = panel(page)
-    tab.locator("circle").first.wait_for()
+    tab.locator("circle[data-row]").first.wait_for()
     return tab
 
 
 def test_every_scene_is_a_point_coloured_by_its_label(tab):
-    points = tab.locator("circle")
+    points = tab.locator("circle[data-row]")
     assert points.count() == 200
     legend = dict(zip(*[[one for one in tab.locator(f".hfe-legend {part}").evaluate_all(how)] for part, how in [
         ("li", "(all) => all.map((one) => one.innerText.trim())"),
@@ -30,7 +30,7 @@ def test_every_scene_is_a_point_coloured_by_its_label(tab):
 
 
 def test_pointing_shows_the_scene_and_a_click_searches_by_it(tab):
-    point = tab.locator("circle").nth(7)
+    point = tab.locator("circle[data-row]").nth(7)
     name = point.get_attribute("aria-label")
     point.hover(force=True)
     tip = tab.locator(".hfe-tip")
@@ -63,11 +63,11 @@ def test_by_keyboard(tab):
 def test_the_map_of_depth_maps_is_another_one(tab):
     tab.get_by_role("radio", name="depth maps").check()
     tab.locator('svg[data-modality="depth"]').wait_for()
-    assert tab.locator("circle").count() == 200
+    assert tab.locator("circle[data-row]").count() == 200
 
 
 def test_a_found_card_leads_on(tab):
-    tab.locator("circle").first.click(force=True)
+    tab.locator("circle[data-row]").first.click(force=True)
     tab.get_by_role("heading", name=re.compile("Most like")).wait_for()
     card = tab.locator(".hfe-cards button").first
     caption = card.locator(".hfe-caption").inner_text()

@@ -58,7 +58,7 @@ def test_nothing_is_wider_than_a_phone(number, language, open_page):
         page.keyboard.press("Enter")
         page.locator(".hfe-cards img").first.wait_for()
     if number == 3:
-        page.locator("circle").first.wait_for()
+        page.locator("circle[data-row]").first.wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     shot(page, f"phone_{language}_{number}")
 
