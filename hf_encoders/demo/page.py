@@ -13,7 +13,7 @@ from .tabs.search import add_search
 from .words import LANGUAGES, Place
 
 STYLE = files(__package__).joinpath("assets", "page.css").read_text(encoding="utf-8")
-# Seconds between two looks at files that nobody read, and seconds that they stay; one that is read goes at once.
+# Seconds between two looks at files that were sent, and seconds that they stay: others may send the same meanwhile.
 _LOOK, _KEEP = 60, 600
 
 

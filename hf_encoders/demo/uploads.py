@@ -37,7 +37,10 @@ class Uploads:
         return Path(tempfile.mkdtemp(dir=self.root / _WORK))
 
     def take(self, sent: str) -> Path:
-        """Move a file that was sent into a folder of its own, where nothing of the page leads.
+        """Link a file that was sent into a folder of its own, where nothing of the page leads.
+
+        Gradio keeps equal files at one place: what one person sent another may be sending again, so that it is Gradio
+        that removes it, some minutes later.
 
         Raises:
             FileNotFoundError: if it is none of those that were sent, or is there no more.
@@ -46,10 +49,10 @@ class Uploads:
         if not path.is_relative_to(self.sent) or not path.is_file():
             raise FileNotFoundError(f"{path.name}: no file that was sent, or it is there no more; send it again")
         taken = self.new_folder() / path.name
-        os.replace(path, taken)
-        with_own_folder = path.parent
-        if with_own_folder != self.sent and not any(with_own_folder.iterdir()):
-            with_own_folder.rmdir()
+        try:
+            os.link(path, taken)
+        except OSError:  # a file system without links
+            shutil.copyfile(path, taken)
         return taken
 
     def drop(self, taken: Path) -> None:
@@ -81,8 +84,9 @@ class Uploads:
         return path if is_one else None
 
     def sweep(self) -> None:
-        """Remove what is older than its lifetime, with files that nobody read and empty ones that Gradio leaves."""
-        for path in (path for name in (_SENT, _WORK, _READY) for path in (self.root / name).iterdir()):
+        """Remove what is older than its lifetime: files at work, results, and the empty files that Gradio leaves."""
+        empty = [path for path in self.sent.iterdir() if path.is_file()]
+        for path in [*empty, *(self.root / _WORK).iterdir(), *(self.root / _READY).iterdir()]:
             try:
                 age = time.time() - path.stat().st_mtime
             except FileNotFoundError:

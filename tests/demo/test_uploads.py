@@ -1,7 +1,6 @@
 """What people send is kept in one folder, and removed."""
 
 import os
-from pathlib import Path
 
 import pytest
 
@@ -28,14 +27,29 @@ def test_a_file_is_there_while_it_is_read(uploads):
     sent = send(uploads)
     with uploads.reading(sent) as path:
         assert (path.name, path.read_bytes()) == ("map.png", b"content")
-        assert not os.path.exists(sent)
-    assert not files(uploads) and not list(uploads.sent.iterdir())
+        assert not path.is_relative_to(uploads.sent)
+    assert [str(file) for file in files(uploads)] == [sent]  # Gradio's to remove
+
+
+def test_two_people_send_the_same_file(uploads):
+    first = uploads.take(send(uploads))
+    second = uploads.take(send(uploads))
+    uploads.drop(first)
+    assert second.read_bytes() == b"content" and not first.exists()
+
+
+def test_a_file_system_without_links_copies(uploads, monkeypatch):
+    def refuse(*_):
+        raise OSError("no links")
+
+    monkeypatch.setattr(os, "link", refuse)
+    assert uploads.take(send(uploads)).read_bytes() == b"content"
 
 
 def test_a_file_that_cannot_be_read_is_removed_too(uploads):
     with pytest.raises(ValueError, match="bad"), uploads.reading(send(uploads)):
         raise ValueError("bad")
-    assert not files(uploads)
+    assert not list((uploads.root / "work").iterdir())
 
 
 @pytest.mark.parametrize("make", ["outside", "gone", "link", "folder", "nothing"])
@@ -73,13 +87,10 @@ def test_what_is_old_is_removed(uploads):
     uploads.sweep()
     assert taken.is_file() and uploads.offered(offer.key, offer.name)
     (uploads.sent / "empty").touch()
-    unread = Path(send(uploads, "unread.png"))
-    for path in (
-        taken.parent, uploads.offered(offer.key, offer.name).parent, uploads.sent / "empty", unread.parent
-    ):  # fmt: skip
+    for path in (taken.parent, uploads.offered(offer.key, offer.name).parent, uploads.sent / "empty"):
         os.utime(path, (0, 0))
     uploads.sweep()
-    assert not files(uploads)
+    assert [path.name for path in files(uploads)] == ["map.png"]  # which was sent just now
 
 
 def test_messages_name_files_without_their_places(uploads):

@@ -53,7 +53,7 @@ class ClassifyTab:
         self._page, self._shown, self._words = page, page.shown, page.words
 
     def by_file(self, sent: str | None, read_as: str, labels: str) -> tuple[Query | None, str, None]:
-        """Classify a file, which is removed when it is read: the next one can be dropped at once."""
+        """Classify a file; the next one can be dropped at once."""
 
         def work() -> tuple[Query | None, str, None]:
             with self._page.uploads.reading(sent or "") as path:

@@ -68,7 +68,7 @@ class SearchTab:
     def by_file(
         self, sent: str | None, read_as: str, among: list[str], only: list[str], count: float
     ) -> tuple[Query | None, str, None]:
-        """Search by a file, which is removed when it is read: the next one can be dropped at once."""
+        """Search by a file; the next one can be dropped at once."""
 
         def read() -> Query:
             with self._page.uploads.reading(sent or "") as path:

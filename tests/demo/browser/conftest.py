@@ -57,13 +57,9 @@ class Server:
         status = self.process.wait(60)
         return "".join(self.lines), status
 
-    def files(self, *endings):
-        """Files in its temporary folders whose names end so; of each file that is sent Gradio leaves an empty one."""
-        return [path for path in self.folder.rglob("*") if path.name.endswith(endings) and path.is_file()]
-
-    def pictures(self):
-        """Those that people sent, and are still there."""
-        return self.files(".jpg", ".png", ".npy", ".exr")
+    def working(self, *endings):
+        """Files at work whose names end so. Gradio keeps what was sent for some minutes beside them."""
+        return [path for path in self.folder.glob("*/work/**/*") if path.name.endswith(endings) and path.is_file()]
 
 
 @pytest.fixture(scope="session")

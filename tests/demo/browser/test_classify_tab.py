@@ -28,7 +28,7 @@ def test_labels_get_probabilities(file, kind, tab, server):
     shares = [float(text.removesuffix(" %")) for text in tab.locator(".hfe-probability").all_inner_texts()]
     assert sum(shares) == pytest.approx(100, abs=0.3) and shares == sorted(shares, reverse=True)
     assert tab.locator(".hfe-query p").inner_text() == kind
-    assert not server.pictures()
+    assert not server.working(".jpg", ".png", ".npy", ".exr")
     shot(tab.page, f"classify_{kind.replace(' ', '_')}")
 
 
@@ -69,4 +69,4 @@ def test_a_bad_file_is_a_message(tab, server):
         {"name": "notes.jpg", "mimeType": "image/jpeg", "buffer": b"no picture"}
     )
     tab.get_by_role("alert").filter(has_text="notes.jpg").wait_for()
-    assert not server.pictures()
+    assert not server.working(".jpg", ".png", ".npy", ".exr")

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 
 import pytest
@@ -82,6 +83,18 @@ def test_a_port_that_is_taken_is_said_before_anything_is_loaded():
         done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "cannot be listened on (Address already in use); --port 0 takes any that is free" in done.stderr
+
+
+def test_what_was_sent_is_removed_after_a_while(tmp_path):
+    quickly = "import hf_encoders.demo.page as page; page._LOOK = page._KEEP = 1"
+    code = f"import sys; {quickly}; from hf_encoders.commands.main import main; main()"
+    server = Server(tmp_path, "--data", "samples/photos", command=("-c", code, *COMMAND[2:]))
+    body = b'--x\r\nContent-Disposition: form-data; name="files"; filename="mine.txt"\r\n\r\nmine\r\n--x--\r\n'
+    kind = {"Content-Type": "multipart/form-data; boundary=x"}
+    urllib.request.urlopen(urllib.request.Request(f"{server.address}/en/gradio_api/upload", body, kind))
+    while list(tmp_path.glob("*/sent/*/mine.txt")):  # what never ends is ended by the test's timeout
+        time.sleep(0.1)
+    server.stop()
 
 
 def test_it_says_where_files_go(open_page):

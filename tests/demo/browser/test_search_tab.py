@@ -59,7 +59,7 @@ def test_a_file_is_searched_by_and_removed(file, kind, open_page, server):
     page.get_by_role("heading", name=f"Most like “{file.name}”").wait_for()
     assert page.locator(".hfe-query p").inner_text() == kind
     assert cards(page, "images").count() == 8
-    assert not server.pictures()
+    assert not server.working(".jpg", ".png", ".npy", ".exr")
     shot(page, f"search_{kind.replace(' ', '_')}")
 
 
@@ -115,7 +115,7 @@ def test_a_bad_file_is_a_message_and_the_server_goes_on(name, content, says, ope
     alert = page.get_by_role("alert").filter(has_text="That did not work")
     alert.wait_for()
     assert says in alert.inner_text() and str(server.folder) not in alert.inner_text()
-    assert not server.pictures()
+    assert not server.working(".jpg", ".png", ".npy", ".exr")
     search(page)
     assert cards(page, "images").count() == 8
 
