@@ -29,6 +29,7 @@ from .options import (
 from .runner import Result
 
 if TYPE_CHECKING:
+    from ..demo.opening import Shown
     from ..demo.words import Place
 
 # What a clone holds, below its root.
@@ -70,37 +71,43 @@ def run(args: argparse.Namespace) -> Result:
     args.model, args.data = args.model or _bundled(_MODEL, "--model"), args.data or _bundled(_DATA, "--data")
     if missing := [name for name in ("gradio", "sklearn") if find_spec(name) is None]:
         raise ValueError(f"the page needs {' and '.join(missing)}: pip install 'hf-encoders[demo]'")
-    from ..demo.opening import Shown, open_shown
-    from ..demo.serving import serve
+    from ..demo.uploads import temporary_uploads
     from ..progress import quiet_libraries
 
     quiet_libraries()
+    with temporary_uploads() as uploads:  # before Gradio is imported
+        from ..demo.serving import serve
 
-    def opened() -> Shown:
-        model = load_model(args)
-        units = depth_units(args, *model.towers)
-        shown = open_shown(
-            model,
-            args.model,
-            args.data,
-            column=args.column,
-            split=args.split,
-            label_column=args.label_column,
-            units=units,
+        serve(
+            lambda: _opened(args),
+            uploads,
+            args.host,
+            args.port,
+            max_upload=args.max_upload * _MEGABYTE,
+            place=_place(args.host),
+            say=lambda address: say(f"{args.model} and {args.data} are shown at {address}; Ctrl-C closes the page"),
         )
-        if "depth" in model.towers:
-            say_units(model, units)
-        return shown
-
-    serve(
-        opened,
-        args.host,
-        args.port,
-        max_upload=args.max_upload * _MEGABYTE,
-        place=_place(args.host),
-        say=lambda address: say(f"{args.model} and {args.data} are shown at {address}; Ctrl-C closes the page"),
-    )
     return Result([], {})
+
+
+def _opened(args: argparse.Namespace) -> "Shown":
+    """The model and the collection."""
+    from ..demo.opening import open_shown
+
+    model = load_model(args)
+    units = depth_units(args, *model.towers)
+    shown = open_shown(
+        model,
+        args.model,
+        args.data,
+        column=args.column,
+        split=args.split,
+        label_column=args.label_column,
+        units=units,
+    )
+    if "depth" in model.towers:
+        say_units(model, units)
+    return shown
 
 
 def _place(host: str) -> "Place":

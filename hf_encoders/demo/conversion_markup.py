@@ -44,11 +44,12 @@ def inspection_markup(found: Inspection, words: Words) -> str:
     return element("section", "".join(parts))
 
 
-def report_markup(report: ConversionReport, offer: Offer, address: str, words: Words) -> str:
+def report_markup(report: ConversionReport, asked_for: str | None, offer: Offer, address: str, words: Words) -> str:
     """What a conversion made, proved and leaves to be fetched.
 
     Args:
         report: the repo's.
+        asked_for: the path of the weights that a person chose, if any.
         offer: the repo as a file.
         address: where that is fetched.
         words: the language.
@@ -60,7 +61,7 @@ def report_markup(report: ConversionReport, offer: Offer, address: str, words: W
         parameters=f"{report['parameters']['total']:,}",
         dtype=report["dtype"],
     )
-    lines = [*warnings(assumed), *several_weights(report["source"], None), *weights_lines(report)]
+    lines = [*warnings(assumed), *several_weights(report["source"], asked_for), *weights_lines(report)]
     lines += conversion_notes(report, None)
     download = words.download.format(name=offer.name, size=bytes_in_words(offer.size))
     parts = [
@@ -69,7 +70,7 @@ def report_markup(report: ConversionReport, offer: Offer, address: str, words: W
         note(words.download_hint),
         text("h3", f"{words.parity}: {verdict(assumed)}"),
         _parity(report, words),
-        *([text("h3", words.notes), listing(lines)] if lines else []),
+        *([text("h3", words.notes), listing(lines), note(words.options_note)] if lines else []),
         folded(words.report, text("pre", json.dumps(report, indent=2, ensure_ascii=False))),
     ]
     return element("section", "".join(parts))

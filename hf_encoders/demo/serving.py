@@ -4,13 +4,8 @@ import asyncio
 import os
 import secrets
 import socket
-import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
-from pathlib import Path
-
-# Before Gradio is imported, which would ask for its newest version otherwise.
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 
 import gradio as gr
 import uvicorn
@@ -27,7 +22,6 @@ from .page_parts import Page
 from .uploads import Uploads
 from .words import LANGUAGES, Place, best_language
 
-_GRADIO_FOLDER = "GRADIO_TEMP_DIR"
 _SWEEP = 60  # seconds between two looks at old files
 _GRACE = 1  # seconds that open connections get when the server is stopped
 _DAY = "private, max-age=86400"
@@ -89,6 +83,7 @@ def make_app(shown: Shown, uploads: Uploads, *, max_upload: int, place: Place = 
 
 def serve(
     shown: Callable[[], Shown],
+    uploads: Uploads,
     host: str,
     port: int,
     *,
@@ -96,10 +91,11 @@ def serve(
     place: Place = "here",
     say: Callable[[str], None],
 ) -> None:
-    """Serve the page until the process is told to stop. Everything that people sent is removed then.
+    """Serve the page until the process is told to stop.
 
     Args:
         shown: opens the model and the collection, once it is known that the port is free.
+        uploads: the folder of people's files.
         host: the address to listen on.
         port: the port; 0 for any that is free.
         max_upload: see `make_app`, as for `place`.
@@ -109,19 +105,14 @@ def serve(
         InputError: if the address is none of this machine, or the port is taken.
         KeyboardInterrupt: when it was stopped.
     """
-    with (
-        listen(host, port) as listening,
-        tempfile.TemporaryDirectory(prefix="hf-encoders-demo-", ignore_cleanup_errors=True) as folder,
-    ):
-        uploads = Uploads(Path(folder))
-        with _gradio_keeps_files_in(uploads.sent):
-            app = make_app(shown(), uploads, max_upload=max_upload, place=place)
-            settings = uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=_GRACE)
-            server = _Server(settings, lambda: say(address(listening)))
-            try:
-                server.run(sockets=[listening])
-            except KeyboardInterrupt as stop:
-                raise type(stop)("the page is closed, and what was sent to it is removed") from None
+    with listen(host, port) as listening:
+        app = make_app(shown(), uploads, max_upload=max_upload, place=place)
+        settings = uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=_GRACE)
+        server = _Server(settings, lambda: say(address(listening)))
+        try:
+            server.run(sockets=[listening])
+        except KeyboardInterrupt as stop:
+            raise type(stop)("the page is closed, and what was sent to it is removed") from None
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -179,17 +170,3 @@ async def _sweep_while_serving(uploads: Uploads) -> AsyncIterator[None]:
 
 def _sweeping(uploads: Uploads) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     return lambda app: _sweep_while_serving(uploads)
-
-
-@contextmanager
-def _gradio_keeps_files_in(folder: Path) -> Iterator[None]:
-    """Gradio looks for its folder in the environment, each time anew."""
-    before = os.environ.get(_GRADIO_FOLDER)
-    os.environ[_GRADIO_FOLDER] = str(folder)
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[_GRADIO_FOLDER]
-        else:
-            os.environ[_GRADIO_FOLDER] = before

@@ -14,6 +14,18 @@ _SENT, _WORK, _READY = "sent", "work", "ready"
 _HOUR = 3600.0  # seconds
 
 
+@contextmanager
+def temporary_uploads() -> Iterator["Uploads"]:
+    """Give a folder for what people send, and remove it at the end.
+
+    Gradio reads where to keep files, and whether to tell its makers about them, when it is imported: that comes later.
+    """
+    with tempfile.TemporaryDirectory(prefix="hf-encoders-demo-", ignore_cleanup_errors=True) as folder:
+        uploads = Uploads(Path(folder))
+        os.environ |= {"GRADIO_TEMP_DIR": str(uploads.sent), "GRADIO_ANALYTICS_ENABLED": "False"}
+        yield uploads
+
+
 class Uploads:
     """A temporary folder: files as they are sent, files at work, and results to be fetched.
 

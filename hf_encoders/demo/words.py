@@ -79,6 +79,7 @@ class Words:
     difference: str
     allowed: str
     notes: str
+    options_note: str
     report: str
     download: str
     download_hint: str
@@ -159,6 +160,7 @@ ENGLISH = Words(
     difference="Largest difference",
     allowed="Allowed",
     notes="Notes",
+    options_note="Options that begin with -- are those of hf-encoders convert.",
     report="The whole report",
     download="Download {name} ({size})",
     download_hint="The file is removed after an hour, and when the page is closed down.",
@@ -237,6 +239,7 @@ CHINESE = Words(
     difference="最大差异",
     allowed="允许值",
     notes="说明",
+    options_note="以 -- 开头的选项属于 hf-encoders convert 命令。",
     report="完整报告",
     download="下载 {name}（{size}）",
     download_hint="该文件一小时后删除，服务关闭时也会删除。",

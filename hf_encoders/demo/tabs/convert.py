@@ -109,7 +109,9 @@ class ConvertTab:
             offer = uploads.offer(_zipped(repo))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        return report_markup(report, offer, f"{self._page.downloads}/{offer.key}/{quote(offer.name)}", self._words)
+        return report_markup(
+            report, weights, offer, f"{self._page.downloads}/{offer.key}/{quote(offer.name)}", self._words
+        )
 
 
 def _nothing_to_convert() -> tuple[Any, Any]:

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -50,10 +51,9 @@ class Server:
     def _read(self):
         self.lines += self.process.stderr
 
-    def stop(self):
-        """Stop it as Ctrl-C does; returns what it said and its status."""
-        if self.process.poll() is None:
-            self.process.terminate()
+    def stop(self, how=signal.SIGINT):
+        """Stop it, as Ctrl-C does or otherwise; returns what it said and its status."""
+        self.process.send_signal(how)
         status = self.process.wait(60)
         return "".join(self.lines), status
 

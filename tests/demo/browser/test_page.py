@@ -106,8 +106,7 @@ def test_its_end_is_one_line_and_leaves_nothing(how, tmp_path):
     server = Server(tmp_path, "--data", "samples/photos")
     assert urllib.request.urlopen(server.address + "/en/").status == 200
     assert server.address.startswith("http://127.0.0.1:")
-    server.process.send_signal(how)
-    said, status = server.stop()
+    said, status = server.stop(how)
     assert status == (130 if how == signal.SIGINT else 143)
     assert "the page is closed, and what was sent to it is removed" in said and "Traceback" not in said
     assert not list(tmp_path.iterdir())
