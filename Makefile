@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo docs picture house first-hour test test-slow test-gpu test-kill test-isa test-lowest test-newest lint format bench clean
+.PHONY: demo docs picture house first-hour test test-slow test-browser test-gpu test-kill test-isa test-lowest test-newest lint format
+.PHONY: bench clean
 
 .PHONY: help install
 .DEFAULT_GOAL := help
@@ -32,10 +33,19 @@ house: $(INSTALLED)  ## draw docs/house.svg again, by the map in CONTRIBUTING.md
 # One process a core, one thread a process: two cores are enough, and more are used. What the tests of a file share is
 # made once.
 test: lint  ## lint, types and tests: what a change must pass
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile -m 'not slow and not kill and not gpu'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile -m 'not slow and not kill and not gpu and not browser'
 
 test-slow: $(INSTALLED)  ## the tests that take long and rarely break
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile -m slow
+
+# The page in a real browser: Debian's chromium, or any of these that is there. Gradio takes no Pillow of constraints.txt
+# (it wants one below 13): it has a venv of its own, which sees the packages of .venv behind its own. `make install` and
+# `make test` need neither. SCREENSHOTS=FOLDER keeps pictures.
+BROWSER_PILLOW := pillow==12.3.0
+test-browser: .venv-browser/.installed  ## the page of `hf-encoders demo`, used in a headless browser
+	command -v chromium || command -v chromium-browser || command -v google-chrome \
+		|| apt-get install -y chromium || { apt-get update && apt-get install -y chromium; }
+	OMP_NUM_THREADS=1 .venv-browser/bin/python -m pytest -q -n 0 -m browser tests/demo
 
 test-gpu: $(INSTALLED)  ## the tests and the benchmark that need a CUDA device
 	$(BIN)/python -m pytest -q -rs -m gpu
@@ -61,7 +71,7 @@ test-isa: $(INSTALLED)  ## the numeric tests as on processors with AVX2 only, an
 		FAISS_SIMD_LEVEL=NONE $(NUMERIC) -k 'not openvino'
 
 # All tests but whole runs of the examples, the benchmarks and against a Hub: what versions of other packages may break.
-FAST := -q -n auto --dist loadfile -m 'not slow and not kill and not gpu' $(addprefix --ignore=tests/, benchmarks examples \
+FAST := -q -n auto --dist loadfile -m 'not slow and not kill and not gpu and not browser' $(addprefix --ignore=tests/, benchmarks examples \
 	docs test_hub_round_trip.py test_readme.py test_repository.py test_wheel.py conversion/test_convert_kill.py \
 	training/test_recipes.py training/test_training_on_the_hub.py)
 
@@ -95,7 +105,7 @@ bench: $(INSTALLED)  ## the benchmarks, each beside the plain way
 	$(BIN)/python benchmarks/bench_scale.py
 
 clean:  ## remove .venv, its kin, the site and the output of the demo
-	rm -rf .venv .venv-lowest .venv-newest demo-output docs/_build
+	rm -rf .venv .venv-lowest .venv-newest .venv-browser demo-output docs/_build
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv \
@@ -103,6 +113,16 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
 		--no-deps --upgrade --target .venv/deepspeed deepspeed einops hjson msgpack ninja py-cpuinfo
+	touch $@
+
+# Packages of .venv stand behind: a .pth file names their folder.
+.venv-browser/.installed: $(INSTALLED)
+	test -x $(@D)/bin/python || $(BIN)/python -m venv $(@D)
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> "$$($(@D)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/behind.pth"
+	{ grep -v '^pillow==' constraints.txt; echo '$(BROWSER_PILLOW)'; } > $(@D)/constraints.txt
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -c $(@D)/constraints.txt \
+		fastapi gradio playwright pillow uvicorn
 	touch $@
 
 # PyPI's torch brings gigabytes of CUDA: both take the one of constraints.txt, unless TORCH=torch==2.7.0 names another.

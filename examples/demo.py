@@ -19,8 +19,8 @@ from datasets import Dataset
 from transformers import AutoModel
 
 import hf_encoders  # noqa: F401 - registers the model with AutoModel
-from hf_encoders.commands.contact_sheet import TILE_LINES, Section, Tile, draw, wrap
-from hf_encoders.commands.figures.depth_colours import DepthColours
+from hf_encoders.commands.figures.contact_sheet import TILE_LINES, Section, Tile, draw, wrap
+from hf_encoders.depth_colours import DepthColours
 from hf_encoders.evaluation import retrieval_metrics
 from hf_encoders.modalities import Modality
 from hf_encoders.progress import hide_library_bars

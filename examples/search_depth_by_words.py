@@ -16,7 +16,7 @@ import numpy as np
 from datasets import Dataset
 from PIL import Image
 
-from hf_encoders.commands.contact_sheet import Section, Tile, draw
+from hf_encoders.commands.figures.contact_sheet import Section, Tile, draw
 from hf_encoders.search import EmbeddingIndex
 
 FAR = 8000  # millimetres

@@ -29,10 +29,12 @@ FLOORS = [
         "repo_code",
         "load_report",
         "encode_methods",
+        "thumbnails",
+        "depth_colours",
     },
     {"hub", "data"},
     {"search", "conversion", "evaluation", "embed", "export", "zero_shot", "command_line"},
-    {"training", "legacy"},
+    {"training", "legacy", "demo"},
     {"commands"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -75,7 +75,9 @@ def test_a_repo_asks_for_the_versions_that_the_package_asks_for():
 
 
 def test_what_is_imported_is_declared_and_nothing_else():
-    trees = [ast.parse(path.read_text()) for path in (ROOT / "hf_encoders").rglob("*.py")]
-    anywhere = imported(node for tree in trees for node in ast.walk(tree))
-    at_the_top = imported(node for tree in trees for node in tree.body)
+    trees = {path: ast.parse(path.read_text()) for path in (ROOT / "hf_encoders").rglob("*.py")}
+    anywhere = imported(node for tree in trees.values() for node in ast.walk(tree))
+    # The page is imported when its command runs, which looks for its extra first.
+    others = [tree for path, tree in trees.items() if ROOT / "hf_encoders" / "demo" not in path.parents]
+    at_the_top = imported(node for tree in others for node in tree.body)
     assert at_the_top <= names(RUNTIME) <= anywhere <= names([*RUNTIME, *EXTRAS])

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..models.depth_units import DepthUnits
     from ..models.modeling_multimodal_encoder import MultimodalEncoderModel
     from ..zero_shot import Score, Threshold
-    from .contact_sheet import Section
+    from .figures.contact_sheet import Section
 
 
 NONE_OF_THESE = "none of these"
@@ -78,9 +78,9 @@ def run(args: argparse.Namespace) -> Result:
 
     check_output(args)  # the imports below take seconds
     from ..data.source import open_pictures
+    from ..depth_colours import DepthColours
     from ..zero_shot import ZeroShotClassifier, calibration_of
-    from .contact_sheet import draw
-    from .figures.depth_colours import DepthColours
+    from .figures.contact_sheet import draw
     from .results import check_sheet, named_output, plain_row, skipped_records, write
 
     labels = read_labels(args.labels)
@@ -167,7 +167,7 @@ def _table(source: "Source", records: Sequence[Record]) -> list[str]:
 def _section(source: "Source", records: Sequence[Record]) -> "Section":
     """The rows as a contact sheet."""
     from ..data.cells import picture_items
-    from .contact_sheet import Section, Tile
+    from .figures.contact_sheet import Section, Tile
 
     pictures = picture_items(source.dataset, source.column)
     return Section(

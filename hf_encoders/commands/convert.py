@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, TypeVar
 from .. import command_line
 from ..models.input_errors import printable
 from ..plurals import counted
-from .encoder_options import add_encoder_options, encoder_notes, input_options
+from .encoder_options import add_encoder_options, input_options
 from .options import add_destination, add_format, add_overwrite, check_destination, path
 from .runner import Result, perform_alone
 
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from ..conversion.depth import DepthOptions
     from ..conversion.families.family import EncoderOptions
     from ..conversion.multimodal import MultimodalOptions
-    from ..hub.reports import ConversionReport
 
 _Options = TypeVar("_Options", "DepthOptions", "MultimodalOptions", "EncoderOptions")
 
@@ -115,6 +114,7 @@ def run(args: argparse.Namespace) -> Result:
     from ..conversion.depth import DepthOptions
     from ..conversion.families.family import EncoderOptions
     from ..conversion.multimodal import MultimodalOptions
+    from ..conversion.notes import conversion_notes
     from ..conversion.report import read_report
     from ..hub.push import Destination, push_model
     from ..progress import quiet_libraries
@@ -136,7 +136,7 @@ def run(args: argparse.Namespace) -> Result:
         license=args.license,
     )
     report = read_report(output)
-    notes = _notes(report, args.license)
+    notes = conversion_notes(report, args.license)
     assumed = from_report(report)
     on_top = [*warnings(assumed), *several_weights(report["source"], args.weights)]
     lines = [
@@ -198,29 +198,3 @@ def _options(kind: type[_Options], args: argparse.Namespace) -> _Options:
     from dataclasses import fields
 
     return kind(**{field.name: getattr(args, field.name) for field in fields(kind)})
-
-
-def _notes(report: "ConversionReport", license: str | None) -> list[str]:
-    """What a person should know about the result, one line each."""
-    layout = report["source"]["layout"]
-    notes = []
-    if state := report.get("training_state"):
-        notes.append(f"training state: epoch {state['epoch']}, step {state['global_step']}, AdamW's moments")
-    notes += _multimodal_notes(report) if layout == _MULTIMODAL else []
-    notes += encoder_notes(report, license) if "moved" in report else []
-    stated = report["source"]["metadata"].get("config")
-    if isinstance(stated, dict) and "height_range" in stated:
-        notes.append(
-            "note: the processor stretches each map from its minimum to its maximum, as legacy inference did; the file"
-            f" names a height range of ±{printable(str(stated['height_range']))} (README.md there says how to use it)"
-        )
-    return notes
-
-
-def _multimodal_notes(report: "ConversionReport") -> list[str]:
-    notes = []
-    for name in report["untrained"]:
-        notes.append(f"warning: {name} is untrained: depth embeddings mean nothing until it is trained")
-    if report["parts"]["tokenizer"] is None:
-        notes.append("warning: there is no tokenizer: set model.processor.tokenizer before texts are embedded")
-    return notes

@@ -1,20 +1,11 @@
-"""Options of a conversion for what no file of an encoder tells, and what its output says about them."""
+"""Options of a conversion for what no file of an encoder tells."""
 
 import argparse
 from typing import TYPE_CHECKING
 
-from ..models.input_errors import printable
-from ..plurals import counted
-
 if TYPE_CHECKING:
     from ..conversion.encoders.conversion import InputOptions
-    from ..hub.reports import ConversionReport
 
-_MISSING = {
-    "tokenizer": "warning: there is no tokenizer, so nothing can read texts; give it with --tokenizer",
-    "image_processor": "warning: there is no image processor, since nothing tells what the network's channels hold;"
-    " give --mean and --std, or --image-processor",
-}
 _ACTIVATIONS = ("gelu", "quick_gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu")
 
 
@@ -48,21 +39,6 @@ def input_options(args: argparse.Namespace) -> "InputOptions":
 
     images = ImageOptions(args.mean, args.std, args.image_size, args.image_processor)
     return InputOptions(images, args.tokenizer, args.pooling)
-
-
-def encoder_notes(report: "ConversionReport", license: str | None) -> list[str]:
-    """What a person should know about a converted encoder, one line each."""
-    notes = []
-    for part in report.get("untrained", ()):
-        notes.append(f"warning: the file has no {part}: its weights are made up and mean nothing; use another pooling")
-    if labels := report.get("labels"):
-        notes.append(f"labels: the names of {counted(labels, 'class')} are the file's")
-    for part, source in report.get("parts", {}).items():
-        if source is None:
-            notes.append(_MISSING[part])
-    if license is None:
-        notes.append("note: no file tells its licence; --license NAME writes it on the card")
-    return [printable(note) for note in notes]
 
 
 def _heads(text: str) -> tuple[int, ...]:

@@ -23,6 +23,7 @@ COMMANDS = {
     "search": "find images, depth maps or texts by words or by example",
     "classify": "label images or depth maps with words, without training",
     "evaluate": "measure retrieval, zero-shot classification and probes on a data set",
+    "demo": "show a page to search, classify, convert and explore in a browser, on this machine",
     "calibrate": "measure when an input is none of the labels, for classify --threshold calibrated",
     "train": "train a model by a recipe, on this process",
     "export": "compile a model's towers for encode(backend=...)",

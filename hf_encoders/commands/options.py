@@ -31,6 +31,11 @@ MODALITY_HELP = "default: depth for 16-bit and floating-point files, image for o
 def add_model(parser: argparse.ArgumentParser, text: str = "folder or Hub id of an encoder") -> None:
     """Add the model, which is the first argument, and its revision and token on the Hub."""
     parser.add_argument("model", help=text)
+    add_revision(parser)
+
+
+def add_revision(parser: argparse.ArgumentParser) -> None:
+    """Add the revision of a model on the Hub, and the token."""
     parser.add_argument(
         "--revision", default="main", help="branch, tag or commit of a model on the Hub (default: %(default)s)"
     )
@@ -40,6 +45,11 @@ def add_model(parser: argparse.ArgumentParser, text: str = "folder or Hub id of 
 def add_encoder(parser: argparse.ArgumentParser) -> None:
     """Add the model that embeds, one of this project's or any encoder of transformers, and what its repo lacks."""
     add_model(parser)
+    add_encoder_loading(parser)
+
+
+def add_encoder_loading(parser: argparse.ArgumentParser) -> None:
+    """Add what the repo of other people's encoders lacks, or leaves open."""
     group = parser.add_argument_group("other people's encoders", "DIR_OR_ID is a folder or a Hub id")
     group.add_argument(
         "--pooling",
@@ -58,7 +68,7 @@ def add_encoder(parser: argparse.ArgumentParser) -> None:
 
 
 def encoder_loading(args: argparse.Namespace) -> "EncoderLoading":
-    """The options of `add_encoder`, as `load_encoder` takes them."""
+    """The options of `add_encoder_loading`, as `load_encoder` takes them."""
     return {
         "pooling": args.pooling,
         "tokenizer": args.tokenizer,

@@ -66,7 +66,7 @@ def check_sheet(args: argparse.Namespace, modality: str, tiles: int) -> None:
     if args.output.suffix == ".png":
         if modality == "text":
             raise ValueError(f"{args.output}: a contact sheet shows images or depth maps; write texts to .jsonl")
-        from .contact_sheet import check_size
+        from .figures.contact_sheet import check_size
 
         check_size(tiles)
 

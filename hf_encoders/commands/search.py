@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..modalities import Modality
     from ..models.tower import Encoder
     from ..search.index import SearchResult
-    from .contact_sheet import Section
+    from .figures.contact_sheet import Section
     from .searched import Searched
 
 
@@ -74,10 +74,10 @@ def run(args: argparse.Namespace) -> Result:
 
     check_output(args)  # the imports below take seconds
     from ..data.source import open_pictures
+    from ..depth_colours import DepthColours
     from ..modalities import encoder
     from ..search.filters import rows_where
-    from .contact_sheet import draw
-    from .figures.depth_colours import DepthColours
+    from .figures.contact_sheet import draw
     from .results import encoding_options, named_output, plain_row, skipped_records, write
     from .searched import check_searched, embed_source, open_searched
 
@@ -183,7 +183,7 @@ def _table(source: "Source", found: Sequence[tuple[str, "list[SearchResult]"]]) 
 
 def _section(found: "Searched", by: str, query: str, hits: "list[SearchResult]") -> "Section":
     """A query's part of a contact sheet."""
-    from .contact_sheet import TILE_LINES, Section, Tile, wrap
+    from .figures.contact_sheet import TILE_LINES, Section, Tile, wrap
 
     source, pictures = found.source, found.pictures(hits) if found.pictures else []
     tiles = [

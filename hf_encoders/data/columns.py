@@ -101,6 +101,10 @@ class Columns:
         """The columns and what they hold, for a message."""
         return ", ".join(f"{name} ({self._kind(name)})" for name in self.features if name not in (KEY, URL))
 
+    def holds_words(self, column: str) -> bool:
+        """Whether a column holds texts that name no pictures."""
+        return _fits(self.features[column], "text", lists=False) and not self._names_pictures(column)
+
     def _kind(self, name: str) -> str:
         is_text = _fits(self.features[name], "text", lists=False)
         return "names of pictures" if is_text and self._names_pictures(name) else kind_of(self.features[name])

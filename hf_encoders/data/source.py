@@ -2,14 +2,14 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
 from datasets import Dataset, DatasetDict, Image, load_dataset
 
-from ..modalities import Modality, column_modality, default_modality, files_modality
+from ..modalities import PICTURES, Modality, column_modality, default_modality, files_modality, modalities
 from ..models.input_errors import printable
 from .agreement import check_files_agree
 from .cells import columns_of
@@ -124,6 +124,48 @@ def open_pictures(
         return open_source(name, files_modality(model, pictures_of(location)), column, split)
     source = open_source(name, default_modality(model), column, split)
     return replace(source, modality=column_modality(model, source.dataset, source.column))
+
+
+def open_all_pictures(model: object, name: str, column: str | None = None, split: str | None = None) -> list[Source]:
+    """Open a data set once for each modality that the model embeds and some column holds: images and depth maps, say.
+
+    Args:
+        model: what embeds them.
+        name: see `open_source`, as for `split`.
+        column: the only one that is embedded; by default all columns of pictures, and texts where there are none.
+
+    Returns:
+        At least one source. All have the same rows.
+
+    Raises:
+        ValueError: if there is nothing to embed in it, or several columns hold pictures of one modality.
+    """
+    known = [modality for modality in PICTURES if modality in modalities(model)]
+    first = _open_known(model, name, column, split)
+    if column is not None or first.column == _FILE_COLUMN or first.modality == "text":
+        return [first]
+    sources = [first]
+    columns = columns_of(name, first.dataset)
+    for modality in (modality for modality in known if modality != first.modality):
+        found = columns.candidates(modality, taken=[first.column])
+        if len(found) == 1 and column_modality(model, first.dataset, found[0]) == modality:
+            dataset = _decoding_only(first.dataset, found[0], modality)
+            sources.append(replace(first, dataset=dataset, column=found[0], modality=modality))
+    return sources
+
+
+def _open_known(model: object, name: str, column: str | None, split: str | None) -> Source:
+    """The modality that the model embeds by default; else another one that the data set holds."""
+    try:
+        found = open_pictures(model, name, None, column, split)
+    except ValueError as error:
+        for modality in modalities(model):
+            if column is None and modality != default_modality(model):
+                with suppress(ValueError):
+                    return open_source(name, modality, None, split)
+        raise error
+    is_text = found.column != _FILE_COLUMN and columns_of(name, found.dataset).holds_words(found.column)
+    return replace(found, modality="text") if is_text and "text" in modalities(model) else found
 
 
 def _load_files(location: Location) -> Dataset:

@@ -54,9 +54,9 @@ def test_what_loads_a_model_names_it_first(parsers):
 @pytest.mark.parametrize(
     ("option", "commands"),
     [
-        ("--revision", ON_THE_HUB),
-        ("--token", ON_THE_HUB),
-        ("--device", {name for name, embeds in MODELS.items() if embeds}),
+        ("--revision", {*ON_THE_HUB, "demo"}),
+        ("--token", {*ON_THE_HUB, "demo"}),
+        ("--device", {"demo", *(name for name, embeds in MODELS.items() if embeds)}),
         ("--batch-size", {name for name, embeds in MODELS.items() if embeds}),
         ("--format", {*ON_THE_HUB, "inspect"}),
     ],
@@ -82,6 +82,7 @@ def test_what_embeds_takes_the_options_of_other_peoples_encoders(option, parsers
     [
         ("embed", "dataset"),
         ("search", "source"),
+        ("demo", "data"),
         ("classify", "source"),
         ("evaluate", "dataset"),
         ("evaluate", "train_dataset"),

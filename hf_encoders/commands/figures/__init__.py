@@ -1,1 +1,1 @@
-"""The pictures that `hf-encoders evaluate --figures` writes, each beside its data as JSON."""
+"""The pictures that commands draw: contact sheets, and what `hf-encoders evaluate --figures` writes with its data."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from unicodedata import east_asian_width
 
 from ...models.input_errors import printable
-from ..fonts import escaped, families, warn_of
+from .fonts import escaped, families, warn_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,7 +11,7 @@ from ...data.cells import picture_items
 from ...evaluation.found_pictures import CaptionSearch, FoundPicture, Retrieved, chosen_queries
 from ...evaluation.tasks import recall_line
 from ...plurals import counted
-from ..contact_sheet import MAX_TILES, Section, Tile, draw, wrap
+from .contact_sheet import MAX_TILES, Section, Tile, draw, wrap
 
 _NOUNS = {"image": "images", "depth": "depth maps"}
 _PAIRS_DRAWN, _PAIRS_KEPT = 12, 100

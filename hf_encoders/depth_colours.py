@@ -5,12 +5,12 @@ from typing import cast
 import numpy as np
 import PIL.Image
 
-from ...arrays import AnyArray
-from ...modalities import modalities
-from ...models.depth_map_files import read_depth
-from ...models.depth_units import DepthUnits
-from ...models.image_processing_depth import DepthImageProcessor, DepthMap
-from ...models.tower import Encoder
+from .arrays import AnyArray
+from .modalities import modalities
+from .models.depth_map_files import read_depth
+from .models.depth_units import DepthUnits
+from .models.image_processing_depth import DepthImageProcessor, DepthMap
+from .models.tower import Encoder
 
 # Every 16th colour of matplotlib's "viridis" (CC0), in which equal steps look equal, whoever sees or prints them.
 _VIRIDIS = [

@@ -5,8 +5,8 @@ import PIL.Image
 import pytest
 
 from hf_encoders import DepthImageProcessor
-from hf_encoders.commands.contact_sheet import Section, Tile, draw
-from hf_encoders.commands.figures.depth_colours import DepthColours
+from hf_encoders.commands.figures.contact_sheet import Section, Tile, draw
+from hf_encoders.depth_colours import DepthColours
 
 NEAR, FAR, GREY = (253, 231, 37), (68, 1, 84), (208, 212, 217)
 MILLIMETRES = np.array([[0, 1000], [3000, 2000]], np.uint16)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import PIL.Image
 from PIL import ImageDraw
 
-from ..models.image_files import read_image
-from .figures.depth_colours import DepthColours
+from ...depth_colours import DepthColours
+from ...thumbnails import thumbnail
 from .fonts import Font, drawable, warn_of
 
 MAX_TILES = 500
@@ -149,12 +149,8 @@ def _draw_tile(
     pen = ImageDraw.Draw(sheet)
     left, top = place
     pen.rectangle((left, top, left + _THUMBNAIL - 1, top + _THUMBNAIL - 1), _CARD)
-    if tile.modality == "depth":
-        picture, corner = depth.draw(tile.picture)
-    else:
-        picture, corner = read_image(tile.picture, tile.heading).convert("RGB"), ""
-    thumbnail = _fit(picture)
-    sheet.paste(thumbnail, (left + (_THUMBNAIL - thumbnail.width) // 2, top + (_THUMBNAIL - thumbnail.height) // 2))
+    shown, corner = thumbnail(tile.picture, tile.modality, _THUMBNAIL, tile.heading, depth)
+    sheet.paste(shown, (left + (_THUMBNAIL - shown.width) // 2, top + (_THUMBNAIL - shown.height) // 2))
     if corner:
         _draw_corner(pen, corner, left + _THUMBNAIL, top + _THUMBNAIL)
     if tile.frame:
@@ -182,13 +178,6 @@ def _write(
     words = drawable(text, size)
     pen.text(place, cut(words.text, words.font, width), ink, words.font)
     return words.missing
-
-
-def _fit(picture: PIL.Image.Image) -> PIL.Image.Image:
-    """Scale a picture of any size and shape so that its longer side is a thumbnail's."""
-    scale = _THUMBNAIL / max(picture.size)
-    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
-    return picture.resize(size, PIL.Image.Resampling.LANCZOS if scale < 1 else PIL.Image.Resampling.BICUBIC)
 
 
 def wrap(text: str, lines: int, width: int = _THUMBNAIL) -> list[str]:
