@@ -41,7 +41,7 @@ def test_trainer(run):
 def test_peft(run):
     output = run("with_peft")
     before, after = map(float, re.findall(r"([\d.]+) before, ([\d.]+) after", output)[0])
-    assert before < 0.35 and after > before + 0.15
+    assert before < 0.35 and after > before + 0.2
     assert len(differences(output)) == 2 and max(differences(output)) < 1e-5
     assert "merged into a MultimodalEncoderModel" in output
 
