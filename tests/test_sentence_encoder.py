@@ -350,17 +350,17 @@ def test_processors_are_those_of_its_modules(option, tmp_path):
 
 def test_repos_of_the_hub(hub_client, tmp_path, monkeypatch, caplog):
     repo, api, commits = cls_repo(tmp_path), HfApi(), {}
-    for name, folder in {"org/sentences": repo, "org/plain": tmp_path / "plain"}.items():
+    for name, folder in {"org/sentence-encoder": repo, "org/plain-encoder": tmp_path / "plain"}.items():
         api.create_repo(name)
         commits[name] = api.upload_folder(repo_id=name, folder_path=folder).oid
     for offline in (False, True):  # what was asked for once is known without the Hub
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
-        encoder = load_encoder("org/sentences")
-        assert isinstance(encoder, SentenceEncoder) and encoder.config.name_or_path == "org/sentences"
+        encoder = load_encoder("org/sentence-encoder")
+        assert isinstance(encoder, SentenceEncoder) and encoder.config.name_or_path == "org/sentence-encoder"
         assert_same(encoder.encode_text(TEXTS), there(repo).encode(TEXTS))
-        assert maker(encoder)["revision"] == commits["org/sentences"]
+        assert maker(encoder)["revision"] == commits["org/sentence-encoder"]
         caplog.clear()
-        assert isinstance(load_encoder("org/plain"), AnyEncoder)
+        assert isinstance(load_encoder("org/plain-encoder"), AnyEncoder)
         assert "the Hub cannot be reached" not in caplog.text
 
 
