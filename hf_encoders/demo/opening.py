@@ -1,9 +1,9 @@
 """What the page shows: a collection, embedded by a model once for each modality that it holds."""
 
 from bisect import bisect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from threading import Lock
 
 import numpy as np
@@ -12,18 +12,21 @@ from datasets import ClassLabel, Dataset, Value
 from ..arrays import Vectors
 from ..data.cells import picture_items
 from ..data.source import Source, open_all_pictures
+from ..depth_colours import DepthColours
 from ..modalities import Modality
 from ..models.depth_units import DepthUnits
 from ..models.input_errors import InputError
 from ..models.tower import Encoder
 from ..search.embedding import embed_dataset
 from ..search.index import EmbeddingIndex
+from .pictures import SmallPicture, small_picture
 from .projection import project
 
 # A column of more different texts has none to choose from.
 _MOST_LABELS = 60
 _USUAL_LABEL = "label"
 _TEXTS = ("string", "large_string")
+_PICTURES = 1000  # small pictures that are kept: some 10 KB each
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,14 @@ class Part:
         index: their embeddings; its rows are those that could be read.
         embeddings: [N, D], of the rows of the index.
         labels: the label of each row of the index; empty texts where there are none.
+        colours: how its depth maps are drawn.
     """
 
     source: Source
     index: EmbeddingIndex
     embeddings: Vectors
     labels: Sequence[str]
+    colours: DepthColours
     _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     @property
@@ -76,9 +81,13 @@ class Part:
             position = there
         return position
 
-    def picture(self, number: int) -> object:
-        """The picture of a row of the index, undecoded."""
-        return self._items[number]
+    def small_picture(self, number: int) -> SmallPicture:
+        """The picture of a row of the index."""
+        return self._small_picture(number)
+
+    @cached_property
+    def _small_picture(self) -> Callable[[int], SmallPicture]:
+        return lru_cache(_PICTURES)(lambda number: small_picture(self._items[number], self.modality, self.colours))
 
     def caption(self, number: int) -> str:
         """What a person knows a row by."""
@@ -104,6 +113,7 @@ class Shown:
         name: of the collection.
         parts: the modality → its rows.
         label_column: the column of labels; None where there is none.
+        colours: how depth maps are drawn.
         units: what the raw values of depth maps mean.
         skipped: how many rows could not be read.
     """
@@ -112,6 +122,7 @@ class Shown:
     model_name: str
     name: str
     parts: Mapping[Modality, Part]
+    colours: DepthColours
     label_column: str | None = None
     units: DepthUnits = field(default_factory=DepthUnits)
     skipped: int = 0
@@ -149,12 +160,13 @@ def open_shown(
     """
     sources = open_all_pictures(model, name, column, split)
     labels = _label_column(sources[0], label_column)
-    parts = {source.modality: _embed(model, source, labels, units or {}) for source in sources}
+    colours = DepthColours.of(model, units)
+    parts = {source.modality: _embed(model, source, labels, units or {}, colours) for source in sources}
     skipped = sum(len(part.index.skipped) for part in parts.values())
-    return Shown(model, model_name, name, parts, labels, units or {}, skipped)
+    return Shown(model, model_name, name, parts, colours, labels, units or {}, skipped)
 
 
-def _embed(model: Encoder, source: Source, label_column: str | None, units: DepthUnits) -> Part:
+def _embed(model: Encoder, source: Source, label_column: str | None, units: DepthUnits, colours: DepthColours) -> Part:
     depth = units if source.modality == "depth" else DepthUnits()
     with source.named():
         made = embed_dataset(model, source.dataset, source.column, source.modality, {"on_error": "skip", **depth})
@@ -162,7 +174,7 @@ def _embed(model: Encoder, source: Source, label_column: str | None, units: Dept
         raise InputError(path=source.name, reason=f"none of its {len(source.dataset)} rows can be read")
     index = EmbeddingIndex(made.embeddings, made.rows, model)
     index.modality, index.column, index.skipped = made.modality, source.column, made.skipped
-    return Part(source, index, np.asarray(made.embeddings), _labels(made.rows, label_column))
+    return Part(source, index, np.asarray(made.embeddings), _labels(made.rows, label_column), colours)
 
 
 def _labels(rows: Dataset, column: str | None) -> list[str]:

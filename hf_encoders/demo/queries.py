@@ -13,9 +13,9 @@ from ..models.input_errors import InputError
 from ..models.input_modality import picture_modality
 from ..models.text_tower import TextTower, unknown_texts
 from ..search.index import SearchResult
-from .cards import inline, jpeg, picture_address
 from .markup import element, note, text
 from .opening import Part, Shown
+from .pictures import picture_address, small_picture
 from .words import Words
 
 AUTOMATIC = "auto"
@@ -30,6 +30,7 @@ class Query:
         modality: of a picture, "image" or "depth"; "text" of words.
         name: the words, the name of a file, or the caption of a row.
         picture: its address; empty without one.
+        metres: the range of a depth map, such as "0.8 to 3.2 m"; empty where it is unknown.
         unknown: the words that the model does not know.
     """
 
@@ -37,6 +38,7 @@ class Query:
     modality: Modality
     name: str
     picture: str = ""
+    metres: str = ""
     unknown: Sequence[str] = ()
 
 
@@ -73,7 +75,8 @@ def of_file(shown: Shown, path: Path, read_as: str) -> Query:
     """
     modality = _modality(shown, path, read_as)
     embedding = _embed(shown, modality, str(path))
-    return Query(embedding, modality, path.name, inline(jpeg(str(path), modality)))
+    picture = small_picture(str(path), modality, shown.colours)
+    return Query(embedding, modality, path.name, picture.inline(), picture.metres)
 
 
 def of_row(part: Part, number: int, pictures: str) -> Query:
@@ -84,8 +87,10 @@ def of_row(part: Part, number: int, pictures: str) -> Query:
     """
     if not 0 <= number < len(part.embeddings):
         raise InputError(f"no row {number}")
-    address = "" if part.modality == "text" else picture_address(pictures, part.modality, number)
-    return Query(part.embeddings[number], part.modality, part.caption(number), address)
+    address, metres = "", ""
+    if part.modality != "text":
+        address, metres = picture_address(pictures, part.modality, number), part.small_picture(number).metres
+    return Query(part.embeddings[number], part.modality, part.caption(number), address, metres)
 
 
 def search(part: Part, query: Query, count: int, labels: list[str]) -> list[SearchResult]:
@@ -128,5 +133,6 @@ def query_markup(query: Query, words: Words, title: str) -> str:
     if not query.picture:
         return text("h2", title) + unknown
     picture = element("img", src=query.picture, alt=query.name).removesuffix("</img>")
-    line = text("h2", title) + text("p", words.modalities[query.modality])
+    kind = words.modalities[query.modality] + (f" · {query.metres}" if query.metres else "")
+    line = text("h2", title) + text("p", kind)
     return element("div", picture + element("div", line), class_="hfe-query")

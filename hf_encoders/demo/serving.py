@@ -14,7 +14,6 @@ from fastapi.responses import FileResponse, RedirectResponse, Response
 
 from ..modalities import Modality
 from ..models.input_errors import InputError
-from .cards import jpeg
 from .guard import Guard
 from .opening import Shown
 from .page import STYLE, head, make_page
@@ -52,7 +51,7 @@ def make_app(shown: Shown, uploads: Uploads, *, max_upload: int, place: Place = 
         part = shown.parts.get(modality)
         if part is None or modality == "text" or not 0 <= number < len(part.embeddings):
             raise HTTPException(404)
-        return Response(jpeg(part.picture(number), modality), media_type="image/jpeg", headers={"Cache-Control": _DAY})
+        return Response(part.small_picture(number).jpeg, media_type="image/jpeg", headers={"Cache-Control": _DAY})
 
     @app.get("/download/{key}/{name}")
     def download(key: str, name: str) -> Response:

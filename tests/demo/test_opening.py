@@ -9,6 +9,7 @@ from datasets import ClassLabel, Dataset, Features, Image, Value
 
 from hf_encoders.data.source import open_all_pictures
 from hf_encoders.demo.opening import open_shown
+from hf_encoders.demo.pictures import small_picture
 from hf_encoders.models.input_errors import InputError
 
 
@@ -64,7 +65,7 @@ def test_rows_that_cannot_be_read_are_left_out_and_the_others_keep_their_numbers
     assert shown.skipped == 3 and part.index.skipped == [0, 3, 4]
     assert [part.position(number) for number in range(3)] == [1, 2, 5]
     assert [part.number(position) for position in (1, 2, 5)] == [0, 1, 2]
-    assert part.caption(2) == "row 5" and part.picture(2)["bytes"] == pictures[5]["bytes"]
+    assert part.caption(2) == "row 5" and part.small_picture(2) == small_picture(pictures[5], "image", shown.colours)
     (best, *_) = part.index.search(part.embeddings[2], 1, "embedding")
     assert best.index == 5 and part.number(best.index) == 2
 
@@ -120,3 +121,15 @@ def test_what_holds_nothing_to_embed_says_so(tmp_path, tiny_encoder):
     name = write(tmp_path, {"number": [1, 2]}, number=Value("int64"))
     with pytest.raises(ValueError, match="which column holds the depth maps"):
         open_all_pictures(tiny_encoder, name)
+
+
+def test_a_depth_map_has_metres_where_the_model_or_the_call_knows_its_unit(tmp_path, tiny_multimodal):
+    values = np.full((32, 32), 5000, np.uint16)
+    values[0, 0] = 1000
+    data = write(tmp_path, {"depth": [encoded(PIL.Image.fromarray(values))] * 2}, depth=Image())
+    stretched = open_shown(tiny_multimodal, "tiny", data).parts["depth"]
+    assert stretched.small_picture(1).metres == ""
+    units = {"unit_scale": 0.001, "value_range": (0, 8)}
+    part = open_shown(tiny_multimodal, "tiny", data, units=units).parts["depth"]
+    assert part.small_picture(1).metres == "1.0 to 5.0 m"
+    assert PIL.Image.open(io.BytesIO(part.small_picture(1).jpeg)).format == "JPEG"

@@ -36,8 +36,10 @@ class Server:
             "PYTHONPATH": str(ROOT), **environment,
         }  # fmt: skip
         self.process = subprocess.Popen(
-            [sys.executable, *command, *arguments], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
-        )
+            [sys.executable, *command, *arguments], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True,
+            # A shell starts what runs in the background with Ctrl-C ignored, and children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )  # fmt: skip
         self.lines = []
         for line in self.process.stderr:
             self.lines.append(line)

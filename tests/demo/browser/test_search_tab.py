@@ -33,6 +33,9 @@ def test_words_find_images_and_depth_maps_with_scores(open_page):
     assert cards(page, "images").count() == cards(page, "depth maps").count() == 8
     scores = [float(text) for text in cards(page, "images").locator(".hfe-score").all_inner_texts()]
     assert scores == sorted(scores, reverse=True) and all(-1 <= score <= 1 for score in scores)
+    metres = cards(page, "depth maps").locator(".hfe-metres").all_inner_texts()
+    assert len(metres) == 8 and all(re.fullmatch(r"\d+\.\d to \d+\.\d m", text) for text in metres)
+    assert cards(page, "images").locator(".hfe-metres").count() == 0
     has_loaded(page)
     shot(page, "search_words")
 
@@ -57,7 +60,7 @@ def test_a_file_is_searched_by_and_removed(file, kind, open_page, server):
     page = open_page()
     panel(page).locator("input[type=file]").set_input_files(file)
     page.get_by_role("heading", name=f"Most like “{file.name}”").wait_for()
-    assert page.locator(".hfe-query p").inner_text() == kind
+    assert re.fullmatch(kind + r"( · [\d.]+ to [\d.]+ m)?", page.locator(".hfe-query p").inner_text())
     assert cards(page, "images").count() == 8
     assert not server.working(".jpg", ".png", ".npy", ".exr")
     shot(page, f"search_{kind.replace(' ', '_')}")
