@@ -52,6 +52,8 @@ class Words:
     no_labels: str
     unknown_words: str
     probability_note: str
+    none_of_these: str
+    calibrated_note: str
     cannot_classify: str
     cannot_read_words: str
 
@@ -134,6 +136,8 @@ ENGLISH = Words(
     no_labels="Type at least one label.",
     unknown_words="The model knows none of the words of: {}",
     probability_note="Probabilities are shared among these labels: one is always best, even if none is right.",
+    none_of_these="Probably none of these.",
+    calibrated_note="Probabilities are shared among these labels; a calibrated score judges whether any is right.",
     cannot_classify="This model cannot classify by words: it does not embed both texts and pictures.",
     cannot_read_words="This model embeds no texts: search by a file, or by a click on a picture.",
     convert="Convert",
@@ -213,6 +217,8 @@ CHINESE = Words(
     no_labels="请至少输入一个标签。",
     unknown_words="模型不认识这些词：{}",
     probability_note="概率只在这些标签之间分配：即使没有一个正确，也总有一个最高。",
+    none_of_these="很可能都不是。",
+    calibrated_note="概率只在这些标签之间分配。是否有一个正确，由校准过的分数判断。",
     cannot_classify="该模型不能用文字分类：它没有同时编码文本和图片。",
     cannot_read_words="该模型不编码文本：请用文件搜索，或点击一张图片。",
     convert="转换",

@@ -193,7 +193,9 @@ class ZeroShotClassifier:
             best = order[:, :top_k]
             columns = best.tolist(), scores[:, :top_k].tolist(), cosines.gather(1, best).tolist()
             if calibrated:
-                background = rows @ self.background_embeds.T
+                # Words of which the score knows nothing are not worth embedding.
+                others = self.background_embeds if calibrated.score == "background" else label_embeds[:0]
+                background = rows @ others.T
                 known = label_scores(calibrated.score, cosines, background, temperature).amax(1)
                 is_known: list[bool] = (known >= calibrated.threshold(len(self.labels))).tolist()
             else:

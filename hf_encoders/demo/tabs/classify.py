@@ -8,13 +8,15 @@ import gradio as gr
 from ...any_encoder import AnyEncoder
 from ...modalities import PICTURES, modalities
 from ...models.modeling_multimodal_encoder import MultimodalEncoderModel
-from ...zero_shot import Score, ZeroShotClassifier
+from ...models.tower import Encoder
+from ...zero_shot import CALIBRATED, Calibration, Score, ZeroShotClassifier, calibration_of
 from ..markup import element, message, note, text
 from ..page_parts import Page
 from ..queries import AUTOMATIC, Query, of_file, of_row, query_markup, unknown_words
 
 _COMMAS = re.compile(r"[,，、;；\n]+")
 _STRIDE = 7  # scenes between one that is taken and the next
+_TEMPLATES = ("a photo of a {}.",)  # CLIP's, for a model that carries none
 
 
 def add_classify(page: Page) -> None:
@@ -51,6 +53,7 @@ class ClassifyTab:
 
     def __init__(self, page: Page):
         self._page, self._shown, self._words = page, page.shown, page.words
+        self._calibration = _calibration(page.shown.model)
 
     def by_file(self, sent: str | None, read_as: str, labels: str) -> tuple[Query | None, str, None]:
         """Classify a file; the next one can be dropped at once."""
@@ -89,11 +92,21 @@ class ClassifyTab:
         return query_markup(query, self._words, query.name)
 
     def _scores(self, query: Query, labels: list[str]) -> str:
-        classifier = ZeroShotClassifier(cast("MultimodalEncoderModel | AnyEncoder", self._shown.model), labels)
-        (scores,) = classifier.classify_embeddings(query.embedding[None], top_k=len(labels))
-        unknown = unknown_words(self._shown, labels)
-        notes = [self._words.unknown_words.format(", ".join(unknown))] if unknown else []
-        return self._table(scores) + "".join(map(note, [*notes, self._words.probability_note]))
+        templates = self._calibration.templates if self._calibration else _TEMPLATES
+        classifier = ZeroShotClassifier(
+            cast("MultimodalEncoderModel | AnyEncoder", self._shown.model), labels, templates
+        )
+        embedding = query.embedding[None]
+        (scores,) = classifier.classify_embeddings(embedding, top_k=len(labels))
+        above, notes = "", [self._words.probability_note]
+        if self._calibration and query.modality in self._calibration.modalities:
+            ((best, *_),) = classifier.classify_embeddings(embedding, threshold=CALIBRATED, modality=query.modality)
+            if best["label"] is None:
+                above = element("p", text("strong", self._words.none_of_these), role="status")
+            notes = [self._words.calibrated_note]
+        if unknown := unknown_words(self._shown, labels):
+            notes.insert(0, self._words.unknown_words.format(", ".join(unknown)))
+        return above + self._table(scores) + "".join(map(note, notes))
 
     def _table(self, scores: list[Score]) -> str:
         words = self._words
@@ -109,3 +122,13 @@ def _row(score: Score) -> str:
         + element("td", bar + text("span", f"{100 * score['score']:.1f} %"), class_="hfe-probability")
         + text("td", f"{score['similarity']:.3f}")
     )
+
+
+def _calibration(model: Encoder) -> Calibration | None:
+    """What a model knows of pictures that are none of the labels; None if it knows nothing, or that is out of date."""
+    try:
+        calibration = calibration_of(model)
+        calibration.check(model, calibration.templates)
+    except ValueError:
+        return None
+    return calibration

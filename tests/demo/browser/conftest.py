@@ -124,3 +124,9 @@ def shot(page, name):
     """Keep a picture of the page, where a person wants to look at some: SCREENSHOTS names the folder."""
     if folder := os.environ.get("SCREENSHOTS"):
         page.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=True)
+
+
+def has_kind(line, kind):
+    """Whether a line below a query says its kind, and the metres of a depth map and of nothing else."""
+    metres = r" · \d+\.\d to \d+\.\d m" if kind == "depth maps" else ""
+    return re.fullmatch(kind + metres, line.inner_text()) is not None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import SAMPLES
-from tests.demo.browser.conftest import panel, shot
+from tests.demo.browser.conftest import has_kind, panel, shot
 
 LAMP, MAP = SAMPLES / "photos" / "red_lamp.jpg", SAMPLES / "maps" / "red_lamp.png"
 
@@ -60,7 +60,7 @@ def test_a_file_is_searched_by_and_removed(file, kind, open_page, server):
     page = open_page()
     panel(page).locator("input[type=file]").set_input_files(file)
     page.get_by_role("heading", name=f"Most like “{file.name}”").wait_for()
-    assert re.fullmatch(kind + r"( · [\d.]+ to [\d.]+ m)?", page.locator(".hfe-query p").inner_text())
+    assert has_kind(page.locator(".hfe-query p"), kind)
     assert cards(page, "images").count() == 8
     assert not server.working(".jpg", ".png", ".npy", ".exr")
     shot(page, f"search_{kind.replace(' ', '_')}")
@@ -71,7 +71,7 @@ def test_a_file_is_read_as_a_person_says(open_page):
     panel(page).get_by_role("radio", name="images").check()
     panel(page).locator("input[type=file]").set_input_files(MAP)
     page.locator(".hfe-query p").wait_for()
-    assert page.locator(".hfe-query p").inner_text() == "images"
+    assert has_kind(page.locator(".hfe-query p"), "images")
 
 
 def test_a_card_finds_what_is_like_it(open_page):
@@ -128,7 +128,7 @@ def test_a_depth_map_of_numbers_is_read(open_page, tmp_path):
     page = open_page()
     panel(page).locator("input[type=file]").set_input_files(tmp_path / "wall.npy")
     page.locator(".hfe-query p").wait_for()
-    assert page.locator(".hfe-query p").inner_text() == "depth maps"
+    assert has_kind(page.locator(".hfe-query p"), "depth maps")
 
 
 def test_words_that_the_model_does_not_know_are_named(open_page):
