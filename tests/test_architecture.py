@@ -31,7 +31,7 @@ FLOORS = [
         "encode_methods",
     },
     {"hub", "data"},
-    {"search", "conversion", "evaluation", "embed", "export", "zero_shot", "pipelines", "command_line"},
+    {"search", "conversion", "adopt", "evaluation", "embed", "export", "zero_shot", "pipelines", "command_line"},
     {"training", "legacy"},
     {"commands"},
 ]
