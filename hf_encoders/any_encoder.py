@@ -26,14 +26,13 @@ from .image_sizes import SizedImageTower, at_side
 from .load_report import POOLER, is_pooler, load_body
 from .model_kinds import ModelKind, NotAnEncoderError, model_kind
 from .models.input_errors import InputError, one_line
-from .models.multimodal_towers import has_first_token
 from .models.pixel_towers import ImageTower
 from .models.text_tower import PROMPTS_FILE, TextTower, read_prompts
 from .models.tower import Encoder, Modality, check_tower
 from .places import check_places
 from .repo_code import code_files, commit_of, needs_code, repo_file
 from .sentence_encoder import sentence_encoder
-from .towers import Pooling, make_tower
+from .towers import Pooling, default_pooling, make_tower
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -312,11 +311,7 @@ def _pooling(
         raise InputError(
             path=name, reason="its pooler was never trained, so its output means nothing", hint="take cls or mean"
         )
-    if wanted is not None:
-        return wanted
-    if kind.modalities == ("text",):
-        return "mean"
-    return "cls" if has_first_token(model) else "pooler"
+    return wanted or default_pooling(model, kind.modalities)
 
 
 def _untrained_pooler(name: str, revision: str) -> bool:

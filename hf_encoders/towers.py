@@ -4,7 +4,7 @@ tower = make_tower(model, processor, "image", pooling="cls")
 tower.encode(["chair.jpg", "table.jpg"], convert_to="numpy")         # [2, D]
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, Literal, cast
 
 from torch import Tensor
@@ -15,7 +15,7 @@ from transformers.processing_utils import ProcessorMixin
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from .image_sizes import SizedImageTower
-from .models.multimodal_towers import feature_size, hidden_state, mean_feature
+from .models.multimodal_towers import feature_size, has_first_token, hidden_state, mean_feature
 from .models.pixel_towers import ImageTower
 from .models.text_tower import TextTower
 from .models.tower import Pool, Processor, pooler_output
@@ -89,8 +89,22 @@ def make_tower(
         return SizedImageTower(model, call, images, size, pool=pool, normalize=normalize, interpolate=interpolate)
     texts = Given(cast(PreTrainedTokenizerBase, processor))
     tower = TextTower(model, call, texts, size, network, pool=pool, normalize=normalize)
-    tower.reads_padding = model.config.model_type in _READ_PADDING
+    tower.reads_padding = model.config.model_type in _READ_PADDING or getattr(model.config, "reads_padding", False)
     return tower
+
+
+def default_pooling(model: PreTrainedModel, modalities: Sequence[str]) -> Pooling:
+    """How a model without features of its own pools where nobody says it.
+
+    Args:
+        model: the network. The configuration of an adopted one says that its pooled output is the embedding.
+        modalities: what it embeds.
+    """
+    if getattr(model.config, "embedding_output", None) == "pooler_output":
+        return "pooler"
+    if tuple(modalities) == ("text",):
+        return "mean"
+    return "cls" if has_first_token(model) else "pooler"
 
 
 def _projected_size(model: PreTrainedModel) -> int:
@@ -119,4 +133,4 @@ def _mean(outputs: Outputs, batch: Mapping[str, Tensor]) -> Tensor:
 
 _POOLS: dict[str, Pool] = {"pooler": _pooler, "cls": _first_token, "mean": _mean}
 
-__all__ = ["Given", "Pooling", "make_tower"]
+__all__ = ["Given", "Pooling", "default_pooling", "make_tower"]

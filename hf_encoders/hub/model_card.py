@@ -30,7 +30,7 @@ from .card_metrics import (
     is_measured,
     read_evaluations,
 )
-from .kind import DEPTH, ENCODER, MULTIMODAL, REPORT_NAME, repo_kind
+from .kind import ADOPTED, DEPTH, ENCODER, MULTIMODAL, REPORT_NAME, repo_kind
 from .reports import ConversionReport
 
 CARD_NAME, RECIPE_NAME, CURVES_NAME, EXAMPLE_NAME = (
@@ -107,11 +107,11 @@ def write_card(
     _check_weights(repo, [*evaluations, *figures])
     report = _conversion_report(repo)
     old, old_text = read_card(repo / CARD_NAME)
-    pipeline_tag, tags = _encoder_tags(report) if kind == ENCODER and report else _KINDS[kind]
+    pipeline_tag, tags = _encoder_tags(report) if kind in (ENCODER, ADOPTED) and report else _KINDS[kind]
     in_sentence_transformers = (repo / "modules.json").is_file()
     tags = [*tags, "hf-encoders"]
     if report:
-        tags.append("converted")
+        tags.append("adopted" if kind == ADOPTED else "converted")
     if in_sentence_transformers:
         tags.append("sentence-transformers")
     if EMPTY_CARD in old_text:
@@ -126,7 +126,7 @@ def write_card(
     written = _TEMPLATES.get_template(f"{kind}_template.md").render(
         name=name,
         minimum_versions=MINIMUM_VERSIONS,
-        config=AutoConfig.from_pretrained(repo),
+        config=None if kind == ADOPTED else AutoConfig.from_pretrained(repo),  # its own code would run
         report=report,
         depth=_depth_settings(repo),
         has_tokenizer=any(repo.glob("tokenizer*")),

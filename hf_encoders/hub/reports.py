@@ -103,6 +103,21 @@ class UnusedHead(TypedDict):
     kept_as: str
 
 
+# Where an adopted network came from: its class and file; its inputs, name → shape; the expression over its output that
+# gives the embedding; the libraries that its code imports; file of code → its digest.
+AdoptedReport = TypedDict(
+    "AdoptedReport",
+    {
+        "class": str,
+        "file": str,
+        "inputs": Mapping[str, Sequence[int]],
+        "embedding": str,
+        "libraries": Sequence[str],
+        "code_sha256": Mapping[str, str],
+    },
+)
+
+
 class PartsReport(TypedDict):
     """The parts of a converted model; which entries there are depends on the family.
 
@@ -120,6 +135,7 @@ class PartsReport(TypedDict):
         container: the keys of the dictionary in the file that held those tensors.
         options: of the network of another family, what a person said, the file stated or was assumed.
         labels: the number of the classes' names that the file had.
+        adopted: where a network of somebody's own came from.
     """
 
     parameters: Mapping[str, int]
@@ -135,6 +151,7 @@ class PartsReport(TypedDict):
     container: NotRequired[Sequence[str]]
     options: NotRequired[Mapping[str, Json]]
     labels: NotRequired[int]
+    adopted: NotRequired[AdoptedReport]
 
 
 class OtherWeights(TypedDict):

@@ -142,7 +142,7 @@ def test_registered_classes_come_along(tmp_path, monkeypatch):
 
 
 def test_a_guarded_library_is_no_requirement(tmp_path):
-    net = "try:\n import xformers as x\nexcept ImportError:\n x = None\nimport einops\nclass Encoder:\n    y = x, einops\n"
+    net = "try:\n import xformers as x\nexcept ImportError:\n x = None\nimport einops\nclass Encoder:\n y = x, einops\n"
     assert flat(tmp_path, {"net.py": net}, "net.py").libraries == ["einops"]
 
 

@@ -1,0 +1,113 @@
+"""The base of an adopted network: transformers loads a network of somebody's own with the weights that it had there.
+
+hf-encoders copied this file; it needs PyTorch and transformers alone. The network is `model.network`, and its weights
+have the names in the file that they have in it.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations, remove_weight_norm
+from torch.nn.utils.weight_norm import WeightNorm
+from transformers import PreTrainedConfig, PreTrainedModel, initialization
+
+_NAME = "network"
+
+
+class AdoptedModel(PreTrainedModel):
+    """A network as a model of transformers. A subclass says in `build` how it is made, and in `forward` what it gives.
+
+    `from_pretrained` makes models on the meta device, where a tensor has no values. A network may compute some in its
+    constructor, so it is made on the CPU in float32 and then gets its weights.
+    """
+
+    base_model_prefix = _NAME
+
+    def __init__(self, config: PreTrainedConfig):
+        super().__init__(config)
+        dtype = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float32)
+        try:
+            with torch.device("cpu"):
+                self.network = self.build()
+        finally:
+            torch.set_default_dtype(dtype)
+        self.network.to(dtype)
+        _renew_weight_norm(self.network)
+        names: dict[int, str] = {}
+        shared = [(name, names.setdefault(id(weight), name)) for name, weight in _all_parameters(self.network)]
+        self._tied_weights_keys = {f"{_NAME}.{name}": f"{_NAME}.{first}" for name, first in shared if name != first}
+        # What no file holds: transformers makes room for these buffers, and asks `_init_weights` for their values.
+        self._unsaved = _unsaved_buffers(self.network)
+        self._own = {id(tensor) for tensor in (*self.network.parameters(), *self.network.buffers())}
+        self.post_init()
+
+    def build(self) -> nn.Module:
+        """Make the network."""
+        raise NotImplementedError
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The table of the network's words: its first one.
+
+        Raises:
+            NotImplementedError: if it has none.
+        """
+        tables = (module for module in self.network.modules() if isinstance(module, nn.Embedding))
+        if (table := next(tables, None)) is None:
+            raise NotImplementedError(f"{type(self.network).__name__} has no table of words")
+        return table
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Give a module the values that no file holds. The constructor made the others.
+
+        Raises:
+            ValueError: if the file lacks weights, which nothing can make up.
+        """
+        for name, tensor in module.named_parameters(recurse=False):
+            if id(tensor) not in self._own and not getattr(tensor, "_is_hf_initialized", False):
+                raise ValueError(f"the file of weights lacks {name!r} of a {type(module).__name__}")
+        for name, values in self._unsaved.get(module, {}).items():
+            initialization.copy_(getattr(module, name), values)
+
+    def save_pretrained(  # type: ignore[override]  # it passes on whatever transformers takes
+        self,
+        save_directory: str | os.PathLike[str],
+        is_main_process: bool = True,
+        state_dict: Mapping[str, Tensor] | None = None,
+        **options: Any,
+    ) -> None:
+        """Save as every model of transformers, under the names that the network has for its weights."""
+        tensors = self.state_dict() if state_dict is None else state_dict
+        tied = self._tied_weights_keys or {}
+        own = {name.removeprefix(f"{_NAME}."): tensor for name, tensor in tensors.items() if name not in tied}
+        super().save_pretrained(save_directory, is_main_process, own, **options)
+
+
+def _all_parameters(network: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    return list(network.named_parameters(remove_duplicate=False))
+
+
+def _unsaved_buffers(network: nn.Module) -> dict[nn.Module, dict[str, Tensor]]:
+    """Module → its buffers that a state dict leaves out, by name, with their values."""
+    saved = network.state_dict().keys()
+    found: dict[nn.Module, dict[str, Tensor]] = {}
+    for name, values in network.named_buffers():
+        if name not in saved:
+            owner, _, own_name = name.rpartition(".")
+            found.setdefault(network.get_submodule(owner), {})[own_name] = values.clone()
+    return found
+
+
+def _renew_weight_norm(network: nn.Module) -> None:
+    """Exchange PyTorch's older weight normalisation for the newer one, which computes the same.
+
+    transformers reads files of the older one's names, `weight_g` and `weight_v`, into the newer one alone.
+    """
+    for module in network.modules():
+        for hook in list(module._forward_pre_hooks.values()):
+            if isinstance(hook, WeightNorm):
+                remove_weight_norm(module, hook.name)
+                parametrizations.weight_norm(module, hook.name, hook.dim)

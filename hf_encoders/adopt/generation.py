@@ -1,0 +1,230 @@
+"""The files that a person would write to make a network a model of transformers: its configuration and its model."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import transformers
+from transformers.configuration_utils import PreTrainedConfig
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+BASE, SETTINGS = "adopted_network", "settings_object"
+_LINE = 120
+_SHORT = 60
+# Names that a configuration has already, and what our tools read in it.
+_RESERVED = {
+    *dir(PreTrainedConfig()),
+    "hidden_size",
+    "embedding_output",
+    "reads_padding",
+    "model_type",
+    "tie_word_embeddings",
+    "self",
+}
+
+
+@dataclass(frozen=True)
+class Input:
+    """An input of a network.
+
+    Args:
+        name: what the model of transformers calls it.
+        takes: what the network's `forward` calls it.
+        shape: with the batch first.
+        dtype: of its values, such as "float32".
+        below: integers lie below this; None: as the network's first table tells.
+    """
+
+    name: str
+    takes: str
+    shape: tuple[int, ...]
+    dtype: str
+    below: int | None = None
+
+
+@dataclass(frozen=True)
+class Network:
+    """What is generated about.
+
+    Args:
+        name: of the class.
+        module: the sibling that holds it.
+        file: the file that it came from, for people.
+        arguments: of its constructor, by name.
+        order: each of them, and how it is passed: "name", "place" or "more" (the items of `*name`).
+        inputs: the main one first.
+        embedding: the expression over `output` that gives the embedding.
+        state: the one that gives the last hidden state.
+        size: of the embedding.
+        is_tied: whether weights are shared.
+        is_lazy: whether layers learn their sizes from their first input.
+    """
+
+    name: str
+    module: str
+    file: str
+    arguments: Mapping[str, object]
+    order: Sequence[Sequence[str]]
+    inputs: Sequence[Input]
+    embedding: str
+    state: str
+    size: int
+    is_tied: bool
+    is_lazy: bool
+
+    @property
+    def base(self) -> str:
+        """The class's name without "Model", and with "Adopted" where transformers has models of that name."""
+        short = self.name.removesuffix("Model").removesuffix("Config") or self.name
+        ours = (f"{short}Model", f"{short}Config")
+        is_taken = self.name in ours or any(hasattr(transformers, name) for name in ours)
+        return f"Adopted{short}" if is_taken else short
+
+    @property
+    def snake(self) -> str:
+        """The name for files."""
+        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", self.base).lower()
+
+    @property
+    def model_type(self) -> str:
+        """What config.json calls the kind of model; never a name of transformers."""
+        return f"adopted_{self.snake}" if self.snake in CONFIG_MAPPING_NAMES else self.snake
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """Argument → its name in the configuration."""
+        return {name: f"network_{name}" if name in _RESERVED else name for name in self.arguments}
+
+    @property
+    def reads_padding(self) -> bool:
+        """Whether texts are padded to the limit: the network cannot tell their words from what fills a batch."""
+        return self.inputs[0].name == "input_ids" and all(one.name != "attention_mask" for one in self.inputs)
+
+    def settings(self) -> dict[str, object]:
+        """The content of config.json, without the precision of the weights."""
+        auto = {
+            "AutoConfig": f"configuration_{self.snake}.{self.base}Config",
+            "AutoModel": f"modeling_{self.snake}.{self.base}Model",
+        }
+        return {
+            "architectures": [f"{self.base}Model"],
+            "auto_map": auto,
+            "model_type": self.model_type,
+            **{field: self.arguments[name] for name, field in self.fields.items()},
+            "hidden_size": self.size,
+            "embedding_output": "pooler_output",
+            **({"reads_padding": True} if self.reads_padding else {}),
+            **({"tie_word_embeddings": True} if self.is_tied else {}),
+            "transformers_version": transformers.__version__,
+        }
+
+
+def configuration_file(network: Network) -> str:
+    """The text of configuration_NAME.py."""
+    fields = [f"    {field}: {_kind(network.arguments[name])} = {_default(network.arguments[name])}"
+              for name, field in network.fields.items()]  # fmt: skip
+    needs_field = any("field(" in line for line in fields)
+    padding = ["    reads_padding: bool = True  # texts are padded to the limit"] if network.reads_padding else []
+    tied = ["    tie_word_embeddings: bool = True  # some weights are one tensor"] if network.is_tied else []
+    lines = [
+        f'"""The configuration of {network.name}."""',
+        "",
+        *(["from dataclasses import field", ""] if needs_field else []),
+        "from transformers import PreTrainedConfig",
+        "",
+        "",
+        f"class {network.base}Config(PreTrainedConfig):",
+        f'    """The arguments of {network.name}, and the size of its embedding."""',
+        "",
+        f'    model_type = "{network.model_type}"',
+        "",
+        *fields,
+        f"    hidden_size: int = {network.size}",
+        '    embedding_output: str = "pooler_output"',
+        *padding,
+        *tied,
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def modeling_file(network: Network) -> str:
+    """The text of modeling_NAME.py."""
+    call = _call(network)
+    main, *others = network.inputs
+    passed = ", ".join([main.name, *(f"{one.takes}={one.name}" for one in others)])
+    takes = ", ".join(f"{one.name}: Tensor" for one in network.inputs)
+    build = [f"return {call}"]
+    if network.is_lazy:
+        shapes = [f"torch.zeros({list(one.shape)}, dtype=torch.{one.dtype})" for one in network.inputs]
+        examples = ", ".join(
+            [shapes[0], *(f"{one.takes}={shape}" for one, shape in zip(others, shapes[1:], strict=True))]
+        )
+        build = [f"network = {call}.eval()", f"network({examples})  # some layers learn their sizes from an input",
+                 "return network.train()"]  # fmt: skip
+    uses_settings = "Settings(" in call
+    lines = [
+        f'"""{network.name} of {network.file} as a model of transformers."""',
+        "",
+        *(["import torch"] if network.is_lazy else []),
+        "from torch import Tensor, nn",
+        "from transformers.modeling_outputs import BaseModelOutputWithPooling",
+        "",
+        f"from .{BASE} import AdoptedModel",
+        f"from .configuration_{network.snake} import {network.base}Config",
+        f"from .{network.module} import {network.name}",
+        *([f"from .{SETTINGS} import Settings"] if uses_settings else []),
+        "",
+        "",
+        f"class {network.base}Model(AdoptedModel):",
+        f'    """{network.name}, whose output has the names that transformers gives."""',
+        "",
+        f"    config_class = {network.base}Config",
+        f"    config: {network.base}Config",
+        f'    main_input_name = "{main.name}"',
+        "",
+        "    def build(self) -> nn.Module:",
+        '        """Make the network; its weights are loaded afterwards."""',
+        *(f"        {line}" for line in build),
+        "",
+        f"    def forward(self, {takes}, **_: object) -> BaseModelOutputWithPooling:",
+        f'        """Run the network; pooler_output [B, {network.size}] is the embedding."""',
+        f"        output = self.network({passed})",
+        f"        state, embedding = {network.state}, {network.embedding}",
+        "        return BaseModelOutputWithPooling(last_hidden_state=state, pooler_output=embedding)",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def requirements_file(libraries: Sequence[str]) -> str:
+    """The text of requirements.txt: what pip calls the libraries that the files import."""
+    from importlib.metadata import packages_distributions
+
+    known = packages_distributions()
+    names = {known[library][0] if known.get(library) else library for library in libraries}
+    return "".join(f"{name}\n" for name in sorted(names | {"torch", "transformers"}))
+
+
+def _call(network: Network) -> str:
+    parts = []
+    for name, how in network.order:
+        value = f"self.config.{network.fields[name]}"
+        value = f"Settings({value})" if isinstance(network.arguments[name], dict) else value
+        parts.append(f"{name}={value}" if how == "name" else f"*{value}" if how == "more" else value)
+    line = f"{network.name}({', '.join(parts)})"
+    if len(line) + len("        return ") <= _LINE:
+        return line
+    inner = "".join(f"            {part},\n" for part in parts)
+    return f"{network.name}(\n{inner}        )"
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "object"
+    return "float | int" if isinstance(value, float) else type(value).__name__
+
+
+def _default(value: object) -> str:
+    if not isinstance(value, (list, dict)):
+        return repr(value)
+    is_short = value and len(repr(value)) < _SHORT  # config.json holds all of a longer one
+    return f"field(default_factory=lambda: {value!r})" if is_short else f"field(default_factory={type(value).__name__})"
