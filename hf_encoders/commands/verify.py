@@ -10,6 +10,8 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..models.input_errors import printable
+from ..plurals import counted
 from ..progress import quiet_libraries
 from .options import add_format, add_model, path
 from .runner import Result
@@ -35,9 +37,17 @@ def run(args: argparse.Namespace) -> Result:
         ValueError: if something differs or is missing.
     """
     from ..conversion.assumptions import from_report, warnings
+    from ..conversion.read_repo import repo_folder
     from ..conversion.verify_repo import verify_repo
+    from ..hub.kind import is_adopted
 
     quiet_libraries()
+    if is_adopted(folder := repo_folder(args.model, args.revision)):
+        from ..adopt.verify_again import check_files
+
+        files = check_files(folder)
+        line = f"{args.model}: its {counted(len(files), 'file')} of weights and code are those that were verified"
+        return Result([printable(line), "note: hf-encoders adopt compares an adopted repo with its class"], files)
     verification = verify_repo(args.model, args.against, args.revision)
     assumed = from_report(verification)
     return Result([*warnings(assumed, of_repo=True), *verification_lines(verification, assumed)], verification)
