@@ -84,7 +84,7 @@ def find_weights(checkpoint: Checkpoint, name: str, network: NetworkNames, wante
     shapes = {own: weights[own].shape for own in weights}
     check_shapes(checkpoint.path, shapes, keys, {own: network.shapes[own] or shapes[own] for own in expected})
     read = LazyTensors(checkpoint.path, weights)
-    tensors = {own: read[own].contiguous() for own in expected}
+    tensors = {own: read[own].contiguous().clone() for own in expected}  # safetensors takes no memory twice
     _check_finite(checkpoint.path, tensors, keys)
     for own, one in same.items():
         if not torch.equal(tensors[own], tensors[one]):
