@@ -10,7 +10,7 @@ from PIL import ImageDraw
 
 from ..models.image_files import read_image
 from .figures.depth_colours import DepthColours
-from .fonts import Font, drawable, warn_of
+from .figures.fonts import Font, drawable, warn_of
 
 MAX_TILES = 500
 _MOST_LINES = 20  # that a text of a section is broken into

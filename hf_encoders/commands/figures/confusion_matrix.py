@@ -13,7 +13,7 @@ import numpy as np
 
 from ...evaluation.confusion import Confusion, Groups, readable_order
 from ...models.input_errors import printable
-from ..fonts import escaped, families, warn_of
+from .fonts import escaped, families, warn_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

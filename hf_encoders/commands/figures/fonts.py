@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from PIL import ImageFont
 
-from ..models.input_errors import printable
+from ...models.input_errors import printable
 
 if TYPE_CHECKING:
     from matplotlib.font_manager import FontEntry

@@ -3,8 +3,8 @@
 import pytest
 from PIL import Image, ImageDraw
 
-from hf_encoders.commands import fonts
-from hf_encoders.commands.fonts import drawable
+from hf_encoders.commands.figures import fonts
+from hf_encoders.commands.figures.fonts import drawable
 
 CHAIR, LETTERS = "椅子", "ehcair "
 
