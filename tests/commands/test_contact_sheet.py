@@ -5,7 +5,7 @@ import PIL.Image
 import pytest
 from PIL import ImageFont
 
-from hf_encoders.commands import fonts
+from hf_encoders.commands.figures import fonts
 from hf_encoders.commands.contact_sheet import MAX_TILES, Section, Tile, cut, draw, wrap
 
 
