@@ -115,9 +115,6 @@ TABLE = [
                 "weights that a file lacks are told from those that were loaded", TRANSFORMERS,
                 lambda: "_is_hf_initialized"
                 in inspect.getsource(importlib.import_module("transformers.initialization"))),
-    PrivateName("torch", "_forward_pre_hooks", ("adopt/adopted_network.py", "backends/folded_tower.py"),
-                "a network that somebody watches runs itself; the older weight normalisation is such a hook", "2.13.0",
-                lambda: hasattr(importlib.import_module("torch").nn.Module(), "_forward_pre_hooks")),
     PrivateName("huggingface_hub", "_CACHED_NO_EXIST", ("sentence_encoder.py",),
                 "that a repo has no such file is known without the Hub", "2.4.0",
                 has("huggingface_hub", "_CACHED_NO_EXIST")),
@@ -178,7 +175,7 @@ TABLE = [
                 has("torch", "Tensor", "_version")),
     *[PrivateName("torch", name, ("backends/folded_tower.py",), "a network that somebody watches runs itself", "2.13.0",
                   lambda name=name: hasattr(importlib.import_module("torch").nn.Module(), name))
-      for name in ("_forward_hooks", "_compiled_call_impl")],
+      for name in ("_forward_hooks", "_forward_pre_hooks", "_compiled_call_impl")],
     *[PrivateName("torch", name, ("backends/packed_convolutions.py",), "weights stay in the layout of oneDNN", "2.13.0",
                   lambda name=name: hasattr(importlib.import_module("torch").ops.mkldnn, name))
       for name in ("_reorder_convolution_weight", "_convolution_pointwise")],

@@ -5,16 +5,22 @@ have the names in the file that they have in it.
 """
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations, remove_weight_norm
-from torch.nn.utils.weight_norm import WeightNorm
 from transformers import PreTrainedConfig, PreTrainedModel, initialization
 
 _NAME = "network"
+# transformers takes these for old names of others. It leaves them alone where they are whole, as the model has them.
+_OLD_NAMES = re.compile(r"LayerNorm\.(gamma|beta)|weight_[gv]$|^(model\.)?language_model\.model\b")
+
+
+def file_name(name: str) -> str:
+    """The name in the file of a weight of the network: the same, but for names that transformers takes for others."""
+    return f"{_NAME}.{name}" if _OLD_NAMES.search(name) else name
 
 
 class AdoptedModel(PreTrainedModel):
@@ -36,10 +42,7 @@ class AdoptedModel(PreTrainedModel):
         finally:
             torch.set_default_dtype(dtype)
         self.network.to(dtype)
-        _renew_weight_norm(self.network)
-        names: dict[int, str] = {}
-        shared = [(name, names.setdefault(id(weight), name)) for name, weight in _all_parameters(self.network)]
-        self._tied_weights_keys = {f"{_NAME}.{name}": f"{_NAME}.{first}" for name, first in shared if name != first}
+        self._tied_weights_keys = {_exactly(name): _exactly(first) for name, first in _shared(self.network).items()}
         # What no file holds: transformers makes room for these buffers, and asks `_init_weights` for their values.
         self._unsaved = _unsaved_buffers(self.network)
         self._own = {id(tensor) for tensor in (*self.network.parameters(), *self.network.buffers())}
@@ -81,13 +84,24 @@ class AdoptedModel(PreTrainedModel):
     ) -> None:
         """Save as every model of transformers, under the names that the network has for its weights."""
         tensors = self.state_dict() if state_dict is None else state_dict
-        tied = self._tied_weights_keys or {}
-        own = {name.removeprefix(f"{_NAME}."): tensor for name, tensor in tensors.items() if name not in tied}
-        super().save_pretrained(save_directory, is_main_process, own, **options)
+        own = {name.removeprefix(f"{_NAME}."): tensor for name, tensor in tensors.items()}
+        for name in _shared(self.network):
+            own.pop(name, None)
+        named = {file_name(name): tensor for name, tensor in own.items()}
+        super().save_pretrained(save_directory, is_main_process, named, **options)
 
 
-def _all_parameters(network: nn.Module) -> list[tuple[str, nn.Parameter]]:
-    return list(network.named_parameters(remove_duplicate=False))
+def _shared(network: nn.Module) -> dict[str, str]:
+    """Name of a weight that is one with another → the first name of it."""
+    first: dict[int, str] = {}
+    names = [(name, first.setdefault(id(weight), name)) for name, weight in
+             network.named_parameters(remove_duplicate=False)]  # fmt: skip
+    return {name: own for name, own in names if name != own}
+
+
+def _exactly(name: str) -> str:
+    """The pattern of one name: transformers takes what ties weights for patterns."""
+    return re.escape(f"{_NAME}.{name}") + "$"
 
 
 def _unsaved_buffers(network: nn.Module) -> dict[nn.Module, dict[str, Tensor]]:
@@ -99,15 +113,3 @@ def _unsaved_buffers(network: nn.Module) -> dict[nn.Module, dict[str, Tensor]]:
             owner, _, own_name = name.rpartition(".")
             found.setdefault(network.get_submodule(owner), {})[own_name] = values.clone()
     return found
-
-
-def _renew_weight_norm(network: nn.Module) -> None:
-    """Exchange PyTorch's older weight normalisation for the newer one, which computes the same.
-
-    transformers reads files of the older one's names, `weight_g` and `weight_v`, into the newer one alone.
-    """
-    for module in network.modules():
-        for hook in list(module._forward_pre_hooks.values()):
-            if isinstance(hook, WeightNorm):
-                remove_weight_norm(module, hook.name)
-                parametrizations.weight_norm(module, hook.name, hook.dim)

@@ -13,8 +13,12 @@ from .errors import AdoptError
 _SHOWN = 8
 
 
-def given_arguments(text: str) -> dict[str, object]:
+def given_arguments(text: str, option: str = "--kwargs") -> dict[str, object]:
     """Read `--kwargs`: JSON or YAML, or a file of it.
+
+    Args:
+        text: the JSON or YAML, or the name of its file.
+        option: what gave it, for errors.
 
     Raises:
         AdoptError: if it is none, or no mapping of names to values.
@@ -26,10 +30,10 @@ def given_arguments(text: str) -> dict[str, object]:
         content = yaml.safe_load(text)  # JSON is YAML
     except (OSError, ValueError, yaml.YAMLError) as error:
         why = " ".join(str(error).split())
-        raise AdoptError(name="--kwargs", reason=f"{shown!r} is no JSON or YAML ({why})") from None
+        raise AdoptError(name=option, reason=f"{shown!r} is no JSON or YAML ({why})") from None
     if not isinstance(content, Mapping) or not all(isinstance(name, str) for name in content):
-        raise AdoptError(name="--kwargs", reason=f"{shown!r} is no mapping of names to values")
-    return {name: _value("--kwargs", name, value) for name, value in content.items()}
+        raise AdoptError(name=option, reason=f"{shown!r} is no mapping of names to values")
+    return {name: _value(option, name, value) for name, value in content.items()}
 
 
 def arguments_in(checkpoint: Checkpoint, path: str) -> tuple[dict[str, object], list[str]]:

@@ -9,11 +9,15 @@ OUTPUT = "output"
 _CONSTANTS = (int, float, str, bool, type(None))
 
 
-def check_expression(text: str) -> ast.expr:
+def check_expression(text: str, option: str = "--embedding") -> ast.expr:
     """Parse an expression over `output`.
 
     It may take items, slices and attributes, and call methods with plain arguments. It names nothing but `output`, and
     no attribute that begins with an underscore.
+
+    Args:
+        text: the expression.
+        option: what gave it, for errors.
 
     Raises:
         AdoptError: for anything else.
@@ -21,13 +25,13 @@ def check_expression(text: str) -> ast.expr:
     try:
         tree = ast.parse(text.strip(), mode="eval").body
     except SyntaxError as error:
-        raise AdoptError(name=f"--embedding {text}", reason=f"a syntax error ({error.msg})") from None
+        raise AdoptError(name=f"{option} {text}", reason=f"a syntax error ({error.msg})") from None
     for node in ast.walk(tree):
         if why := _refused(node):
             hint = "it takes items, attributes and methods of `output`, such as output[0].mean(1)"
-            raise AdoptError(name=f"--embedding {text}", reason=f"{why} is not allowed", hint=hint)
+            raise AdoptError(name=f"{option} {text}", reason=f"{why} is not allowed", hint=hint)
     if not any(isinstance(node, ast.Name) for node in ast.walk(tree)):
-        raise AdoptError(name=f"--embedding {text}", reason="does not name `output`, which the network returns")
+        raise AdoptError(name=f"{option} {text}", reason="does not name `output`, which the network returns")
     return tree
 
 

@@ -1,8 +1,9 @@
 """The files that a person would write to make a network a model of transformers: its configuration and its model."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import transformers
 from transformers.configuration_utils import PreTrainedConfig
@@ -11,11 +12,24 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 BASE, SETTINGS = "adopted_network", "settings_object"
 _LINE = 120
 _SHORT = 60
+_CASTS = {"bool": ".bool()", "int32": ".int()", "int64": ".long()", "float32": ".float()", "uint8": ".byte()"}
 # Names that a configuration has already, and what our tools read in it.
 _RESERVED = {
     *dir(PreTrainedConfig()),
     "hidden_size",
     "embedding_output",
+    "embeds",
+    "field",
+    # What transformers takes for a configuration within the configuration.
+    "text_config",
+    "vision_config",
+    "audio_config",
+    "text_encoder",
+    "encoder",
+    "decoder",
+    "generator",
+    "quantization_config",
+    "is_encoder_decoder",
     "reads_padding",
     "model_type",
     "tie_word_embeddings",
@@ -33,6 +47,7 @@ class Input:
         shape: with the batch first.
         dtype: of its values, such as "float32".
         below: integers lie below this; None: as the network's first table tells.
+        is_inverted: whether it is a mask that the network wants the other way round: true where nothing is to be read.
     """
 
     name: str
@@ -40,37 +55,26 @@ class Input:
     shape: tuple[int, ...]
     dtype: str
     below: int | None = None
+    is_inverted: bool = False
+
+    @property
+    def passed(self) -> str:
+        """The expression that the network gets: processors of transformers give numbers of words and masks in int64."""
+        value = f"({self.name} == 0)" if self.is_inverted else self.name
+        given = "bool" if self.is_inverted else "int64"
+        is_words = self.name in ("input_ids", "attention_mask")
+        return f"{value}{_CASTS[self.dtype]}" if is_words and self.dtype != given else value
 
 
 @dataclass(frozen=True)
-class Network:
-    """What is generated about.
+class ModelNames:
+    """What the model of transformers and its files are called.
 
     Args:
-        name: of the class.
-        module: the sibling that holds it.
-        file: the file that it came from, for people.
-        arguments: of its constructor, by name.
-        order: each of them, and how it is passed: "name", "place" or "more" (the items of `*name`).
-        inputs: the main one first.
-        embedding: the expression over `output` that gives the embedding.
-        state: the one that gives the last hidden state.
-        size: of the embedding.
-        is_tied: whether weights are shared.
-        is_lazy: whether layers learn their sizes from their first input.
+        name: of the network's class.
     """
 
     name: str
-    module: str
-    file: str
-    arguments: Mapping[str, object]
-    order: Sequence[Sequence[str]]
-    inputs: Sequence[Input]
-    embedding: str
-    state: str
-    size: int
-    is_tied: bool
-    is_lazy: bool
 
     @property
     def base(self) -> str:
@@ -89,6 +93,45 @@ class Network:
     def model_type(self) -> str:
         """What config.json calls the kind of model; never a name of transformers."""
         return f"adopted_{self.snake}" if self.snake in CONFIG_MAPPING_NAMES else self.snake
+
+
+def taken_modules(name: str) -> tuple[str, ...]:
+    """The modules of a repo that hf-encoders writes, for the class of this name."""
+    snake = ModelNames(name).snake
+    return BASE, SETTINGS, f"configuration_{snake}", f"modeling_{snake}"
+
+
+@dataclass(frozen=True)
+class Network(ModelNames):
+    """What is generated about.
+
+    Args:
+        module: the sibling that holds it.
+        file: the file that it came from, for people.
+        arguments: of its constructor, by name.
+        order: each of them, and how it is passed: "name", "place" or "more" (the items of `*name`).
+        inputs: the main one first.
+        embedding: the expression over `output` that gives the embedding.
+        state: the one that gives the last hidden state.
+        size: of the embedding.
+        is_tied: whether weights are shared.
+        is_lazy: whether layers learn their sizes from their first input.
+        modality: "image", "depth" or "text"; None where nothing reads raw inputs.
+        makers: argument → the dataclass beside the network that is made of it.
+    """
+
+    module: str
+    file: str
+    arguments: Mapping[str, object]
+    order: Sequence[Sequence[str]]
+    inputs: Sequence[Input]
+    embedding: str
+    state: str
+    size: int
+    is_tied: bool
+    is_lazy: bool
+    modality: str | None = None
+    makers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def fields(self) -> dict[str, str]:
@@ -113,6 +156,7 @@ class Network:
             **{field: self.arguments[name] for name, field in self.fields.items()},
             "hidden_size": self.size,
             "embedding_output": "pooler_output",
+            **({"embeds": self.modality} if self.modality else {}),
             **({"reads_padding": True} if self.reads_padding else {}),
             **({"tie_word_embeddings": True} if self.is_tied else {}),
             "transformers_version": transformers.__version__,
@@ -141,6 +185,7 @@ def configuration_file(network: Network) -> str:
         *fields,
         f"    hidden_size: int = {network.size}",
         '    embedding_output: str = "pooler_output"',
+        *([f'    embeds: str = "{network.modality}"'] if network.modality else []),
         *padding,
         *tied,
     ]
@@ -151,7 +196,7 @@ def modeling_file(network: Network) -> str:
     """The text of modeling_NAME.py."""
     call = _call(network)
     main, *others = network.inputs
-    passed = ", ".join([main.name, *(f"{one.takes}={one.name}" for one in others)])
+    passed = ", ".join([main.passed, *(f"{one.takes}={one.passed}" for one in others)])
     takes = ", ".join(f"{one.name}: Tensor" for one in network.inputs)
     build = [f"return {call}"]
     if network.is_lazy:
@@ -171,7 +216,7 @@ def modeling_file(network: Network) -> str:
         "",
         f"from .{BASE} import AdoptedModel",
         f"from .configuration_{network.snake} import {network.base}Config",
-        f"from .{network.module} import {network.name}",
+        f"from .{network.module} import {', '.join(sorted({network.name, *network.makers.values()}))}",
         *([f"from .{SETTINGS} import Settings"] if uses_settings else []),
         "",
         "",
@@ -208,7 +253,10 @@ def _call(network: Network) -> str:
     parts = []
     for name, how in network.order:
         value = f"self.config.{network.fields[name]}"
-        value = f"Settings({value})" if isinstance(network.arguments[name], dict) else value
+        if name in network.makers:
+            value = f"{network.makers[name]}(**{value})"
+        elif isinstance(network.arguments[name], dict):
+            value = f"Settings({value})"
         parts.append(f"{name}={value}" if how == "name" else f"*{value}" if how == "more" else value)
     line = f"{network.name}({', '.join(parts)})"
     if len(line) + len("        return ") <= _LINE:
@@ -224,6 +272,8 @@ def _kind(value: object) -> str:
 
 
 def _default(value: object) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return f'float("{value}")'
     if not isinstance(value, (list, dict)):
         return repr(value)
     is_short = value and len(repr(value)) < _SHORT  # config.json holds all of a longer one

@@ -12,11 +12,13 @@ from typing import Any
 from .errors import AdoptError
 
 _HERE = Path(__file__).parent
+# Its package is found by the first argument, which is then forgotten: modules of the project may have any name.
+_START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from own_process.{name} import main; del sys.path[0]; main()"
 _SAID = 300  # characters of what a process that died said last
 
 
 class OriginalProcess:
-    """The process that has the original class; see `original.py`. A context manager, which ends it.
+    """The process that has the original class; see `own_process/original.py`. A context manager, which ends it.
 
     Args:
         folder: where it reads and writes; it holds the request.
@@ -26,7 +28,7 @@ class OriginalProcess:
         self._folder = folder
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         self._process = subprocess.Popen(
-            [sys.executable, "-P", str(_HERE / "original.py"), str(folder)],
+            [*_python("original"), str(folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,
@@ -69,7 +71,7 @@ class OriginalProcess:
 
 
 def run_loaded(folder: Path, repo: Path, roots: Sequence[Path]) -> dict[str, Any]:
-    """Load and run a repo in a process that sees nothing else; see `loaded.py`.
+    """Load and run a repo in a process that sees nothing else; see `own_process/loaded.py`.
 
     Args:
         folder: it holds the inputs, and gets the outputs.
@@ -83,7 +85,7 @@ def run_loaded(folder: Path, repo: Path, roots: Sequence[Path]) -> dict[str, Any
     alone.mkdir()
     seen.symlink_to(repo.resolve())  # a hidden folder's name is no name of a module
     done = subprocess.run(
-        [sys.executable, "-P", str(_HERE / "loaded.py"), str(folder), str(seen)],
+        [*_python("loaded"), str(folder), str(seen)],
         capture_output=True,
         cwd=alone,
         env=_environment(folder, roots),
@@ -92,6 +94,11 @@ def run_loaded(folder: Path, repo: Path, roots: Sequence[Path]) -> dict[str, Any
     if not done.stdout:
         raise AdoptError(f"the process of the repo ended with status {done.returncode}{_last(done.stderr)}")
     return _checked(json.loads(done.stdout), "the repo cannot be loaded: ")
+
+
+def _python(name: str) -> list[str]:
+    """The command that runs a module of `own_process`, before its arguments."""
+    return [sys.executable, "-P", "-c", _START.format(name=name), str(_HERE)]
 
 
 def _checked(answer: dict[str, Any], before: str = "") -> dict[str, Any]:

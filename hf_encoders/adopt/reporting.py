@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ..conversion.plain_data import harmless, plain_metadata, plain_text
 from ..conversion.report import plain, source_digest, taken_weights
 from ..conversion.source_files import source_size
 from ..fingerprint import sha256
-from ..hub.reports import AdoptedReport, ConversionReport
-from .flattening import FlatCode
+from ..hub.reports import AdoptedReport, ConversionReport, Json
+from .code.flattening import FlatCode
+from .errors import AdoptError
 from .generation import Network
 from .weights import FoundWeights, common_dtype
 
@@ -38,8 +39,19 @@ def adoption_report(
     adopted: AdoptedReport = {
         "class": network.name,
         "file": plain(network.file),
-        "inputs": {one.name: list(one.shape) for one in network.inputs},
+        "arguments": cast(Mapping[str, Json], network.arguments),
+        "inputs": {
+            one.name: {
+                "takes": one.takes,
+                "shape": list(one.shape),
+                "dtype": one.dtype,
+                "below": one.below,
+                "is_inverted": one.is_inverted,
+            }
+            for one in network.inputs
+        },
         "embedding": network.embedding,
+        "tied": dict(found.tied),
         "libraries": code.libraries,
         "code_sha256": {path.name: sha256(path) for path in sorted(repo.glob("*.py"))},
     }
@@ -59,6 +71,7 @@ def adoption_report(
         "architecture": str(loaded["class"]),
         "parameters": {"total": int(loaded["parameters"])},
         "parts": {},
+        "container": [harmless(key) for key in chosen.network.container],
         "dropped": dropped,
         "adopted": adopted,
         "keys": {harmless(key): name for name, key in found.keys.items()} | dict.fromkeys(dropped),
@@ -67,3 +80,15 @@ def adoption_report(
         "weights_sha256": {},
         "versions": {},
     }
+
+
+def adopted_report(repo: Path, report: ConversionReport) -> AdoptedReport:
+    """The part of a report that tells where an adopted network came from.
+
+    Raises:
+        AdoptError: if it has none.
+    """
+    adopted = report.get("adopted")
+    if adopted is None:
+        raise AdoptError(path=repo, reason="holds no adopted network")
+    return adopted

@@ -1,10 +1,28 @@
-"""Checks that the files of an adopted repo are those that were verified."""
+"""Verifies an adopted repo again: that its files are those of the report, and that they give what the class gives."""
 
+import tempfile
 from pathlib import Path
 
+import torch
+from safetensors.torch import load_file, save_file
+
+from ..checkpoints.checkpoint import Checkpoint
+from ..checkpoints.errors import NoSuchWeightsError
+from ..checkpoints.files import open_checkpoint
+from ..checkpoints.finding.choice import WeightsWanted
 from ..conversion.report import read_report
 from ..fingerprint import sha256
+from ..hub.reports import ConversionReport, Verification
+from .adopted_network import file_name
+from .code.target import Target
+from .embedding import beginnings
 from .errors import AdoptError
+from .generation import Input
+from .prepared import Arguments, prepare
+from .processes import OriginalProcess, run_loaded
+from .proof import judge_bits, run_request
+from .reporting import adopted_report
+from .weights import FoundWeights, NetworkNames, find_weights, shapes_of
 
 
 def check_files(repo: Path) -> dict[str, str]:
@@ -20,8 +38,7 @@ def check_files(repo: Path) -> dict[str, str]:
         AdoptError: if one is missing, or another one; if code is there that was not verified.
     """
     report = read_report(repo)
-    adopted = report.get("adopted")
-    stated = {**report["weights_sha256"], **(adopted["code_sha256"] if adopted else {})}
+    stated = {**report["weights_sha256"], **adopted_report(repo, report)["code_sha256"]}
     for name, digest in stated.items():
         file = repo / name
         if not file.is_file() or sha256(file) != digest:
@@ -30,3 +47,52 @@ def check_files(repo: Path) -> dict[str, str]:
     if others := sorted({path.name for path in repo.glob("*.py")} - stated.keys()):
         raise AdoptError(path=repo, reason=f"{others[0]} is code that was not verified")
     return stated
+
+
+def prove_again(repo: Path, target: Target, checkpoint: Path) -> Verification:
+    """Run the class and the repo on the inputs of the report, each in a process of its own.
+
+    Args:
+        repo: its folder; its code is run.
+        target: the class that was adopted, as it is now.
+        checkpoint: the file of weights that it was adopted with.
+
+    Raises:
+        InputError: if the file holds other weights, or a bit differs.
+    """
+    check_files(repo)
+    report = read_report(repo)
+    adopted = adopted_report(repo, report)
+    file = open_checkpoint(checkpoint)
+    prepared = prepare(target, file, Arguments(adopted["arguments"], are_final=True))
+    inputs = [
+        Input(name, one["takes"], tuple(one["shape"]), one["dtype"], one["below"], one["is_inverted"])
+        for name, one in adopted["inputs"].items()
+    ]
+    name = prepared.part.name
+    with tempfile.TemporaryDirectory(prefix="adopt-") as folder:
+        work = Path(folder)
+        prepared.write_request(work)
+        with OriginalProcess(work) as original:
+            described = original.answer()
+            names = NetworkNames(shapes_of(described["weights"]), described["tied"])
+            found = _find(file, name, names, report)
+            stored = load_file(repo / "model.safetensors")
+            for own, tensor in found.tensors.items():
+                name_there = file_name(own)
+                if name_there not in stored or not torch.equal(tensor, stored[name_there]):
+                    raise AdoptError(path=checkpoint, reason=f"{found.keys[own]!r} is not what {repo} holds")
+            save_file(found.tensors, work / "weights.safetensors")
+            original.answer(run_request(work, inputs, beginnings(adopted["embedding"]), {}))
+        run_loaded(work, repo, prepared.tree.roots)
+        return judge_bits(work, name, prepared.part.source.path.name, checkpoint)
+
+
+def _find(file: Checkpoint, name: str, names: NetworkNames, report: ConversionReport) -> FoundWeights:
+    """The weights that were adopted; of another file with the same weights, those that it would give."""
+    taken = report["source"].get("weights")
+    path, ignored = (taken["path"], tuple(taken["ignored"])) if taken else (None, ())
+    try:
+        return find_weights(file, name, names, WeightsWanted(path, ignored))
+    except NoSuchWeightsError:
+        return find_weights(file, name, names, WeightsWanted(ignore=ignored))

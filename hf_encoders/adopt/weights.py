@@ -40,12 +40,14 @@ class FoundWeights:
         chosen: where they were.
         tensors: by name, without tied ones.
         keys: name → key in the file.
+        tied: name → the first name of the same tensor.
         notes: what a person should know of them.
     """
 
     chosen: ChosenWeights
     tensors: dict[str, Tensor]
     keys: dict[str, str]
+    tied: Mapping[str, str]
     notes: tuple[str, ...]
 
 
@@ -92,7 +94,7 @@ def find_weights(checkpoint: Checkpoint, name: str, network: NetworkNames, wante
     notes = [
         f"tied: {one} = {', '.join(own for own, its in network.tied.items() if its == one)}" for one in sorted(first)
     ]
-    return FoundWeights(chosen, {own: tensors[own] for own in needed}, keys, tuple(notes))
+    return FoundWeights(chosen, {own: tensors[own] for own in needed}, keys, network.tied, tuple(notes))
 
 
 def common_dtype(tensors: Mapping[str, Tensor]) -> str:

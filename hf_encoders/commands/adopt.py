@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from ..models.input_errors import printable
 from ..plurals import counted
 from .encoder_options import numbers
-from .options import add_format, add_overwrite, path
+from .options import add_depth_units, add_format, add_overwrite, depth_units, path
 from .runner import Result
 
 if TYPE_CHECKING:
@@ -37,9 +37,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--input",
         action="append",
-        required=True,
+        default=[],
         metavar="SHAPE",
         help="shape of an input, such as 1x3x224x224, or mask=1x16:int64 (repeatable, as forward takes them)",
+    )
+    parser.add_argument(
+        "--example", type=path, metavar="FILE", help="an input for the proof: .pt or .npy, or a picture with --modality"
     )
     parser.add_argument(
         "--embedding", metavar="EXPRESSION", help="the embedding [B, D], such as 'output[0].mean(1)' (default: output)"
@@ -49,11 +52,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--ignore", action="append", default=[], metavar="PATTERN", help="leave out keys such as 'head.*' (repeatable)"
     )
     raw = parser.add_argument_group("raw inputs", "what reads them; DIR_OR_ID is a folder or a Hub id")
-    raw.add_argument("--modality", choices=("image", "text"), help="what the network embeds")
+    raw.add_argument("--modality", choices=("image", "depth", "text"), help="what the network embeds")
     raw.add_argument("--mean", type=numbers, metavar="X,X,X", help="of the channels, of values from 0 to 1")
     raw.add_argument("--std", type=numbers, metavar="X,X,X", help="standard deviation of the channels")
     raw.add_argument("--image-processor", metavar="DIR_OR_ID", help="an image processor, instead of these two")
     raw.add_argument("--tokenizer", metavar="DIR_OR_ID", help="a tokenizer, or a JSON file of characters and numbers")
+    depth = parser.add_argument_group(
+        "depth maps", "which become [-1, 1], each from its minimum to its maximum if no range is given"
+    )
+    add_depth_units(depth)
+    depth.add_argument("--metres", action="store_true", help="the network takes metres as they are, not [-1, 1]")
     parser.add_argument("--license", metavar="NAME", help="the licence for the card, such as apache-2.0")
     add_overwrite(parser)
     add_format(parser, "one document: output, report (conversion_report.json), notes")
@@ -66,7 +74,7 @@ def run(args: argparse.Namespace) -> Result:
         ValueError: if the code, the weights or an option cannot be used.
         OSError: if the output exists already or cannot be written.
     """
-    from ..adopt.target import parse_target
+    from ..adopt.code.target import parse_target
 
     target = parse_target(args.network)  # before anything heavy is imported
     from ..adopt.adopt import AdoptOptions, adopt
@@ -82,9 +90,18 @@ def run(args: argparse.Namespace) -> Result:
         inputs=[parse_input(text) for text in args.input],
         arguments=given_arguments(args.kwargs) if args.kwargs is not None else {},
         arguments_from=args.kwargs_from,
+        example=args.example,
         embedding=args.embedding,
         weights=WeightsWanted(args.weights_path, tuple(args.ignore)),
-        processor=ProcessorOptions(args.modality, args.mean, args.std, args.image_processor, args.tokenizer),
+        processor=ProcessorOptions(
+            args.modality,
+            args.mean,
+            args.std,
+            args.image_processor,
+            args.tokenizer,
+            depth_units(args, *([args.modality] if args.modality else [])),
+            args.metres,
+        ),
         license=args.license,
         overwrite=args.overwrite,
     )
@@ -125,6 +142,8 @@ def _notes(args: argparse.Namespace) -> list[str]:
     notes = []
     if args.modality is None:
         notes.append("note: without --modality the repo has no processor, so our commands do not take it")
+    if args.modality == "depth" and not args.metres and args.value_range is None:
+        notes.append("note: each depth map is stretched from its minimum to its maximum; --value-range says otherwise")
     if args.license is None:
         notes.append("note: nothing tells its licence; --license NAME writes it on the card")
     return notes

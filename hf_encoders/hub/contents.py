@@ -101,8 +101,9 @@ def copy_contents(folder: Path, repo: Path, include: Sequence[str] = (), *, link
 
 
 def _own_code(folder: Path) -> list[str]:
-    """The code of an adopted network, and the list of what it imports: the files that its config.json leads to."""
-    return [*code_files(str(folder), "main"), "requirements.txt"]
+    """The code of an adopted network and its processor, and the list of what it imports: what its settings lead to."""
+    code = [file for part in ("model", "image processor") for file in code_files(str(folder), "main", part)]
+    return [*code, "requirements.txt"]
 
 
 def _belongs(path: str, include: Sequence[str]) -> bool:

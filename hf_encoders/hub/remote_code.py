@@ -7,6 +7,7 @@ transformers uses the package's classes instead.
 import json
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from transformers.dynamic_module_utils import get_relative_import_files
@@ -22,6 +23,7 @@ from ..models.modeling_multimodal_encoder import MultimodalEncoderModel
 from ..models.processing_multimodal_encoder import MultimodalEncoderProcessor
 from .kind import DEPTH, MULTIMODAL, repo_kind
 
+_PROCESSOR = "preprocessor_config.json"
 # Kind of model → file of settings → auto class → our class, as the package registers them when it is imported.
 _AUTO_CLASSES: dict[str, dict[str, dict[str, type]]] = {
     DEPTH: {
@@ -30,7 +32,7 @@ _AUTO_CLASSES: dict[str, dict[str, dict[str, type]]] = {
             "AutoModel": DepthSemanticEncoderModel,
             "AutoModelForImageClassification": DepthSemanticEncoderForImageClassification,
         },
-        "preprocessor_config.json": {"AutoImageProcessor": DepthImageProcessor},
+        _PROCESSOR: {"AutoImageProcessor": DepthImageProcessor},
     },
     MULTIMODAL: {
         "config.json": {
@@ -55,8 +57,30 @@ def write_remote_code(repo: Path) -> list[Path]:
     Raises:
         InputError: if this is not a repo of this project.
     """
+    return _write(repo, _AUTO_CLASSES.get(repo_kind(repo), {}))
+
+
+def write_depth_processor_code(repo: Path) -> list[Path]:
+    """Copy the code of the processor of depth maps alone, for a network whose own code is in the repo.
+
+    Args:
+        repo: folder with the settings of a `DepthImageProcessor`.
+
+    Returns:
+        The files of code.
+    """
+    return _write(repo, {_PROCESSOR: _AUTO_CLASSES[DEPTH][_PROCESSOR]})
+
+
+def depth_processor_modules() -> tuple[str, ...]:
+    """The names of the modules that `write_depth_processor_code` writes."""
+    module = str(sys.modules[DepthImageProcessor.__module__].__file__)
+    return tuple(sorted({Path(file).stem for file in (module, *get_relative_import_files(module))}))
+
+
+def _write(repo: Path, files: Mapping[str, Mapping[str, type]]) -> list[Path]:
     sources = set()
-    for name, classes in _AUTO_CLASSES.get(repo_kind(repo), {}).items():
+    for name, classes in files.items():
         if (repo / name).is_file():  # a repo may lack a processor
             _name_classes(repo / name, classes)
             for cls in classes.values():
@@ -65,7 +89,7 @@ def write_remote_code(repo: Path) -> list[Path]:
     return [shutil.copyfile(source, repo / Path(source).name) for source in map(Path, sorted(sources))]
 
 
-def _name_classes(settings: Path, classes: dict[str, type]) -> None:
+def _name_classes(settings: Path, classes: Mapping[str, type]) -> None:
     """Write the `auto_map` of a file of settings, in the form that transformers gives such a file."""
     content = json.loads(settings.read_text(encoding="utf-8"))
     content["auto_map"] = {auto: f"{cls.__module__.rpartition('.')[2]}.{cls.__name__}" for auto, cls in classes.items()}

@@ -103,17 +103,39 @@ class UnusedHead(TypedDict):
     kept_as: str
 
 
-# Where an adopted network came from: its class and file; its inputs, name → shape; the expression over its output that
-# gives the embedding; the libraries that its code imports; file of code → its digest.
+class AdoptedInput(TypedDict):
+    """An input of an adopted network.
+
+    Args:
+        takes: what the network's `forward` calls it.
+        shape: that was proven, with the batch first.
+        dtype: of its values, such as "float32".
+        below: integers lie below this; None: as the network's first table tells.
+        is_inverted: whether it is a mask that is true where nothing is to be read.
+    """
+
+    takes: str
+    shape: Sequence[int]
+    dtype: str
+    below: int | None
+    is_inverted: bool
+
+
+# Where an adopted network came from: its class and file; the arguments of its constructor; its inputs by the names of
+# transformers; the expression over its output that gives the embedding; name → the first name of the same tensor; the
+# libraries that its code imports; file of code → its digest; the file with the input that a person gave.
 AdoptedReport = TypedDict(
     "AdoptedReport",
     {
         "class": str,
         "file": str,
-        "inputs": Mapping[str, Sequence[int]],
+        "arguments": Mapping[str, Json],
+        "inputs": Mapping[str, AdoptedInput],
         "embedding": str,
+        "tied": Mapping[str, str],
         "libraries": Sequence[str],
         "code_sha256": Mapping[str, str],
+        "example": NotRequired[str],
     },
 )
 

@@ -1,8 +1,11 @@
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from hf_encoders.commands import main as cli
 from tests.helpers.own_networks import (
     AUDIO,
     CHARACTERS,
@@ -14,6 +17,25 @@ from tests.helpers.own_networks import (
     built,
     write_project,
 )
+
+GREY = ("--modality", "image", "--mean", "0.5,0.5,0.5", "--std", "0.5,0.5,0.5", "--license", "mit")
+ALPHABET = {
+    "<pad>": 0,
+    "<unk>": 1,
+    **{letter: 2 + number for number, letter in enumerate("abcdefghijklmnopqrstuvwxyz ")},
+}
+# Project → the words of the command but for --weights and --output.
+SHAPES = {
+    "cnn": ("net.py:Encoder", "best.pth", "--kwargs-from", "args", "--input", "1x3x32x32", "--embedding",
+            "output['vector']", *GREY),
+    "vit": ("pkg/vit.py:ViT", "last.ckpt", "--kwargs", '{"dim": 16, "depth": 3}', "--input", "1x3x32x32",
+            "--embedding", "output[0].mean(1)", *GREY),
+    "audio": ("wave.py:WaveEncoder", "wave.pt", "--kwargs", "{kernel: 4, widths: [5, 7]}", "--input", "1x200",
+              "--embedding", "output.mean(1)"),
+    "text": ("chars.py:CharNet", "chars.pt", "--kwargs", '{"vocab_size": 30}', "--input", "1x16", "--input",
+             "mask=1x16", "--embedding", "output.mean(1)", "--modality", "text", "--tokenizer", "alphabet.json"),
+    "lit": ("lit.py:Lit.encoder", "last.ckpt", "--kwargs-from", "hyper_parameters", "--input", "1x3x32x32", *GREY),
+}  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -51,3 +73,20 @@ def projects(tmp_path_factory) -> Path:
     lit = {"state_dict": tensors, "hyper_parameters": {"width": 6, "lr": 0.1}, "pytorch-lightning_version": "2.0"}
     torch.save(lit, folder / "lit" / "last.ckpt")
     return folder
+
+
+@pytest.fixture(scope="session")
+def repos(projects, tmp_path_factory) -> Callable[[str], Path]:
+    """Project → its adopted repo, in a folder without the project; each is adopted when a test asks for it."""
+    folder = tmp_path_factory.mktemp("repos")
+
+    def repo(name: str):
+        if not (folder / name).exists():
+            (projects / "text" / "alphabet.json").write_text(json.dumps(ALPHABET))
+            target, weights, *words = SHAPES[name]
+            words = [str(projects / "text" / word) if word == "alphabet.json" else word for word in words]
+            places = [f"{projects / name}/{target}", "--weights", str(projects / name / weights)]
+            cli.command(["adopt", *places, *words, "--output", str(folder / name)])
+        return folder / name
+
+    return repo

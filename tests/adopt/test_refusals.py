@@ -8,10 +8,10 @@ from torch import nn
 
 from hf_encoders.adopt.adopt import AdoptOptions, adopt
 from hf_encoders.adopt.arguments import arguments_in, given_arguments
+from hf_encoders.adopt.code.target import parse_target
 from hf_encoders.adopt.errors import AdoptError
 from hf_encoders.adopt.inputs import name_inputs, parse_input
 from hf_encoders.adopt.processors import ProcessorOptions, reader_of
-from hf_encoders.adopt.target import parse_target
 from hf_encoders.adopt.weights import NetworkNames, find_weights
 from hf_encoders.checkpoints.errors import LayoutError
 from hf_encoders.checkpoints.files import open_checkpoint

@@ -5,8 +5,8 @@ import PIL.Image
 import pytest
 from PIL import ImageFont
 
-from hf_encoders.commands.figures import fonts
 from hf_encoders.commands.contact_sheet import MAX_TILES, Section, Tile, cut, draw, wrap
+from hf_encoders.commands.figures import fonts
 
 
 def tile(colour="red", size=(40, 30), **options):

@@ -208,6 +208,24 @@ def built(text: str, name: str, *arguments: object, **named: object) -> nn.Modul
     return trained(getattr(module, name)(*arguments, **named))
 
 
+def imported(file: Path, name: str) -> type[nn.Module]:
+    """A class of a file, imported with its project beside it; the modules are forgotten again."""
+    before = set(sys.modules)
+    sys.path.insert(0, str(file.parent))
+    try:
+        spec = importlib.util.spec_from_file_location("_own_file", file)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["_own_file"] = module
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(file.parent))
+        for one in set(sys.modules) - before:
+            path = getattr(sys.modules[one], "__file__", None)
+            if path and Path(path).is_relative_to(file.parent) and one != "_own_file":
+                del sys.modules[one]
+    return getattr(module, name)
+
+
 def trained(network: nn.Module) -> nn.Module:
     """The network with other weights and statistics."""
     generator = torch.Generator().manual_seed(1)

@@ -8,7 +8,7 @@ import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from .errors import AdoptError
+from ..errors import AdoptError
 from .source_tree import Source, SourceTree, class_of
 from .target import Target
 
@@ -54,6 +54,19 @@ def part_of(tree: SourceTree, target: Target, arguments: Mapping[str, object]) -
     return part
 
 
+def class_at(tree: SourceTree, target: Target) -> tuple[Source, str]:
+    """The class of a target's last attribute, and its file; nothing of its arguments is asked.
+
+    Raises:
+        AdoptError: if an attribute is not made by a class of the project.
+    """
+    source, name = tree.main, target.name
+    for attribute in target.attributes:
+        _, (source, name), _ = _made(tree, source, name, attribute)
+    class_of(source, name)
+    return source, name
+
+
 def parameters(source: Source, name: str) -> list[str] | None:
     """The names of a constructor's parameters, without `self`; None if the class has none of its own."""
     made = _constructor(class_of(source, name))
@@ -62,25 +75,35 @@ def parameters(source: Source, name: str) -> list[str] | None:
     return [argument.arg for argument in [*made.args.posonlyargs, *made.args.args, *made.args.kwonlyargs]][1:]
 
 
-def _attribute(tree: SourceTree, part: Part, attribute: str) -> Part:
-    made = _constructor(class_of(part.source, part.name))
-    call = _assigned(made, attribute) if made else None
-    where = f"{part.source.path}:{call.lineno if call else class_of(part.source, part.name).lineno}"
-    if call is None:
-        raise AdoptError(path=where, reason=f"the constructor of {part.name} assigns nothing to self.{attribute}")
-    name = ast.unparse(call.func) if isinstance(call, ast.Call) else ast.unparse(call)
-    found = _class_named(tree, part.source, name)
+def _made(
+    tree: SourceTree, source: Source, name: str, attribute: str
+) -> tuple[ast.FunctionDef, tuple[Source, str], ast.Call]:
+    """The constructor of a class, the class that makes an attribute in it, and the call."""
+    constructor = _constructor(class_of(source, name))
+    call = _assigned(constructor, attribute) if constructor else None
+    where = f"{source.path}:{call.lineno if call else class_of(source, name).lineno}"
+    if constructor is None or call is None:
+        raise AdoptError(
+            path=where,
+            reason=f"the constructor of {name} assigns nothing to self.{attribute}",
+            hint=f"name the class of {attribute} itself, as FILE.py:Class",
+        )
+    maker = ast.unparse(call.func) if isinstance(call, ast.Call) else ast.unparse(call)
+    found = _class_named(tree, source, maker)
     if not isinstance(call, ast.Call) or found is None:
         hint = f"name the class of {attribute} itself, as FILE.py:Class"
-        raise AdoptError(path=where, reason=f"{attribute} is made by {name}, no class of this project", hint=hint)
-    source, its_name = found
+        raise AdoptError(path=where, reason=f"{attribute} is made by {maker}, no class of this project", hint=hint)
+    return constructor, found, call
+
+
+def _attribute(tree: SourceTree, part: Part, attribute: str) -> Part:
+    made, (source, its_name), call = _made(tree, part.source, part.name, attribute)
     own = parameters(source, its_name) or []
     outer = parameters(part.source, part.name) or []
-    known = _defaults(made) if made else {}
     if not set(part.arguments) <= set(outer) and set(part.arguments) <= set(own):
         return Part(source, its_name, part.arguments)
     try:
-        values = _Values(known | part.arguments, part.source)
+        values = _Values(_defaults(made) | part.arguments, part.source)
         arguments = dict(zip(own, map(values.of, call.args), strict=False))
         for keyword in call.keywords:
             value = values.of(keyword.value)

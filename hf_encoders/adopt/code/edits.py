@@ -35,9 +35,10 @@ def edited(text: str, edits: Sequence[Edit], kept: Collection[ast.stmt], all_of_
     cut = {
         line for node in all_of_them if id(node) not in keep for line in range(*spans[id(node)]) if line not in taken
     }
+    within = {line for span in spans.values() for line in range(*span)}
     for edit in sorted(edits, key=lambda edit: (edit.node.lineno, edit.node.col_offset), reverse=True):
         _apply(edit, lines)
-    left = [line.decode() for number, line in enumerate(lines) if number not in cut]
+    left = [(line.decode(), number in within) for number, line in enumerate(lines) if number not in cut]
     return _spaced(left)
 
 
@@ -62,13 +63,17 @@ def _apply(edit: Edit, lines: list[bytes]) -> None:
         lines[number] = b"\0"  # no line: removed in the end
 
 
-def _spaced(lines: Sequence[str]) -> str:
-    """The lines with two empty ones in a row at most, as they are left where statements were cut out."""
+def _spaced(lines: Sequence[tuple[str, bool]]) -> str:
+    """The lines with two empty ones in a row at most between statements, as they are left where some were cut out.
+
+    Args:
+        lines: each with whether it is within a statement: a text of several lines stays as it is.
+    """
     found: list[str] = []
-    for line in lines:
-        if line == "\0" or (not line.strip() and found[-2:] == ["", ""]) or (not line.strip() and not found):
+    for line, is_within in lines:
+        if line == "\0" or (not is_within and not line.strip() and (not found or found[-2:] == ["", ""])):
             continue
-        found.append(line if line.strip() else "")
+        found.append(line if is_within or line.strip() else "")
     while found and not found[-1]:
         found.pop()
     return "\n".join(found) + "\n"

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from hf_encoders.adopt.code.flattening import flatten
+from hf_encoders.adopt.code.source_tree import SourceTree
 from hf_encoders.adopt.errors import AdoptError
-from hf_encoders.adopt.flattening import flatten
-from hf_encoders.adopt.source_tree import SourceTree
 
 PLAIN = "class Encoder:\n    pass\n"
 
@@ -168,6 +168,25 @@ def test_letters_of_several_bytes_move_no_edit(tmp_path, monkeypatch):
     assert "from .layers import four" in code.files["net"]
 
 
+def test_texts_of_several_lines_stay_as_they_are(tmp_path, monkeypatch):
+    net = 'import wandb\n\n\n\n\nTEXT = """a\n\n\n\n   \nb"""\n\n\n\n\nclass Encoder:\n    value = TEXT\n'
+    code = flat(tmp_path, {"net.py": net}, "net.py")
+    assert imported(tmp_path, code, monkeypatch).Encoder.value == "a\n\n\n\n   \nb"
+    assert code.files["net"].startswith("TEXT") and "\n\n\n\nclass" not in code.files["net"]
+
+
+@pytest.mark.parametrize("before", [b"\xef\xbb\xbf", b"# -*- coding: utf-8 -*-\r\n"])
+def test_a_file_is_read_as_python_reads_it(tmp_path, before):
+    (tmp_path / "net.py").write_bytes(before + "class Encoder:\r\n    value = 'ä'\r\n".encode())
+    assert flatten(SourceTree(tmp_path / "net.py"), "Encoder").files["net"].endswith("    value = 'ä'\n")
+
+
+def test_a_file_in_another_encoding_is_refused(tmp_path):
+    (tmp_path / "net.py").write_bytes("# coding: latin-1\nclass Encoder:\n    value = 'ä'\n".encode("latin-1"))
+    with pytest.raises(AdoptError, match="is written in iso-8859-1; save it as UTF-8"):
+        SourceTree(tmp_path / "net.py")
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
@@ -191,7 +210,7 @@ def test_letters_of_several_bytes_move_no_edit(tmp_path, monkeypatch):
     ],
 )
 def test_bad_sources_are_refused_with_their_line(tmp_path, files, message):
-    from hf_encoders.adopt.source_tree import class_of
+    from hf_encoders.adopt.code.source_tree import class_of
 
     with pytest.raises(AdoptError) as error:
         tree = SourceTree(project(tmp_path, files) / "net.py")

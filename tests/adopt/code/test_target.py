@@ -2,11 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from hf_encoders.adopt.attributes import part_of
+from hf_encoders.adopt.code.attributes import part_of
+from hf_encoders.adopt.code.source_tree import SourceTree
+from hf_encoders.adopt.code.target import Target, parse_target
 from hf_encoders.adopt.embedding import beginnings, check_expression
 from hf_encoders.adopt.errors import AdoptError
-from hf_encoders.adopt.source_tree import SourceTree
-from hf_encoders.adopt.target import Target, parse_target
 
 LIT = """
 import lightning as L

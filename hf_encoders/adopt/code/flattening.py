@@ -3,11 +3,11 @@
 import ast
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
+from ..errors import AdoptError
 from .edits import Edit, edited
-from .errors import AdoptError
 from .needed import bound_by, names_read, needed_statements
 from .source_tree import Source, SourceTree
 
@@ -30,7 +30,13 @@ class FlatCode:
     libraries: list[str]
 
 
-def flatten(tree: SourceTree, name: str, source: Source | None = None, taken: tuple[str, ...] = ()) -> FlatCode:
+def flatten(
+    tree: SourceTree,
+    name: str,
+    source: Source | None = None,
+    taken: tuple[str, ...] = (),
+    also: Collection[str] = (),
+) -> FlatCode:
     """Copy a class and what it needs, in the form of siblings.
 
     Args:
@@ -38,6 +44,7 @@ def flatten(tree: SourceTree, name: str, source: Source | None = None, taken: tu
         name: the class.
         source: the file of the class; the tree's main file by default.
         taken: names of modules that the copies must not have.
+        also: other names of the class's file to keep.
 
     Raises:
         AdoptError: if an import cannot be followed, or a copy would be read otherwise than it is meant.
@@ -45,7 +52,7 @@ def flatten(tree: SourceTree, name: str, source: Source | None = None, taken: tu
     main = source or tree.main
     names = _Names(set(taken))
     names.of(main)  # first: it keeps its name
-    wanted: dict[Source, set[str] | None] = {main: {name}}
+    wanted: dict[Source, set[str] | None] = {main: {name, *also}}
     copies: dict[Source, _Copy] = {}
     waiting = [main]
     while waiting:

@@ -1,4 +1,6 @@
-"""Loads an adopted repo as anybody does, in a process that sees the repo alone, and runs it: `loaded.py FOLDER REPO`.
+"""Loads an adopted repo as anybody does, in a process that sees the repo alone, and runs it: `main()`.
+
+Its arguments are FOLDER and REPO.
 
 FOLDER/inputs.safetensors holds the inputs as NUMBER.NAME; FOLDER/actual.safetensors will hold the outputs likewise.
 """
@@ -13,16 +15,23 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModel
 
+from .reads import Reads, said
+
 
 def main() -> None:
     """Answer with a line of JSON on what was stdout."""
     folder, repo = Path(sys.argv[1]), sys.argv[2]
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    code = [str(folder / "modules")]  # where transformers copies the repo's code to
+    reads = Reads(code, "the code", [str(folder), str(Path(repo).resolve())])
     try:
-        answer = _run(folder, repo)
+        with reads:
+            answer = _run(folder, repo)
     except Exception as error:  # whatever the network raises
-        answer = {"error": " ".join(f"{type(error).__name__}: {error}".split())[:400]}
+        answer = {"error": reads.found or said(code, error)}
+    if reads.found:
+        answer = {"error": reads.found}
     answers.write(json.dumps(answer) + "\n")
     answers.flush()
 
@@ -50,7 +59,3 @@ def _run(folder: Path, repo: str) -> dict[str, object]:
             outputs[f"{number}.{name}"] = output[name].float().contiguous().clone()
     save_file(outputs, folder / "actual.safetensors")
     return {"class": type(model).__name__, "parameters": model.num_parameters()}
-
-
-if __name__ == "__main__":
-    main()

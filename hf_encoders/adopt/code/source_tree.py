@@ -1,10 +1,11 @@
 """The Python files of a project, found as Python's import would find them, and parsed. Nothing is imported."""
 
 import ast
+import tokenize
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import AdoptError
+from ..errors import AdoptError
 
 _INIT = "__init__.py"
 
@@ -96,10 +97,15 @@ class SourceTree:
         file = file.resolve()
         if file not in self._sources:
             try:
-                text = file.read_text(encoding="utf-8").replace("\r\n", "\n")
+                with tokenize.open(file) as opened:  # as Python reads it: a mark of its bytes is no text
+                    text, encoding = opened.read(), opened.encoding
+                if encoding not in ("utf-8", "utf-8-sig"):
+                    raise AdoptError(path=file, reason=f"is written in {encoding}", hint="save it as UTF-8")
                 tree = ast.parse(text)
             except SyntaxError as error:
                 raise AdoptError(path=f"{file}:{error.lineno}", reason=f"a syntax error ({error.msg})") from None
+            except AdoptError:
+                raise
             except (OSError, ValueError) as error:
                 raise AdoptError(path=file, reason=f"cannot be read as Python ({error})") from None
             self._sources[file] = Source(file, module, text, tree)

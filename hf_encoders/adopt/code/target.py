@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import AdoptError
+from ..errors import AdoptError
 
 _FORM = "expected FILE.py:Class, or FILE.py:Class.attribute"
 
