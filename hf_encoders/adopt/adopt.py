@@ -130,7 +130,7 @@ def _write_model(repo: Path, network: Network, code: FlatCode, found: FoundWeigh
     settings = network.settings() | {"dtype": common_dtype(found.tensors)}
     texts = {f"{module}.py": text for module, text in code.files.items()} | {
         f"configuration_{network.snake}.py": configuration_file(network),
-        f"modeling_{network.snake}.py": modeling_file(network),
+        f"modeling_{network.snake}.py": modeling_file(network, code.libraries),
         "config.json": json.dumps(settings, indent=2, ensure_ascii=False) + "\n",
         "requirements.txt": requirements_file(code.libraries),
     }

@@ -11,9 +11,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel, initialization
+from transformers import PreTrainedConfig, PreTrainedModel
 
 _NAME = "network"
+# An attribute of the weights that the constructor made: what transformers makes for those that a file lacks has none.
+_MADE = "_made_by_constructor"
 # transformers takes these for old names of others. It leaves them alone where they are whole, as the model has them.
 _OLD_NAMES = re.compile(r"LayerNorm\.(gamma|beta)|weight_[gv]$|^(model\.)?language_model\.model\b")
 
@@ -43,9 +45,10 @@ class AdoptedModel(PreTrainedModel):
             torch.set_default_dtype(dtype)
         self.network.to(dtype)
         self._tied_weights_keys = {_exactly(name): _exactly(first) for name, first in _shared(self.network).items()}
-        # What no file holds: transformers makes room for these buffers, and asks `_init_weights` for their values.
+        # What no file holds: transformers makes room for these buffers, without values.
         self._unsaved = _unsaved_buffers(self.network)
-        self._own = {id(tensor) for tensor in (*self.network.parameters(), *self.network.buffers())}
+        for weight in self.network.parameters():
+            setattr(weight, _MADE, True)
         self.post_init()
 
     def build(self) -> nn.Module:
@@ -64,16 +67,24 @@ class AdoptedModel(PreTrainedModel):
         return table
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Give a module the values that no file holds. The constructor made the others.
+        """Refuse a file that lacks weights of a module; the constructor made the values of one that is not loaded.
 
         Raises:
             ValueError: if the file lacks weights, which nothing can make up.
         """
         for name, tensor in module.named_parameters(recurse=False):
-            if id(tensor) not in self._own and not getattr(tensor, "_is_hf_initialized", False):
+            if not hasattr(tensor, _MADE) and not getattr(tensor, "_is_hf_initialized", False):
                 raise ValueError(f"the file of weights lacks {name!r} of a {type(module).__name__}")
-        for name, values in self._unsaved.get(module, {}).items():
-            initialization.copy_(getattr(module, name), values)
+
+    @classmethod
+    def from_pretrained(cls, *source: Any, **options: Any) -> Any:  # as that of transformers, which also gives a pair
+        """Load as every model of transformers; buffers that no file holds get the values of the constructor."""
+        loaded = super().from_pretrained(*source, **options)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        with torch.no_grad():
+            for name, values in model._unsaved.items():
+                model.network.get_buffer(name).copy_(values)
+        return loaded
 
     def save_pretrained(  # type: ignore[override]  # it passes on whatever transformers takes
         self,
@@ -104,12 +115,7 @@ def _exactly(name: str) -> str:
     return re.escape(f"{_NAME}.{name}") + "$"
 
 
-def _unsaved_buffers(network: nn.Module) -> dict[nn.Module, dict[str, Tensor]]:
-    """Module → its buffers that a state dict leaves out, by name, with their values."""
+def _unsaved_buffers(network: nn.Module) -> dict[str, Tensor]:
+    """The buffers that a state dict leaves out, with their values."""
     saved = network.state_dict().keys()
-    found: dict[nn.Module, dict[str, Tensor]] = {}
-    for name, values in network.named_buffers():
-        if name not in saved:
-            owner, _, own_name = name.rpartition(".")
-            found.setdefault(network.get_submodule(owner), {})[own_name] = values.clone()
-    return found
+    return {name: values.clone() for name, values in network.named_buffers() if name not in saved}

@@ -192,8 +192,13 @@ def configuration_file(network: Network) -> str:
     return "\n".join(lines) + "\n"
 
 
-def modeling_file(network: Network) -> str:
-    """The text of modeling_NAME.py."""
+def modeling_file(network: Network, libraries: Sequence[str]) -> str:
+    """The text of modeling_NAME.py.
+
+    Args:
+        network: what it makes.
+        libraries: what the network's files import; transformers names those that this file imports and are missing.
+    """
     call = _call(network)
     main, *others = network.inputs
     passed = ", ".join([main.passed, *(f"{one.takes}={one.passed}" for one in others)])
@@ -210,7 +215,7 @@ def modeling_file(network: Network) -> str:
     lines = [
         f'"""{network.name} of {network.file} as a model of transformers."""',
         "",
-        *(["import torch"] if network.is_lazy else []),
+        *_imports({*libraries, *(["torch"] if network.is_lazy else [])}, network.is_lazy),
         "from torch import Tensor, nn",
         "from transformers.modeling_outputs import BaseModelOutputWithPooling",
         "",
@@ -238,6 +243,13 @@ def modeling_file(network: Network) -> str:
         "        return BaseModelOutputWithPooling(last_hidden_state=state, pooler_output=embedding)",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _imports(libraries: set[str], uses_torch: bool) -> list[str]:
+    """Lines that import libraries; all but torch are there for those who lack them."""
+    others = sorted(libraries - {"torch", "transformers"})
+    lines = [f"import {name}  # noqa: F401 - the network's code needs it" for name in others]
+    return sorted([*lines, *(["import torch"] if uses_torch else [])])
 
 
 def requirements_file(libraries: Sequence[str]) -> str:

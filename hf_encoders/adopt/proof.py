@@ -53,8 +53,8 @@ def judge_bits(work: Path, name: str, file: str, checkpoint: Path) -> Verificati
     for key in expected:
         output = key.partition(".")[2]
         if expected[key].shape != actual[key].shape:
-            shapes = f"{list(actual[key].shape)}, not {list(expected[key].shape)}"
-            raise AdoptError(f"the repo's {output} has the shape {shapes} as that of {name}")
+            found = f"{list(actual[key].shape)}, and that of {name} is {list(expected[key].shape)}"
+            raise AdoptError(f"the repo's {output} is {found}")
         one = compare(expected[key], actual[key])
         if not torch.equal(expected[key], actual[key]):
             raise AdoptError(

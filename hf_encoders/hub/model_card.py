@@ -172,7 +172,8 @@ def _encoder_tags(report: ConversionReport) -> tuple[str, list[str]]:
     elif "ForSequenceClassification" in architecture:
         pipeline_tag = "text-classification"
     else:
-        pipeline_tag = "feature-extraction" if reads_texts else "image-feature-extraction"
+        reads_pictures = not reads_texts and ("adopted" not in report or bool(report.get("parts")))
+        pipeline_tag = "image-feature-extraction" if reads_pictures else "feature-extraction"
     return pipeline_tag, [family, "feature-extraction"]
 
 

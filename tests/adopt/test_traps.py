@@ -1,17 +1,22 @@
 """What goes wrong with research code in transformers, one by one: it ends in the same bits, a note, or one line."""
 
 import json
+import os
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from transformers import AutoModel
 
+from hf_encoders import command_line
 from hf_encoders.adopt.adopt import AdoptOptions, adopt
 from hf_encoders.adopt.code.target import parse_target
 from hf_encoders.adopt.errors import AdoptError
 from hf_encoders.adopt.inputs import parse_input
+from hf_encoders.commands import main as cli
 from tests.helpers.own_networks import imported, trained, write_project
 
 HEAD = "import torch\nimport torch.nn.functional as F\nfrom torch import nn\n"
@@ -108,6 +113,10 @@ SAME_BITS = {
         files={"config.py": "WIDTH = 4\n_HIDDEN = 5\n", "utils.py": "from torch import nn\n\n\n"
                "def block(width):\n    return nn.Linear(width, width)\n"},
     ),
+    "a script that reads its arguments when it is imported": Trap(
+        "import argparse\n\nparser = argparse.ArgumentParser()\nparser.add_argument('data')\n"
+        "args = parser.parse_args()\n\n\n" + net("self.lin = nn.Linear(4, 4)", "return self.lin(x)"),
+    ),
     "several inputs": Trap(
         net("self.lin = nn.Linear(4, 4)", "return self.lin(x) * weights + (0 if more is None else more)",
             "x, weights, more=None"),
@@ -161,7 +170,9 @@ def adopted(folder: Path, trap: Trap) -> dict:
     """Adopt a network; returns the report."""
     file, weights = project(folder / "project", trap)
     if not weights.exists():
-        network = imported(file, "Net")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["train.py", "data"])
+            network = imported(file, "Net")
         arguments = trap.made_with or tuple(trap.arguments.values())
         made = network(*arguments) if trap.made_with else network(**trap.arguments)
         for example in trap.example:
@@ -240,3 +251,27 @@ def test_a_trap_ends_in_one_line(name, tmp_path):
     assert message in str(error.value)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "repo").exists()
+
+
+def test_who_lacks_libraries_is_told_all_of_them(tmp_path):
+    """The author has them; whoever loads the repo has not."""
+    body = "import own_library_a\nimport own_library_b\n\n\n" + net("self.lin = own_library_a.make(own_library_b.SIZE)",
+                                                                      "return self.lin(x)")  # fmt: skip
+    libraries = write_project(tmp_path / "libraries", {
+        "own_library_a.py": "from torch import nn\n\n\ndef make(size):\n    return nn.Linear(size, size)\n",
+        "own_library_b.py": "SIZE = 4\n",
+    })  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(libraries), os.environ.get("PYTHONPATH", "")]))
+        patch.syspath_prepend(libraries)
+        adopted(tmp_path, Trap(body))
+    for name in ("own_library_a", "own_library_b"):
+        sys.modules.pop(name, None)
+    assert (tmp_path / "repo" / "requirements.txt").read_text().splitlines() == [
+        "own_library_a", "own_library_b", "torch", "transformers",
+    ]  # fmt: skip
+    with pytest.raises(ImportError, match="own_library_a, own_library_b"):
+        AutoModel.from_pretrained(tmp_path / "repo", trust_remote_code=True)
+    with pytest.raises(SystemExit) as stop:
+        command_line.run(lambda: cli.command(["encode", str(tmp_path / "repo"), __file__, "--trust-remote-code"]))
+    assert stop.value.code == 2

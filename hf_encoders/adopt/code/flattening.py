@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from ..errors import AdoptError
 from .edits import Edit, edited
-from .needed import bound_by, names_read, needed_statements
+from .needed import bound, bound_by, names_read, needed_statements
 from .source_tree import Source, SourceTree
 
 # What transformers takes for an import of a sibling, in the text of a file.
@@ -152,6 +152,9 @@ def _rewritten(
     local = tree.find(module) if module else None
     is_folder = not module or tree.is_folder(module)
     if local is None and not (is_folder and (node.level or tree.find(f"{module}.{aliases[0].name}"))):
+        if node.level and is_guarded:  # the `try` says what to do without it; transformers would look for the file
+            yield f"raise ModuleNotFoundError({f'there is no {module}'!r})"
+            return
         if node.level:
             raise AdoptError(
                 path=f"{source.path}:{node.lineno}", reason=f"imports {'.' * node.level}{node.module or ''}, not found"
@@ -162,7 +165,7 @@ def _rewritten(
     plain: list[ast.alias] = []
     for alias in aliases:
         inner = tree.find(f"{module}.{alias.name}" if module else alias.name) if alias.name != "*" else None
-        is_module = inner is not None and inner is not local and not (local and _binds(local, alias.name))
+        is_module = inner is not None and inner is not local and not (local and _binds(tree, local, alias.name, inner))
         if inner is not None and is_module:
             copy.wants.append((inner, _attributes(kept, alias.asname or alias.name)))
             yield from _module_lines(names.of(inner), alias.asname or alias.name)
@@ -179,9 +182,9 @@ def _rewritten(
 
 
 def _module_lines(flat: str, name: str) -> Iterator[str]:
-    """Lines that bind a sibling itself: transformers does not follow `from . import sibling`."""
-    yield f"from .{flat} import __name__ as _{flat}_name"
-    yield f"{name} = __import__('sys').modules[_{flat}_name]"
+    """Lines that bind a sibling itself. transformers copies what the first line names; it does not see the second."""
+    yield f"from .{flat} import __name__ as _{flat}"
+    yield f"from . import {flat}" if name == flat else f"from . import {flat} as {name}"
 
 
 def _attributes(kept: list[ast.stmt], module: str) -> set[str] | None:
@@ -213,14 +216,17 @@ def _imported_from_project(tree: SourceTree, source: Source) -> set[str]:
     return found
 
 
-def _binds(source: Source, name: str) -> bool:
-    """Whether a package's own file binds a name, which comes before its module of that name."""
-    return any(
-        name in {bound_by(part, alias) for alias in part.names}
-        if isinstance(part, (ast.Import, ast.ImportFrom))
-        else getattr(part, "name", None) == name
-        for part in source.tree.body
-    )
+def _binds(tree: SourceTree, package: Source, name: str, module: Source) -> bool:
+    """Whether a package's own file binds a name, which comes before its module of that name, to something else."""
+    for part in package.tree.body:
+        if isinstance(part, (ast.Import, ast.ImportFrom)):
+            for alias in part.names:
+                of = f"{tree.imported(package, part)}." if isinstance(part, ast.ImportFrom) else ""
+                if bound_by(part, alias) == name and tree.find(f"{of}{alias.name}") is not module:
+                    return True
+        elif name in bound(part):
+            return True
+    return False
 
 
 def _add_library(copy: _Copy, module: str, is_guarded: bool) -> None:

@@ -14,7 +14,8 @@ def needed_statements(
 
     A statement is needed if it binds a needed name. One that changes something needed is kept too: a call, an
     assignment to an item or an attribute, or a definition that the project's own decorator registers. An import from
-    the project that nothing reads is there for what it does, and is kept.
+    the project that nothing reads is there for what it does, and is kept. Code that looks names up by their text, as
+    `globals()[name]` and `eval(name)` do, needs all that its file defines.
 
     Args:
         tree: the file.
@@ -28,18 +29,17 @@ def needed_statements(
         return statements
     kept: set[int] = set()
     names = set(wanted)
-    own = {name for node in statements if not isinstance(node, _IMPORTS) for name in bound(node)} | set(projects)
+    defined = {name for node in statements if not isinstance(node, _IMPORTS) for name in bound(node)}
+    own = defined | set(projects)
     unread = set() if is_package else set(projects) - names_read(statements)
     grows = True
     while grows:
         grows = False
         for number, node in enumerate(statements):
-            if number in kept or not (
-                (names | unread) & bound(node) or _changes(node, names & own, own) or _is_future(node)
-            ):
+            if number in kept or not ((names | unread) & bound(node) or _changes(node, names, own) or _is_future(node)):
                 continue
             kept.add(number)
-            names |= used(node)
+            names |= used(node) | (defined if _looks_names_up(node) else set())
             grows = True
     kept |= {0} if ast.get_docstring(tree) is not None and statements else set()
     return [statements[number] for number in sorted(kept)]
@@ -85,8 +85,12 @@ def _of_module(node: ast.AST) -> Iterator[ast.AST]:
             yield from _of_module(child)
 
 
-def _changes(node: ast.stmt, needed: Collection[str], own: Collection[str]) -> bool:
-    """Whether a statement that binds nothing needed changes something needed of the file."""
+def _changes(node: ast.stmt, names: Collection[str], own: Collection[str]) -> bool:
+    """Whether a statement that binds nothing needed changes something needed of the file.
+
+    It may also give a function or class of the file to a library that is needed, such as `nn.Module.count = count`.
+    """
+    needed = set(names) & set(own)
     if isinstance(node, _DEFINITIONS):
         return any(used(decorator) & set(own) for decorator in node.decorator_list)
     if isinstance(node, _IMPORTS):
@@ -96,7 +100,19 @@ def _changes(node: ast.stmt, needed: Collection[str], own: Collection[str]) -> b
     is_plain = isinstance(node, (ast.Assign, ast.AnnAssign)) and not any(
         isinstance(part, (ast.Subscript, ast.Attribute)) and isinstance(part.ctx, ast.Store) for part in ast.walk(node)
     )
-    return not is_plain and bool(used(node) & set(needed))
+    if not is_plain and isinstance(node, ast.Assign) and used(node.value) & set(own):
+        return any(used(target) & set(names) for target in node.targets)
+    return not is_plain and bool(used(node) & needed)
+
+
+def _looks_names_up(node: ast.AST) -> bool:
+    """Whether code reads names of its file by their text."""
+    texts = {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+    of_itself = any(
+        isinstance(part, ast.Subscript) and "sys.modules" in ast.unparse(part.value) and "__name__" in ast.unparse(part)
+        for part in ast.walk(node)
+    )
+    return bool(texts & {"globals", "eval", "exec"}) or of_itself
 
 
 def _is_future(node: ast.stmt) -> bool:

@@ -51,6 +51,8 @@ class SourceTree:
         root = file.parent
         while (root / _INIT).is_file():
             root = root.parent
+        while len(file.parent.relative_to(root).parts) < _levels(file) and root != root.parent:
+            root = root.parent  # folders without __init__.py are packages too
         here = Path.cwd().resolve()
         roots = [root, file.parent, *([here] if here in file.parents else [])]
         self.roots = tuple(dict.fromkeys(roots))
@@ -110,6 +112,15 @@ class SourceTree:
                 raise AdoptError(path=file, reason=f"cannot be read as Python ({error})") from None
             self._sources[file] = Source(file, module, text, tree)
         return self._sources[file]
+
+
+def _levels(file: Path) -> int:
+    """How many packages the relative imports of a file go up, with its own; 0 if it has none."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return 0
+    return max((node.level for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)), default=0)
 
 
 def class_of(source: Source, name: str) -> ast.ClassDef:

@@ -25,10 +25,11 @@ from .refused import Refused
 
 
 def find_class(request: dict[str, Any]) -> type[nn.Module]:
-    """Import the class from where it is; from its copy, where its file needs a library that the class does not."""
+    """Import the class from where it is; from its copy, where its file needs or does what the class does not."""
     places = [(request["roots"], request["module"]), ([request["copies"]], request["copy"])]
     for number, (roots, module) in enumerate(places):
         sys.path[:0] = roots
+        sys.argv[1:] = []  # they are not the project's
         try:
             found = getattr(importlib.import_module(module), request["class"])
             break
@@ -36,6 +37,9 @@ def find_class(request: dict[str, Any]) -> type[nn.Module]:
             library = (error.name or "").split(".")[0]
             if number or library in request["libraries"]:
                 raise Refused(f"{request['file']}: needs {library}, which is not installed") from None
+        except SystemExit:  # such as argparse's
+            if number:
+                raise Refused(f"{request['file']}: ends the process when it is imported") from None
         except Exception as error:
             raise Refused(f"{request['file']} cannot be imported: {said(request['roots'], error)}") from None
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
@@ -54,7 +58,7 @@ def make(request: dict[str, Any], call: Call) -> nn.Module:
     try:
         with reads:
             network = call.make()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         why = reads.found or f"{request['class']} cannot be made: {said(request['roots'], error)}"
         raise Refused(why) from None
     if reads.found:

@@ -95,6 +95,65 @@ def test_every_form_of_import_is_followed(tmp_path, monkeypatch, line, use):
     assert code.libraries == []
 
 
+def test_a_package_that_imports_its_own_modules_passes_them_on(tmp_path, monkeypatch):
+    files = {
+        "lib/__init__.py": "",
+        "lib/nn/__init__.py": "from .net import Encoder\nfrom . import layers\n",
+        "lib/nn/net.py": "from lib.nn import layers as L\n\n\nclass Encoder:\n    value = L.four\n",
+        "lib/nn/layers.py": "four = 4\n",
+    }
+    code = flat(tmp_path, files, "lib/nn/net.py")
+    assert sorted(code.files) == ["layers", "net"]
+    assert imported(tmp_path, code, monkeypatch).Encoder.value == 4
+
+
+def test_a_name_of_a_package_comes_before_its_module_of_that_name(tmp_path, monkeypatch):
+    files = {
+        "pkg/__init__.py": "",
+        "pkg/net.py": "from .act import act\n\n\nclass Encoder:\n    value = act(3)\n",
+        "pkg/act/__init__.py": "from .act import act\n",
+        "pkg/act/act.py": "def act(x):\n    return x + 1\n",
+    }
+    code = flat(tmp_path, files, "pkg/net.py")
+    assert imported(tmp_path, code, monkeypatch).Encoder.value == 4
+
+
+@pytest.mark.parametrize("error", ["ImportError", "ModuleNotFoundError", "Exception"])
+def test_a_module_that_a_try_does_without_may_be_missing(tmp_path, monkeypatch, error):
+    lines = f"try:\n    from ._fast import four\nexcept {error}:\n    from .slow import four\n"
+    files = {"pkg/__init__.py": "", "pkg/net.py": f"{lines}\n\nclass Encoder:\n    value = four\n",
+             "pkg/slow.py": "four = 4\n"}  # fmt: skip
+    code = flat(tmp_path, files, "pkg/net.py")
+    assert sorted(code.files) == ["net", "slow"]
+    assert imported(tmp_path, code, monkeypatch).Encoder.value == 4
+
+
+@pytest.mark.parametrize("use", ["globals()['Block']", "eval('Block')", "getattr(sys.modules[__name__], 'Block')"])
+def test_names_that_are_looked_up_by_their_text_come_along(tmp_path, monkeypatch, use):
+    block = "import sys\nimport wandb\n\n\nclass Block:\n    value = 4\n"
+    net = f"{block}\n\nclass Encoder:\n    value = {use}.value\n"
+    code = flat(tmp_path, {"net.py": net}, "net.py")
+    assert imported(tmp_path, code, monkeypatch).Encoder.value == 4
+    assert code.libraries == []
+
+
+def test_what_is_given_to_a_library_comes_along(tmp_path, monkeypatch):
+    net = ("import fractions\nimport wandb\n\n\ndef double(self):\n    return 2 * self\n\n\n"
+           "fractions.Fraction.double = double\nwandb.log = double\n\n\nclass Encoder:\n    value = fractions.Fraction(2).double()\n")  # fmt: skip
+    code = flat(tmp_path, {"net.py": net}, "net.py")
+    assert imported(tmp_path, code, monkeypatch).Encoder.value == 4
+    assert code.libraries == []
+
+
+def test_folders_without_init_files_are_packages(tmp_path, monkeypatch):
+    imports = "from ..common.sizes import six\nfrom .one import one\n"
+    files = {"src/models/net.py": f"{imports}class Encoder:\n value = six + one\n",
+             "src/common/sizes.py": "six = 6\n", "src/models/one.py": "one = 1\n"}  # fmt: skip
+    code = flat(tmp_path, files, "src/models/net.py")
+    assert sorted(code.files) == ["net", "one", "sizes"]
+    assert imported(tmp_path, code, monkeypatch).Encoder.value == 7
+
+
 def test_an_import_in_a_function_is_followed(tmp_path, monkeypatch):
     net = "class Encoder:\n    def get(self):\n        from config import five\n        return five\n"
     code = flat(tmp_path, {"net.py": net, "config.py": "five = 5\n"}, "net.py")
@@ -201,7 +260,7 @@ def test_a_file_in_another_encoding_is_refused(tmp_path):
         ),
         (
             {"net.py": "from ...far import a\n\n\nclass Encoder(a):\n    pass\n"},
-            "net.py:1: a relative import that leaves",
+            "net.py:1: imports ...far, not found",
         ),
         (
             {"net.py": "class Encoder:\n    '''\n    from .other import x\n    '''\n"},
