@@ -53,7 +53,7 @@ class EncodeMethods:
     @encode_depth_method
     def encode_depth(self, inputs: Pictures, batch_size: int = 32, **options: Unpack[DepthEncodeOptions]) -> Encoded:
         """Embed depth maps: [N, D]; see `MultimodalEncoderModel.encode_depth`."""
-        return self.tower("depth").encode(inputs, batch_size, **options)
+        return cast(DepthTower, self.tower("depth")).encode(inputs, batch_size, **options)
 
     def prepare(
         self,

@@ -6,6 +6,8 @@
         --output repo
     hf-encoders adopt chars.py:TextNet --weights net.pt --input 1x64 --modality text --tokenizer vocab.json
         --output repo
+    hf-encoders adopt range.py:Range --weights range.pt --input 1x1x128x128 --example map.png --modality depth
+        --unit-scale 0.001 --value-range 0 10 --output repo
 
 The class's code runs in processes of its own, and nowhere else; nothing in the checkpoint is executed.
 """

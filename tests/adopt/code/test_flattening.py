@@ -138,8 +138,9 @@ def test_names_that_are_looked_up_by_their_text_come_along(tmp_path, monkeypatch
 
 
 def test_what_is_given_to_a_library_comes_along(tmp_path, monkeypatch):
-    net = ("import fractions\nimport wandb\n\n\ndef double(self):\n    return 2 * self\n\n\n"
-           "fractions.Fraction.double = double\nwandb.log = double\n\n\nclass Encoder:\n    value = fractions.Fraction(2).double()\n")  # fmt: skip
+    given = "fractions.Fraction.double = double\nwandb.log = double\n"
+    net = f"import fractions\nimport wandb\n\n\ndef double(self):\n    return 2 * self\n\n\n{given}"
+    net += "\n\nclass Encoder:\n    value = fractions.Fraction(2).double()\n"
     code = flat(tmp_path, {"net.py": net}, "net.py")
     assert imported(tmp_path, code, monkeypatch).Encoder.value == 4
     assert code.libraries == []
