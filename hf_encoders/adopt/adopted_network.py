@@ -43,7 +43,9 @@ class AdoptedModel(PreTrainedModel):
                 self.network = self.build()
         finally:
             torch.set_default_dtype(dtype)
-        self.network.to(dtype)
+        for tensor in (*self.network.parameters(), *self.network.buffers()):
+            if tensor.is_floating_point():  # `network.to(dtype)` would make real numbers of complex ones
+                tensor.data = tensor.data.to(dtype)
         self._tied_weights_keys = {_exactly(name): _exactly(first) for name, first in _shared(self.network).items()}
         # What no file holds: transformers makes room for these buffers, without values.
         self._unsaved = _unsaved_buffers(self.network)

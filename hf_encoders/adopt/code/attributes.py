@@ -5,7 +5,7 @@ The class around it need not be importable: a LightningModule is followed withou
 
 import ast
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from ..errors import AdoptError
@@ -127,11 +127,24 @@ def _assigned(constructor: ast.FunctionDef, attribute: str) -> ast.expr | None:
     """What a constructor assigns to an attribute; the last assignment counts."""
     found: ast.expr | None = None
     for node in ast.walk(constructor):
-        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-        if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None:
-            if any(isinstance(one, ast.Attribute) and ast.unparse(one) == f"self.{attribute}" for one in targets):
-                found = node.value
+        for target, value in _assignments(node):
+            if isinstance(target, ast.Attribute) and ast.unparse(target) == f"self.{attribute}":
+                found = value
     return found
+
+
+def _assignments(node: ast.AST) -> Iterator[tuple[ast.expr, ast.expr]]:
+    """The targets of an assignment with their values: `a, b = f(), g()` are two."""
+    if isinstance(node, ast.AnnAssign) and node.value is not None:
+        yield node.target, node.value
+    if not isinstance(node, ast.Assign):
+        return
+    for target in node.targets:
+        value = node.value
+        if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts):
+            yield from zip(target.elts, value.elts, strict=True)
+        else:
+            yield target, value
 
 
 def _class_named(tree: SourceTree, source: Source, name: str) -> tuple[Source, str] | None:

@@ -15,7 +15,7 @@ def needed_statements(
     A statement is needed if it binds a needed name. One that changes something needed is kept too: a call, an
     assignment to an item or an attribute, or a definition that the project's own decorator registers. An import from
     the project that nothing reads is there for what it does, and is kept. Code that looks names up by their text, as
-    `globals()[name]` and `eval(name)` do, needs all that its file defines.
+    `globals()[name]` and `eval(name)` do, needs what its file defines, as far as that imports nothing else.
 
     Args:
         tree: the file.
@@ -30,16 +30,20 @@ def needed_statements(
     kept: set[int] = set()
     names = set(wanted)
     defined = {name for node in statements if not isinstance(node, _IMPORTS) for name in bound(node)}
+    imported = {name for node in statements if isinstance(node, _IMPORTS) for name in bound(node)}
     own = defined | set(projects)
     unread = set() if is_package else set(projects) - names_read(statements)
-    grows = True
+    grows, looks_up = True, False
     while grows:
         grows = False
         for number, node in enumerate(statements):
-            if number in kept or not ((names | unread) & bound(node) or _changes(node, names, own) or _is_future(node)):
+            is_needed = (names | unread) & bound(node) or _changes(node, names, own) or _is_future(node)
+            may_be_looked_up = looks_up and isinstance(node, _DEFINITIONS) and used(node) & imported <= names
+            if number in kept or not (is_needed or may_be_looked_up):
                 continue
             kept.add(number)
-            names |= used(node) | (defined if _looks_names_up(node) else set())
+            names |= used(node)
+            looks_up = looks_up or _looks_names_up(node)
             grows = True
     kept |= {0} if ast.get_docstring(tree) is not None and statements else set()
     return [statements[number] for number in sorted(kept)]

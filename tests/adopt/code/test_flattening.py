@@ -131,6 +131,7 @@ def test_a_module_that_a_try_does_without_may_be_missing(tmp_path, monkeypatch, 
 @pytest.mark.parametrize("use", ["globals()['Block']", "eval('Block')", "getattr(sys.modules[__name__], 'Block')"])
 def test_names_that_are_looked_up_by_their_text_come_along(tmp_path, monkeypatch, use):
     block = "import sys\nimport wandb\n\n\nclass Block:\n    value = 4\n"
+    block += "\n\ndef log():\n    wandb.log()\n"
     net = f"{block}\n\nclass Encoder:\n    value = {use}.value\n"
     code = flat(tmp_path, {"net.py": net}, "net.py")
     assert imported(tmp_path, code, monkeypatch).Encoder.value == 4

@@ -19,6 +19,7 @@ class Lit(L.LightningModule):
         self.save_hyperparameters()
         self.encoder = {made}
         self.head = L.Head(dim)
+        self.one, self.two = Encoder(1), Encoder(dim)
 """
 PARTS = """
 class Encoder:
@@ -73,6 +74,11 @@ def test_a_missing_file_is_said():
 def test_the_arguments_of_an_attribute_are_read_in_the_source(tmp_path, made, arguments, expected):
     part = follow(tmp_path, made, arguments)
     assert (part.source.path.name, part.name, part.arguments) == ("parts.py", "Encoder", expected)
+
+
+def test_attributes_that_are_assigned_together_are_told_apart(tmp_path):
+    assert follow(tmp_path, "Encoder(3)", {"dim": 8}, "one").arguments == {"dim": 1}
+    assert follow(tmp_path, "Encoder(3)", {"dim": 8, "lr": 1}, "two").arguments == {"dim": 8}
 
 
 @pytest.mark.parametrize(
