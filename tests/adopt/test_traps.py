@@ -150,6 +150,18 @@ SAME_BITS = {
         + net("self.lin = nn.Linear(cfg.dim, cfg.head_dim)", "return self.lin(x)", arguments=", cfg: 'Settings2'"),
         arguments={"heads": 1}, made_with=(SimpleNamespace(dim=4, head_dim=4),),
     ),
+    "dataclasses of settings within each other": Trap(
+        "from dataclasses import dataclass, field\nfrom typing import Optional\n\n\n"
+        "@dataclass\nclass Stem:\n    dim: int = 4\n    heads: int = 2\n\n\n"
+        "@dataclass\nclass All:\n    stem: Stem = field(default_factory=Stem)\n    out: int = 3\n\n\n"
+        + net("cfg = cfg or All()\nself.lin = nn.Linear(cfg.stem.dim, cfg.out * cfg.stem.heads)",
+              "return self.lin(x)", arguments=", cfg: Optional[All] = None"),
+        arguments={"stem": {"heads": 1}}, made_with=(SimpleNamespace(stem=SimpleNamespace(dim=4, heads=1), out=3),),
+    ),
+    "complex numbers": Trap(net(
+        "self.filter = nn.Parameter(torch.ones(3, dtype=torch.cfloat) * 1j)",
+        "return torch.fft.irfft(torch.fft.rfft(x) * self.filter, n=4)",
+    )),
     "infinite numbers": Trap(
         net("self.lin = nn.Linear(4, 4)\nself.limit = limit", "return self.lin(x).clamp(max=self.limit)",
             arguments=", limit=float('inf')"),
@@ -206,7 +218,7 @@ REFUSED = {
     "a file that is read at the import": (
         Trap("SIZE = int(open('{folder}/size.txt').read())\n\n\n"
              + net("self.lin = nn.Linear(SIZE, 4)", "return self.lin(x)"), files={"size.txt": "4"}),
-        "net.py:5: the code reads the file",
+        "the repo cannot be loaded: net.py:4: the code reads the file",
     ),
     "a file that is read in forward": (
         Trap(net("self.lin = nn.Linear(4, 4)", "return self.lin(x) * int(open('{folder}/size.txt').read())"),

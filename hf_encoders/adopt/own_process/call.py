@@ -79,7 +79,7 @@ class Call:
             if kind is None or not isinstance(value, dict):
                 continue
             try:
-                made = kind(**value)
+                made = _instance(kind, value)
             except TypeError as error:
                 raise Refused(f"{self.cls.__name__}: its {kind.__name__} refuses the arguments ({error})") from None
             fields = dataclasses.fields(made)
@@ -94,12 +94,7 @@ class Call:
 
     def _dataclass(self, name: str) -> type[Any] | None:
         """The dataclass that a parameter is annotated with, if it is one."""
-        try:
-            hint = typing.get_type_hints(self.cls.__init__).get(name)
-        except Exception:  # names that are there for type checkers alone
-            return None
-        kinds = [one for one in (hint, *typing.get_args(hint)) if isinstance(one, type)]
-        return next((kind for kind in kinds if dataclasses.is_dataclass(kind)), None)
+        return _dataclasses(self.cls.__init__).get(name)
 
     def _check(self) -> None:
         names = [one.name for one in self.parameters if one.kind is not one.VAR_KEYWORD]
@@ -157,6 +152,31 @@ class Call:
             else:
                 places += self.arguments[name] if how == "more" else [value]
         return self.cls(*places, **names)
+
+
+def _dataclasses(annotated: object) -> dict[str, type[Any]]:
+    """The dataclasses that parameters or fields are annotated with, by name."""
+    try:
+        hints = typing.get_type_hints(annotated)
+    except Exception:  # names that are there for type checkers alone
+        return {}
+    kinds = {name: (hint, *typing.get_args(hint)) for name, hint in hints.items()}
+    return {
+        name: kind
+        for name, options in kinds.items()
+        for kind in options
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind)
+    }
+
+
+def _instance(kind: type[Any], value: Mapping[str, Any]) -> Any:
+    """A dataclass of its fields, and of those of the dataclasses within."""
+    inner = _dataclasses(kind)
+    made = {
+        name: _instance(inner[name], one) if name in inner and isinstance(one, dict) else one
+        for name, one in value.items()
+    }
+    return kind(**made)
 
 
 def _is_plain(value: object) -> bool:

@@ -7,6 +7,7 @@ FOLDER/inputs.safetensors holds the inputs as NUMBER.NAME; FOLDER/actual.safeten
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -29,9 +30,11 @@ def main() -> None:
         with reads:
             answer = _run(folder, repo)
     except Exception as error:  # whatever the network raises
-        answer = {"error": reads.found or said(code, error)}
+        answer = {"error": said(code, error)}
     if reads.found:
         answer = {"error": reads.found}
+    if isinstance(text := answer.get("error"), str):  # of the copies, the name alone tells something
+        answer = {"error": re.sub(rf"{re.escape(code[0])}/\S*/", "", text)}
     answers.write(json.dumps(answer) + "\n")
     answers.flush()
 
