@@ -105,7 +105,7 @@ def adopt(target: Target, checkpoint: Path, output: Path, options: AdoptOptions)
         network = Network(
             part.name, code.main, part.source.path.name, described["arguments"], described["order"], inputs,
             ran["embedding"], ran["state"], ran["size"], bool(described["tied"]), described["is_lazy"],
-            options.processor.modality, described["makers"],
+            options.processor.modality, described["makers"], ran["padding"],
         )  # fmt: skip
         notes = [*prepared.notes, *_notes(network, described["takes"], ran["neighbours"])]
         with new_folder(output, options.overwrite) as repo:
@@ -149,8 +149,11 @@ def _notes(network: Network, takes: Sequence[str], neighbours: float | None) -> 
             f"warning: an embedding changes by {neighbours:.1e} with the inputs beside it in a batch; does a BatchNorm"
             " use the statistics of the batch?"
         )
-    if network.reads_padding:
+    if network.reads_padding or network.pads_to_limit:
         masks = [name for name in takes if name.endswith("mask")]
-        hint = f"; forward takes {masks[0]}: --input {masks[0]}=SHAPE" if masks else ""
-        found.append(f"texts are padded to {network.inputs[0].shape[1]} words: the network gets no mask{hint}")
+        why = f"the network gets no mask; forward takes {masks[0]}: --input {masks[0]}=SHAPE"
+        why = why if masks else "the network gets no mask"
+        if network.padding is not None:
+            why = f"the embedding changes by {network.padding:.1e} with words that the mask hides"
+        found.append(f"texts are padded to {network.inputs[0].shape[1]} words: {why}")
     return found

@@ -31,6 +31,7 @@ _RESERVED = {
     "quantization_config",
     "is_encoder_decoder",
     "reads_padding",
+    "pads_to_limit",
     "model_type",
     "tie_word_embeddings",
     "self",
@@ -118,6 +119,7 @@ class Network(ModelNames):
         is_lazy: whether layers learn their sizes from their first input.
         modality: "image", "depth" or "text"; None where nothing reads raw inputs.
         makers: argument → the dataclass beside the network that is made of it.
+        padding: how much the embedding of a text changes with words that its mask hides; None if it does not.
     """
 
     module: str
@@ -132,6 +134,7 @@ class Network(ModelNames):
     is_lazy: bool
     modality: str | None = None
     makers: Mapping[str, str] = field(default_factory=dict)
+    padding: float | None = None
 
     @property
     def fields(self) -> dict[str, str]:
@@ -142,6 +145,11 @@ class Network(ModelNames):
     def reads_padding(self) -> bool:
         """Whether texts are padded to the limit: the network cannot tell their words from what fills a batch."""
         return self.inputs[0].name == "input_ids" and all(one.name != "attention_mask" for one in self.inputs)
+
+    @property
+    def pads_to_limit(self) -> bool:
+        """Whether texts are padded to the limit although the network gets a mask: the embedding is of all positions."""
+        return self.padding is not None
 
     def settings(self) -> dict[str, object]:
         """The content of config.json, without the precision of the weights."""
@@ -158,6 +166,7 @@ class Network(ModelNames):
             "embedding_output": "pooler_output",
             **({"embeds": self.modality} if self.modality else {}),
             **({"reads_padding": True} if self.reads_padding else {}),
+            **({"pads_to_limit": True} if self.pads_to_limit else {}),
             **({"tie_word_embeddings": True} if self.is_tied else {}),
             "transformers_version": transformers.__version__,
         }
@@ -168,7 +177,8 @@ def configuration_file(network: Network) -> str:
     fields = [f"    {field}: {_kind(network.arguments[name])} = {_default(network.arguments[name])}"
               for name, field in network.fields.items()]  # fmt: skip
     needs_field = any("field(" in line for line in fields)
-    padding = ["    reads_padding: bool = True  # texts are padded to the limit"] if network.reads_padding else []
+    flags = {"reads_padding": network.reads_padding, "pads_to_limit": network.pads_to_limit}
+    padding = [f"    {name}: bool = True  # of texts" for name, is_set in flags.items() if is_set]
     tied = ["    tie_word_embeddings: bool = True  # some weights are one tensor"] if network.is_tied else []
     lines = [
         f'"""The configuration of {network.name}."""',

@@ -12,8 +12,6 @@ from typing import Any
 from .errors import AdoptError
 
 _HERE = Path(__file__).parent
-# Its package is found by the first argument, which is then forgotten: modules of the project may have any name.
-_START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from own_process.{name} import main; del sys.path[0]; main()"
 _SAID = 300  # characters of what a process that died said last
 
 
@@ -98,7 +96,7 @@ def run_loaded(folder: Path, repo: Path, roots: Sequence[Path]) -> dict[str, Any
 
 def _python(name: str) -> list[str]:
     """The command that runs a module of `own_process`, before its arguments."""
-    return [sys.executable, "-P", "-c", _START.format(name=name), str(_HERE)]
+    return [sys.executable, "-P", str(_HERE / "own_process" / "start.py"), name]
 
 
 def _checked(answer: dict[str, Any], before: str = "") -> dict[str, Any]:

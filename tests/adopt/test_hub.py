@@ -79,6 +79,7 @@ def photos(tmp_path_factory):
         Image.new("RGB", (40, 36), colour).save(folder / f"{number:02}.png")
     rows = {"image": sorted(map(str, folder.glob("*.png"))), "kind": ["red", "red", "blue", "blue"] * 4}
     Dataset.from_dict(rows).to_parquet(folder / "photos.parquet")
+    Dataset.from_dict({name: values[4:] for name, values in rows.items()}).to_parquet(folder / "known.parquet")
     return folder
 
 
@@ -91,14 +92,15 @@ def test_images_go_through_the_tools(repos, photos, tmp_path, capsys, name):
     command("embed", repo, photos / "photos.parquet", "--output", tmp_path / "all", trust)
     command("search", repo, tmp_path / "all", first, trust, "-k", "1")
     assert "1.000" in capsys.readouterr().out
-    command("evaluate", repo, photos / "photos.parquet", "--tasks", "knn", "--label-column", "kind", "--split", "train",
-            "--train-split", "train", "--k", "1", "--output", tmp_path / "metrics.json", trust)  # fmt: skip
+    words = ("--tasks", "knn", "--label-column", "kind", "--split", "train", "--train-split", "train", "--k", "1")
+    command("evaluate", repo, photos / "photos.parquet", "--train-dataset", photos / "known.parquet", *words, trust,
+            "--output", tmp_path / "metrics.json")  # fmt: skip
     assert json.loads((tmp_path / "metrics.json").read_text())["metrics"]
 
 
 def test_images_go_through_a_compiled_tower(repos, photos, tmp_path):
     pytest.importorskip("openvino", reason="pip install 'hf-encoders[export]'")
-    command("export", repos("vit"), "--to", "openvino", "--output", tmp_path / "compiled", "--trust-remote-code")
+    command("export", repos("lit"), "--to", "openvino", "--output", tmp_path / "compiled", "--trust-remote-code")
     for backend in ("torch", "openvino"):
         command("encode", tmp_path / "compiled", photos / "00.png", "--backend", backend, "--output",
                 tmp_path / f"{backend}.npz", "--trust-remote-code")  # fmt: skip

@@ -164,14 +164,24 @@ def test_a_mask_means_the_same_for_the_network_and_for_the_tokenizer(tmp_path, k
     ("keep", "mask", "message"),
     [
         ("~mask", "mask=2x9:bool", "is 1 in mask a word? --input '~mask=...' takes it the other way round"),
-        ("torch.ones_like(tokens) == 1", "mask=2x9", "with words that mask hides (mask is 0 there)"),
+        ("(mask == 0) | (tokens * 0 == mask.sum(1, keepdim=True) - 9)", "mask=2x9", "say --input '~mask=...'"),
+        ("mask == 1", "~mask=2x9", "is 1 in mask a word?"),
     ],
 )
-def test_a_mask_that_hides_nothing_or_the_words_is_refused(tmp_path, keep, mask, message):
+def test_a_mask_that_hides_the_words_is_refused(tmp_path, keep, mask, message):
     text_net(tmp_path, keep=keep)
     with pytest.raises(AdoptError) as error:
         adopt_words(tmp_path, mask)
     assert message in str(error.value) and not (tmp_path / "repo").exists()
+
+
+def test_a_mask_that_hides_nothing_is_said_and_texts_are_padded(tmp_path, capsys):
+    text_net(tmp_path, keep="torch.ones_like(tokens) == 1")
+    adopt_words(tmp_path)
+    assert "texts are padded to 9 words: the embedding changes by" in capsys.readouterr().out
+    encoder = load_encoder(tmp_path / "repo", trust_remote_code=True)
+    both = encoder.encode_text(["abc", "a cab cab"], convert_to="numpy")
+    assert np.allclose(both[:1], encoder.encode_text(["abc"], convert_to="numpy"), atol=1e-6)
 
 
 def test_without_a_mask_texts_are_padded_as_they_were(tmp_path, capsys):
@@ -231,7 +241,7 @@ def test_a_picture_needs_a_modality_and_a_size(ranges):
 
 
 def test_an_example_of_several_inputs_has_their_names(tmp_path):
-    net = DEPTH_NET.replace("self, x)", "self, x, scale)").replace("self.conv(x)", "self.conv(x) * scale[:, None]")
+    net = DEPTH_NET.replace("self, x)", "self, x, scale)").replace("self.conv(x)", "(self.conv(x) * scale[:, None])")
     write_project(tmp_path, {"range.py": net})
     torch.save(nn.ModuleDict({"conv": nn.Conv2d(1, 4, 4, 4)}).state_dict(), tmp_path / "range.pt")
     torch.save({"x": torch.rand(2, 1, 8, 8), "scale": torch.rand(2, 1, 1)}, tmp_path / "x.pt")

@@ -3,6 +3,7 @@
 import importlib.util
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from torch import nn
@@ -211,18 +212,15 @@ def built(text: str, name: str, *arguments: object, **named: object) -> nn.Modul
 def imported(file: Path, name: str) -> type[nn.Module]:
     """A class of a file, imported with its project beside it; the modules are forgotten again."""
     before = set(sys.modules)
-    sys.path.insert(0, str(file.parent))
-    try:
-        spec = importlib.util.spec_from_file_location("_own_file", file)
-        module = importlib.util.module_from_spec(spec)
-        sys.modules["_own_file"] = module
+    spec = importlib.util.spec_from_file_location("_own_file", file)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["_own_file"] = module
+    with patch.object(sys, "path", [str(file.parent), *sys.path]):
         spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(file.parent))
-        for one in set(sys.modules) - before:
-            path = getattr(sys.modules[one], "__file__", None)
-            if path and Path(path).is_relative_to(file.parent) and one != "_own_file":
-                del sys.modules[one]
+    for one in set(sys.modules) - before - {"_own_file"}:
+        path = getattr(sys.modules[one], "__file__", None)
+        if path and Path(path).is_relative_to(file.parent):
+            del sys.modules[one]
     return getattr(module, name)
 
 

@@ -32,40 +32,49 @@ def neighbours(embed: Callable[[Inputs], Tensor], inputs: Inputs) -> float | Non
     return difference if difference > _SAME else None
 
 
-def check_mask(embed: Callable[[Inputs], Tensor], inputs: Inputs, mask: str, is_inverted: bool) -> None:
-    """Refuse a network whose embedding of a text changes with what its mask hides.
+def padding(run: Callable[[Inputs], Inputs], inputs: Inputs, mask: str, is_inverted: bool) -> float | None:
+    """How much the embedding of a text changes with words that its mask hides, relative to its largest number.
 
     Args:
-        embed: see `neighbours`.
+        run: inputs by the names of `forward` → the hidden state and the embedding.
         inputs: the numbers of words first.
         mask: the name of the mask.
         is_inverted: whether it is true, not false, where nothing is to be read.
 
+    Returns:
+        None where the difference may be rounding, or a mask hides no single words.
+
     Raises:
-        Refused: if it changes.
+        Refused: if the mask hides the words that it should show, and shows those that it should hide.
     """
     main, words = next(iter(inputs.items()))
     if words.ndim != 2 or words.shape[1] < _FEWEST or inputs[mask].shape != words.shape:
-        return
+        return None
     hidden = words.shape[1] // _FEWEST
-    values = inputs[mask].clone()
-    values[:, -hidden:] = (
-        1 - values[:, -hidden:].to(torch.uint8).to(values.dtype)
-        if values.dtype != torch.bool
-        else (~values[:, -hidden:])
-    )
     others = words.clone()
     others[:, -hidden:] = words[:, :hidden].flip(1)
     if torch.equal(others, words):
-        return
-    one, two = (embed({**inputs, main: each, mask: values}) for each in (words, others))
-    difference = _difference(one, two)
-    if not difference <= _SAME:
+        return None
+    shown = inputs[mask].bool()  # where it is as a text without padding has it
+    values = torch.cat([shown[:, :-hidden], ~shown[:, -hidden:]], 1)
+
+    def differences(values: Tensor) -> tuple[float, float]:
+        """Of the words that are not hidden, if there are such, and of the embedding."""
+        given = values.to(inputs[mask].dtype)
+        one, two = (run({**inputs, main: each, mask: given}) for each in (words, others))
+        states = [outputs["last_hidden_state"] for outputs in (one, two)]
+        is_of_words = states[0].ndim == 3 and states[0].shape[1] == words.shape[1]
+        kept = [state[:, :-hidden] for state in states] if is_of_words else [one["pooler_output"], two["pooler_output"]]
+        return _difference(*kept), _difference(one["pooler_output"], two["pooler_output"])
+
+    of_kept, of_embedding = differences(values)
+    if not of_kept <= _SAME and differences(~values)[0] <= _SAME:
         turned = mask if is_inverted else f"~{mask}"
         raise Refused(
-            f"the embedding changes by {difference:.1e} with words that {mask} hides ({mask} is"
-            f" {1 if is_inverted else 0} there); --input '{turned}=...' takes the mask the other way round"
+            f"{mask} hides what is {0 if is_inverted else 1} in it, and shows what is {1 if is_inverted else 0}: say"
+            f" --input '{turned}=...', which takes it the other way round"
         )
+    return None if of_embedding <= _SAME else of_embedding
 
 
 def _difference(one: Tensor, two: Tensor) -> float:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from .call import Call, settings_class
-from .dependence import check_mask, neighbours
+from .dependence import neighbours, padding
 from .network import SEED, describe, make_inputs
 from .outputs import Inputs, outputs_of
 from .reads import Reads, said
@@ -122,15 +122,15 @@ def _check_same(request: Mapping[str, Any], first: Inputs, second: Inputs) -> No
 
 
 def _look_around(request: Mapping[str, Any], network: nn.Module, inputs: Inputs, answer: dict[str, Any]) -> None:
-    """Say whether an embedding depends on the inputs beside it, and refuse a mask that hides nothing."""
+    """Say whether an embedding depends on the inputs beside it, and on words that a mask hides."""
 
-    def embed(inputs: Inputs) -> Tensor:
-        return _seeded(1, request, network, inputs, {})["pooler_output"]
+    def run(inputs: Inputs) -> Inputs:
+        return _seeded(1, request, network, inputs, {})
 
-    answer["neighbours"] = neighbours(embed, inputs)
-    for one in request["inputs"]:
-        if one["name"] == "attention_mask":
-            check_mask(embed, inputs, one["takes"], bool(one.get("is_inverted")))
+    answer["neighbours"] = neighbours(lambda inputs: run(inputs)["pooler_output"], inputs)
+    masks = [one for one in request["inputs"] if one["name"] == "attention_mask"]
+    differences = [padding(run, inputs, one["takes"], bool(one.get("is_inverted"))) for one in masks]
+    answer["padding"] = next((one for one in differences if one is not None), None)
 
 
 def main() -> NoReturn:
