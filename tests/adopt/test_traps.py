@@ -242,6 +242,27 @@ REFUSED = {
         Trap(net("self.lin = nn.Linear(4, 4)", "return self.lin(x) + torch.randn(4)")),
         "Net is not deterministic: two runs of one input differ by",
     ),
+    "a constructor that ends the process": (
+        Trap(net("import sys\nself.lin = nn.Linear(4, 4)\nsys.exit(3)", "return self.lin(x)")),
+        "Net cannot be made: ",
+    ),
+    "a process that dies": (
+        Trap(net("import os\nself.lin = nn.Linear(4, 4)\nos._exit(3)", "return self.lin(x)")),
+        "the process of the network ended with status 3",
+    ),
+    "a script that the class cannot do without": (
+        Trap("import sys\nargs = sys.exit(1)\n\n\n" + net("self.lin = nn.Linear(4, args)", "return self.lin(x)")),
+        "ends the process when it is imported",
+    ),
+    "an import that fails": (
+        Trap("import json\nSIZE = json.loads('')\n\n\n" + net("self.lin = nn.Linear(4, SIZE)", "return self.lin(x)")),
+        "cannot be imported: ",
+    ),
+    "a library that is not installed": (
+        Trap("import own_missing_library\n\n\n"
+             + net("self.lin = own_missing_library.Linear(4, 4)", "return self.lin(x)")),
+        "needs own_missing_library, which is not installed",
+    ),
     "a class that is a function": (Trap("def Net():\n    return nn.Linear(4, 4)\n"), "net.py:6: Net is a function"),
     "a class that is no module": (Trap("class Net:\n    pass\n"), "Net is no nn.Module"),
     "a syntax error": (Trap("class Net(nn.Module):\n    def (\n"), "net.py:7: a syntax error"),
