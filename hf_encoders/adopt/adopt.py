@@ -24,7 +24,7 @@ from .errors import AdoptError
 from .example import read_example
 from .generation import BASE, SETTINGS, Network, configuration_file, modeling_file, requirements_file
 from .inputs import WantedInput, name_inputs
-from .prepared import Arguments, prepare
+from .prepared import Arguments, argument_notes, prepare
 from .processes import OriginalProcess, run_loaded
 from .processors import ProcessorOptions, check_words, reader_of
 from .proof import judge_bits, run_request
@@ -96,7 +96,7 @@ def adopt(target: Target, checkpoint: Path, output: Path, options: AdoptOptions)
             reader = reader_of(options.processor, inputs[0])
             inputs[0] = replace(inputs[0], below=reader.words)
             given = example.given(inputs, reader) if example else {}
-            found = find_weights(file, part.name, names, options.weights)
+            found = find_weights(file, part.name, names, options.weights, target.attributes)
             save_file(found.tensors, work / "weights.safetensors")
             check_words(reader, inputs, described["tables"])
             ran = original.answer(run_request(work, inputs, expressions, given))
@@ -107,7 +107,11 @@ def adopt(target: Target, checkpoint: Path, output: Path, options: AdoptOptions)
             ran["embedding"], ran["state"], ran["size"], bool(described["tied"]), described["is_lazy"],
             options.processor.modality, described["makers"], ran["padding"],
         )  # fmt: skip
-        notes = [*prepared.notes, *_notes(network, described["takes"], ran["neighbours"])]
+        notes = [
+            *prepared.notes,
+            *argument_notes(prepared, options.arguments_from, network.arguments),
+            *_notes(network, described["takes"], ran["neighbours"]),
+        ]
         with new_folder(output, options.overwrite) as repo:
             _write_model(repo, network, code, found)
             reader.write(repo)

@@ -110,3 +110,20 @@ def _arguments(file: Checkpoint, arguments: Arguments) -> tuple[dict[str, object
     loose = [name for name in stated if name not in given]
     left_out = f"{arguments.path}: {', '.join(others)} left out: JSON does not hold them"
     return stated | given, loose, [left_out] if others else []
+
+
+def argument_notes(prepared: Prepared, path: str | None, taken: Mapping[str, object]) -> list[str]:
+    """What a checkpoint says and the class does not take, and what the class has by default: the same by another name?
+
+    Args:
+        prepared: the class.
+        path: where the checkpoint says its arguments; None where a person gave all.
+        taken: what it is called with.
+    """
+    given = prepared.part.arguments
+    if path is None or not given.keys() & taken.keys():  # one object holds all of them
+        return []
+    left_out = [name for name in prepared.loose if name in given and name not in taken]
+    defaults = [f"{name}={value!r}" for name, value in taken.items() if name not in given]
+    notes = [f"{path}: {', '.join(left_out)} left out: {prepared.part.name} does not take them"] if left_out else []
+    return [*notes, f"by default: {', '.join(defaults)}, which {path} does not tell"] if defaults else notes

@@ -51,7 +51,9 @@ class FoundWeights:
     notes: tuple[str, ...]
 
 
-def find_weights(checkpoint: Checkpoint, name: str, network: NetworkNames, wanted: WeightsWanted) -> FoundWeights:
+def find_weights(
+    checkpoint: Checkpoint, name: str, network: NetworkNames, wanted: WeightsWanted, attributes: Sequence[str] = ()
+) -> FoundWeights:
     """Find the weights of a network in a file, at any depth and below any prefix.
 
     Args:
@@ -59,6 +61,7 @@ def find_weights(checkpoint: Checkpoint, name: str, network: NetworkNames, wante
         name: of the class.
         network: its names.
         wanted: what a person says about them.
+        attributes: where an object of the class around the network holds it: of several, these are its weights.
 
     Raises:
         CheckpointError: if they are not there, not whole or of other shapes, or others are among them.
@@ -69,7 +72,13 @@ def find_weights(checkpoint: Checkpoint, name: str, network: NetworkNames, wante
     if not names:
         raise LayoutError(f"{name} has no weights, so there is nothing to adopt")
     pattern = re.compile("|".join(re.escape(each) for each in names))
-    chosen = choose(checkpoint, [FamilyNames(name, pattern, ())], wanted, [name])
+    families = [FamilyNames(name, pattern, ())]
+    chosen = choose(checkpoint, families, wanted, [name])
+    end = "." + ".".join(attributes)
+    if attributes and wanted.path is None and not f".{chosen.network.path}".endswith(end):
+        named = [other.path for other in chosen.others if f".{other.path}".endswith(end)]
+        if len(named) == 1:
+            chosen = choose(checkpoint, families, dataclasses.replace(wanted, path=named[0]), [name])
     if chosen.unused_patterns:
         raise LayoutError(f"{checkpoint.path}: --ignore {chosen.unused_patterns[0]} matches no key of the weights")
     members = [dataclasses.replace(one, name=names.get(one.name, one.name)) for one in chosen.network.members]

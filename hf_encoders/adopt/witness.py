@@ -64,7 +64,7 @@ class OwnNetwork:
             with OriginalProcess(work) as original:
                 described = original.answer()
                 names = NetworkNames(shapes_of(described["weights"]), described["tied"])
-                found = find_weights(file, prepared.part.name, names, self.weights)
+                found = find_weights(file, prepared.part.name, names, self.weights, self.target.attributes)
                 save_file(found.tensors, work / "weights.safetensors")
                 takes = _by_names(inputs, described["takes"])
                 given = {f"0.{one}": inputs[name].contiguous().clone() for name, one in takes.items()}

@@ -144,6 +144,8 @@ def _notes(args: argparse.Namespace) -> list[str]:
     notes = []
     if args.modality is None:
         notes.append("note: without --modality the repo has no processor, so our commands do not take it")
+    if args.modality == "image" and not args.image_processor:
+        notes.append("note: images are resized (bicubic) and cropped in their centre; --image-processor says otherwise")
     if args.modality == "depth" and not args.metres and args.value_range is None:
         notes.append("note: each depth map is stretched from its minimum to its maximum; --value-range says otherwise")
     if args.license is None:

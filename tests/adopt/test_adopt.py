@@ -9,6 +9,7 @@ from safetensors import safe_open
 from transformers import AutoModel
 
 from hf_encoders import load_encoder
+from hf_encoders.commands import main as cli
 from tests.adopt.conftest import SHAPES
 
 
@@ -44,6 +45,18 @@ def test_texts_are_embedded_by_our_tools(repos):
     encoder = load_encoder(repos("text"), trust_remote_code=True)
     both = encoder.encode_text(["a cat", "a very long dog"], convert_to="numpy")
     assert both.shape == (2, 10) and not np.allclose(both[0], both[1])
+
+
+def test_what_a_checkpoint_says_and_the_class_does_not_take_is_said(repos, projects, tmp_path, capsys):
+    file = projects / "vit" / "last.ckpt"
+    content = torch.load(file) | {"args": {"dim": 16, "depth": 3, "num_heads": 2, "lr": 0.1}}
+    torch.save(content, tmp_path / "last.ckpt")
+    words = ["--kwargs-from", "args", "--input", "1x3x32x32", "--embedding", "output[0].mean(1)"]
+    target = f"{projects}/vit/pkg/vit.py:ViT"
+    cli.command(["adopt", target, "--weights", f"{tmp_path}/last.ckpt", *words, "--output", f"{tmp_path}/repo"])
+    printed = capsys.readouterr().out
+    assert "args: num_heads, lr left out: ViT does not take them" in printed
+    assert "by default: heads=2, patch=8, size=32, drop_rate=0.1, which args does not tell" in printed
 
 
 def test_a_saved_model_loads_again_and_keeps_its_names(repos, tmp_path):

@@ -81,6 +81,17 @@ def test_weights_are_found_below_a_prefix_and_beside_others(tmp_path):
     assert sorted(found.tensors) == ["a.weight", "module.b"]
 
 
+@pytest.mark.parametrize("part", ["encoder_q", "encoder_k"])
+def test_of_two_networks_that_of_the_named_attribute_is_taken(tmp_path, part):
+    values = {"encoder_q": torch.ones(2), "encoder_k": torch.zeros(2)}
+    tensors = {f"module.{name}.{own}.weight": value for name, value in values.items() for own in ("a", "b")}
+    torch.save(tensors, tmp_path / "w.pt")
+    network = NetworkNames({"a.weight": (2,), "b.weight": (2,)}, {})
+    found = find_weights(open_checkpoint(tmp_path / "w.pt"), "Net", network, WeightsWanted(), (part,))
+    assert found.keys["a.weight"] == f"module.{part}.a.weight"
+    assert torch.equal(found.tensors["a.weight"], tensors[f"module.{part}.a.weight"])
+
+
 def test_a_tied_weight_is_taken_under_any_of_its_names(tmp_path):
     found = weights(
         tmp_path, {"b": torch.ones(2), "c": torch.ones(1)}, {"a": (2,), "b": (2,), "c": (1,)}, {"b": "a"}.items()
