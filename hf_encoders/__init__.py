@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .models.configuration_depth_semantic_encoder import DepthSemanticEncoderConfig
     from .models.configuration_multimodal_encoder import MultimodalEncoderConfig
     from .models.depth_map_files import DepthMapError
+    from .models.depth_pipelines import DepthFeatureExtractionPipeline, DepthZeroShotClassificationPipeline
     from .models.depth_units import DepthRangeWarning
     from .models.image_files import ImageError
     from .models.image_processing_depth import DepthImageProcessor
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     )
     from .models.modeling_multimodal_encoder import MultimodalEncoderModel, MultimodalEncoderOutput
     from .models.processing_multimodal_encoder import MultimodalEncoderProcessor
-    from .pipelines import DepthFeatureExtractionPipeline, DepthZeroShotClassificationPipeline
 
 __all__ = [
     "AnyEncoder",
@@ -59,6 +59,7 @@ _NAMES = {
     "models.configuration_depth_semantic_encoder": ("DepthSemanticEncoderConfig",),
     "models.configuration_multimodal_encoder": ("MultimodalEncoderConfig",),
     "models.depth_map_files": ("DepthMapError",),
+    "models.depth_pipelines": ("DepthFeatureExtractionPipeline", "DepthZeroShotClassificationPipeline"),
     "models.depth_units": ("DepthRangeWarning",),
     "models.image_files": ("ImageError",),
     "models.image_processing_depth": ("DepthImageProcessor",),
@@ -70,7 +71,6 @@ _NAMES = {
     ),
     "models.modeling_multimodal_encoder": ("MultimodalEncoderModel", "MultimodalEncoderOutput"),
     "models.processing_multimodal_encoder": ("MultimodalEncoderProcessor",),
-    "pipelines": ("DepthFeatureExtractionPipeline", "DepthZeroShotClassificationPipeline"),
     "legacy.semantic_encoder": ("SemanticEncoder", "create_semantic_encoder"),
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names}

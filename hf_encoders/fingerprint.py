@@ -4,31 +4,13 @@ import hashlib
 from collections.abc import Mapping
 from typing import IO, Any, Literal, Protocol
 
-import torch
-import xxhash
-from torch import Tensor
-from transformers.configuration_utils import PreTrainedConfig
+from .models.weights_fingerprint import HasName, HasWeights, fingerprint
 
 # Entries of a configuration that say where it came from, or what was measured; the type of the weights is theirs.
 _WITHOUT_EFFECT = {
-    "_name_or_path", "name_or_path", "transformers_version", "architectures", "auto_map", "dtype",
+    "_name_or_path", "name_or_path", "transformers_version", "architectures", "auto_map", "custom_pipelines", "dtype",
     "zero_shot_calibration",
 }  # fmt: skip
-
-
-class HasWeights(Protocol):
-    """A module of PyTorch."""
-
-    def state_dict(self) -> Mapping[str, Tensor]:
-        """Name → tensor."""
-
-
-class HasName(HasWeights, Protocol):
-    """A model of transformers, whose configuration knows where it came from."""
-
-    @property
-    def config(self) -> PreTrainedConfig:
-        """The configuration."""
 
 
 class Readable(Protocol):
@@ -36,27 +18,6 @@ class Readable(Protocol):
 
     def open(self, mode: Literal["rb"]) -> IO[bytes]:
         """Open the file."""
-
-
-def fingerprint(model: HasWeights) -> str:
-    """Digest every byte of the weights: the same on every device, another digest after any change.
-
-    It covers name, type, shape and all values of each tensor, buffers and adapters included: 1.6 GB take 0.12 s
-    (benchmarks/bench_identity.py). Weights that were loaded in half precision are other weights.
-
-    Returns:
-        32 hexadecimal digits (XXH3, 128 bits).
-
-    Raises:
-        ValueError: if some weights are not in memory, such as those that `device_map` left on the disk.
-    """
-    digest = xxhash.xxh3_128()
-    for name, tensor in sorted(model.state_dict().items()):
-        if tensor.is_meta:
-            raise ValueError(f"{name} is not in memory, so the weights have no fingerprint; load the model as a whole")
-        digest.update(f"{name}{tensor.dtype}{list(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def identity(model: HasName) -> dict[str, str | None]:
@@ -84,3 +45,6 @@ def settings_with_effect(config: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in config.items()
         if name not in _WITHOUT_EFFECT
     }
+
+
+__all__ = ["HasName", "HasWeights", "Readable", "fingerprint", "identity", "settings_with_effect", "sha256"]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkabl
 from .models.depth_units import DepthUnits
 from .models.encoding import Encode
 from .models.input_modality import PIL_MODALITIES, is_file, picture_modality, pictures_modality
+from .models.model_modalities import BOTH_EXAMPLES, PICTURES, default_modality, modalities, pictures_or_default
 from .models.text_tower import TextTower
 from .models.tower import MODALITIES, Encoder, Modality, Tower
 
@@ -16,10 +17,6 @@ if TYPE_CHECKING:
 
 # What a text is for: it is searched for, or it is found. Models that were trained so have a prompt for each.
 TextTask = Literal["query", "document"]
-# The modalities that are classified by words.
-PICTURES: tuple[Modality, ...] = ("image", "depth")
-# A hint for models that lack texts or pictures.
-BOTH_EXAMPLES = "a model of texts and pictures, such as CLIP or SigLIP"
 # As many items tell the modality of a column.
 _LOOKED_AT = 64
 # What a person says where files do not tell.
@@ -37,17 +34,6 @@ def encoder_of(model: object) -> Encoder:
     return model
 
 
-def modalities(model: object) -> tuple[Modality, ...]:
-    """The modalities that a model embeds; none for a model without towers."""
-    return model.towers if isinstance(model, Encoder) else ()
-
-
-def default_modality(model: object) -> Modality:
-    """Images, where the model embeds them, else what it embeds alone: depth maps or texts."""
-    known = modalities(model)
-    return known[0] if len(known) == 1 else "image"
-
-
 def files_modality(model: object, files: Iterable[str | os.PathLike[str]], option: str = _SAY) -> Modality:
     """The modality of files that are embedded, for whoever did not say it.
 
@@ -63,17 +49,6 @@ def files_modality(model: object, files: Iterable[str | os.PathLike[str]], optio
         return default_modality(model)
     kinds = ((os.fspath(file), picture_modality(file)) for file in files)
     return pictures_modality(kinds, f"say {option} image or {option} depth")
-
-
-def pictures_or_default(model: object, inputs: object) -> Modality:
-    """The modality of raw inputs, one or many, by the first of them; the model's default where it does not tell."""
-    known = modalities(model)
-    if not {"image", "depth"} <= set(known):
-        return default_modality(model)
-    first = inputs
-    if isinstance(inputs, Sequence) and not isinstance(inputs, (str, bytes)):
-        first = inputs[0] if len(inputs) else None
-    return picture_modality(first) or default_modality(model)
 
 
 def check_queries(model: object, queries: Sequence[object]) -> None:
@@ -194,3 +169,23 @@ def encoder(
     """
     encode = tower_of(model, modality, task).encode
     return cast(Encode[object], partial(encode, **units)) if units and modality == "depth" else encode
+
+
+__all__ = [
+    "BOTH_EXAMPLES",
+    "MODALITIES",
+    "PICTURES",
+    "Encoder",
+    "Modality",
+    "TextTask",
+    "check_queries",
+    "column_modality",
+    "default_modality",
+    "encoder",
+    "encoder_of",
+    "files_modality",
+    "items_modality",
+    "modalities",
+    "pictures_or_default",
+    "tower_of",
+]

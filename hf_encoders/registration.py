@@ -113,6 +113,7 @@ def _hooks(modules: Mapping[str, str]) -> Iterator[tuple[str, Callable[[ModuleTy
     for task, name in _PIPELINES.items():
         yield "transformers.pipelines", bring(name)
         yield ours(name), partial(_register_pipeline, task, name)
+    yield f"{__package__}.models.repo_pipelines", _forget_pipelines_of_repos
     yield f"{__package__}.models.saved_processor", _push_whole_repos
     yield f"{__package__}.models.backend", _register_backends
     yield f"{__package__}.models.depth_map_files", _register_depth_formats
@@ -153,6 +154,10 @@ def _register_pipeline(task: str, name: str, ours: ModuleType) -> None:
     PIPELINE_REGISTRY.register_pipeline(
         task, getattr(ours, name), pt_model=AutoModel, default={"model": (None, None)}, type="multimodal"
     )
+
+
+def _forget_pipelines_of_repos(ours: ModuleType) -> None:
+    ours.RepoPipelinesMixin.forget()
 
 
 def _push_whole_repos(ours: ModuleType) -> None:

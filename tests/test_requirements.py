@@ -8,6 +8,12 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from hf_encoders import __version__
+from hf_encoders.hub.requirements import (
+    handler_requirements,
+    model_requirements,
+    sentence_transformers_requirement,
+)
 from hf_encoders.models.minimum_versions import MINIMUM_VERSIONS
 from tests.conftest import ROOT
 
@@ -55,6 +61,17 @@ def test_the_versions_that_are_checked_at_import_are_the_lower_bounds():
     bounds = versions(RUNTIME, ">=")
     for name, minimum in MINIMUM_VERSIONS.items():
         assert bounds[canonicalize_name(name)] == Version(minimum)
+
+
+def test_a_repo_asks_for_the_versions_that_the_package_asks_for():
+    stated = {canonicalize_name(one.name): one.specifier for one in [*RUNTIME, *EXTRAS]}
+    lines = [*model_requirements(has_package=True), sentence_transformers_requirement(), *handler_requirements()]
+    for one in map(Requirement, lines):
+        if one.name == "hf-encoders":
+            assert __version__ in one.specifier  # this release loads what it writes
+        else:
+            assert one.specifier == stated[canonicalize_name(one.name)]
+    assert not any("hf-encoders" in line for line in [*model_requirements(has_package=False), *handler_requirements()])
 
 
 def test_what_is_imported_is_declared_and_nothing_else():

@@ -25,7 +25,7 @@ def rows(name, count):
 
 
 def test_it_is_small_and_loads_whole(model):
-    assert (MODEL / "model.safetensors").stat().st_size <= 20e6
+    assert sum(path.stat().st_size for path in MODEL.rglob("*") if path.is_file()) <= 30e6
     assert model.dtype == torch.float32  # stored in float16, computed in float32
     _, info = AutoModel.from_pretrained(MODEL, output_loading_info=True)
     assert not any(info.values())
@@ -40,18 +40,18 @@ def test_it_finds_scenes_by_words_and_by_image(model):
     texts, images = model.encode_text(scenes["caption"]), model.encode_image(scenes["image"])
     depth = model.encode_depth(scenes["depth"])
     recall = retrieval_metrics(texts, images, names=("text", "image"))
-    assert recall["text_to_image_recall@1"] > 0.6
-    assert retrieval_metrics(texts, depth, names=("text", "depth"))["text_to_depth_recall@10"] > 0.5
-    assert retrieval_metrics(images, depth, names=("image", "depth"))["image_to_depth_recall@1"] > 0.4
+    assert recall["text_to_image_recall@1"] > 0.8
+    assert retrieval_metrics(texts, depth, names=("text", "depth"))["text_to_depth_recall@10"] > 0.8
+    assert retrieval_metrics(images, depth, names=("image", "depth"))["image_to_depth_recall@1"] > 0.85
 
 
 def test_it_knows_what_depth_maps_show(model):
     train, test = rows("objects/train.parquet", 600), rows("objects/test.parquet", 100)
     embeds, nouns = model.encode_depth(test["depth"]), list(test["noun"])
     found = knn_metrics(model.encode_depth(train["depth"]), list(train["noun"]), embeds, nouns, k=1)
-    assert found["knn_accuracy"] > 0.4
+    assert found["knn_accuracy"] > 0.6
     labels = sorted({*nouns, *train["noun"]})
     classifier = ZeroShotClassifier(model, labels, templates=["a red {}", "a gray {}", "a {}"])
     answers = classifier.classify_embeddings(embeds, top_k=1)
     right = sum(best[0]["label"] == noun for best, noun in zip(answers, nouns, strict=True))
-    assert right / len(nouns) > 0.3
+    assert right / len(nouns) > 0.7

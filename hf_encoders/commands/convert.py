@@ -25,7 +25,7 @@ from .. import command_line
 from ..models.input_errors import printable
 from ..plurals import counted
 from .encoder_options import add_encoder_options, encoder_notes, input_options
-from .options import add_destination, add_format, add_overwrite, path
+from .options import add_destination, add_format, add_overwrite, check_destination, path
 from .runner import Result, perform_alone
 
 if TYPE_CHECKING:
@@ -166,7 +166,8 @@ def run(args: argparse.Namespace) -> Result:
     ]
     pushed_to = None
     if args.push_to_hub:
-        destination = Destination(args.push_to_hub, args.private, args.revision, args.create_pr)
+        pushing = args.private, args.revision, args.create_pr, args.with_handler
+        destination = Destination(args.push_to_hub, *pushing)
         pushed_to = push_model(output, destination, remote_code=args.with_remote_code is not False)
         lines.append(f"pushed to {pushed_to}")
     notes = [*on_top, *weights_lines(report), *notes]
@@ -207,8 +208,9 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError("--original-kwargs, --original-kwargs-from and --original-output go with --original")
     if args.verify and args.original:
         raise ValueError("--original compares while a checkpoint is converted; leave --verify out")
-    if (args.private or args.revision or args.create_pr) and not args.push_to_hub:
-        raise ValueError("--private, --revision and --create-pr go with --push-to-hub")
+    if (args.private or args.revision or args.create_pr or args.with_handler) and not args.push_to_hub:
+        raise ValueError("--private, --revision, --create-pr and --with-handler go with --push-to-hub")
+    check_destination(args)
 
 
 def _own_network(args: argparse.Namespace) -> "OwnNetwork | None":

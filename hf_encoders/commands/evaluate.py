@@ -101,10 +101,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_figures(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
-        "pictures", "of retrieval: captions and what they find; of other tasks: confusions"
+        "pictures",
+        "of retrieval: recall over k, similarities, captions and what they find; of other tasks: confusions",
     )
     add = group.add_argument
-    add("--figures", type=path, metavar="DIR", help="draw them into this folder; each has its data beside it as JSON")
+    add(
+        *("--figures", "--plots"),
+        type=path,
+        metavar="DIR",
+        help="draw them into this folder; each has its data beside it as JSON",
+    )
     add("--captions", type=count, default=8, help="captions on a sheet (default: %(default)s)")
     add("--pictures", type=count, default=5, help="how many of the first pictures each shows (default: %(default)s)")
     add("--worst", action="store_true", help="show the captions whose right picture comes last")

@@ -284,7 +284,18 @@ def add_destination(parser: argparse._ActionsContainer) -> None:
         action=argparse.BooleanOptionalAction,
         help="put the model files of this package into the repo, for trust_remote_code=True (default: in pushes)",
     )
+    parser.add_argument(
+        "--with-handler",
+        action="store_true",
+        help="push a handler.py too, by which Inference Endpoints serve the model",
+    )
     add_token(parser)
+
+
+def check_destination(args: argparse.Namespace) -> None:
+    """Raise ValueError for options of a push that exclude each other."""
+    if args.with_handler and args.with_remote_code is False:
+        raise ValueError("--with-handler runs the model's code: leave out --no-with-remote-code")
 
 
 def load_model(args: argparse.Namespace, device: "torch.device | None" = None) -> "Encoder":

@@ -3,7 +3,7 @@
 import argparse
 
 from ..plurals import counted
-from .options import add_destination, add_format, path
+from .options import add_destination, add_format, check_destination, path
 from .runner import Result
 
 
@@ -30,10 +30,11 @@ def run(args: argparse.Namespace) -> Result:
     Raises:
         ValueError: if it holds no model of this package, or the Hub refuses.
     """
+    check_destination(args)
     from ..hub.contents import repo_contents
     from ..hub.push import Destination, list_push, push_model
 
-    destination = Destination(args.repo_id, args.private, args.revision, args.create_pr)
+    destination = Destination(args.repo_id, args.private, args.revision, args.create_pr, args.with_handler)
     contents = repo_contents(args.folder, args.include)
     left_out = [f"left out: {line}; --include PATTERN pushes more"] if (line := contents.left_out_line()) else []
     with_code = args.with_remote_code is not False

@@ -1,5 +1,6 @@
 """Reads the curves of a training run from TensorBoard logs, and draws them with matplotlib."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -7,10 +8,13 @@ from ..outputs import new_file
 
 Curves = Mapping[str, Sequence[tuple[int, float]]]
 _COLUMNS = 3
+# The names of scalars whose curves share a panel: losses, and recalls at one k.
+_LOSS = re.compile(r"(?:(?P<split>[^/]+)/)?(?P<measured>validation_)?loss")
+_RECALL = re.compile(r"(?:(?P<split>[^/]+)/)?retrieval/(?P<query>\w+?)_to_(?P<found>\w+?)_(?P<measure>recall@\d+)")
 
 
 def draw_curves(path: Path, curves: Curves) -> bool:
-    """Draw each curve into a panel of its own, and write a PNG.
+    """Draw losses into a panel, recalls at each k into one, and each other curve into one of its own, and write a PNG.
 
     Args:
         path: the picture; an existing one is replaced.
@@ -27,12 +31,17 @@ def draw_curves(path: Path, curves: Curves) -> bool:
     except ImportError:
         return False
 
-    columns = min(_COLUMNS, len(curves))
-    rows = -(-len(curves) // columns)
+    shared = panels(curves)
+    columns = 2 if len(shared) == 4 else min(_COLUMNS, len(shared))
+    rows = -(-len(shared) // columns)
     figure = Figure(figsize=(4 * columns, 3 * rows), layout="constrained")
-    for place, (name, pairs) in enumerate(curves.items(), start=1):
+    for place, (name, lines) in enumerate(shared.items(), start=1):
         panel = figure.add_subplot(rows, columns, place)
-        panel.plot(*zip(*pairs, strict=True), linewidth=1.2, marker="." if len(pairs) < 50 else "")
+        for label, pairs in lines.items():
+            marker = "." if len(pairs) < 50 else ""
+            panel.plot(*zip(*pairs, strict=True), linewidth=1.2, marker=marker, label=label)
+        if len(lines) > 1:
+            panel.legend(fontsize=7)
         panel.set_title(name, fontsize=10)
         panel.set_xlabel("step", fontsize=8)
         panel.tick_params(labelsize=8)
@@ -40,6 +49,29 @@ def draw_curves(path: Path, curves: Curves) -> bool:
     with new_file(path, overwrite=True) as partial:
         figure.savefig(partial, dpi=100, format="png")
     return True
+
+
+def panels(curves: Curves) -> Mapping[str, Curves]:
+    """Put the curves that are compared into one panel.
+
+    Args:
+        curves: name → pairs of step and value.
+
+    Returns:
+        Title of a panel → label of a line → its pairs.
+    """
+    shared: dict[str, dict[str, Sequence[tuple[int, float]]]] = {}
+    for name, pairs in curves.items():
+        if loss := _LOSS.fullmatch(name):
+            title, label = "loss", "validation" if loss["measured"] else "training"
+            split = loss["split"]
+        elif recall := _RECALL.fullmatch(name):
+            title, label = recall["measure"], f"{recall['query']} → {recall['found']}"
+            split = recall["split"]
+        else:
+            title, label, split = name, name, None
+        shared.setdefault(title, {})[f"{label}, {split}" if split else label] = pairs
+    return shared
 
 
 def read_curves(logs: Path, names: Sequence[str]) -> Curves:

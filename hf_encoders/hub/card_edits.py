@@ -3,6 +3,7 @@
 from huggingface_hub import ModelCard
 
 from .card_merging import split
+from .card_widget import is_generated
 
 # Part of the placeholder card that transformers pushes; nobody wrote it.
 EMPTY_CARD = "This model card has been automatically generated."
@@ -35,4 +36,9 @@ def by_hand(content: str) -> set[str]:
         return set()
     own = "\n\n".join(piece.text for piece in split(card.text) if not piece.name)
     paragraphs = {paragraph.strip() for paragraph in own.split("\n\n")} - {""}
-    return paragraphs | {f"{key}:" for key in card.data.to_dict().keys() - _GENERATED_KEYS}
+    entries = card.data.to_dict().items()
+    return paragraphs | {f"{key}:" for key, value in entries if not _is_generated(key, value)}
+
+
+def _is_generated(key: str, value: object) -> bool:
+    return key in _GENERATED_KEYS or is_generated(key, value)

@@ -12,8 +12,8 @@ from .card_metrics import split_place
 FIGURES_FOLDER = "figures"
 # By what pictures are sorted.
 _Place: TypeAlias = tuple[str, str, tuple[int, str], str]
-# How the names of confusion matrices and of sheets of captions begin.
-_PATTERNS = ("confusion-*.json", "retrieval-*.json")
+# How the names of their data begin, by what they show.
+FIGURE_KINDS = ("confusion", "recall", "retrieval", "similarity")
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def read_figures(repo: Path) -> list[Figure]:
         InputError: if the data cannot be read.
     """
     figures: list[tuple[_Place, Figure]] = []
-    for path in (path for pattern in _PATTERNS for path in (repo / FIGURES_FOLDER).glob(pattern)):
+    for path in (path for kind in FIGURE_KINDS for path in (repo / FIGURES_FOLDER).glob(f"{kind}-*.json")):
         picture = path.with_suffix(".png")
         if not picture.is_file():
             continue

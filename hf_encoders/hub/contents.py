@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from .. import models
 from ..repo_code import code_files
+from .card_figures import FIGURE_KINDS, FIGURES_FOLDER
 from .kind import is_adopted
 from .model_card import CARD_NAME
 
@@ -28,8 +29,8 @@ _REPO_FILES = (
     "?_*/model.safetensors",
     # reports and the card
     CARD_NAME, "LICENSE*", "NOTICE*", ".gitattributes", "conversion_report.json", "export_report.json",
-    "metrics*.json", "training_recipe.yaml", "training_curves.png", "figures/confusion-*.png",
-    "figures/confusion-*.json", "figures/retrieval-*.png", "figures/retrieval-*.json",
+    "metrics*.json", "training_recipe.yaml", "training_curves.png", ".eval_results/*.yaml",
+    *(f"{FIGURES_FOLDER}/{kind}-*.{end}" for kind in FIGURE_KINDS for end in ("json", "png")),
     # compiled towers
     "onnx/*.onnx", "onnx/*.onnx.data", "onnx/export.json", "onnx/export_report.json", "openvino/*.xml",
     "openvino/*.bin", "openvino/export.json", "openvino/export_report.json",

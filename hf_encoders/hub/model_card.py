@@ -15,10 +15,10 @@ from transformers import AutoConfig
 from ..any_encoder import load_encoder
 from ..fingerprint import fingerprint, sha256
 from ..models.input_errors import InputError, one_line
-from ..models.minimum_versions import MINIMUM_VERSIONS
 from ..outputs import new_file
 from .card_curves import Curves, draw_curves
 from .card_edits import EMPTY_CARD
+from .card_eval_results import write_eval_results
 from .card_figures import Figure, read_figures
 from .card_merging import inline, merge, split
 from .card_metrics import (
@@ -30,8 +30,11 @@ from .card_metrics import (
     is_measured,
     read_evaluations,
 )
+from .card_widget import widget_metadata
+from .endpoint_handler import has_handler
 from .kind import ADOPTED, DEPTH, ENCODER, MULTIMODAL, REPORT_NAME, repo_kind
 from .reports import ConversionReport
+from .requirements import model_requirements, sentence_transformers_requirement
 
 CARD_NAME, RECIPE_NAME, CURVES_NAME, EXAMPLE_NAME = (
     "README.md", "training_recipe.yaml", "training_curves.png", "example.png",
@@ -81,7 +84,8 @@ def write_card(
 
     An existing card keeps what a person wrote: the text outside of the generated sections, each key of the header
     (lists gain new entries, and `license` is replaced if given), and entries of the model-index without a fingerprint.
-    Text inside of the generated sections is replaced.
+    Text inside of the generated sections is replaced. Numbers on data sets of the Hub are written to `.eval_results/`
+    as well.
 
     Args:
         repo: folder of the model.
@@ -122,17 +126,22 @@ def write_card(
     if curves:
         draw_curves(repo / CURVES_NAME, curves)
 
+    config = None if kind == ADOPTED else AutoConfig.from_pretrained(repo)  # its own code would run
+    has_tokenizer = any(repo.glob("tokenizer*"))
+    has_images = any((repo / file).is_file() for file in ("preprocessor_config.json", "processor_config.json"))
     recipe_file = repo / RECIPE_NAME
     written = _TEMPLATES.get_template(f"{kind}_template.md").render(
         name=name,
-        minimum_versions=MINIMUM_VERSIONS,
-        config=None if kind == ADOPTED else AutoConfig.from_pretrained(repo),  # its own code would run
+        requirements=model_requirements(has_package=kind not in (ENCODER, ADOPTED)),
+        sentence_transformers=sentence_transformers_requirement(),
+        config=config,
         report=report,
         depth=_depth_settings(repo),
-        has_tokenizer=any(repo.glob("tokenizer*")),
-        has_images=any((repo / file).is_file() for file in ("preprocessor_config.json", "processor_config.json")),
+        has_tokenizer=has_tokenizer,
+        has_images=has_images,
         license=license or old.license,
         has_code=any(repo.glob("modeling_*.py")),
+        has_handler=has_handler(repo),
         in_sentence_transformers=in_sentence_transformers,
         evaluations=evaluations,
         tables=compare(evaluations),
@@ -150,12 +159,14 @@ def write_card(
             "tags": tags,
             "datasets": _hub_ids(datasets),
             "base_model": _hub_ids(base_model),
+            **widget_metadata(kind, pipeline_tag, has_tokenizer=has_tokenizer, has_images=has_images),
         },
     )
     results = [result for result in old.eval_results or [] if not is_measured(result)]
     for evaluation in evaluations:
         results += evaluation.results()
     check_versions(results)
+    write_eval_results(repo, evaluations)
     header = ModelCardData(**data, model_name=name if results else None, eval_results=results or None)
     _write(repo / CARD_NAME, f"---\n{header.to_yaml()}\n---\n\n{merge(old_text, written).lstrip()}")
     return repo / CARD_NAME
@@ -233,8 +244,9 @@ def _header(old: ModelCardData, new: Mapping[str, object]) -> dict[str, Any]:
         if isinstance(value, list):
             present = kept.get(name, [])
             present = present if isinstance(present, list) else [present]
-            # Tags that a person removed stay away.
-            gained = [] if name == "tags" and name in kept else [entry for entry in value if entry not in present]
+            # Tags that a person removed stay away, and examples.
+            is_settled = name in ("tags", "widget") and name in kept
+            gained = [] if is_settled else [entry for entry in value if entry not in present]
             if present or gained:
                 kept[name] = present + gained
         elif value is not None and (name == "license" or name not in kept):

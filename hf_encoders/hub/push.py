@@ -15,8 +15,10 @@ from safetensors import SafetensorError, safe_open
 from ..models.input_errors import InputError, one_line
 from ..models.tower import is_finite
 from .card_edits import complete_version
+from .card_figures import FIGURE_KINDS, FIGURES_FOLDER
 from .complete import complete_repo
 from .contents import copy_contents, repo_contents
+from .endpoint_handler import HANDLER_FILES
 from .errors import LOG_IN
 from .model_card import CARD_NAME
 
@@ -25,7 +27,8 @@ Result = TypeVar("Result")
 # Files that describe the weights they were pushed with: a push of other weights deletes those it does not replace.
 _OF_THE_WEIGHTS = (
     "model*.safetensors", "model*.safetensors.index.json", "training_state.*", "conversion_report.json",
-    "metrics*.json", "training_recipe.yaml", "training_curves.png", "figures/confusion-*", "figures/retrieval-*",
+    "metrics*.json", "training_recipe.yaml", "training_curves.png", ".eval_results/metrics_*.yaml",
+    *(f"{FIGURES_FOLDER}/{kind}-*" for kind in FIGURE_KINDS),
 )  # fmt: skip
 _ADVICE = {
     401: LOG_IN,
@@ -46,12 +49,14 @@ class Destination:
         private: make the repo private when it is made; one that is public already is refused.
         revision: the branch, which is made if it does not exist; the default branch if not given.
         create_pr: open a pull request instead of a commit.
+        handler: bring what Inference Endpoints look for; see `write_handler`.
     """
 
     repo_id: str
     private: bool = False
     revision: str | None = None
     create_pr: bool = False
+    handler: bool = False
 
 
 def reserve(destination: Destination) -> None:
@@ -88,7 +93,8 @@ def push_model(folder: Path, destination: Destination, *, remote_code: bool = Tr
 
     Raises:
         PushError: if the Hub refuses or cannot be reached.
-        InputError: if the folder holds no model of ours, its weights are NaN, or its card cannot be written.
+        InputError: if the folder holds no model of ours, its weights are NaN, or its card or handler cannot be written.
+        ValueError: if a handler is to do without the model's code.
     """
     _check_weights(folder)
     with TemporaryDirectory() as temporary:
@@ -97,7 +103,7 @@ def push_model(folder: Path, destination: Destination, *, remote_code: bool = Tr
         copy_contents(folder, repo, include, link_weights=True)
         _or_push_error(folder, destination, lambda: _fetch_card(repo, destination))
         _complete(folder, repo, destination, remote_code)
-        return _or_push_error(folder, destination, lambda: _push(repo, destination, include))
+        return _or_push_error(folder, destination, lambda: _push(repo, destination, _pushed(destination, include)))
 
 
 def list_push(
@@ -106,14 +112,16 @@ def list_push(
     """What `push_model` would push, without a word to the Hub: path → bytes.
 
     Raises:
-        InputError: if the folder holds no model of ours, or its card cannot be written.
+        InputError: if the folder holds no model of ours, or its card or handler cannot be written.
+        ValueError: if a handler is to do without the model's code.
     """
     with TemporaryDirectory() as temporary:
         repo = Path(temporary) / "repo"
         repo.mkdir()
         copy_contents(folder, repo, include, link_weights=True)
         _complete(folder, repo, destination, remote_code)
-        return {name: (repo / name).stat().st_size for name in repo_contents(repo, include).files}
+        files = repo_contents(repo, _pushed(destination, include)).files
+        return {name: (repo / name).stat().st_size for name in files}
 
 
 def push(folder: Path, destination: Destination) -> str:
@@ -196,12 +204,17 @@ def _check_weights(folder: Path) -> None:
 def _complete(folder: Path, repo: Path, destination: Destination, remote_code: bool) -> None:
     """Complete a copy of the folder; errors name the folder."""
     try:
-        complete_repo(repo, name=destination.repo_id, remote_code=remote_code)
+        complete_repo(repo, name=destination.repo_id, remote_code=remote_code, handler=destination.handler)
     except InputError as error:
         if error.path is None:
             raise
         path = folder / Path(error.path).relative_to(repo)  # the caller knows nothing of the copy
         raise InputError(path=path, reason=error.reason, hint=error.hint) from error
+
+
+def _pushed(destination: Destination, include: Sequence[str]) -> Sequence[str]:
+    """Patterns of the files that are pushed beside those of every repo."""
+    return [*include, *HANDLER_FILES] if destination.handler else include
 
 
 def _push(folder: Path, destination: Destination, include: Sequence[str] = ()) -> str:
@@ -241,6 +254,8 @@ def _command(folder: Path, destination: Destination) -> str:
         words.append("--private")
     if destination.create_pr:
         words.append("--create-pr")
+    if destination.handler:
+        words.append("--with-handler")
     return shlex.join(words)
 
 

@@ -7,13 +7,14 @@ transformers uses the package's classes instead.
 import json
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from transformers.dynamic_module_utils import get_relative_import_files
 
 from ..models.configuration_depth_semantic_encoder import DepthSemanticEncoderConfig
 from ..models.configuration_multimodal_encoder import MultimodalEncoderConfig
+from ..models.depth_pipelines import DepthFeatureExtractionPipeline, DepthZeroShotClassificationPipeline
 from ..models.image_processing_depth import DepthImageProcessor
 from ..models.modeling_depth_semantic_encoder import (
     DepthSemanticEncoderForImageClassification,
@@ -23,7 +24,7 @@ from ..models.modeling_multimodal_encoder import MultimodalEncoderModel
 from ..models.processing_multimodal_encoder import MultimodalEncoderProcessor
 from .kind import DEPTH, MULTIMODAL, repo_kind
 
-_PROCESSOR = "preprocessor_config.json"
+_CONFIG, _PROCESSOR = "config.json", "preprocessor_config.json"
 # Kind of model → file of settings → auto class → our class, as the package registers them when it is imported.
 _AUTO_CLASSES: dict[str, dict[str, dict[str, type]]] = {
     DEPTH: {
@@ -43,10 +44,21 @@ _AUTO_CLASSES: dict[str, dict[str, dict[str, type]]] = {
         "processor_config.json": {"AutoProcessor": MultimodalEncoderProcessor},
     },
 }
+# Kind of model → task → the pipeline of depth maps, as the package registers it.
+_PIPELINES: dict[str, dict[str, type]] = {
+    DEPTH: {"depth-feature-extraction": DepthFeatureExtractionPipeline},
+    MULTIMODAL: {
+        "depth-feature-extraction": DepthFeatureExtractionPipeline,
+        "depth-zero-shot-classification": DepthZeroShotClassificationPipeline,
+    },
+}
 
 
 def write_remote_code(repo: Path) -> list[Path]:
-    """Copy the model files of this package into a repo, and name their classes in its `auto_map`s.
+    """Copy the model files of this package into a repo, and name their classes in its settings.
+
+    The settings name models and processors in `auto_map`, and in `custom_pipelines` the pipelines of a model that
+    embeds depth maps.
 
     Args:
         repo: folder of a model that this package saved.
@@ -57,7 +69,18 @@ def write_remote_code(repo: Path) -> list[Path]:
     Raises:
         InputError: if this is not a repo of this project.
     """
-    return _write(repo, _AUTO_CLASSES.get(repo_kind(repo), {}))
+    kind = repo_kind(repo)
+    written: list[type] = []
+    for name, classes in _AUTO_CLASSES.get(kind, {}).items():
+        if (repo / name).is_file():  # a repo may lack a processor
+            auto_map = {auto: _place(cls) for auto, cls in classes.items()}
+            _add_settings(repo / name, {"auto_map": auto_map})
+            written += classes.values()
+    if pipelines := _PIPELINES.get(kind, {}) if _embeds_depth(repo) else {}:
+        tasks = {task: {"impl": _place(cls), "pt": ["AutoModel"]} for task, cls in pipelines.items()}
+        _add_settings(repo / _CONFIG, {"custom_pipelines": tasks})
+        written += pipelines.values()
+    return copy_code(repo, written)
 
 
 def write_depth_processor_code(repo: Path) -> list[Path]:
@@ -69,28 +92,44 @@ def write_depth_processor_code(repo: Path) -> list[Path]:
     Returns:
         The files of code.
     """
-    return _write(repo, {_PROCESSOR: _AUTO_CLASSES[DEPTH][_PROCESSOR]})
+    _add_settings(repo / _PROCESSOR, {"auto_map": {"AutoImageProcessor": _place(DepthImageProcessor)}})
+    return copy_code(repo, [DepthImageProcessor])
 
 
 def depth_processor_modules() -> tuple[str, ...]:
     """The names of the modules that `write_depth_processor_code` writes."""
-    module = str(sys.modules[DepthImageProcessor.__module__].__file__)
-    return tuple(sorted({Path(file).stem for file in (module, *get_relative_import_files(module))}))
+    return tuple(sorted(Path(file).stem for file in _files([DepthImageProcessor])))
 
 
-def _write(repo: Path, files: Mapping[str, Mapping[str, type]]) -> list[Path]:
-    sources = set()
-    for name, classes in files.items():
-        if (repo / name).is_file():  # a repo may lack a processor
-            _name_classes(repo / name, classes)
-            for cls in classes.values():
-                module = str(sys.modules[cls.__module__].__file__)
-                sources |= {module, *get_relative_import_files(module)}
-    return [shutil.copyfile(source, repo / Path(source).name) for source in map(Path, sorted(sources))]
+def copy_code(repo: Path, classes: Iterable[type]) -> list[Path]:
+    """Copy the files of some classes of `models`, and those that they import from beside them, into a repo.
+
+    Returns:
+        The files.
+    """
+    return [shutil.copyfile(source, repo / Path(source).name) for source in map(Path, sorted(_files(classes)))]
 
 
-def _name_classes(settings: Path, classes: Mapping[str, type]) -> None:
-    """Write the `auto_map` of a file of settings, in the form that transformers gives such a file."""
-    content = json.loads(settings.read_text(encoding="utf-8"))
-    content["auto_map"] = {auto: f"{cls.__module__.rpartition('.')[2]}.{cls.__name__}" for auto, cls in classes.items()}
+def _files(classes: Iterable[type]) -> set[str]:
+    """The files of classes, and those that they import from beside them."""
+    files: set[str] = set()
+    for cls in classes:
+        module = str(sys.modules[cls.__module__].__file__)
+        files |= {module, *get_relative_import_files(module)}
+    return files
+
+
+def _place(cls: type) -> str:
+    """Where transformers finds a class in the repo: FILE.CLASS."""
+    return f"{cls.__module__.rpartition('.')[2]}.{cls.__name__}"
+
+
+def _embeds_depth(repo: Path) -> bool:
+    config = json.loads((repo / _CONFIG).read_text(encoding="utf-8"))
+    return config["model_type"] == DEPTH or config.get("depth_config") is not None
+
+
+def _add_settings(settings: Path, added: Mapping[str, object]) -> None:
+    """Write into a file of settings, in the form that transformers gives such a file."""
+    content = json.loads(settings.read_text(encoding="utf-8")) | added
     settings.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")

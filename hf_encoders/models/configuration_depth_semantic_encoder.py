@@ -9,6 +9,8 @@ from typing import ClassVar
 from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import PreTrainedConfig
 
+from .repo_pipelines import RepoPipelinesMixin
+
 _LENGTHS = {"stem_sizes": 2, "hidden_sizes": 4, "depths": 4, "fc_sizes": 2, "decoder_head_sizes": 3}
 _SIZES = (
     *("num_channels", "image_size", "hidden_size", "stem_sizes", "hidden_sizes", "depths", "bottleneck_expansion"),
@@ -19,7 +21,7 @@ _SIZES = (
 
 
 @strict
-class DepthSemanticEncoderConfig(PreTrainedConfig):
+class DepthSemanticEncoderConfig(RepoPipelinesMixin, PreTrainedConfig):
     """Widths and depths of a depth semantic encoder; the defaults are the legacy network's (81,368,298 parameters).
 
     `input_channels` and `latent_dim`, the legacy names, are aliases of `num_channels` and `hidden_size`.

@@ -10,6 +10,7 @@ from transformers import AutoConfig
 from transformers.configuration_utils import PreTrainedConfig
 
 from .configuration_depth_semantic_encoder import DepthSemanticEncoderConfig
+from .repo_pipelines import RepoPipelinesMixin
 
 _POOLINGS = ("cls", "mean")
 _DEFAULT_TYPES = {"text_config": "bert", "vision_config": "vit"}
@@ -26,7 +27,7 @@ class SpaceOptions(TypedDict, total=False):
 
 
 @strict
-class MultimodalEncoderConfig(PreTrainedConfig):
+class MultimodalEncoderConfig(RepoPipelinesMixin, PreTrainedConfig):
     """Towers, projections and temperature; the defaults are the legacy network's (BERT-base and ViT-B/16).
 
     Args:

@@ -1,16 +1,15 @@
-"""Classification by words, and the inputs that are none of them."""
+"""Classification by words, and the inputs that are none of them; what travels with a repo is in `models`."""
 
-from .calibration import (
+from ..models.zero_shot_calibration import (
     CALIBRATED,
     Calibration,
     ModalityCalibration,
     Threshold,
     calibration_of,
-    check_calibrated,
-    write_calibration,
 )
-from .classifier import Score, ZeroShotClassifier, check_threshold
-from .known_scores import KNOWN_SCORES, KnownScore, label_scores
+from ..models.zero_shot_classifier import Score, ZeroShotClassifier, check_threshold
+from ..models.zero_shot_scores import KNOWN_SCORES, KnownScore, label_scores
+from .calibration import check_calibrated, write_calibration
 
 __all__ = [
     "CALIBRATED",

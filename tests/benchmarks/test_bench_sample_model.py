@@ -41,7 +41,7 @@ def test_the_tables_have_every_row_and_what_it_can_do(inside, bench, capsys, mon
     spy = Mock(wraps=bench.zero_shot)
     monkeypatch.setattr(bench, "zero_shot", spy)
     # The tiny tokenizer knows none of the labels, which would be refused.
-    monkeypatch.setattr("hf_encoders.zero_shot.classifier.unknown_texts", lambda tokenizer, texts: [])
+    monkeypatch.setattr("hf_encoders.models.zero_shot_classifier.unknown_texts", lambda tokenizer, texts: [])
     data = ["--rooms", "data", "--objects", "data", "--split", "validation", "--legacy", str(SMALL_CHECKPOINT)]
     bench.command(["model", *data, "--aligned", "model", "--output", "table.json"])
     report = json.loads((inside / "table.json").read_text())

@@ -13,7 +13,7 @@ import yaml
 from datasets import Dataset
 
 from hf_encoders.commands import evaluate
-from hf_encoders.commands.figures import confusion_matrix, writing
+from hf_encoders.commands.figures import page, writing
 from hf_encoders.evaluation import probes
 from hf_encoders.evaluation.embedded_columns import embed_columns
 from tests.conftest import SAMPLES
@@ -156,11 +156,10 @@ def test_figures_have_their_data_beside_them(inside):
 
 
 def test_a_sheet_of_captions(inside):
-    run("--split", "unseen", "--figures", "out", "--captions", "3", "--pictures", "2", "--worst", "--output", "m.json")
-    assert {path.name for path in Path("out").iterdir()} == {
-        "retrieval-rooms-unseen.png",
-        "retrieval-rooms-unseen.json",
-    }
+    run("--split", "unseen", "--plots", "out", "--captions", "3", "--pictures", "2", "--worst", "--output", "m.json")
+    kinds = ("recall", "retrieval", "similarity")
+    names = {f"{kind}-rooms-unseen.{end}" for kind in kinds for end in ("png", "json")}
+    assert {path.name for path in Path("out").iterdir()} == names
     data, report = read("out/retrieval-rooms-unseen.json"), read("m.json")
     assert len(data["queries"]) == 3 and data["queries"][0]["by_modality"].keys() == {"image", "depth"}
     captions = Dataset.from_parquet("rooms/unseen.parquet")["caption"]
@@ -178,6 +177,8 @@ def test_figures_in_the_repo_are_on_its_card(inside):
     run("--split", "unseen", "--figures", "model/figures", "--card", "--overwrite", *CLASSES)
     card = (inside / "model" / "README.md").read_text()
     assert "](figures/retrieval-rooms-unseen.png)" in card
+    for kind in ("recall", "similarity"):
+        assert f"](figures/{kind}-rooms-unseen.png)" in card
     assert "](figures/confusion-rooms-unseen-knn-noun-depth.png)" in card
 
 
@@ -193,7 +194,6 @@ def test_figures_in_the_repo_are_on_its_card(inside):
         (["--by", "kind", "--label-column", "noun", "--figures", "out"], "--by kind groups classes: give their"),
         ([*CLASSES, "--by", "one", "--figures", "out"], "rooms: column 'one': 1 class, expected at least two"),
         ([*CLASSES, "--by", "nix", "--figures", "out"], "rooms: no column 'nix'"),
-        (["--modalities", "image", "depth", "--figures", "out"], "--figures: nothing to draw"),
         (["--figures", "out", "--pictures", "50"], "8 captions with 50 pictures each may need 816 places"),
         (["--figures", "model/config.json"], "model/config.json: a file; --figures names a folder"),
         (["--figures", "there"], "there/retrieval-rooms-unseen.json: exists already"),
@@ -210,11 +210,33 @@ def test_bad_input_takes_one_line_and_writes_nothing(arguments, said, inside, mo
     assert below(inside) == before
 
 
-@pytest.mark.parametrize(("place", "library"), [(probes, "scikit-learn"), (confusion_matrix, "matplotlib")])
-def test_a_missing_library_takes_one_line(place, library, inside, monkeypatch, capsys):
+def test_recalls_and_similarities_are_those_of_the_split(inside):
+    run("--split", "unseen", "--modalities", "image", "depth", "--figures", "out", "--output", "m.json")
+    assert {path.stem for path in Path("out").iterdir()} == {"recall-rooms-unseen", "similarity-rooms-unseen"}
+    metrics = read("m.json")["metrics"]
+    for curve in read("out/recall-rooms-unseen.json")["curves"]:
+        recalls = dict(zip(curve["ks"], curve["recall"], strict=True))
+        for k in (1, 5):
+            assert recalls[k] == metrics[f"retrieval/{curve['query']}_to_{curve['found']}_recall@{k}"]
+        assert list(recalls) == list(range(1, ROWS + 1)) and recalls[ROWS] == 1
+        np.testing.assert_allclose(curve["chance"], np.arange(1, ROWS + 1) / ROWS)
+    (shown,) = read("out/similarity-rooms-unseen.json")["maps"]
+    assert (shown["query"], shown["found"], shown["rows"]) == ("image", "depth", list(range(ROWS)))
+    assert np.array(shown["cosines"]).shape == np.array(shown["right"]).shape == (ROWS, ROWS)
+
+
+@pytest.mark.parametrize(
+    ("place", "options", "said"),
+    [
+        (probes, CLASSES, "needs scikit-learn"),
+        (page, CLASSES, "a picture of a confusion matrix needs matplotlib"),
+        (page, [], "a picture of recalls needs matplotlib"),
+    ],
+)
+def test_a_missing_library_takes_one_line(place, options, said, inside, monkeypatch, capsys):
     monkeypatch.setattr(place, "find_spec", lambda name: None)
-    line = refusal(monkeypatch, capsys, "--split", "unseen", *CLASSES, "--figures", "out")
-    assert f"needs {library}: pip install 'hf-encoders[evaluation]'" in line and not Path("out").exists()
+    line = refusal(monkeypatch, capsys, "--split", "unseen", *options, "--figures", "out")
+    assert f"{said}: pip install 'hf-encoders[evaluation]'" in line and not Path("out").exists()
 
 
 def test_no_picture_is_written_if_one_cannot_be(inside, monkeypatch, capsys):

@@ -29,7 +29,7 @@ _NOT_RUN = ("pip", "make", "git", "cd")
 _FILE = re.compile(r"# ([\w.-]+\.(?:yaml|py))\n")
 _FENCED = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 # Measured numbers depend on the processor; a temporary folder on the test.
-_MEASURED = re.compile(r"\d+\.\d+(e-\d+)?")
+_MEASURED = re.compile(r"-?\d+\.\d+(e-\d+)?")
 
 
 class Block(NamedTuple):

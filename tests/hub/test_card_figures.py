@@ -31,15 +31,16 @@ def test_pictures_are_on_the_card_and_in_the_push(repo):
     add(repo, "confusion-b", split="unseen")
     add(repo, "confusion-c", split="validation")
     add(repo, "retrieval-a")
+    add(repo, "recall-a")
+    add(repo, "similarity-a")
     (repo / "figures" / "mine.png").touch()
     card = write_card(repo).read_text()
-    shown = [f"![of &#91;{name}&#93;](figures/{name}.png)" for name in ("confusion-c", "confusion-b", "retrieval-a")]
+    all_names = ("confusion-c", "confusion-b", "recall-a", "retrieval-a", "similarity-a")
+    shown = [f"![of &#91;{name}&#93;](figures/{name}.png)" for name in all_names]
     places = [card.index(line) for line in shown]
     assert places == sorted(places) and "mine" not in card
     assert card.index("## Evaluation") < places[0]
-    names = {
-        f"figures/{name}.{end}" for name in ("confusion-b", "confusion-c", "retrieval-a") for end in ("png", "json")
-    }
+    names = {f"figures/{name}.{end}" for name in all_names for end in ("png", "json")}
     contents = repo_contents(repo)
     assert names < set(contents.files) and contents.left_out == ["figures/mine.png"]
     (repo / "README.md").unlink()  # a card that is written later shows them all the same

@@ -2,16 +2,39 @@
 
 import ast
 import json
+import os
 import re
+import subprocess
+import sys
 
+import numpy as np
 import pytest
-from transformers import AutoConfig, AutoModel, BertConfig
+from PIL import Image
+from transformers import AutoConfig, AutoModel, BertConfig, pipeline
 
 from hf_encoders.hub.remote_code import write_remote_code
 from tests.conftest import ROOT
 from tests.helpers.multimodal_models import tiny_model
 
-MODELS = ROOT / "hf_encoders" / "models"
+MODELS, HANDLER = (ROOT / "hf_encoders" / place for place in ("models", "hub/templates/handler.py"))
+# Runs pipelines as somebody without the package does, with the depth maps of a file; prints what they give.
+PIPELINES = """
+import json, sys
+
+sys.modules["hf_encoders"] = None  # any import of it fails
+from transformers import pipeline
+
+folder, depth_map, tasks = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+for task, options in tasks.items():
+    pipe = pipeline(task, model=folder, trust_remote_code=True)
+    assert type(pipe).__module__.startswith("transformers_modules."), type(pipe)
+    print(json.dumps(pipe(depth_map, **options)))
+    pipe.save_pretrained(f"{folder}-again")
+"""
+TASKS = {
+    "depth-feature-extraction": {"pool": True},
+    "depth-zero-shot-classification": {"candidate_labels": ["chair", "lamp"]},
+}
 
 
 @pytest.fixture(params=["depth", "multimodal"])
@@ -59,6 +82,38 @@ def test_here_the_packages_own_classes_are_used_and_saved_without_code(repo, tmp
     assert AutoConfig.from_pretrained(repo).model_type == model.config.model_type
 
 
+@pytest.mark.numeric
+def test_the_pipelines_of_depth_maps_travel_with_the_code(repo, tmp_path):
+    write_remote_code(repo)
+    Image.fromarray(np.arange(1600, dtype=np.uint16).reshape(40, 40) * 40 + 1).save(tmp_path / "map.png")
+    config = json.loads((repo / "config.json").read_text())
+    tasks = {task: TASKS[task] for task in config["custom_pipelines"]}
+    assert list(tasks) == list(TASKS)[: 2 if config["model_type"] == "multimodal_encoder" else 1]
+    words = ["-c", PIPELINES, str(repo), str(tmp_path / "map.png"), json.dumps(tasks)]
+    environment = {**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, *words], env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for line, (task, options) in zip(done.stdout.splitlines(), tasks.items(), strict=True):
+        pipe = pipeline(task, model=str(repo))  # nobody says trust_remote_code: the package has its own
+        assert type(pipe).__module__.startswith("hf_encoders.")
+        expected = pipe(str(tmp_path / "map.png"), **options)
+        if task == "depth-feature-extraction":
+            np.testing.assert_allclose(json.loads(line), expected, rtol=1e-4, atol=1e-5)
+        else:
+            assert [answer["label"] for answer in json.loads(line)] == [answer["label"] for answer in expected]
+            scores = [[answer["score"] for answer in answers] for answers in (json.loads(line), expected)]
+            np.testing.assert_allclose(*scores, atol=1e-4)
+    # What they save names no pipelines, whose code would be missing.
+    assert "custom_pipelines" not in (tmp_path / "repo-again" / "config.json").read_text()
+
+
+def test_a_model_without_a_depth_tower_brings_no_pipeline(tmp_path):
+    tiny_model(depth=False).save_pretrained(tmp_path)
+    write_remote_code(tmp_path)
+    assert "custom_pipelines" not in json.loads((tmp_path / "config.json").read_text())
+    assert not (tmp_path / "depth_pipelines.py").exists()
+
+
 @pytest.mark.parametrize("config", [None, BertConfig()])
 def test_what_is_no_repo_of_ours(config, tmp_path):
     if config:
@@ -74,6 +129,7 @@ ASKED = {"False", "trust", "trust_remote_code", "args.trust_remote_code"}
 
 def test_this_project_never_trusts_code_for_its_user():
     sources = [path for folder in ("hf_encoders", "conversion", "training") for path in (ROOT / folder).rglob("*.py")]
+    sources.remove(HANDLER)  # a file of a repo, which runs the code beside it
     nodes = [(path, node) for path in sources for node in ast.walk(ast.parse(path.read_text()))]
     trusting = [
         f"{path.name}:{node.lineno}"

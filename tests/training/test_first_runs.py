@@ -216,11 +216,12 @@ def test_a_model_is_saved_in_half_precision_and_its_checkpoints_are_not(mine, tm
     pretrain.command([*words, "--output_dir", str(tmp_path / "out")])
     saved = load_file(tmp_path / "out" / "model.safetensors")
     assert {weight.dtype for weight in saved.values()} == {torch.float16}
-    assert json.loads((tmp_path / "out" / "config.json").read_text())["dtype"] == "float16"
+    # What half precision would slow down is loaded in float32.
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["dtype"] == "float32"
     (kept,) = (tmp_path / "out" / "checkpoints").glob("*/model.safetensors")
     model = AutoModel.from_pretrained(tmp_path / "out").state_dict()
     for name, weight in load_file(kept).items():
-        assert weight.dtype == torch.float32 and model[name].equal(weight.half()), name
+        assert weight.dtype == torch.float32 and model[name].equal(weight.half().float()), name
 
 
 def test_a_weight_too_large_for_half_precision_is_named(tmp_path):

@@ -22,7 +22,9 @@ from hf_encoders import MultimodalEncoderModel
 from hf_encoders.hub.card_curves import read_curves
 from hf_encoders.losses import RelationLoss, SoftTargetLoss
 from hf_encoders.training import pretrain
+from hf_encoders.training.multimodal.arguments import DataArguments
 from hf_encoders.training.multimodal.trainer import Trainer, TrainingError
+from hf_encoders.training.multimodal.validation import curve_names
 from tests.conftest import ROOT, SAMPLES
 from tests.helpers.legacy_files import refusal
 from tests.helpers.multimodal_models import tiny_model
@@ -316,6 +318,10 @@ def test_the_result_is_a_repo(trainer_options, tmp_path, capsys):
     assert opening[2] == "loss: infonce; 5 steps of 20 rows, AdamW at 0.001 (cosine), in float32"
     assert list((tmp_path / "out" / "logs").rglob("events.out.tfevents*"))
     card = ModelCard.load(tmp_path / "out" / "README.md")
+    names = curve_names(DataArguments(depth_column="depth", validation_split="validation"), "")
+    assert {"loss", "validation_loss", "retrieval/text_to_depth_recall@5"} < set(names)
+    # The loss of training is logged after more steps than these.
+    assert read_curves(tmp_path / "out" / "logs", names).keys() == set(names) - {"loss"}
     assert "training_curves.png" in card.text and (tmp_path / "out" / "training_curves.png").stat().st_size > 5000
     recipe = yaml.safe_load((tmp_path / "out" / "training_recipe.yaml").read_text())
     assert recipe["dataset"] == ["samples/rooms"] and recipe["seed"] == 0 and "output_dir" not in recipe

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel
 
 from hf_encoders import DepthAutoencoderModel, DepthSemanticEncoderModel
+from hf_encoders.hub.card_curves import read_curves
 from hf_encoders.training import pretrain_depth
 from hf_encoders.training.depth.trainer import DepthTrainer
 from hf_encoders.training.recipe import parse
@@ -99,7 +100,7 @@ def assert_same_state(one, other):
 
 @pytest.mark.numeric
 def test_it_learns_and_leaves_a_repo(recipe, tmp_path, capsys):
-    train(recipe, "--epochs", 8, "--checkpoint_steps", 0)
+    train(recipe, "--epochs", 8, "--checkpoint_steps", 0, "--report_to", "tensorboard", "--logging_steps", 5)
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
     losses = [float(line.split("validation")[1].split()[0]) for line in lines]
     assert len(losses) == 8 and losses[-1] < 0.8 * losses[0]
@@ -110,6 +111,9 @@ def test_it_learns_and_leaves_a_repo(recipe, tmp_path, capsys):
     assert encoder.processor.size.height == 32
     assert str(tmp_path) not in (output / "config.json").read_text() + (output / "README.md").read_text()
     assert yaml.safe_load((output / "training_recipe.yaml").read_text())["epochs"] == 8
+    assert read_curves(output / "logs", ["loss", "validation_loss"]).keys() == {"loss", "validation_loss"}
+    assert "](training_curves.png)" in (output / "README.md").read_text()
+    assert (output / "training_curves.png").stat().st_size > 5000
     depth = torch.rand(2, 1, 32, 32)
     torch.testing.assert_close(encoder(depth).pooler_output, autoencoder.eval()(depth).pooler_output)
 

@@ -1,45 +1,29 @@
 """Draws a confusion matrix with matplotlib."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
-from textwrap import wrap
 from typing import TYPE_CHECKING
-from unicodedata import east_asian_width
 
 import numpy as np
 
 from ...evaluation.confusion import Confusion, Groups, readable_order
 from ...models.input_errors import printable
-from .fonts import escaped, families, warn_of
+from .page import FADED, GRID, INK, LINE, MARGIN, Letters, save, width_of, wrapped, write_heading
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colorbar import Colorbar
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
-    from matplotlib.text import Text
 
 MOST_DRAWN = 150  # classes
 _ROOMY = 40  # so many classes at most are drawn large
 _LONGEST = 28  # letters of a class
-_INK, _FADED, _GRID, _BORDER = "#1f2328", "#636c76", "#eaeef2", "#636c76"
-_DPI = 120
-# Inches: around everything, of a line of the heading, of a colour bar.
-_MARGIN, _LINE, _BAR = 0.2, 0.24, (0.14, 1.5)
+_BORDER = FADED
+_BAR = (0.14, 1.5)  # inches of a colour bar
 _BARS_WIDTH, _LEAST_WIDTH = 1.5, 6.5
-
-
-def need_matplotlib() -> None:
-    """Refuse confusion matrices where matplotlib is not installed.
-
-    Raises:
-        ValueError: says what to install.
-    """
-    if find_spec("matplotlib") is None:
-        raise ValueError("a picture of a confusion matrix needs matplotlib: pip install 'hf-encoders[evaluation]'")
 
 
 def draw_confusion(
@@ -62,13 +46,8 @@ def draw_confusion(
         lines = [*lines, f"the {MOST_DRAWN} classes with most mistakes; the JSON file has all {len(found.classes)}"]
     groups_of_rows = [] if groups is None else [_name(groups.get(label, label)) for label in drawn.classes]
     words = _Words(printable(title), list(map(printable, lines)), list(map(_name, drawn.classes)), groups_of_rows)
-    family, missing = families("".join(words.all()))
-    warn_of(missing)
-    figure = _draw(drawn, words.escaped(missing))
-    for text in _texts(figure):
-        text.set_parse_math(False)  # "$" is a letter like any other
-        text.set_fontfamily(family)
-    figure.savefig(output, dpi=_DPI, format="png", facecolor="white")
+    letters = Letters(words.all())
+    save(_draw(drawn, words.written(letters)), output, letters.family)
 
 
 @dataclass(frozen=True)
@@ -83,30 +62,27 @@ class _Words:
     def all(self) -> list[str]:
         return [self.title, *self.lines, *self.names, *self.groups]
 
-    def escaped(self, missing: frozenset[str]) -> "_Words":
+    def written(self, letters: Letters) -> "_Words":
         """The words with code points in the place of letters that no font has."""
-        parts = ([escaped(text, missing) for text in part] for part in (self.lines, self.names, self.groups))
-        return _Words(escaped(self.title, missing), *parts)
+        parts = ([letters.written(text) for text in part] for part in (self.lines, self.names, self.groups))
+        return _Words(letters.written(self.title), *parts)
 
 
 def _draw(drawn: Confusion, words: _Words) -> "Figure":
     """The figure, of which each part has a place of its own, in inches."""
     from matplotlib.figure import Figure  # pyplot would touch the caller's settings
 
-    sizes = _Sizes(len(drawn.classes), max(map(_width, words.names)))
-    groups_width = 0.2 + sizes.letter * max(map(_width, words.groups)) if words.groups else 0.0
-    left = _MARGIN + sizes.names_at_left
+    sizes = _Sizes(len(drawn.classes), max(map(width_of, words.names)))
+    groups_width = 0.2 + sizes.letter * max(map(width_of, words.groups)) if words.groups else 0.0
+    left = MARGIN + sizes.names_at_left
     width = max(left + sizes.side + groups_width + _BARS_WIDTH, _LEAST_WIDTH)
-    heading = [part for line in words.lines for part in wrap(line, int((width - 2 * _MARGIN) / 0.08))]
-    top = _MARGIN + _LINE * (len(heading) + 1.5) + sizes.names_at_top
+    heading = wrapped(words.lines, width)
+    top = MARGIN + LINE * (len(heading) + 1.5) + sizes.names_at_top
     height = top + max(sizes.side + sizes.names_below, 2 * _BAR[1] + 1.1)
     figure = Figure(figsize=(width, height))
 
     def place(left: float, down: float, wide: float, high: float) -> tuple[float, float, float, float]:
         return left / width, 1 - (down + high) / height, wide / width, high / height
-
-    def write(text: str, down: float, size: float, ink: str) -> None:
-        figure.text(_MARGIN / width, 1 - down / height, text, fontsize=size, va="top", color=ink, linespacing=1.5)
 
     panel = figure.add_axes(place(left, top, sizes.side, sizes.side))
     shades = _draw_cells(panel, drawn, sizes)
@@ -115,8 +91,7 @@ def _draw(drawn: Confusion, words: _Words) -> "Figure":
     for number, (name, shade) in enumerate(shades.items()):
         bar = place(left + sizes.side + groups_width + 0.25, top + number * (_BAR[1] + 0.6) + 0.25, *_BAR)
         _draw_bar(figure.colorbar(shade, cax=figure.add_axes(bar)), name)
-    write(words.title, _MARGIN, 13, _INK)
-    write("\n".join(heading), _MARGIN + 1.3 * _LINE, 9, _FADED)
+    write_heading(figure, words.title, heading)
     return figure
 
 
@@ -138,13 +113,6 @@ class _Sizes:
         self.names_at_top = 0.1 if self.is_roomy else 0.1 + self.letter * longest
 
 
-def _texts(figure: "Figure") -> "Iterator[Text]":
-    """All texts of a figure."""
-    from matplotlib.text import Text
-
-    return (artist for artist in figure.findobj() if isinstance(artist, Text))
-
-
 def _drawn(found: Confusion, groups: Groups | None) -> Confusion:
     """The classes that are drawn, in their order."""
     mistakes = found.counts.sum(0) + found.counts.sum(1) - 2 * found.counts.diagonal()
@@ -163,7 +131,7 @@ def _draw_cells(panel: "Axes", drawn: Confusion, sizes: _Sizes) -> "dict[str, Ax
         for name, shown, colours in (("right", on_diagonal, "Blues"), ("wrong", ~on_diagonal, "Oranges"))
     }
     for row, column in zip(*counts.nonzero(), strict=True):
-        colour = "white" if shares[row, column] > 0.55 else _INK
+        colour = "white" if shares[row, column] > 0.55 else INK
         text = str(counts[row, column])
         panel.text(column, row, text, ha="center", va="center_baseline", fontsize=sizes.numbers, color=colour)
     return shades
@@ -172,16 +140,16 @@ def _draw_cells(panel: "Axes", drawn: Confusion, sizes: _Sizes) -> "dict[str, Ax
 def _draw_names(panel: "Axes", drawn: Confusion, names: Sequence[str], sizes: _Sizes) -> None:
     places = range(len(names))
     rows = [f"{name} ({count})" for name, count in zip(names, drawn.counts.sum(1), strict=True)]
-    panel.set_xticks(places, names, rotation=90, fontsize=sizes.names, color=_INK)
-    panel.set_yticks(places, rows, fontsize=sizes.names, color=_INK)
+    panel.set_xticks(places, names, rotation=90, fontsize=sizes.names, color=INK)
+    panel.set_yticks(places, rows, fontsize=sizes.names, color=INK)
     panel.set_xticks([place + 0.5 for place in places][:-1], minor=True)
     panel.set_yticks([place + 0.5 for place in places][:-1], minor=True)
     panel.tick_params(which="both", length=0, labeltop=not sizes.is_roomy)
     panel.tick_params(axis="x", which="major", labelrotation=90)
-    panel.grid(which="minor", color=_GRID, linewidth=0.6)
+    panel.grid(which="minor", color=GRID, linewidth=0.6)
     panel.set_axisbelow(True)
-    panel.set_xlabel("answered", fontsize=9, color=_FADED)
-    panel.set_ylabel("right class (number of rows)", fontsize=9, color=_FADED)
+    panel.set_xlabel("answered", fontsize=9, color=FADED)
+    panel.set_ylabel("right class (number of rows)", fontsize=9, color=FADED)
     for spine in panel.spines.values():
         spine.set_color(_BORDER)
 
@@ -190,7 +158,7 @@ def _draw_groups(panel: "Axes", groups: Sequence[str], sizes: _Sizes) -> None:
     """Lines between the groups of neighbours, and their names at the right."""
     for name, places in groupby(range(len(groups)), key=groups.__getitem__):
         first, *_, last = [*places] * 2
-        panel.text(len(groups) - 0.5 + 0.4, (first + last) / 2, name, va="center", fontsize=sizes.names, color=_FADED)
+        panel.text(len(groups) - 0.5 + 0.4, (first + last) / 2, name, va="center", fontsize=sizes.names, color=FADED)
         if last < len(groups) - 1:
             panel.axhline(last + 0.5, color=_BORDER, linewidth=0.8)
             panel.axvline(last + 0.5, color=_BORDER, linewidth=0.8)
@@ -200,13 +168,8 @@ def _draw_bar(bar: "Colorbar", name: str) -> None:
     """A legend of one colour."""
     bar.ax.set_ylim(0, 1)
     bar.set_ticks([0, 0.5, 1], labels=["0", "50%", "100%"])
-    bar.ax.set_title(f"{name},\nshare of the row", fontsize=7.5, color=_FADED, loc="left")
-    bar.ax.tick_params(labelsize=7, colors=_FADED, length=2)
-
-
-def _width(text: str) -> int:
-    """The width of a text in letters, of which Chinese ones are twice as wide as others."""
-    return sum(2 if east_asian_width(letter) in "WF" else 1 for letter in text)
+    bar.ax.set_title(f"{name},\nshare of the row", fontsize=7.5, color=FADED, loc="left")
+    bar.ax.tick_params(labelsize=7, colors=FADED, length=2)
 
 
 def _name(label: object) -> str:

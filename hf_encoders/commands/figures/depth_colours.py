@@ -1,5 +1,7 @@
 """Draws depth maps in colours: what is near is bright, what is far is dark."""
 
+from typing import cast
+
 import numpy as np
 import PIL.Image
 
@@ -7,7 +9,7 @@ from ...arrays import AnyArray
 from ...modalities import modalities
 from ...models.depth_map_files import read_depth
 from ...models.depth_units import DepthUnits
-from ...models.image_processing_depth import DepthImageProcessor
+from ...models.image_processing_depth import DepthImageProcessor, DepthMap
 from ...models.tower import Encoder
 
 # Every 16th colour of matplotlib's "viridis" (CC0), in which equal steps look equal, whoever sees or prints them.
@@ -63,5 +65,5 @@ class DepthColours:
             raw = np.asarray(read_depth(picture, "a depth map"), np.float64)
             values = raw.reshape(-1, *raw.shape[-2:])[0]
             return values, np.isfinite(values) & (values != 0)
-        values, valid = self._processor.metres(picture, **self._units)
+        values, valid = self._processor.metres(cast(DepthMap, picture), **self._units)
         return values[0].double().numpy(), valid[0].numpy()

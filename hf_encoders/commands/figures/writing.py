@@ -1,23 +1,29 @@
 """Which pictures `hf-encoders evaluate --figures` draws, their names, and how they are written: all or none."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ...evaluation.confusion import Confusion, Groups, confusion, confusion_of_groups
 from ...evaluation.evaluate import Measured, Plan, Report
 from ...evaluation.found_pictures import CaptionSearch
 from ...evaluation.probes import need_scikit_learn
-from ...evaluation.tasks import Answers
+from ...evaluation.recall_curves import recall_curves
+from ...evaluation.similarities import similarities
+from ...evaluation.tasks import Answers, recall_line
 from ...hub.card_metrics import data_name, data_stem
 from ...modalities import PICTURES
 from ...outputs import check_file, new_files
 from ...plurals import counted
 from ..runner import to_json
-from .confusion_matrix import draw_confusion, need_matplotlib
+from .confusion_matrix import draw_confusion
+from .page import need_matplotlib
+from .recall_chart import draw_recall
 from .retrieval_sheet import RetrievalSheet, SheetOptions
+from .similarity_map import draw_similarities
 
 _SHOWN_MISTAKES, _KEPT_MISTAKES = 3, 100
+_MAPPED_ROWS = 32  # of a map of similarities
 _NOUNS = {"text": "texts", "image": "images", "depth": "depth maps"}
 
 
@@ -42,17 +48,17 @@ class Figures:
             The files that will be written.
 
         Raises:
-            ValueError: if there is nothing to draw, too much for a sheet, or a library is missing.
+            ValueError: if there is too much for a sheet, or a library is missing.
             OSError: if a picture exists already or cannot be written.
         """
         if self.folder.exists() and not self.folder.is_dir():
             raise FileExistsError(f"{self.folder}: a file; --figures names a folder")
         names = [name for place in range(len(plan.tests)) for name in _names(plan, place)]
-        if not names:
-            raise ValueError("--figures: nothing to draw: retrieval needs captions and pictures, other tasks classes")
         if any(name.startswith("confusion-") for name in names):
             need_scikit_learn("a confusion matrix")
-            need_matplotlib()
+            need_matplotlib("a confusion matrix")
+        if any(name.startswith("recall-") for name in names):
+            need_matplotlib("recalls")
         if any(name.startswith("retrieval-") for name in names):
             for test, columns in zip(plan.tests, plan.columns, strict=True):
                 self.sheet.check(len(test.rows), len(_pictures(columns)))
@@ -98,7 +104,10 @@ def _names(plan: Plan, place: int) -> list[str]:
     """The names of the pictures of a split, as `_figures` gives them."""
     options, test, columns = plan.options, plan.tests[place], plan.columns[place]
     stem = data_stem(test.name, test.split)
-    names = [_sheet_name(stem)] if "retrieval" in options.tasks and "text" in columns and _pictures(columns) else []
+    names = []
+    if "retrieval" in options.tasks and len(columns) > 1:
+        names += [_recall_name(stem), _similarity_name(stem)]
+        names += [_sheet_name(stem)] if "text" in columns and _pictures(columns) else []
     for column in plan.label_columns:
         for task in options.tasks:
             if task != "retrieval":
@@ -113,14 +122,54 @@ def _figures(measured: Measured, sheet: SheetOptions) -> Iterator[_Figure]:
     report = measured.report
     stem = data_stem(report["dataset"], report["split"])
     pictures = _pictures(report["columns"])
-    if "text" in measured.embedded.embeds and pictures and _has_retrieval(report):
-        yield _sheet(measured, pictures, stem, sheet)
+    if len(measured.embedded.embeds) > 1 and _has_retrieval(report):
+        yield _recall(measured, stem)
+        yield _similarity(measured, stem)
+        if "text" in measured.embedded.embeds and pictures:
+            yield _sheet(measured, pictures, stem, sheet)
     for answers in measured.answers:
         single = confusion(answers.right, answers.given, answers.classes)
         groups = measured.groups.get(answers.column)
         yield _matrix(report, answers, single, stem, groups, None)
         if groups is not None:
             yield _matrix(report, answers, confusion_of_groups(answers, groups), stem, groups, measured.group_column)
+
+
+def _recall(measured: Measured, stem: str) -> _Figure:
+    report = measured.report
+    curves = recall_curves(measured.embedded)
+    title = f"Recall@k, {_data(report)}"
+
+    def save(path: Path) -> None:
+        draw_recall(path, curves, _model(report), [title, recall_line(report["metrics"])])
+
+    content = {"title": title, **_origin(report), "curves": [asdict(curve) for curve in curves]}
+    return _Figure(_recall_name(stem), content, save)
+
+
+def _similarity(measured: Measured, stem: str) -> _Figure:
+    report = measured.report
+    maps = similarities(measured.embedded, _MAPPED_ROWS)
+    title = f"Similarities, {_data(report)}"
+    shown = f"{counted(len(maps[0].rows), 'row')} from all over the split; ring: the most similar one is a wrong one"
+    means = [f"{one.query} → {one.found} {one.means()[0]:.2f} and {one.means()[1]:.2f}" for one in maps]
+    lines = [title, shown, f"mean cosine of pairs that belong together, and of others: {', '.join(means)}"]
+
+    def save(path: Path) -> None:
+        draw_similarities(path, maps, _model(report), lines)
+
+    content = [
+        {
+            "query": one.query,
+            "found": one.found,
+            "rows": one.rows,
+            "names": one.names,
+            "cosines": [[round(cosine, 6) for cosine in row] for row in one.cosines.tolist()],
+            "right": one.right.tolist(),
+        }
+        for one in maps
+    ]
+    return _Figure(_similarity_name(stem), {"title": title, **_origin(report), "maps": content}, save)
 
 
 def _sheet(measured: Measured, pictures: list[str], stem: str, options: SheetOptions) -> _Figure:
@@ -190,6 +239,14 @@ def _has_retrieval(report: Report) -> bool:
 
 def _pictures(columns: Mapping[str, str]) -> list[str]:
     return [modality for modality in PICTURES if modality in columns]
+
+
+def _recall_name(stem: str) -> str:
+    return f"recall-{stem}"
+
+
+def _similarity_name(stem: str) -> str:
+    return f"similarity-{stem}"
 
 
 def _sheet_name(stem: str) -> str:

@@ -191,7 +191,9 @@ class RunArguments:
     )
     logging_steps: int = option(10, "steps between log entries")
     save_dtype: str = option(
-        "", "what the weights of the model are saved in; checkpoints stay float32", choices=["", "float16", "bfloat16"]
+        "",
+        "what the weights of the model are stored in; it computes in float32 all the same",
+        choices=["", "float16", "bfloat16"],
     )
     report_to: str = option(
         "auto", "tracker, or none; auto: tensorboard where it is installed", choices=[AUTO, NONE, *TRACKERS]

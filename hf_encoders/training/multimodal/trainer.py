@@ -37,7 +37,6 @@ from ..resume_rules import as_kept
 from ..resumption import DATA, TOKENIZER, Resumption
 from ..sharding import WholeModel, is_sharded, shard
 from ..stopping import Requests
-from . import validation
 from .arguments import DataArguments, LossArguments, ModelArguments, RunArguments
 from .legacy_state import load_legacy_state
 from .model import build_model, check_way, compile_towers, use_modalities
@@ -49,7 +48,7 @@ from .samples import Batch, ModelInputs, SampleMaker, Samples, make_loader, raw_
 from .step import Step, make_loss
 from .teacher import Teacher, make_added_losses, make_words
 from .text_checks import all_captions, check_captions, tokenizer_identity
-from .validation import make_validations, metric_names
+from .validation import curve_names, make_validations, metric_names
 from .views import check_jitter, check_pairs
 
 _STATISTICS_BATCHES = 32  # batches per epoch that give averaged weights their BatchNorm statistics
@@ -228,8 +227,8 @@ class Trainer:
         else:
             say(self.accelerator, f"{self.output_dir}: the weights of step {self.progress.step}")
         if self.accelerator.is_main_process:
-            curves = ["loss", validation.LOSS, self.run.validation_metric]
-            present(self.output_dir, self.options, list(dict.fromkeys(curves)))
+            curves = curve_names(self.data, self.run.validation_metric) if self.validation else ["loss"]
+            present(self.output_dir, self.options, curves)
 
     def _is_finished(self) -> bool:
         # A run may have been killed after its last step, and before the end of the epoch was worked off.

@@ -33,6 +33,17 @@ def metric_names(options: DataArguments) -> list[str]:
     return [_prefix(split, splits) + name for split in splits for name in names]
 
 
+def curve_names(options: DataArguments, chosen_by: str) -> list[str]:
+    """What a run's card shows over its steps: losses, recalls and accuracies, and what selects the best weights.
+
+    Args:
+        options: of the data.
+        chosen_by: the metric that selects them.
+    """
+    shown = [name for name in metric_names(options) if name.endswith((LOSS, "_accuracy")) or "_recall@" in name]
+    return list(dict.fromkeys(["loss", *shown, *filter(None, [chosen_by])]))
+
+
 def _prefix(split: str, splits: Sequence[str]) -> str:
     return "" if split == splits[0] else f"{split}/"
 

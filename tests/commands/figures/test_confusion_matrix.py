@@ -6,8 +6,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from hf_encoders.commands.figures import confusion_matrix
-from hf_encoders.commands.figures.confusion_matrix import MOST_DRAWN, _drawn, draw_confusion, need_matplotlib
+from hf_encoders.commands.figures import page
+from hf_encoders.commands.figures.confusion_matrix import MOST_DRAWN, _drawn, draw_confusion
 from hf_encoders.evaluation.confusion import Confusion
 
 
@@ -58,7 +58,7 @@ def test_any_names_can_be_drawn(tmp_path):
 
 
 def test_letters_that_no_font_has_are_code_points_and_a_warning(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(confusion_matrix, "families", lambda text: (["DejaVu Sans"], frozenset("椅")))
+    monkeypatch.setattr(page, "families", lambda text: (["DejaVu Sans"], frozenset("椅")))
     assert drawn(tmp_path, Confusion(["椅", "b"], np.eye(2, dtype=int)), "model")
     assert "no font here has 椅: drawn as code points" in capsys.readouterr().err
 
@@ -68,6 +68,6 @@ def test_one_class(tmp_path):
 
 
 def test_without_matplotlib_it_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(confusion_matrix, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"needs matplotlib: pip install 'hf-encoders\[evaluation\]'"):
-        need_matplotlib()
+    monkeypatch.setattr(page, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"a picture of x needs matplotlib: pip install 'hf-encoders\[evaluation\]'"):
+        page.need_matplotlib("x")

@@ -5,7 +5,7 @@ The built-in image pipelines make 8-bit RGB of every file, which cuts 16-bit dep
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast, overload
+from typing import Any, Protocol, TypeAlias, cast, overload
 
 import numpy as np
 import PIL.Image
@@ -13,22 +13,18 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import ImageFeatureExtractionPipeline, Pipeline, PreTrainedModel
 from transformers.image_processing_utils import BatchFeature
-from transformers.processing_utils import Unpack
+from transformers.processing_utils import ProcessorMixin, Unpack
 from transformers.utils import ModelOutput
 
-from .modalities import modalities
-from .models.depth_units import DepthUnits, RangeCheck
-from .models.encoding import Pictures
-from .models.image_processing_depth import DepthImageProcessor, DepthMap
-from .models.pixel_towers import DepthTower, is_single_map
-from .models.saved_processor import SaveOptions
-from .models.tower import pooler_output
-from .zero_shot import CALIBRATED, Score, Threshold, ZeroShotClassifier, calibration_of, check_threshold
-
-if TYPE_CHECKING:
-    from .models.modeling_depth_semantic_encoder import DepthSemanticEncoderModel
-    from .models.modeling_multimodal_encoder import MultimodalEncoderModel
-    from .models.processing_multimodal_encoder import MultimodalEncoderProcessor
+from .depth_units import DepthUnits, RangeCheck
+from .encoding import Pictures
+from .image_processing_depth import DepthImageProcessor, DepthMap
+from .model_modalities import modalities
+from .pixel_towers import DepthTower, is_single_map
+from .saved_processor import SaveOptions
+from .tower import Encoder, pooler_output
+from .zero_shot_calibration import CALIBRATED, Threshold, calibration_of
+from .zero_shot_classifier import Score, SharedSpace, ZeroShotClassifier, check_threshold
 
 # One map, and many.
 OneMap: TypeAlias = str | PathLike[str] | PIL.Image.Image
@@ -63,6 +59,12 @@ class FeatureOptions(CallOptions, total=False):
     return_tensors: bool
 
 
+class _WithProcessor(Encoder, Protocol):
+    """A model of ours, which keeps its processor."""
+
+    processor: object
+
+
 class DepthPipeline(Pipeline):
     """The base of the pipelines of depth maps: their processor and their inputs.
 
@@ -92,13 +94,13 @@ class DepthPipeline(Pipeline):
         model: PreTrainedModel | None,
         task: str = "",
         image_processor: object = None,
-        processor: "MultimodalEncoderProcessor | None" = None,
+        processor: ProcessorMixin | None = None,
         **options: Any,
     ):
         if model is None:
             raise ValueError(f"{task} has no default model; give one: pipeline({task!r}, model=...)")
         # A classifier has one, too. Remote code may bring its own classes, so `modalities` tells what it is.
-        self._encoder = cast("DepthSemanticEncoderModel | MultimodalEncoderModel", model.base_model)
+        self._encoder = cast(_WithProcessor, model.base_model)
         known = modalities(self._encoder)
         if not set(self._embeds) <= set(known):
             raise ValueError(
@@ -160,7 +162,7 @@ class DepthPipeline(Pipeline):
 
     @property
     def _tower(self) -> DepthTower:
-        return self._encoder.tower("depth")
+        return cast(DepthTower, self._encoder.tower("depth"))
 
     def _forward(self, model_inputs: dict[str, Tensor]) -> ModelOutput:  # type: ignore[override]  # without options
         return self._tower.outputs(model_inputs)
@@ -204,7 +206,7 @@ class DepthZeroShotClassificationPipeline(DepthPipeline):
 
     _embeds = ("depth", "text")
 
-    def __init__(self, model: "MultimodalEncoderModel | None", **options: Any):
+    def __init__(self, model: PreTrainedModel | None, **options: Any):
         super().__init__(model, **options)
         _ = self._encoder.tower("text").processor  # ValueError now, rather than at the first call
 
@@ -265,7 +267,7 @@ class DepthZeroShotClassificationPipeline(DepthPipeline):
             ValueError: for labels, a template or a threshold that make no sense, or an input that cannot be used.
         """
         check_threshold(threshold)
-        encoder = cast("MultimodalEncoderModel", self._encoder)  # as it embeds texts
+        encoder = cast(SharedSpace, self._encoder)  # as it embeds texts
         templates: str | Sequence[str] = hypothesis_template or "a photo of a {}."
         if threshold == CALIBRATED and hypothesis_template is None:
             templates = calibration_of(encoder).templates
@@ -317,19 +319,17 @@ class _Numbered(Dataset):
         return index, self._maps[index]
 
 
-def _take_processor(
-    model: "DepthSemanticEncoderModel | MultimodalEncoderModel",
-    image_processor: object,
-    processor: "MultimodalEncoderProcessor | None",
-) -> None:
+def _take_processor(model: _WithProcessor, image_processor: object, processor: ProcessorMixin | None) -> None:
     """Let what was loaded or given for the pipeline become the model's own processor."""
     if "text" not in model.towers:
         if image_processor is not None:
-            model.processor = cast(DepthImageProcessor, image_processor)
+            model.processor = image_processor
         return
     if processor is not None:
-        cast("MultimodalEncoderModel", model).processor = processor
-    if isinstance(image_processor, DepthImageProcessor):  # else it is the processor of the model's images
+        model.processor = processor
+    # Else it is the processor of the model's images. Transformers imports a folder's code once for the model and once
+    # for the pipeline, so there are two classes of the name.
+    if DepthImageProcessor.__name__ in [cls.__name__ for cls in type(image_processor).__mro__]:
         model.tower("depth").processor = image_processor
 
 

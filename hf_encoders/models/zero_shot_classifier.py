@@ -3,23 +3,21 @@
 import warnings
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypedDict, cast
+from typing import Any, Protocol, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
 from transformers.processing_utils import Unpack
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-from ..arrays import Numbers, unit_rows
-from ..modalities import BOTH_EXAMPLES, PICTURES, modalities, pictures_or_default
-from ..models.depth_units import DepthUnits
-from ..models.encoding import Pictures
-from ..models.text_tower import TextTower, unknown_texts
-from .calibration import CALIBRATED, Calibration, ModalityCalibration, Threshold, calibration_of
-from .known_scores import label_scores
-
-if TYPE_CHECKING:
-    from ..any_encoder import AnyEncoder
-    from ..models.modeling_multimodal_encoder import MultimodalEncoderModel
+from .depth_units import DepthUnits
+from .encoding import Pictures
+from .model_modalities import BOTH_EXAMPLES, PICTURES, modalities, pictures_or_default
+from .text_tower import unknown_texts
+from .tower import Encoder
+from .unit_rows import Numbers, unit_rows
+from .zero_shot_calibration import CALIBRATED, Calibration, ModalityCalibration, Threshold, calibration_of
+from .zero_shot_scores import label_scores
 
 _ROWS_AT_ONCE = 1024
 _NAMED = 5  # labels in a message
@@ -37,6 +35,14 @@ class Score(TypedDict):
     label: str | None
     score: float
     similarity: float
+
+
+class SharedSpace(Encoder, Protocol):
+    """An encoder of texts and pictures whose embeddings are compared."""
+
+    @property
+    def clamped_temperature(self) -> Tensor:
+        """What cosines are divided by for scores, a scalar."""
 
 
 class ZeroShotClassifier:
@@ -60,7 +66,7 @@ class ZeroShotClassifier:
 
     def __init__(
         self,
-        model: "MultimodalEncoderModel | AnyEncoder",
+        model: SharedSpace,
         labels: Sequence[str],
         templates: str | Sequence[str] = ("a photo of a {}.",),
     ):
@@ -79,8 +85,9 @@ class ZeroShotClassifier:
             ValueError: if it knows none of the labels.
         """
         tower = self.model.tower("text")
-        if isinstance(tower, TextTower):
-            _check_known(self.labels, unknown_texts(tower.processor, self.labels))
+        tokenizer = getattr(tower, "processor", None)  # what else embeds texts tells nothing of its words
+        if isinstance(tokenizer, PreTrainedTokenizerBase):
+            _check_known(self.labels, unknown_texts(tokenizer, self.labels))
         return self.embed_words(self.labels)
 
     @cached_property

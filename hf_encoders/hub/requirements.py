@@ -1,0 +1,40 @@
+"""The packages that a repo's model needs, with the versions that this package is tested with."""
+
+from collections.abc import Iterable
+
+# As pyproject.toml states them; of this package, the oldest release that loads what this one writes.
+_VERSIONS = {
+    "hf-encoders": ">=0.1.0",
+    "torch": ">=2.7",
+    "transformers": ">=5.18,<6",
+    "huggingface_hub": ">=1.31,<3",
+    "numpy": ">=2.0",
+    "pillow": ">=10.3",
+    "sentence-transformers": ">=6.0",
+    "xxhash": ">=3.4.1",
+}
+_OF_MODELS = ("transformers", "torch")
+_OF_CODE = ("torch", "transformers", "huggingface_hub", "numpy", "pillow", "xxhash")
+
+
+def model_requirements(*, has_package: bool) -> list[str]:
+    """What those who load a model install, such as "transformers>=5.18,<6".
+
+    Args:
+        has_package: whether the model's classes are those of this package.
+    """
+    return _stated(["hf-encoders", *_OF_MODELS] if has_package else _OF_MODELS)
+
+
+def sentence_transformers_requirement() -> str:
+    """What loads a repo by `SentenceTransformer`."""
+    return "".join(_stated(["sentence-transformers"]))
+
+
+def handler_requirements() -> list[str]:
+    """What handler.py and the code of a repo need where this package is not installed."""
+    return _stated(_OF_CODE)
+
+
+def _stated(names: Iterable[str]) -> list[str]:
+    return [f"{name}{_VERSIONS[name]}" for name in names]
