@@ -1,7 +1,5 @@
 """Adopts a network: code, weights, configuration, processor, proof and card, in a repo that appears whole or not."""
 
-import json
-import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -16,22 +14,19 @@ from ..hub.complete import complete_repo
 from ..hub.remote_code import depth_processor_modules
 from ..hub.reports import ConversionReport
 from ..outputs import check_folder, new_folder
-from .adopted_network import file_name
-from .code.flattening import FlatCode
 from .code.target import Target
 from .embedding import beginnings
 from .errors import AdoptError
 from .example import read_example
-from .generation import BASE, SETTINGS, Network, configuration_file, modeling_file, requirements_file
+from .generation import Network
 from .inputs import WantedInput, name_inputs
 from .prepared import Arguments, argument_notes, prepare
 from .processes import OriginalProcess, run_loaded
 from .processors import ProcessorOptions, check_words, reader_of
 from .proof import judge_bits, run_request
 from .reporting import adoption_report
-from .weights import FoundWeights, NetworkNames, common_dtype, find_weights, shapes_of
-
-_HERE = Path(__file__).parent
+from .weights import NetworkNames, find_weights, shapes_of
+from .writing import network_of, write_model
 
 
 @dataclass(frozen=True)
@@ -85,7 +80,7 @@ def adopt(target: Target, checkpoint: Path, output: Path, options: AdoptOptions)
     file = open_checkpoint(checkpoint)
     taken = depth_processor_modules() if options.processor.modality == "depth" else ()
     prepared = prepare(target, file, Arguments(options.arguments, options.arguments_from), taken)
-    part, code = prepared.part, prepared.code
+    part = prepared.part
     with tempfile.TemporaryDirectory(prefix="adopt-") as name:
         work = Path(name)
         prepared.write_request(work)
@@ -100,20 +95,14 @@ def adopt(target: Target, checkpoint: Path, output: Path, options: AdoptOptions)
             save_file(found.tensors, work / "weights.safetensors")
             check_words(reader, inputs, described["tables"])
             ran = original.answer(run_request(work, inputs, expressions, given))
-        if described["makers"]:  # they may be named in the text of an annotation alone
-            code = prepared.code_with(set(described["makers"].values()))
-        network = Network(
-            part.name, code.main, part.source.path.name, described["arguments"], described["order"], inputs,
-            ran["embedding"], ran["state"], ran["size"], bool(described["tied"]), described["is_lazy"],
-            options.processor.modality, described["makers"], ran["padding"],
-        )  # fmt: skip
+        network, code = network_of(prepared, described, inputs, ran, options.processor.modality)
         notes = [
             *prepared.notes,
             *argument_notes(prepared, options.arguments_from, network.arguments),
             *_notes(network, described["takes"], ran["neighbours"]),
         ]
         with new_folder(output, options.overwrite) as repo:
-            _write_model(repo, network, code, found)
+            write_model(repo, network, code, found)
             reader.write(repo)
             loaded = run_loaded(work, repo, prepared.tree.roots)
             report = adoption_report(repo, network, code, found, checkpoint, loaded, notes)
@@ -126,23 +115,6 @@ def adopt(target: Target, checkpoint: Path, output: Path, options: AdoptOptions)
             write_report(repo, report)
             complete_repo(repo, remote_code=False, name=output.name, license=options.license)
     return report
-
-
-def _write_model(repo: Path, network: Network, code: FlatCode, found: FoundWeights) -> None:
-    named = {file_name(name): tensor for name, tensor in found.tensors.items()}
-    save_file(named, repo / "model.safetensors", {"format": "pt"})
-    settings = network.settings() | {"dtype": common_dtype(found.tensors)}
-    texts = {f"{module}.py": text for module, text in code.files.items()} | {
-        f"configuration_{network.snake}.py": configuration_file(network),
-        f"modeling_{network.snake}.py": modeling_file(network, code.libraries),
-        "config.json": json.dumps(settings, indent=2, ensure_ascii=False) + "\n",
-        "requirements.txt": requirements_file(code.libraries),
-    }
-    for name, text in texts.items():
-        (repo / name).write_text(text, encoding="utf-8")
-    shutil.copyfile(_HERE / f"{BASE}.py", repo / f"{BASE}.py")
-    if "Settings(" in texts[f"modeling_{network.snake}.py"]:
-        shutil.copyfile(_HERE / f"{SETTINGS}.py", repo / f"{SETTINGS}.py")
 
 
 def _notes(network: Network, takes: Sequence[str], neighbours: float | None) -> list[str]:

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import sys
+import tempfile
 from pathlib import Path
 
 import torch
@@ -25,7 +26,8 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     code = [str(folder / "modules")]  # where transformers copies the repo's code to
-    reads = Reads(code, "the code", [str(folder), str(Path(repo).resolve())])
+    compiled = str(Path(tempfile.gettempdir()) / "torchinductor")  # what torch.compile keeps begins with it
+    reads = Reads(code, "the code", [str(folder), str(Path(repo).resolve()), compiled])
     try:
         with reads:
             answer = _run(folder, repo)
