@@ -179,7 +179,11 @@ def test_inputs_that_forward_does_not_take_are_refused(inputs, message):
         (ProcessorOptions("image", (0.5,) * 3, (0.5,) * 3), "1x1x8x8", "--input is 1x3xHxW then, got 1x1x8x8"),
         (ProcessorOptions("image", (0.5,), (0.5,)), "1x3x8x8", "three numbers each"),
         (ProcessorOptions("text"), "1x8", "--modality text needs --tokenizer"),
-        (ProcessorOptions("image"), "1x3x8x8:uint8", "--modality image gives float32, not uint8"),
+        (
+            ProcessorOptions("image", (0.5,) * 3, (0.5,) * 3),
+            "1x3x8x8:uint8",
+            "--modality image gives float32, not uint8",
+        ),
         (ProcessorOptions("depth"), "1x8x8", "--input is 1x1xHxW then, got 1x8x8"),
         (ProcessorOptions("image", units={"unit_scale": 0.1}), "1x3x8x8", "--unit-scale goes with --modality depth"),
         (ProcessorOptions("text", metres=True), "1x8", "--metres goes with --modality depth"),
