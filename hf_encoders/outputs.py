@@ -168,16 +168,30 @@ def remove_stale(parent: Path, pattern: str) -> None:
         parent: where the hidden paths lie.
         pattern: for the names of the outputs, as `glob` takes it.
     """
-    for aside in parent.glob(f".{pattern}{_REPLACED}*"):
-        if _is_left_over(aside, _REPLACED):
-            output = parent / aside.name.rpartition(_REPLACED)[0].removeprefix(".")
-            if output.exists():
-                _remove(aside)
-            else:
-                aside.rename(output)
+    for aside, output in _left_aside(parent, pattern):
+        if output.exists():
+            _remove(aside)
+        else:
+            aside.rename(output)
     for stale in parent.glob(f".{pattern}{_PARTIAL}*"):
         if _is_left_over(stale, _PARTIAL):
             _remove(stale)
+
+
+def set_aside(parent: Path, pattern: str) -> dict[Path, Path]:
+    """Outputs that are not there, and where each lies: a killed process had set it aside, and not replaced it yet.
+
+    Args:
+        parent: where the outputs were.
+        pattern: for their names, as `glob` takes it.
+    """
+    return {output: aside for aside, output in _left_aside(parent, pattern) if not output.exists()}
+
+
+def _left_aside(parent: Path, pattern: str) -> list[tuple[Path, Path]]:
+    """What killed processes of this machine had set aside, and the output that each was."""
+    left = [path for path in parent.glob(f".{pattern}{_REPLACED}*") if _is_left_over(path, _REPLACED)]
+    return [(path, parent / path.name.rpartition(_REPLACED)[0].removeprefix(".")) for path in left]
 
 
 def _is_left_over(path: Path, kind: str) -> bool:

@@ -14,7 +14,15 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ..models.input_errors import one_line
-from ..outputs import explained_writes, open_to_others, partial_path, put_in_place, remove_stale, remove_whole
+from ..outputs import (
+    explained_writes,
+    open_to_others,
+    partial_path,
+    put_in_place,
+    remove_stale,
+    remove_whole,
+    set_aside,
+)
 from ..plurals import counted
 from .division import Division, kept_division
 from .run_lock import RunLock, wait_for_lock
@@ -226,12 +234,21 @@ def _no_checkpoint(folder: Path) -> ValueError:
 
 
 def find_kept(output_dir: Path, wanted: str) -> Kept | None:
-    """What is kept in the checkpoint that a run goes on from; None where there is none, or it cannot be read."""
+    """What is kept in the checkpoint that a run goes on from; None where there is none, or it cannot be read.
+
+    A checkpoint that a killed run had set aside counts as if it were in place: `open_run` puts it there.
+    """
     if not wanted:
         return None
+    folder = output_dir / FOLDER if wanted == LATEST else Path(wanted).parent
+    aside = set_aside(folder, f"{_PREFIX}*")
     try:
-        folder = find(output_dir / FOLDER, wanted)
-        return None if folder is None else _read_kept(folder)
+        if wanted == LATEST:
+            found = sorted([*_checkpoints(folder), *aside], key=_step)
+            place = found[-1] if found else None
+        else:
+            place = Path(wanted) if Path(wanted) in aside else find(folder, wanted)
+        return None if place is None else _read_kept(aside.get(place, place))
     except ValueError:  # opening the run and `restore` say what is wrong
         return None
 
@@ -278,4 +295,8 @@ def _made_by_the_first(accelerator: Accelerator, folder: Path) -> Path:
 def _checkpoints(output_dir: Path) -> list[Path]:
     """The whole checkpoints, from the first to the last."""
     folders = [path for path in output_dir.glob(f"{_PREFIX}*") if (path / _PROGRESS).is_file()]
-    return sorted(folders, key=lambda path: int(path.name.removeprefix(_PREFIX)))
+    return sorted(folders, key=_step)
+
+
+def _step(folder: Path) -> int:
+    return int(folder.name.removeprefix(_PREFIX))

@@ -35,13 +35,13 @@ def test_trainer(run):
     output = run("with_trainer")
     before, after = map(float, re.findall(r"([\d.]+) before, ([\d.]+) after", output)[0])
     assert before < 0.3 and after > 0.45  # the most frequent of 9 labels: 0.23
-    assert re.search(r"a map of a bench: \w+ \(in truth \w+\)", output)
+    assert re.search(r"a map of a bench: [\w ]+ \(in truth [\w ]+\)", output)
 
 
 def test_peft(run):
     output = run("with_peft")
     before, after = map(float, re.findall(r"([\d.]+) before, ([\d.]+) after", output)[0])
-    assert before < 0.35 and after > 0.5
+    assert before < 0.35 and after > before + 0.15
     assert len(differences(output)) == 2 and max(differences(output)) < 1e-5
     assert "merged into a MultimodalEncoderModel" in output
 
@@ -54,7 +54,7 @@ def test_compile_and_export(run):
 def test_device_map(run):
     output = run("with_device_map")
     loaded, total = map(float, re.findall(r"([\d.]+) of ([\d.]+) MB", output)[0])
-    assert 0 < loaded < 0.25 * total
+    assert 0 < loaded < 0.6 * total  # the text tower and the projections
     assert len(differences(output)) == 3 and max(differences(output)) < 1e-4
 
 
