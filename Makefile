@@ -92,6 +92,7 @@ format: $(INSTALLED)  ## ruff's fixes and formatting
 	$(BIN)/ruff format .
 
 bench: $(INSTALLED)  ## the benchmarks, each beside the plain way
+	$(BIN)/python benchmarks/bench_adopt.py
 	$(BIN)/python benchmarks/bench_conversion.py
 	$(BIN)/python benchmarks/bench_evaluation.py
 	$(BIN)/python benchmarks/bench_cached_loss.py

@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypedDict, TypeVar, cast
+from typing import TYPE_CHECKING, TypedDict, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -26,14 +26,13 @@ from .image_sizes import SizedImageTower, at_side
 from .load_report import POOLER, is_pooler, load_body
 from .model_kinds import ModelKind, NotAnEncoderError, model_kind
 from .models.input_errors import InputError, one_line
-from .models.multimodal_towers import has_first_token
-from .models.pixel_towers import ImageTower
+from .models.pixel_towers import DepthTower, ImageTower
 from .models.text_tower import PROMPTS_FILE, TextTower, read_prompts
 from .models.tower import Encoder, Modality, check_tower
 from .places import check_places
 from .repo_code import code_files, commit_of, needs_code, repo_file
 from .sentence_encoder import sentence_encoder
-from .towers import Pooling, make_tower
+from .towers import Pooling, default_pooling, make_tower
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -48,11 +47,13 @@ _Part = TypeVar("_Part", PreTrainedTokenizerBase, BaseImageProcessor)
 _PARTS: dict[Modality, tuple[str, str]] = {
     "text": ("tokenizer", "tokenizer"),
     "image": ("image processor", "image-processor"),
+    "depth": ("image processor", "image-processor"),
 }
 _READ_BY: dict[str, Modality] = {"tokenizer": "text", "image-processor": "image", "interpolate": "image"}
 _FILES: dict[Modality, tuple[str, ...]] = {
     "text": ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt", "spiece.model"),
     "image": ("preprocessor_config.json", "processor_config.json"),
+    "depth": ("preprocessor_config.json",),
 }
 _SHOWN = 200  # characters of what transformers says of files
 _OURS = ("depth_semantic_encoder", "multimodal_encoder")
@@ -77,7 +78,7 @@ class AnyEncoder(EncodeMethods):
         kind: what it embeds.
         pooling: how its tokens become one vector; None for a model with features of its own.
         tokenizer: reads texts.
-        image_processor: reads images.
+        image_processor: reads images, or depth maps.
         prompts: what goes before texts, by name: "query" in `encode_query`, "document" in `encode_document`.
         absent: why there is no processor for a modality, where something is to be said of it.
         interpolate: the side of the images, where it is not the model's own.
@@ -139,27 +140,27 @@ class AnyEncoder(EncodeMethods):
 
     @property
     def towers(self) -> tuple[Modality, ...]:
-        """What it embeds: "text", "image" or both."""
+        """What it embeds: "text", "image" or both; "depth"."""
         return self.kind.modalities
 
-    def tower(self, name: str) -> TextTower | ImageTower:
+    def tower(self, name: str) -> TextTower | ImageTower | DepthTower:
         """The tower of a modality.
 
         Raises:
             ValueError: if it does not embed it, or there is no tokenizer or image processor for it.
         """
         check_tower(name, self.towers)
-        processor = self.tokenizer if name == "text" else self.image_processor
+        modality = cast(Modality, name)  # one of its towers
+        processor = self.tokenizer if modality == "text" else self.image_processor
         if processor is None:
-            if error := self._absent.get("text" if name == "text" else "image"):
+            if error := self._absent.get(modality):
                 raise error
-            noun, option = _PARTS["text" if name == "text" else "image"]
+            noun, option = _PARTS[modality]
             raise InputError(
                 path=self.config.name_or_path or type(self.model).__name__,
                 reason=f"has no {noun}",
                 hint=f"give one as {option.replace('-', '_')}= (--{option}), a folder or Hub id",
             )
-        modality: Literal["text", "image"] = "text" if name == "text" else "image"
         side, unit = self.interpolate, self.kind.projects
         tower = make_tower(self.model, processor, modality, pooling=self.pooling, normalize=unit, interpolate=side)
         tower.pooling = self.pooling
@@ -238,9 +239,9 @@ def load_encoder(
     absent: dict[Modality, InputError] = {}
     if "text" in kind.modalities:
         words = _processor("text", _read_tokenizer, tokenizer, beside, revision, trust_remote_code, absent)
-    if "image" in kind.modalities:
+    for modality in [one for one in kind.modalities if one != "text"]:
         look: Callable[..., BaseImageProcessor] = AutoImageProcessor.from_pretrained
-        pictures = _processor("image", look, image_processor, beside, revision, trust_remote_code, absent)
+        pictures = _processor(modality, look, image_processor, beside, revision, trust_remote_code, absent)
     prompts = read_prompts(repo_file(name, PROMPTS_FILE, revision)) if "text" in kind.modalities else {}
     pool = _pooling(name, model, kind, pooling, revision)
     if interpolate is not None and pictures is not None:
@@ -312,11 +313,7 @@ def _pooling(
         raise InputError(
             path=name, reason="its pooler was never trained, so its output means nothing", hint="take cls or mean"
         )
-    if wanted is not None:
-        return wanted
-    if kind.modalities == ("text",):
-        return "mean"
-    return "cls" if has_first_token(model) else "pooler"
+    return wanted or default_pooling(model, kind.modalities)
 
 
 def _untrained_pooler(name: str, revision: str) -> bool:

@@ -9,7 +9,7 @@ import torch
 from .models.depth_units import DepthEncodeOptions, encode_depth_method
 from .models.encoding import BackendName, DtypeName, Encoded, EncodeOptions, Pictures, Texts, encode_method
 from .models.encoding_multimodal import encode_any
-from .models.pixel_towers import ImageTower
+from .models.pixel_towers import DepthTower, ImageTower
 from .models.text_tower import TextTower
 from .models.tower import Encoder, Modality, prepare_towers
 
@@ -18,7 +18,7 @@ class EncodeMethods:
     """Adds the `encode...` methods to a class with towers; see `MultimodalEncodingMixin`."""
 
     @abstractmethod
-    def tower(self, name: str) -> TextTower | ImageTower:
+    def tower(self, name: str) -> TextTower | ImageTower | DepthTower:
         """The tower of a modality; ValueError if there is none."""
 
     @abstractmethod
@@ -27,7 +27,7 @@ class EncodeMethods:
 
     @encode_depth_method
     def encode(self, inputs: Pictures, batch_size: int = 32, **options: Unpack[DepthEncodeOptions]) -> Encoded:
-        """Embed texts or images, by what they are; see `MultimodalEncoderModel.encode`."""
+        """Embed texts, images or depth maps, by what they are; see `MultimodalEncoderModel.encode`."""
         return encode_any(cast(Encoder, cast(Any, self)), inputs, batch_size, options)
 
     @encode_method
@@ -49,6 +49,11 @@ class EncodeMethods:
     def encode_image(self, inputs: Pictures, batch_size: int = 32, **options: Unpack[EncodeOptions]) -> Encoded:
         """Embed images: [N, D]; see `MultimodalEncoderModel.encode_image`."""
         return self.tower("image").encode(inputs, batch_size, **options)
+
+    @encode_depth_method
+    def encode_depth(self, inputs: Pictures, batch_size: int = 32, **options: Unpack[DepthEncodeOptions]) -> Encoded:
+        """Embed depth maps: [N, D]; see `MultimodalEncoderModel.encode_depth`."""
+        return cast(DepthTower, self.tower("depth")).encode(inputs, batch_size, **options)
 
     def prepare(
         self,

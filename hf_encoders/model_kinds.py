@@ -16,7 +16,7 @@ from transformers.models.auto.modeling_auto import (
 
 from .models.input_errors import InputError
 from .models.multimodal_towers import RANDOM
-from .models.tower import Modality
+from .models.tower import MODALITIES, Modality
 
 _BOTH = {*MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING_NAMES, "siglip2", "vision-text-dual-encoder"}
 _BOTH -= {"blip-2", "clipseg"}  # generate words, or mark pixels
@@ -38,7 +38,7 @@ class ModelKind:
     """What a model embeds.
 
     Args:
-        modalities: "text", "image" or both.
+        modalities: "text", "image" or both; "depth" alone.
         projects: whether it has features of its own in a space that texts and images share.
     """
 
@@ -83,6 +83,8 @@ def model_kind(name: str, config: PreTrainedConfig, network: type[PreTrainedMode
     if network is not None and not network.__module__.startswith("transformers."):
         if all(hasattr(network, f"get_{modality}_features") for modality in ("text", "image")):
             return ModelKind(("text", "image"), projects=True)
+        if (stated := getattr(config, "embeds", None)) in MODALITIES:  # what hf-encoders adopt wrote
+            return ModelKind((stated,))
         if network.main_input_name in _INPUTS:
             return ModelKind((_INPUTS[network.main_input_name],))
     raise refuse(f"a model of type {kind!r}, expected one of texts, of images, or of both, such as vit, bert or clip")

@@ -4,7 +4,7 @@ tower = make_tower(model, processor, "image", pooling="cls")
 tower.encode(["chair.jpg", "table.jpg"], convert_to="numpy")         # [2, D]
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, Literal, cast
 
 from torch import Tensor
@@ -15,15 +15,16 @@ from transformers.processing_utils import ProcessorMixin
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from .image_sizes import SizedImageTower
-from .models.multimodal_towers import feature_size, hidden_state, mean_feature
-from .models.pixel_towers import ImageTower
+from .models.image_processing_depth import DepthImageProcessor
+from .models.multimodal_towers import feature_size, has_first_token, hidden_state, mean_feature
+from .models.pixel_towers import DepthTower, ImageTower
 from .models.text_tower import TextTower
-from .models.tower import Pool, Processor, pooler_output
+from .models.tower import Modality, Pool, Processor, pooler_output
 
 Pooling = Literal["pooler", "cls", "mean"]
 # Models whose texts were padded to the limit in training, and whose padding is read.
 _READ_PADDING = ("siglip", "siglip2", "siglip_text_model")
-_PARTS = {"text": "tokenizer", "image": "image_processor"}
+_PARTS = {"text": "tokenizer", "image": "image_processor", "depth": "image_processor"}
 
 
 class Given(Generic[Processor]):
@@ -44,17 +45,18 @@ class Given(Generic[Processor]):
 def make_tower(
     model: PreTrainedModel,
     processor: PreTrainedTokenizerBase | BaseImageProcessor | ProcessorMixin,
-    modality: Literal["text", "image"],
+    modality: Modality,
     *,
     pooling: Pooling | None = None,
     normalize: bool = False,
     interpolate: int | None = None,
-) -> TextTower | ImageTower:
+) -> TextTower | ImageTower | DepthTower:
     """The tower of a model of transformers.
 
     Args:
-        model: a model of texts or of images (`BertModel`, `ViTModel`, ...), or of both with projections (`CLIPModel`).
-        processor: its tokenizer or image processor, or a processor that holds them.
+        model: a model of texts or of images (`BertModel`, `ViTModel`, ...), of both with projections (`CLIPModel`), or
+            of depth maps.
+        processor: its tokenizer or image processor, or a processor that holds them; a `DepthImageProcessor`.
         modality: what to embed.
         pooling: "pooler" (the model's `pooler_output`), "cls" (its first token) or "mean" (over the tokens that are not
             padding): the one that the model was trained with, which no configuration tells. None for a model with
@@ -68,7 +70,7 @@ def make_tower(
             unknown.
     """
     if modality not in _PARTS:
-        raise ValueError(f"modality is 'text' or 'image', got {modality!r}")
+        raise ValueError(f"modality is one of {', '.join(_PARTS)}, got {modality!r}")
     if isinstance(processor, ProcessorMixin):
         processor = getattr(processor, _PARTS[modality])
     name = type(model).__name__
@@ -87,10 +89,30 @@ def make_tower(
     if modality == "image":
         images = Given(cast(BaseImageProcessor, processor))
         return SizedImageTower(model, call, images, size, pool=pool, normalize=normalize, interpolate=interpolate)
+    if modality == "depth":
+        if type(processor).__name__ != DepthImageProcessor.__name__:  # that of the repo's code has this name too
+            raise ValueError(f"depth maps are read by a DepthImageProcessor, got a {type(processor).__name__}")
+        maps = Given(cast(DepthImageProcessor, processor))
+        return DepthTower(model, call, maps, size, pool=pool, normalize=normalize)
     texts = Given(cast(PreTrainedTokenizerBase, processor))
     tower = TextTower(model, call, texts, size, network, pool=pool, normalize=normalize)
-    tower.reads_padding = model.config.model_type in _READ_PADDING
+    tower.reads_padding = model.config.model_type in _READ_PADDING or getattr(model.config, "reads_padding", False)
+    tower.pads_to_limit = getattr(model.config, "pads_to_limit", False)
     return tower
+
+
+def default_pooling(model: PreTrainedModel, modalities: Sequence[str]) -> Pooling:
+    """How a model without features of its own pools where nobody says it.
+
+    Args:
+        model: the network. The configuration of an adopted one says that its pooled output is the embedding.
+        modalities: what it embeds.
+    """
+    if getattr(model.config, "embedding_output", None) == "pooler_output":
+        return "pooler"
+    if tuple(modalities) == ("text",):
+        return "mean"
+    return "cls" if has_first_token(model) else "pooler"
 
 
 def _projected_size(model: PreTrainedModel) -> int:
@@ -119,4 +141,4 @@ def _mean(outputs: Outputs, batch: Mapping[str, Tensor]) -> Tensor:
 
 _POOLS: dict[str, Pool] = {"pooler": _pooler, "cls": _first_token, "mean": _mean}
 
-__all__ = ["Given", "Pooling", "make_tower"]
+__all__ = ["Given", "Pooling", "default_pooling", "make_tower"]

@@ -33,7 +33,7 @@ FLOORS = [
         "depth_colours",
     },
     {"hub", "data"},
-    {"search", "conversion", "evaluation", "embed", "export", "zero_shot", "command_line"},
+    {"search", "conversion", "adopt", "evaluation", "embed", "export", "zero_shot", "command_line"},
     {"training", "legacy", "demo"},
     {"commands"},
 ]

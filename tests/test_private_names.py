@@ -111,6 +111,10 @@ TABLE = [
     PrivateName("transformers", "_supports_sdpa", (TOWERS,),
                 "some towers have eager attention alone", TRANSFORMERS,
                 has("transformers", "PreTrainedModel", "_supports_sdpa")),
+    PrivateName("transformers", "_is_hf_initialized", ("adopt/adopted_network.py",),
+                "weights that a file lacks are told from those that were loaded", TRANSFORMERS,
+                lambda: "_is_hf_initialized"
+                in inspect.getsource(importlib.import_module("transformers.initialization"))),
     PrivateName("huggingface_hub", "_CACHED_NO_EXIST", ("sentence_encoder.py",),
                 "that a repo has no such file is known without the Hub", "2.4.0",
                 has("huggingface_hub", "_CACHED_NO_EXIST")),

@@ -149,7 +149,14 @@ def without_pooler():
         ),
         (lambda: make_tower(bert(), tiny_tokenizer(), "text", pooling="max"), "got 'max': the one BertModel was"),
         (lambda: make_tower(clip()[0], clip()[1], "text", pooling="cls"), "CLIPModel pools its features by itself"),
-        (lambda: make_tower(vit(), vit_processor(), "depth", pooling="cls"), "modality is 'text' or 'image'"),
+        (
+            lambda: make_tower(vit(), vit_processor(), "sound", pooling="cls"),
+            "modality is one of text, image, depth, got",
+        ),
+        (
+            lambda: make_tower(vit(), vit_processor(), "depth", pooling="cls"),
+            "are read by a DepthImageProcessor, got a",
+        ),
         (
             lambda: make_tower(vit(add_pooling_layer=False), vit_processor(), "image", pooling="pooler").encode(
                 PICTURES

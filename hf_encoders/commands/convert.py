@@ -7,6 +7,7 @@
     hf-encoders convert last.ckpt --weights ema_state_dict --ignore 'head.*'
     hf-encoders convert dino_vitbase16.pth --weights teacher --license apache-2.0
     hf-encoders convert ViT-B-32.pt --hidden-act quick_gelu --tokenizer openai/clip-vit-base-patch32
+    hf-encoders convert vit.pth --original net.py:ViT --original-kwargs '{"depth": 12}'
     hf-encoders convert best_model.pth --with-remote-code
     hf-encoders convert best_model.pth --push-to-hub org/depth-semantic-encoder
 
@@ -30,6 +31,7 @@ from .runner import Result, perform_alone
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ..adopt.witness import OwnNetwork
     from ..conversion.depth import DepthOptions
     from ..conversion.families.family import EncoderOptions
     from ..conversion.multimodal import MultimodalOptions
@@ -83,6 +85,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         " checkpoint with --include-decoder",
     )
     add_encoder_options(parser)
+    own = parser.add_argument_group(
+        "your own network", "computes what an encoder's repo is compared with; it runs in a process of its own"
+    )
+    own.add_argument("--original", metavar="FILE.py:CLASS", help="the class, instead of our reference")
+    own.add_argument("--original-kwargs", metavar="JSON", help="its arguments: JSON, YAML, or a file of it")
+    own.add_argument("--original-kwargs-from", metavar="PATH", help="take them from the checkpoint, such as from args")
+    own.add_argument(
+        "--original-output",
+        action="append",
+        default=[],
+        metavar="NAME=EXPRESSION",
+        help="what its output is, such as pooler_output='output[:, 0]' (repeatable)",
+    )
     hub = parser.add_argument_group("the Hub")
     hub.add_argument("--license", metavar="NAME", help="the licence for the card, such as apache-2.0; no file tells it")
     hub.add_argument("--push-to-hub", metavar="ID", help="push the result, such as to org/depth-semantic-encoder")
@@ -134,6 +149,7 @@ def run(args: argparse.Namespace) -> Result:
         encoder=_options(EncoderOptions, args),
         inputs=input_options(args),
         license=args.license,
+        witness=_own_network(args),
     )
     report = read_report(output)
     notes = conversion_notes(report, args.license)
@@ -188,9 +204,31 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError("give either a CHECKPOINT to convert or --verify REPO")
     if args.against and not args.verify:
         raise ValueError("--against goes with --verify")
+    if not args.original and (args.original_kwargs or args.original_kwargs_from or args.original_output):
+        raise ValueError("--original-kwargs, --original-kwargs-from and --original-output go with --original")
+    if args.verify and args.original:
+        raise ValueError("--original compares while a checkpoint is converted; leave --verify out")
     if (args.private or args.revision or args.create_pr or args.with_handler) and not args.push_to_hub:
         raise ValueError("--private, --revision, --create-pr and --with-handler go with --push-to-hub")
     check_destination(args)
+
+
+def _own_network(args: argparse.Namespace) -> "OwnNetwork | None":
+    if not args.original:
+        return None
+    from ..adopt.arguments import given_arguments
+    from ..adopt.code.target import parse_target
+    from ..adopt.prepared import Arguments
+    from ..adopt.witness import OwnNetwork, parse_outputs
+    from ..checkpoints.finding.choice import WeightsWanted
+
+    given = given_arguments(args.original_kwargs, "--original-kwargs") if args.original_kwargs else {}
+    return OwnNetwork(
+        parse_target(args.original),
+        Arguments(given, args.original_kwargs_from),
+        parse_outputs(args.original_output),
+        WeightsWanted(args.weights, tuple(args.ignore)),
+    )
 
 
 def _options(kind: type[_Options], args: argparse.Namespace) -> _Options:

@@ -22,8 +22,8 @@ def add_encoder_options(parser: argparse.ArgumentParser) -> None:
     )
     network.add_argument("--without-head", action="store_true", help="leave a classifier out")
     inputs = parser.add_argument_group("inputs", "DIR_OR_ID is a folder or a Hub id")
-    inputs.add_argument("--mean", type=_numbers, metavar="X,X,X", help="of the channels, of values from 0 to 1")
-    inputs.add_argument("--std", type=_numbers, metavar="X,X,X", help="standard deviation of the channels")
+    inputs.add_argument("--mean", type=numbers, metavar="X,X,X", help="of the channels, of values from 0 to 1")
+    inputs.add_argument("--std", type=numbers, metavar="X,X,X", help="standard deviation of the channels")
     inputs.add_argument("--image-size", type=_count, metavar="N", help="side of the images in pixels")
     inputs.add_argument("--image-processor", metavar="DIR_OR_ID", help="an image processor, instead of these three")
     inputs.add_argument("--tokenizer", metavar="DIR_OR_ID", help="a tokenizer, or BERT's vocab.txt")
@@ -52,7 +52,8 @@ def _heads(text: str) -> tuple[int, ...]:
     return heads
 
 
-def _numbers(text: str) -> tuple[float, ...]:
+def numbers(text: str) -> tuple[float, ...]:
+    """Numbers from 0 to 1 with commas between them, one per channel."""
     try:
         numbers = tuple(float(number) for number in text.split(","))
     except ValueError:

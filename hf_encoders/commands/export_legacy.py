@@ -3,11 +3,12 @@
     hf-encoders export-legacy depth-semantic-encoder encoder.pth
     hf-encoders export-legacy depth-autoencoder best_model.pth --autoencoder
     hf-encoders export-legacy multimodal-encoder checkpoint.pt
+    hf-encoders export-legacy adopted-repo last.ckpt
 
 A depth repo becomes the dictionary of an extracted encoder, or with --autoencoder that of a training checkpoint, for
 which the repo must hold the decoder. A multimodal repo becomes a training checkpoint, with the optimizer's state if
-the repo holds it. The file lacks what no repo holds: states of schedulers, and the unused poolers. In a clone,
-`python conversion/export_legacy.py` does the same.
+the repo holds it. An adopted or converted encoder becomes the state dict of its file. The file lacks what no repo
+holds: states of schedulers, and the unused poolers. In a clone, `python conversion/export_legacy.py` does the same.
 """
 
 import argparse
@@ -47,9 +48,18 @@ def run(args: argparse.Namespace) -> Result:
         OSError: if the output exists already or cannot be written.
     """
     from ..conversion.export import export
+    from ..conversion.read_repo import repo_folder
+    from ..hub.kind import is_adopted
 
     quiet_libraries()
-    notes = export(
-        args.model, args.output, autoencoder=args.autoencoder, overwrite=args.overwrite, revision=args.revision
-    )
+    if is_adopted(folder := repo_folder(args.model, args.revision)):
+        from ..adopt.export import export_adopted
+
+        if args.autoencoder:
+            raise ValueError(f"{args.model}: has no decoder; leave --autoencoder out")
+        notes = export_adopted(folder, args.output, overwrite=args.overwrite)
+    else:
+        notes = export(
+            args.model, args.output, autoencoder=args.autoencoder, overwrite=args.overwrite, revision=args.revision
+        )
     return Result([f"{args.model} → {args.output}", *notes], {"output": str(args.output), "notes": notes})

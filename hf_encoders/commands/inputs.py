@@ -8,7 +8,7 @@ from ..models.input_errors import InputError
 from ..places import check_exists, check_on_hub, check_path_or_id, exists
 
 # The arguments that name files or folders, by what they name, whichever command has them. Shells complete them.
-ON_THIS_MACHINE = ("checkpoint", "against", "file", "folder", "paths")
+ON_THIS_MACHINE = ("checkpoint", "against", "file", "folder", "paths", "example")
 OR_ON_THE_HUB = ("model", "verify", "text_model", "vision_model", "depth_encoder", "tokenizer", "image_processor")
 DATA = ("source", "data", "dataset", "train_dataset", "unknown_dataset", "calibration")
 # Words with commas between them, or @ and a file of such.

@@ -15,6 +15,7 @@ from .runner import Result, perform, set_defaults
 # `add_options` imports neither torch nor transformers, so that --help is fast.
 COMMANDS = {
     "convert": "turn a legacy checkpoint into a repo, and prove that it is the same",
+    "adopt": "turn a network of your own into a repo, and prove that it is the same",
     "inspect": "print what is in a file of weights of any kind",
     "verify": "check a converted repo again",
     "export-legacy": "turn a repo back into a legacy checkpoint",

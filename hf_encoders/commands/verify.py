@@ -2,19 +2,25 @@
 
     hf-encoders verify depth-semantic-encoder
     hf-encoders verify depth-semantic-encoder --against best_model.pth
+    hf-encoders verify adopted-repo --original net.py:Encoder --against last.ckpt
 
-Without a file, the repo's own tensors run through the independent forward.
+Without a file, the repo's own tensors run through the independent forward. An adopted repo is compared with its class,
+whose code and the repo's then run in processes of their own; without --original its files are compared with the report.
 """
 
 import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..models.input_errors import printable
+from ..plurals import counted
 from ..progress import quiet_libraries
 from .options import add_format, add_model, path
 from .runner import Result
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ..conversion.assumptions import Assumption
     from ..hub.reports import Verification
 
@@ -24,6 +30,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_model(parser, "folder or Hub id of a converted repo")
     parser.add_argument(
         "--against", type=path, metavar="CHECKPOINT", help="legacy file to compare with; default: the repo's tensors"
+    )
+    parser.add_argument(
+        "--original", metavar="FILE.py:CLASS", help="of an adopted repo: the class to compare with, with --against"
     )
     add_format(parser, "one document: what was compared, and by how much it differs")
 
@@ -35,12 +44,34 @@ def run(args: argparse.Namespace) -> Result:
         ValueError: if something differs or is missing.
     """
     from ..conversion.assumptions import from_report, warnings
+    from ..conversion.read_repo import repo_folder
     from ..conversion.verify_repo import verify_repo
+    from ..hub.kind import is_adopted
 
     quiet_libraries()
+    if is_adopted(folder := repo_folder(args.model, args.revision)):
+        return _adopted(args, folder)
+    if args.original:
+        raise ValueError(f"{args.model}: --original is for adopted repos, and this one was converted; leave it out")
     verification = verify_repo(args.model, args.against, args.revision)
     assumed = from_report(verification)
     return Result([*warnings(assumed, of_repo=True), *verification_lines(verification, assumed)], verification)
+
+
+def _adopted(args: argparse.Namespace, folder: "Path") -> Result:
+    """Check the files of an adopted repo; with its class, also what they give."""
+    from ..adopt.code.target import parse_target
+    from ..adopt.verify_again import check_files, prove_again
+
+    if (args.original is None) != (args.against is None):
+        raise ValueError(f"{args.model}: an adopted repo is compared with --original and --against together")
+    if args.original is None:
+        files = check_files(folder)
+        line = f"{args.model}: its {counted(len(files), 'file')} of weights and code are those that were verified"
+        note = "note: --original FILE.py:CLASS --against CHECKPOINT compares what it gives with its class"
+        return Result([printable(line), note], files)
+    verification = prove_again(folder, parse_target(args.original), args.against)
+    return Result([printable(f"{args.model}: verified against {verification['against']}")], verification)
 
 
 def verification_lines(verification: "Verification | None", assumed: "Sequence[Assumption]") -> list[str]:

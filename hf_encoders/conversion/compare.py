@@ -28,6 +28,7 @@ def judge(
     actual: Mapping[str, Tensor],
     tolerance: float,
     measure: Measure,
+    against: str | None = None,
 ) -> Verification:
     """Compare outputs by name.
 
@@ -38,6 +39,7 @@ def judge(
         actual: outputs of the repo, by the same names.
         tolerance: the largest difference that passes.
         measure: the figure of `compare` that it limits.
+        against: the network that gave the expected outputs; by default our reference of the legacy network.
 
     Returns:
         The inputs, the limit, and the figures of each output by its name.
@@ -50,11 +52,17 @@ def judge(
         outputs[name] = compare(expected[name], actual[name])
         difference = outputs[name][measure]
         if not difference <= tolerance:  # NaN fails too
-            raise VerificationError(
-                f"{repo}: the {name} differ from the legacy network's by {difference:.1e}{MEASURES[measure]}, more than"
-                f" {tolerance:.0e}; this is a fault of the conversion, please report it"
+            whose = "those of " + against if against else "the legacy network's"
+            why = (
+                "is it another network, or made otherwise?"
+                if against
+                else "a fault of the conversion, please report it"
             )
-    limits = {"inputs": inputs, "against": AGAINST, "tolerance": tolerance, "measure": measure}
+            raise VerificationError(
+                f"{repo}: the {name} differ from {whose} by {difference:.1e}{MEASURES[measure]}, more than"
+                f" {tolerance:.0e}; {why if against else f'this is {why}'}"
+            )
+    limits = {"inputs": inputs, "against": against or AGAINST, "tolerance": tolerance, "measure": measure}
     return cast(Verification, limits | outputs)
 
 

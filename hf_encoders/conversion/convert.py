@@ -15,6 +15,7 @@ from ..outputs import check_folder
 from .depth import DepthConversion, DepthOptions
 from .encoders.conversion import EncoderConversion, InputOptions
 from .encoders.source import EncoderSource, recognise_encoder
+from .encoders.verification import Witness
 from .families.encoders import ENCODERS
 from .families.family import EncoderOptions, Family
 from .families.legacy.depth_layouts import LAYOUTS, recognise_depth
@@ -52,6 +53,7 @@ def convert(
     encoder: EncoderOptions | None = None,
     inputs: InputOptions | None = None,
     license: str | None = None,
+    witness: Witness | None = None,
 ) -> Path:
     """Convert one file.
 
@@ -69,6 +71,7 @@ def convert(
         encoder: options for the network of an encoder of another family; other files refuse them.
         inputs: options for such an encoder's inputs; other files refuse them.
         license: the Hub's identifier of the licence, for the card.
+        witness: computes what the repo of an encoder is compared with; by default our reference does.
 
     Returns:
         The output folder.
@@ -85,7 +88,12 @@ def convert(
     if output.resolve() in checkpoint.resolve().parents:
         raise CheckpointError(f"{checkpoint}: lies in {output}, which would be replaced; choose another --output")
     wanted = (depth, multimodal, encoder, inputs)
-    conversion = _recognise(checkpoint, layout, weights, [options for options in wanted if options is not None])
+    conversion = _recognise(
+        checkpoint, layout, weights, [options for options in wanted if options is not None], witness
+    )
+    if witness is not None and (dtype is not None or not verified):
+        option = "--dtype" if dtype is not None else "--no-verify"
+        raise CheckpointError(f"{checkpoint}: --original compares the file's own numbers; leave {option} out")
     if remote_code and isinstance(conversion, EncoderConversion):
         raise CheckpointError(f"{checkpoint}: transformers loads its repo without further code; leave remote code out")
     write_repo(
@@ -100,7 +108,13 @@ def convert(
     return output
 
 
-def _recognise(checkpoint: Path, layout: str, weights: WeightsWanted | None, given: Sequence[_Options]) -> Conversion:
+def _recognise(
+    checkpoint: Path,
+    layout: str,
+    weights: WeightsWanted | None,
+    given: Sequence[_Options],
+    witness: Witness | None = None,
+) -> Conversion:
     chosen = choose(open_checkpoint(checkpoint), FAMILIES, weights, _FAMILIES_OF_LAYOUT.get(layout, _OURS), ENCODERS)
     if chosen.unused_patterns:
         raise CheckpointError(f"{checkpoint}: --ignore {chosen.unused_patterns[0]} matches no key of the weights")
@@ -116,7 +130,9 @@ def _recognise(checkpoint: Path, layout: str, weights: WeightsWanted | None, giv
             raise CheckpointError(
                 f"{checkpoint}: its layout is {recognised.layout}, not {layout} (leave --layout out, or correct it)"
             )
-        return EncoderConversion(recognised, encoder, _of_kind(given, InputOptions))
+        return EncoderConversion(recognised, encoder, _of_kind(given, InputOptions), witness)
+    if witness is not None:
+        raise CheckpointError(f"{checkpoint}: --original is for encoders, and this is a {chosen.network.family} file")
     if layout in (*ENCODERS, MULTIMODAL) and layout != chosen.network.family:
         raise CheckpointError(f"{checkpoint}: its layout is not {layout} (leave --layout out, or correct it)")
     if layout not in LAYOUTS and is_multimodal(chosen):

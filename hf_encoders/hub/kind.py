@@ -8,12 +8,12 @@ from ..models.configuration_multimodal_encoder import MultimodalEncoderConfig
 from ..models.input_errors import InputError, one_line
 
 DEPTH, MULTIMODAL = DepthSemanticEncoderConfig.model_type, MultimodalEncoderConfig.model_type
-ENCODER = "converted_encoder"
+ENCODER, ADOPTED = "converted_encoder", "adopted_network"
 REPORT_NAME = "conversion_report.json"
 
 
 def repo_kind(repo: Path) -> str:
-    """Return `DEPTH`, `MULTIMODAL` or, for another family that was converted, `ENCODER`.
+    """Return `DEPTH`, `MULTIMODAL`, `ENCODER` for another family that was converted, or `ADOPTED` for somebody's own.
 
     Raises:
         InputError: if the folder holds no model, or one that is not ours and was not converted.
@@ -25,7 +25,15 @@ def repo_kind(repo: Path) -> str:
         raise InputError(path=repo, reason=f"no repo of a model: config.json cannot be read ({found})") from None
     if kind not in (DEPTH, MULTIMODAL):
         if (repo / REPORT_NAME).is_file():
-            return ENCODER
+            return ADOPTED if is_adopted(repo) else ENCODER
         reason = f"a model of type {kind!r}, neither ours ({DEPTH}, {MULTIMODAL}) nor converted (no {REPORT_NAME})"
         raise InputError(path=repo, reason=reason, hint="transformers' own push_to_hub, or hf upload, pushes others")
     return str(kind)
+
+
+def is_adopted(repo: Path) -> bool:
+    """Whether a folder holds a network of somebody's own, with its code."""
+    try:
+        return "adopted" in json.loads((repo / REPORT_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False

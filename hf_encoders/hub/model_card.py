@@ -32,7 +32,7 @@ from .card_metrics import (
 )
 from .card_widget import widget_metadata
 from .endpoint_handler import has_handler
-from .kind import DEPTH, ENCODER, MULTIMODAL, REPORT_NAME, repo_kind
+from .kind import ADOPTED, DEPTH, ENCODER, MULTIMODAL, REPORT_NAME, repo_kind
 from .reports import ConversionReport
 from .requirements import model_requirements, sentence_transformers_requirement
 
@@ -111,11 +111,11 @@ def write_card(
     _check_weights(repo, [*evaluations, *figures])
     report = _conversion_report(repo)
     old, old_text = read_card(repo / CARD_NAME)
-    pipeline_tag, tags = _encoder_tags(report) if kind == ENCODER and report else _KINDS[kind]
+    pipeline_tag, tags = _encoder_tags(report) if kind in (ENCODER, ADOPTED) and report else _KINDS[kind]
     in_sentence_transformers = (repo / "modules.json").is_file()
     tags = [*tags, "hf-encoders"]
     if report:
-        tags.append("converted")
+        tags.append("adopted" if kind == ADOPTED else "converted")
     if in_sentence_transformers:
         tags.append("sentence-transformers")
     if EMPTY_CARD in old_text:
@@ -126,13 +126,13 @@ def write_card(
     if curves:
         draw_curves(repo / CURVES_NAME, curves)
 
-    config = AutoConfig.from_pretrained(repo)
+    config = None if kind == ADOPTED else AutoConfig.from_pretrained(repo)  # its own code would run
     has_tokenizer = any(repo.glob("tokenizer*"))
     has_images = any((repo / file).is_file() for file in ("preprocessor_config.json", "processor_config.json"))
     recipe_file = repo / RECIPE_NAME
     written = _TEMPLATES.get_template(f"{kind}_template.md").render(
         name=name,
-        requirements=model_requirements(has_package=kind != ENCODER),
+        requirements=model_requirements(has_package=kind not in (ENCODER, ADOPTED)),
         sentence_transformers=sentence_transformers_requirement(),
         config=config,
         report=report,
@@ -183,7 +183,8 @@ def _encoder_tags(report: ConversionReport) -> tuple[str, list[str]]:
     elif "ForSequenceClassification" in architecture:
         pipeline_tag = "text-classification"
     else:
-        pipeline_tag = "feature-extraction" if reads_texts else "image-feature-extraction"
+        reads_pictures = not reads_texts and ("adopted" not in report or bool(report.get("parts")))
+        pipeline_tag = "image-feature-extraction" if reads_pictures else "feature-extraction"
     return pipeline_tag, [family, "feature-extraction"]
 
 

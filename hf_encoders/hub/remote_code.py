@@ -24,7 +24,7 @@ from ..models.modeling_multimodal_encoder import MultimodalEncoderModel
 from ..models.processing_multimodal_encoder import MultimodalEncoderProcessor
 from .kind import DEPTH, MULTIMODAL, repo_kind
 
-_CONFIG = "config.json"
+_CONFIG, _PROCESSOR = "config.json", "preprocessor_config.json"
 # Kind of model → file of settings → auto class → our class, as the package registers them when it is imported.
 _AUTO_CLASSES: dict[str, dict[str, dict[str, type]]] = {
     DEPTH: {
@@ -33,7 +33,7 @@ _AUTO_CLASSES: dict[str, dict[str, dict[str, type]]] = {
             "AutoModel": DepthSemanticEncoderModel,
             "AutoModelForImageClassification": DepthSemanticEncoderForImageClassification,
         },
-        "preprocessor_config.json": {"AutoImageProcessor": DepthImageProcessor},
+        _PROCESSOR: {"AutoImageProcessor": DepthImageProcessor},
     },
     MULTIMODAL: {
         "config.json": {
@@ -83,17 +83,40 @@ def write_remote_code(repo: Path) -> list[Path]:
     return copy_code(repo, written)
 
 
+def write_depth_processor_code(repo: Path) -> list[Path]:
+    """Copy the code of the processor of depth maps alone, for a network whose own code is in the repo.
+
+    Args:
+        repo: folder with the settings of a `DepthImageProcessor`.
+
+    Returns:
+        The files of code.
+    """
+    _add_settings(repo / _PROCESSOR, {"auto_map": {"AutoImageProcessor": _place(DepthImageProcessor)}})
+    return copy_code(repo, [DepthImageProcessor])
+
+
+def depth_processor_modules() -> tuple[str, ...]:
+    """The names of the modules that `write_depth_processor_code` writes."""
+    return tuple(sorted(Path(file).stem for file in _files([DepthImageProcessor])))
+
+
 def copy_code(repo: Path, classes: Iterable[type]) -> list[Path]:
     """Copy the files of some classes of `models`, and those that they import from beside them, into a repo.
 
     Returns:
         The files.
     """
-    sources: set[str] = set()
+    return [shutil.copyfile(source, repo / Path(source).name) for source in map(Path, sorted(_files(classes)))]
+
+
+def _files(classes: Iterable[type]) -> set[str]:
+    """The files of classes, and those that they import from beside them."""
+    files: set[str] = set()
     for cls in classes:
         module = str(sys.modules[cls.__module__].__file__)
-        sources |= {module, *get_relative_import_files(module)}
-    return [shutil.copyfile(source, repo / Path(source).name) for source in map(Path, sorted(sources))]
+        files |= {module, *get_relative_import_files(module)}
+    return files
 
 
 def _place(cls: type) -> str:

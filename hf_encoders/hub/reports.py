@@ -103,6 +103,43 @@ class UnusedHead(TypedDict):
     kept_as: str
 
 
+class AdoptedInput(TypedDict):
+    """An input of an adopted network.
+
+    Args:
+        takes: what the network's `forward` calls it.
+        shape: that was proven, with the batch first.
+        dtype: of its values, such as "float32".
+        below: integers lie below this; None: as the network's first table tells.
+        is_inverted: whether it is a mask that is true where nothing is to be read.
+    """
+
+    takes: str
+    shape: Sequence[int]
+    dtype: str
+    below: int | None
+    is_inverted: bool
+
+
+# Where an adopted network came from: its class and file; the arguments of its constructor; its inputs by the names of
+# transformers; the expression over its output that gives the embedding; name → the first name of the same tensor; the
+# libraries that its code imports; file of code → its digest; the file with the input that a person gave.
+AdoptedReport = TypedDict(
+    "AdoptedReport",
+    {
+        "class": str,
+        "file": str,
+        "arguments": Mapping[str, Json],
+        "inputs": Mapping[str, AdoptedInput],
+        "embedding": str,
+        "tied": Mapping[str, str],
+        "libraries": Sequence[str],
+        "code_sha256": Mapping[str, str],
+        "example": NotRequired[str],
+    },
+)
+
+
 class PartsReport(TypedDict):
     """The parts of a converted model; which entries there are depends on the family.
 
@@ -120,6 +157,7 @@ class PartsReport(TypedDict):
         container: the keys of the dictionary in the file that held those tensors.
         options: of the network of another family, what a person said, the file stated or was assumed.
         labels: the number of the classes' names that the file had.
+        adopted: where a network of somebody's own came from.
     """
 
     parameters: Mapping[str, int]
@@ -135,6 +173,7 @@ class PartsReport(TypedDict):
     container: NotRequired[Sequence[str]]
     options: NotRequired[Mapping[str, Json]]
     labels: NotRequired[int]
+    adopted: NotRequired[AdoptedReport]
 
 
 class OtherWeights(TypedDict):

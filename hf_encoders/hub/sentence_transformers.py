@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from ..models.text_tower import PROMPTS_FILE
-from .kind import ENCODER, MULTIMODAL, repo_kind
+from .kind import ADOPTED, ENCODER, MULTIMODAL, repo_kind
 
 _MODULES_FILE, _TRANSFORMER_FILE = "modules.json", "sentence_bert_config.json"
 _TRANSFORMER = "sentence_transformers.base.modules.transformer.Transformer"
@@ -40,7 +40,7 @@ def write_sentence_transformers_files(repo: Path) -> None:
         InputError: if the folder holds no model of ours.
     """
     kind = repo_kind(repo)
-    if kind == ENCODER:
+    if kind in (ENCODER, ADOPTED):
         return  # its conversion wrote them, where they fit
     if kind == MULTIMODAL:
         methods = {name: _MULTIMODAL[name] for name in _processed_modalities(repo)}

@@ -104,6 +104,8 @@ class TextTower(Tower[PreTrainedTokenizerBase]):
     # Whether each text is padded to the limit and its padding is read, as by towers that were trained so: SigLIP's
     # feature of a text is that of the last position.
     reads_padding = False
+    # Whether each text is padded to the limit, and the mask tells it: for a feature of all positions.
+    pads_to_limit = False
 
     def __init__(
         self,
@@ -162,7 +164,7 @@ class TextTower(Tower[PreTrainedTokenizerBase]):
         texts = list(self._prompted(checked_texts(items, first_index, None)).values())
         limit = self._most_tokens(tokenizer)
         with TOKENIZING:
-            padding = "max_length" if self.reads_padding else True
+            padding = "max_length" if self.reads_padding or self.pads_to_limit else True
             tokens = tokenizer(
                 texts, truncation=limit is not None, max_length=limit, padding=padding, return_tensors="pt"
             )
@@ -245,7 +247,7 @@ class TextTower(Tower[PreTrainedTokenizerBase]):
 
     def _padded(self, tokenizer: PreTrainedTokenizerBase, tokens: _Tokens, rows: Sequence[int]) -> dict[str, Tensor]:
         part = {name: [values[row] for row in rows] for name, values in tokens.items()}
-        if self.reads_padding:
+        if self.reads_padding or self.pads_to_limit:
             limit = self._most_tokens(tokenizer)
             return self._with_padding_read(
                 dict(tokenizer.pad(part, padding="max_length", max_length=limit, return_tensors="pt"))

@@ -55,8 +55,8 @@ def test_encode_normalizes(repo, maps, tmp_path):
         (["encode", "{repo}", "{maps}", "--output", "{maps}/b.npy/out.npz"], "cannot be written"),
         (["encode", "{maps}", "{maps}"], "config.json"),
         (["encode", "{repo}"], "paths"),
-        (["embroider"], "the commands are convert, inspect, verify"),
-        ([], "give a command: convert, inspect, verify, export-legacy"),
+        (["embroider"], "the commands are convert, adopt, inspect, verify"),
+        ([], "give a command: convert, adopt, inspect, verify, export-legacy"),
     ],
 )
 def test_bad_input_ends_in_one_line_and_status_2(arguments, says, repo, maps, capsys, monkeypatch, tmp_path):

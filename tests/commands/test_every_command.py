@@ -58,7 +58,7 @@ def test_what_loads_a_model_names_it_first(parsers):
         ("--token", {*ON_THE_HUB, "demo"}),
         ("--device", {"demo", *(name for name, embeds in MODELS.items() if embeds)}),
         ("--batch-size", {name for name, embeds in MODELS.items() if embeds}),
-        ("--format", {*ON_THE_HUB, "inspect"}),
+        ("--format", {*ON_THE_HUB, "inspect", "adopt"}),
     ],
 )
 def test_shared_options_are_where_they_are_due(option, commands, parsers):

@@ -4,6 +4,7 @@ import os
 import stat
 
 import pytest
+import torch
 import yaml
 
 from hf_encoders.command_line import run
@@ -14,12 +15,14 @@ from tests.helpers.runs import forget_runs
 from tests.helpers.training_runs import RECIPE
 
 MODEL, ROOMS = str(SAMPLES / "multimodal-rooms"), str(SAMPLES / "rooms" / "validation.parquet")
+SIZES = "in_features: 4, out_features: 3"
 # Command → its words; {out} is what it writes.
 FOLDERS = {
     "convert": [str(SMALL_CHECKPOINT), "--output", "{out}", "--no-verify"],
     "convert multimodal": [
         "best.pt", "--output", "{out}", "--allow-no-tokenizer", "--with-training-state", "--no-verify",
     ],
+    "adopt": ["net.py:Net", "--weights", "net.pt", "--kwargs", SIZES, "--input", "1x4", "--output", "{out}"],
     "embed": [MODEL, ROOMS, "--output", "{out}", "--column", "caption", "--modality", "text"],
     "export": [MODEL, "--to", "onnx", "--tower", "text", "--output", "{out}"],
     "train": ["recipe.yaml", "--output_dir", "{out}"],
@@ -43,6 +46,8 @@ def place(tmp_path_factory, rooms_image):
     values = RECIPE | {"max_steps": 1, "checkpoint_steps": 1, "ema_decay": 0.9, "model_type": "multimodal_encoder"}
     (folder / "recipe.yaml").write_text(yaml.safe_dump(values))
     rooms_image.save(folder / "image.png")
+    (folder / "net.py").write_text("from torch import nn\n\n\nclass Net(nn.Linear):\n    pass\n")
+    torch.save(torch.nn.Linear(4, 3).state_dict(), folder / "net.pt")
     words = ["convert", str(folder / "best.pt"), "--output", str(folder / "multimodal"), "--allow-no-tokenizer"]
     cli.command([*words, "--no-verify"])
     return folder

@@ -3,7 +3,7 @@
 - ```` ```sh ````: commands, run in their order. `  # ...` after a command is a remark, `\\` joins lines.
 - ```` ```python ````: code, run in one namespace per page.
 - ```` ```text ````: some lines of what the block before printed, in their order.
-- ```` ```yaml ```` that begins with `# name.yaml`: a file, which is written.
+- ```` ```yaml ```` that begins with `# name.yaml`, and ```` ```python ```` with `# name.py`: a file, which is written.
 - Everything else is shown, and not run: what needs data, machines or programs that a test has not.
 """
 
@@ -26,6 +26,7 @@ from tests.helpers.runs import forget_runs
 PROGRAM = "hf-encoders"
 # Changes of this machine: looked at, not run.
 _NOT_RUN = ("pip", "make", "git", "cd")
+_FILE = re.compile(r"# ([\w.-]+\.(?:yaml|py))\n")
 _FENCED = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 # Measured numbers depend on the processor; a temporary folder on the test.
 _MEASURED = re.compile(r"-?\d+\.\d+(e-\d+)?")
@@ -82,14 +83,12 @@ def run_page(page: str, folder: Path) -> None:
     names: dict[str, object] = {"__name__": "__main__"}
     printed = ""
     for block in blocks(page):
-        if block.language == "sh":
+        if block.language in ("yaml", "python") and (name := _FILE.match(block.text)):
+            (folder / name[1]).write_text(block.text)
+        elif block.language == "sh":
             printed = "".join(run_line(line) for line in command_lines(block.text))
         elif block.language == "python":
             printed = run_code(block.text, names)
-        elif block.language == "yaml":
-            name = re.match(r"# ([\w.-]+\.yaml)\n", block.text)
-            if name:
-                (folder / name[1]).write_text(block.text)
         elif block.language == "text":
             missing = missing_lines(block.text, printed)
             assert not missing, f"shown and not printed: {missing}\n{printed}"

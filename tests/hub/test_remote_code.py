@@ -130,6 +130,8 @@ ASKED = {"False", "trust", "trust_remote_code", "args.trust_remote_code"}
 def test_this_project_never_trusts_code_for_its_user():
     sources = [path for folder in ("hf_encoders", "conversion", "training") for path in (ROOT / folder).rglob("*.py")]
     sources.remove(HANDLER)  # a file of a repo, which runs the code beside it
+    # Runs, in a process of its own, what was made of a class that a person named.
+    sources.remove(ROOT / "hf_encoders" / "adopt" / "own_process" / "loaded.py")
     nodes = [(path, node) for path in sources for node in ast.walk(ast.parse(path.read_text()))]
     trusting = [
         f"{path.name}:{node.lineno}"

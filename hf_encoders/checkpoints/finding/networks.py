@@ -165,6 +165,11 @@ def path_text(keys: Keys) -> str:
     return ".".join(map(_quoted, keys)) or "."
 
 
+def plain_name(name: str) -> str:
+    """A dotted name as a network's members have it: without wrappers, and parts by their usual names."""
+    return _parts((name,)).name(0)
+
+
 def _by_votes(option: tuple[tuple[int, str], list[tuple[int, int]]]) -> tuple[int, int, int]:
     """The order in which networks take their tensors: the largest first; of two equals, the one nearer to the top."""
     (family, path), supporters = option

@@ -23,7 +23,7 @@ from .labels import labels_of
 from .sentence_transformers import pooling_of, write_modules
 from .source import EncoderSource, build, decided
 from .texts import read_texts
-from .verification import encoder_outputs, verify_encoder
+from .verification import Witness, encoder_outputs, verify_encoder, witness_outputs
 
 
 @dataclass(frozen=True)
@@ -48,15 +48,19 @@ class EncoderConversion:
         source: the recognised file.
         options: what a person said about the network.
         inputs: what a person says about its inputs.
+        witness: computes the expected outputs; by default the family's reference does.
 
     Raises:
         InputError: if an option does not fit the network, or its source cannot be used.
     """
 
-    def __init__(self, source: EncoderSource, options: EncoderOptions, inputs: InputOptions):
+    def __init__(
+        self, source: EncoderSource, options: EncoderOptions, inputs: InputOptions, witness: Witness | None = None
+    ):
         _check_options(source, inputs)
         self.source = source
         self.options = options
+        self.witness, self.path = witness, source.path
         self.verified_inputs = source.plan.inputs
         self.wanted: Mapping[str, Tensor] = source.tensors
         self.labels = self._labels()
@@ -94,12 +98,15 @@ class EncoderConversion:
         return model
 
     def expected(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Run the verification's inputs through the family's reference."""
+        """Run the verification's inputs through the family's reference, or the witness over the file's own tensors."""
+        if self.witness is not None:
+            return witness_outputs(self.source.plan, self.path, self.witness)
         return encoder_outputs(self.source.plan, tensors)
 
     def verify(self, repo: Path, expected: Mapping[str, Tensor]) -> Verification:
         """Compare a repo's outputs with the expected ones."""
-        return verify_encoder(repo, self.verified_inputs, expected)
+        against = self.witness.against(self.path) if self.witness is not None else None
+        return verify_encoder(repo, self.verified_inputs, expected, against)
 
     def report(self, model: PreTrainedModel) -> PartsReport:
         """What was assumed, left out and made, and how each tensor was moved."""

@@ -1,0 +1,5 @@
+"""What a person is told."""
+
+
+class Refused(Exception):
+    """A network that cannot be taken; one line."""
