@@ -9,9 +9,13 @@ import transformers
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
+from ..hub.requirements import code_requirements
+
 BASE, SETTINGS = "adopted_network", "settings_object"
 _LINE = 120
 _SHORT = 60
+# What reads raw inputs needs beside transformers.
+_OF_PROCESSORS = {"image": ("pillow",), "depth": ("numpy", "pillow")}
 _CASTS = {"bool": ".bool()", "int32": ".int()", "int64": ".long()", "float32": ".float()", "uint8": ".byte()"}
 # Names that a configuration has already, and what our tools read in it.
 _RESERVED = {
@@ -262,13 +266,14 @@ def _imports(libraries: set[str], uses_torch: bool) -> list[str]:
     return sorted([*lines, *(["import torch"] if uses_torch else [])])
 
 
-def requirements_file(libraries: Sequence[str]) -> str:
-    """The text of requirements.txt: what pip calls the libraries that the files import."""
+def requirements_file(libraries: Sequence[str], modality: str | None) -> str:
+    """The text of requirements.txt: what pip calls the libraries that the files and the processor import."""
     from importlib.metadata import packages_distributions
 
     known = packages_distributions()
     names = {known[library][0] if known.get(library) else library for library in libraries}
-    return "".join(f"{name}\n" for name in sorted(names | {"torch", "transformers"}))
+    names |= {"torch", "transformers", *_OF_PROCESSORS.get(modality or "", ())}
+    return "".join(f"{line}\n" for line in code_requirements(sorted(names)))
 
 
 def _call(network: Network) -> str:

@@ -73,7 +73,7 @@ def write_model(repo: Path, network: Network, code: FlatCode, found: FoundWeight
     settings = network.settings() | {"dtype": common_dtype(found.tensors)}
     texts = python_files(network, code) | {
         "config.json": json.dumps(settings, indent=2, ensure_ascii=False) + "\n",
-        "requirements.txt": requirements_file(code.libraries),
+        "requirements.txt": requirements_file(code.libraries, network.modality),
     }
     for name, text in texts.items():
         (repo / name).write_text(text, encoding="utf-8")

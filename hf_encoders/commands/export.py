@@ -84,5 +84,6 @@ def run(args: argparse.Namespace) -> Result:
     if side is not None:
         lines.append(f"image: for {side} x {side} pixels, so it is loaded with --interpolate {side}")
         at_size = f", interpolate={side}"
-    lines.append(f'use it: hf_encoders.load_encoder("{output}"{at_size}).encode_...(..., backend="{args.to}")')
+    method = f"encode_{next(iter(report['towers']))}"
+    lines.append(f'use it: hf_encoders.load_encoder("{output}"{at_size}).{method}(..., backend="{args.to}")')
     return Result(lines, {"output": str(output), **report})

@@ -36,5 +36,10 @@ def handler_requirements() -> list[str]:
     return _stated(_OF_CODE)
 
 
+def code_requirements(names: Iterable[str]) -> list[str]:
+    """What the code of an adopted network needs: those that this package knows with its versions, any of the others."""
+    return [name + _VERSIONS.get(name, "") for name in names]
+
+
 def _stated(names: Iterable[str]) -> list[str]:
     return [f"{name}{_VERSIONS[name]}" for name in names]

@@ -1,6 +1,8 @@
 """The five shapes on the Hub: pushed, loaded elsewhere by a fresh process without this package, used by the tools."""
 
+import html
 import json
+import re
 import sys
 
 import numpy as np
@@ -61,6 +63,9 @@ def test_the_card_says_where_the_code_came_from_and_how_it_was_verified(repos, h
     lines = ("`ViT` of `vit.py`", "the same bits", "read it before you run it", 'from_pretrained("org/own-card", trust')
     for said in lines:
         assert said in card.text, said
+    (line,) = re.findall("`pooler_output` is <code>(.*)</code>", card.text)
+    embedding = json.loads((repos("vit") / "conversion_report.json").read_text())["adopted"]["embedding"]
+    assert html.unescape(line) == embedding and "[" in embedding
 
 
 def test_no_licence_is_guessed(repos):

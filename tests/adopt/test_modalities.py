@@ -69,6 +69,8 @@ def test_depth_maps_are_embedded_in_their_unit(ranges):
     embedding = encoder.encode_depth([str(ranges / "map.png")], convert_to="numpy")
     settings = json.loads((ranges / "repo" / "preprocessor_config.json").read_text())
     assert (settings["unit_scale"], settings["value_range"]) == (0.001, [0, 5])
+    needs = (ranges / "repo" / "requirements.txt").read_text().split()
+    assert needs == ["numpy>=2.0", "pillow>=10.3", "torch>=2.7", "transformers>=5.18,<6"]
     pixels = encoder.image_processor.preprocess([str(ranges / "map.png")])["pixel_values"]
     assert -1 < pixels.min() and pixels.max() < 1
     with torch.inference_mode():

@@ -301,7 +301,7 @@ def test_who_lacks_libraries_is_told_all_of_them(tmp_path):
     for name in ("own_library_a", "own_library_b"):
         sys.modules.pop(name, None)
     assert (tmp_path / "repo" / "requirements.txt").read_text().splitlines() == [
-        "own_library_a", "own_library_b", "torch", "transformers",
+        "own_library_a", "own_library_b", "torch>=2.7", "transformers>=5.18,<6",
     ]  # fmt: skip
     with pytest.raises(ImportError, match="own_library_a, own_library_b"):
         AutoModel.from_pretrained(tmp_path / "repo", trust_remote_code=True)
