@@ -80,10 +80,10 @@ def run(args: argparse.Namespace) -> Result:
                 figures += f", of what tells inputs apart {measured['centred_cosine']:.3f}"
             lines.append(f"{tower} in {precision}: {figures}")
     side = report["interpolate"].get("image")
-    at_size = ""
+    options = ", trust_remote_code=True" if args.trust_remote_code else ""
     if side is not None:
         lines.append(f"image: for {side} x {side} pixels, so it is loaded with --interpolate {side}")
-        at_size = f", interpolate={side}"
+        options += f", interpolate={side}"
     method = f"encode_{next(iter(report['towers']))}"
-    lines.append(f'use it: hf_encoders.load_encoder("{output}"{at_size}).{method}(..., backend="{args.to}")')
+    lines.append(f'use it: hf_encoders.load_encoder("{output}"{options}).{method}(..., backend="{args.to}")')
     return Result(lines, {"output": str(output), **report})

@@ -133,6 +133,6 @@ def query_markup(query: Query, words: Words, title: str) -> str:
     if not query.picture:
         return text("h2", title) + unknown
     picture = element("img", src=query.picture, alt=query.name).removesuffix("</img>")
-    kind = words.modalities[query.modality] + (f" · {query.metres}" if query.metres else "")
+    kind = words.one_of[query.modality] + (f" · {query.metres}" if query.metres else "")
     line = text("h2", title) + text("p", kind)
     return element("div", picture + element("div", line), class_="hfe-query")

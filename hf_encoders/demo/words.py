@@ -20,6 +20,7 @@ class Words:
     shows: str  # model, collection, rows
     files_go: Mapping[Place, str]
     modalities: Mapping[Modality, str]
+    one_of: Mapping[Modality, str]
     unreadable_rows: str
 
     search: str
@@ -106,10 +107,11 @@ ENGLISH = Words(
         "space": "This page is a Hugging Face Space: your files go there, into a temporary folder, and are removed.",
     },
     modalities={"image": "images", "depth": "depth maps", "text": "texts"},
+    one_of={"image": "image", "depth": "depth map", "text": "text"},
     unreadable_rows="Rows that could not be read, and are left out: {}.",
     search="Search",
     query="What are you looking for?",
-    query_hint="a red lamp on a table",
+    query_hint="a green teddy bear",
     find="Search",
     drop_picture="Or drop an image or a depth map",
     read_as="Read the file as",
@@ -187,10 +189,11 @@ CHINESE = Words(
         "space": "本页运行在 Hugging Face Space 上：您的文件会上传到那里，存放在临时文件夹中，随后删除。",
     },
     modalities={"image": "图像", "depth": "深度图", "text": "文本"},
+    one_of={"image": "图像", "depth": "深度图", "text": "文本"},
     unreadable_rows="无法读取而略去的行数：{}。",
     search="搜索",
     query="您要找什么？（模型认识的语言）",
-    query_hint="a red lamp on a table",
+    query_hint="a green teddy bear",
     find="搜索",
     drop_picture="或拖入一张图像或深度图",
     read_as="文件当作",

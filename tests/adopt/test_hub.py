@@ -103,9 +103,10 @@ def test_images_go_through_the_tools(repos, photos, tmp_path, capsys, name):
     assert json.loads((tmp_path / "metrics.json").read_text())["metrics"]
 
 
-def test_images_go_through_a_compiled_tower(repos, photos, tmp_path):
+def test_images_go_through_a_compiled_tower(repos, photos, tmp_path, capsys):
     pytest.importorskip("openvino", reason="pip install 'hf-encoders[export]'")
     command("export", repos("lit"), "--to", "openvino", "--output", tmp_path / "compiled", "--trust-remote-code")
+    assert 'compiled", trust_remote_code=True).encode_image(..., backend="openvino")' in capsys.readouterr().out
     for backend in ("torch", "openvino"):
         command("encode", tmp_path / "compiled", photos / "00.png", "--backend", backend, "--output",
                 tmp_path / f"{backend}.npz", "--trust-remote-code")  # fmt: skip

@@ -32,7 +32,7 @@ def add_classify(page: Page) -> None:
         with gr.Column(scale=2, min_width=260):
             file = gr.File(label=words.drop_to_classify, height=170)
             read_as = gr.Radio(
-                [(words.automatic, AUTOMATIC), *((words.modalities[name], name) for name in reads)],
+                [(words.automatic, AUTOMATIC), *((words.one_of[name], name) for name in reads)],
                 value=AUTOMATIC,
                 label=words.read_as,
                 visible=len(reads) > 1,

@@ -41,7 +41,7 @@ def add_search(page: Page) -> None:
         with gr.Column(scale=2, min_width=240, visible=has_pictures):
             file = gr.File(label=words.drop_picture, height=170)
             read_as = gr.Radio(
-                [(words.automatic, AUTOMATIC), *((words.modalities[name], name) for name in reads)],
+                [(words.automatic, AUTOMATIC), *((words.one_of[name], name) for name in reads)],
                 value=AUTOMATIC,
                 label=words.read_as,
                 visible=len(reads) > 1,

@@ -128,5 +128,5 @@ def shot(page, name):
 
 def has_kind(line, kind):
     """Whether a line below a query says its kind, and the metres of a depth map and of nothing else."""
-    metres = r" · \d+\.\d to \d+\.\d m" if kind == "depth maps" else ""
+    metres = r" · \d+\.\d to \d+\.\d m" if kind == "depth map" else ""
     return re.fullmatch(kind + metres, line.inner_text()) is not None

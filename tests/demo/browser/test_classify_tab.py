@@ -19,7 +19,7 @@ def labels_of(tab):
     return tab.locator(".hfe-scores th[scope=row]").all_inner_texts()
 
 
-@pytest.mark.parametrize(("file", "kind"), [(CHAIR, "images"), (MAP, "depth maps")])
+@pytest.mark.parametrize(("file", "kind"), [(CHAIR, "image"), (MAP, "depth map")])
 def test_labels_get_probabilities(file, kind, tab, server):
     tab.get_by_label("Labels, with commas").fill("chair, lamp，guitar; table")
     tab.locator("input[type=file]").set_input_files(file)
@@ -56,9 +56,9 @@ def test_a_picture_that_is_none_of_the_labels(file, tab):
 
 def test_scenes_follow_each_other(tab):
     tab.get_by_role("button", name="Take a scene").click()
-    tab.locator(".hfe-query p", has_text="images").wait_for()
+    tab.locator(".hfe-query p", has_text="image").wait_for()
     tab.get_by_role("button", name="Take a scene").click()
-    tab.locator(".hfe-query p", has_text="depth maps").wait_for()
+    tab.locator(".hfe-query p", has_text="depth map").wait_for()
 
 
 @pytest.mark.parametrize(

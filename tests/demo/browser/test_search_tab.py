@@ -55,7 +55,7 @@ def test_a_label_filters_and_one_kind_is_enough(open_page):
     shot(page, "search_label")
 
 
-@pytest.mark.parametrize(("file", "kind"), [(LAMP, "images"), (MAP, "depth maps")])
+@pytest.mark.parametrize(("file", "kind"), [(LAMP, "image"), (MAP, "depth map")])
 def test_a_file_is_searched_by_and_removed(file, kind, open_page, server):
     page = open_page()
     panel(page).locator("input[type=file]").set_input_files(file)
@@ -68,10 +68,10 @@ def test_a_file_is_searched_by_and_removed(file, kind, open_page, server):
 
 def test_a_file_is_read_as_a_person_says(open_page):
     page = open_page()
-    panel(page).get_by_role("radio", name="images").check()
+    panel(page).get_by_role("radio", name="image", exact=True).check()
     panel(page).locator("input[type=file]").set_input_files(MAP)
     page.locator(".hfe-query p").wait_for()
-    assert has_kind(page.locator(".hfe-query p"), "images")
+    assert has_kind(page.locator(".hfe-query p"), "image")
 
 
 def test_a_card_finds_what_is_like_it(open_page):
@@ -128,7 +128,7 @@ def test_a_depth_map_of_numbers_is_read(open_page, tmp_path):
     page = open_page()
     panel(page).locator("input[type=file]").set_input_files(tmp_path / "wall.npy")
     page.locator(".hfe-query p").wait_for()
-    assert has_kind(page.locator(".hfe-query p"), "depth maps")
+    assert has_kind(page.locator(".hfe-query p"), "depth map")
 
 
 def test_words_that_the_model_does_not_know_are_named(open_page):
