@@ -12,7 +12,8 @@ from ...models.tower import Encoder
 from ...zero_shot import CALIBRATED, Calibration, Score, ZeroShotClassifier, calibration_of
 from ..markup import element, message, note, text
 from ..page_parts import Page
-from ..queries import AUTOMATIC, Query, of_file, of_row, query_markup, unknown_words
+from ..queries import Query, of_file, of_row, query_markup, unknown_words
+from .dropped_picture import add_dropped_picture
 
 _COMMAS = re.compile(r"[,，、;；\n]+")
 _STRIDE = 7  # scenes between one that is taken and the next
@@ -30,13 +31,7 @@ def add_classify(page: Page) -> None:
     picture, taken = gr.State(None), gr.State(0)
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=260):
-            file = gr.File(label=words.drop_to_classify, height=170)
-            read_as = gr.Radio(
-                [(words.automatic, AUTOMATIC), *((words.one_of[name], name) for name in reads)],
-                value=AUTOMATIC,
-                label=words.read_as,
-                visible=len(reads) > 1,
-            )
+            file, read_as = add_dropped_picture(words, words.drop_to_classify, reads)
             scene = gr.Button(words.take_a_scene, visible=any(name in PICTURES for name in page.shown.parts))
         with gr.Column(scale=3, min_width=280):
             labels = gr.Textbox(label=words.labels, value=words.labels_hint, lines=2)

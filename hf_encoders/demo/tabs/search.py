@@ -8,7 +8,8 @@ from ...modalities import Modality, modalities
 from ..cards import CARDS_JS, cards
 from ..markup import element, note
 from ..page_parts import Page
-from ..queries import AUTOMATIC, Query, of_file, of_row, of_words, results_markup, search
+from ..queries import Query, of_file, of_row, of_words, results_markup, search
+from .dropped_picture import add_dropped_picture
 
 _FEWEST, _MOST, _USUAL, _STEP = 4, 48, 8, 4
 
@@ -39,13 +40,7 @@ def add_search(page: Page) -> None:
                 )
                 count = gr.Slider(_FEWEST, _MOST, _USUAL, step=_STEP, label=words.count, min_width=160)
         with gr.Column(scale=2, min_width=240, visible=has_pictures):
-            file = gr.File(label=words.drop_picture, height=170)
-            read_as = gr.Radio(
-                [(words.automatic, AUTOMATIC), *((words.one_of[name], name) for name in reads)],
-                value=AUTOMATIC,
-                label=words.read_as,
-                visible=len(reads) > 1,
-            )
+            file, read_as = add_dropped_picture(words, words.drop_picture, reads)
     found = gr.HTML(note(words.ask_first if has_texts else words.cannot_read_words), js_on_load=CARDS_JS)
     choices, answer = [among, only, count], [query, found]
     quick: dict[str, Any] = {"api_visibility": "private", "concurrency_id": "embed", "concurrency_limit": 2}
