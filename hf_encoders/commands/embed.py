@@ -55,6 +55,7 @@ from .options import (
     add_depth_units,
     add_encoder,
     add_format,
+    add_truncate_dim,
     count,
     depth_units,
     load_model,
@@ -120,7 +121,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_compute(parser)
     add_depth_units(parser)
     parser.add_argument("--normalize", action="store_true", help="scale each embedding to length 1")
-    parser.add_argument("--truncate-dim", type=int, metavar="D", help="keep the first D dimensions")
+    add_truncate_dim(parser)
     parser.add_argument("--shard-rows", type=int, default=10_000, help="input rows per shard (default: %(default)s)")
     add_on_error(parser, "rows")
     parser.add_argument(

@@ -13,6 +13,7 @@ from .options import (
     add_encoder,
     add_format,
     add_overwrite,
+    add_truncate_dim,
     depth_units,
     load_model,
     path,
@@ -40,6 +41,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="scale each embedding to length 1; in a shared space they have it",
     )
+    add_truncate_dim(parser)
     parser.add_argument("--modality", choices=("image", "depth"), help=MODALITY_HELP)
     add_on_error(parser, "files")
     add_overwrite(parser)
@@ -81,7 +83,7 @@ def run(args: argparse.Namespace) -> Result:
     modality = args.modality or files_modality(model, list_pictures(args.paths))
     paths = list_files(args.paths, modality)
     units = depth_units(args, modality)
-    options: EncodeOptions = {"dtype": args.dtype, "backend": args.backend}
+    options: EncodeOptions = {"dtype": args.dtype, "backend": args.backend, "truncate_dim": args.truncate_dim}
     if args.normalize:  # by default a model's own way, as in Python: of unit length in a shared space
         options["normalize"] = True
     encode = partial(encoder(model, modality, units), **options)

@@ -122,6 +122,13 @@ def add_compute(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_truncate_dim(parser: argparse.ArgumentParser) -> None:
+    """Add the option of fewer dimensions."""
+    parser.add_argument(
+        "--truncate-dim", type=int, metavar="D", help="keep the first D dimensions, of a model that was trained for it"
+    )
+
+
 def add_depth_units(parser: argparse._ActionsContainer) -> None:
     """What the raw values of depth maps mean. No file tells it; the default is what they meant in training."""
     add = parser.add_argument

@@ -38,6 +38,22 @@ def test_encode_writes_embeddings_in_the_order_of_the_paths(repo, maps, tiny_enc
     assert "4 maps" in capsys.readouterr().out
 
 
+def test_encode_keeps_the_first_dimensions(repo, maps, tmp_path, capsys):
+    for name, words in (("all", []), ("some", ["--truncate-dim", "5"])):
+        cli.command(["encode", repo, str(maps), "--output", str(tmp_path / f"{name}.npz"), *words])
+    whole, some = (np.load(tmp_path / f"{name}.npz")["embeddings"] for name in ("all", "some"))
+    assert some.shape == (len(whole), 5)
+    np.testing.assert_array_equal(some, whole[:, :5])
+    with pytest.raises(SystemExit) as stop:
+        run(
+            lambda: cli.command(
+                ["encode", repo, str(maps), "--truncate-dim", "0", "--output", str(tmp_path / "no.npz")]
+            )
+        )
+    assert stop.value.code == 2 and "truncate_dim must be from 1 to" in capsys.readouterr().err
+    assert not (tmp_path / "no.npz").exists()
+
+
 def test_encode_normalizes(repo, maps, tmp_path):
     output = tmp_path / "out.npz"
     cli.command(["encode", repo, str(maps), "--output", str(output), "--normalize", "--dtype", "bfloat16"])
