@@ -39,6 +39,7 @@ MODULES = sorted(
     ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
     for file in (ROOT / "hf_encoders").rglob("*.py")
     if '\nif __name__ == "__main__"' in file.read_text()
+    and file.parent.name != "own_process"  # another process starts it, and no person
 )
 # Whatever a shell can start, without its arguments.
 WAYS = [
