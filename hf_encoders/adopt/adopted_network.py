@@ -69,7 +69,10 @@ class AdoptedModel(PreTrainedModel):
         return table
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Refuse a file that lacks weights of a module; the constructor made the values of one that is not loaded.
+        """Give a module the buffers that no file holds; refuse a file that lacks weights of it.
+
+        Transformers calls this for the modules that a file did not fill, also where the model is part of another one.
+        What the constructor made of one that is not loaded stays.
 
         Raises:
             ValueError: if the file lacks weights, which nothing can make up.
@@ -77,16 +80,10 @@ class AdoptedModel(PreTrainedModel):
         for name, tensor in module.named_parameters(recurse=False):
             if not hasattr(tensor, _MADE) and not getattr(tensor, "_is_hf_initialized", False):
                 raise ValueError(f"the file of weights lacks {name!r} of a {type(module).__name__}")
-
-    @classmethod
-    def from_pretrained(cls, *source: Any, **options: Any) -> Any:  # as that of transformers, which also gives a pair
-        """Load as every model of transformers; buffers that no file holds get the values of the constructor."""
-        loaded = super().from_pretrained(*source, **options)
-        model = loaded[0] if isinstance(loaded, tuple) else loaded
-        with torch.no_grad():
-            for name, values in model._unsaved.items():
-                model.network.get_buffer(name).copy_(values)
-        return loaded
+        for path, values in self._unsaved.items():
+            owner, _, name = path.rpartition(".")
+            if self.network.get_submodule(owner) is module:
+                module.get_buffer(name).copy_(values)
 
     def save_pretrained(  # type: ignore[override]  # it passes on whatever transformers takes
         self,

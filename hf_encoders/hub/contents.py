@@ -10,7 +10,7 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
 from .. import models
-from ..repo_code import code_files
+from ..models.repo_code import code_files
 from .card_figures import FIGURE_KINDS, FIGURES_FOLDER
 from .kind import is_adopted
 from .model_card import CARD_NAME

@@ -98,7 +98,7 @@ def write_depth_processor_code(repo: Path) -> list[Path]:
 
 def depth_processor_modules() -> tuple[str, ...]:
     """The names of the modules that `write_depth_processor_code` writes."""
-    return tuple(sorted(Path(file).stem for file in _files([DepthImageProcessor])))
+    return tuple(sorted(Path(file).stem for file in files_of([DepthImageProcessor])))
 
 
 def copy_code(repo: Path, classes: Iterable[type]) -> list[Path]:
@@ -107,10 +107,10 @@ def copy_code(repo: Path, classes: Iterable[type]) -> list[Path]:
     Returns:
         The files.
     """
-    return [shutil.copyfile(source, repo / Path(source).name) for source in map(Path, sorted(_files(classes)))]
+    return [shutil.copyfile(source, repo / Path(source).name) for source in map(Path, sorted(files_of(classes)))]
 
 
-def _files(classes: Iterable[type]) -> set[str]:
+def files_of(classes: Iterable[type]) -> set[str]:
     """The files of classes, and those that they import from beside them."""
     files: set[str] = set()
     for cls in classes:
