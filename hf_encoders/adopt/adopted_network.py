@@ -49,6 +49,9 @@ class AdoptedModel(PreTrainedModel):
         self._tied_weights_keys = {_exactly(name): _exactly(first) for name, first in _shared(self.network).items()}
         # What no file holds: transformers makes room for these buffers, without values.
         self._unsaved = _unsaved_buffers(self.network)
+        # What transformers loads without gradients.
+        self._complex = [name for name, weight in self.network.named_parameters()
+                         if weight.is_complex() and weight.requires_grad]  # fmt: skip
         for weight in self.network.parameters():
             setattr(weight, _MADE, True)
         self.post_init()
@@ -69,10 +72,7 @@ class AdoptedModel(PreTrainedModel):
         return table
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Give a module the buffers that no file holds; refuse a file that lacks weights of it.
-
-        Transformers calls this for the modules that a file did not fill, also where the model is part of another one.
-        What the constructor made of one that is not loaded stays.
+        """Refuse a file that lacks weights of a module; the constructor made the values of one that is not loaded.
 
         Raises:
             ValueError: if the file lacks weights, which nothing can make up.
@@ -80,10 +80,25 @@ class AdoptedModel(PreTrainedModel):
         for name, tensor in module.named_parameters(recurse=False):
             if not hasattr(tensor, _MADE) and not getattr(tensor, "_is_hf_initialized", False):
                 raise ValueError(f"the file of weights lacks {name!r} of a {type(module).__name__}")
-        for path, values in self._unsaved.items():
-            owner, _, name = path.rpartition(".")
-            if self.network.get_submodule(owner) is module:
-                module.get_buffer(name).copy_(values)
+
+    @classmethod
+    def from_pretrained(cls, *source: Any, **options: Any) -> Any:  # as that of transformers, which also gives a pair
+        """Load as every model of transformers, and restore what that loses."""
+        loaded = super().from_pretrained(*source, **options)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        model.restore()
+        return loaded
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Undo what loading did to the network; a model that has this one as a part calls it when it was loaded.
+
+        Buffers that no file holds get the values of the constructor, and complex weights get gradients again.
+        """
+        for name, values in self._unsaved.items():
+            self.network.get_buffer(name).copy_(values)
+        for name in self._complex:
+            self.network.get_parameter(name).requires_grad_()
 
     def save_pretrained(  # type: ignore[override]  # it passes on whatever transformers takes
         self,

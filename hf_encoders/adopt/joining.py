@@ -3,7 +3,7 @@
 import re
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -13,12 +13,13 @@ from transformers.dynamic_module_utils import get_class_from_dynamic_module
 from transformers.modeling_utils import PreTrainedModel
 
 from ..hub.remote_code import copy_code, files_of
-from ..models.configuration_multimodal_encoder import JOINED
+from ..models.configuration_multimodal_encoder import JOINED, embeds_by_itself
 from ..models.modeling_multimodal_encoder import MultimodalEncoderModel
 from ..models.multimodal_towers import Part, Towers, brings_code
 
 _CONFIGURATION, _MODELING = "configuration_joined_encoder", "modeling_joined_encoder"
 _CONFIG, _MODEL = "JoinedEncoderConfig", "JoinedEncoderModel"
+_SUBMODULES: Mapping[Part, str] = {"text": "text_encoder", "vision": "visual_encoder"}
 # The imports that transformers follows when it copies the code of a repo: there are no others among its files.
 _IMPORT = re.compile(r"^(\s*from\s+\.)(\w+)(\s+import\b)", re.MULTILINE)
 
@@ -70,7 +71,13 @@ def joined_files(towers: Mapping[Part, PreTrainedModel], taken: set[str]) -> dic
         ValueError: if a file of a tower cannot be read.
     """
     files: dict[str, str] = dict.fromkeys([*taken, f"{_CONFIGURATION}.py", f"{_MODELING}.py"], "")
-    imports: dict[str, tuple[str, str]] = {}
+    imports: dict[Part, tuple[str, str]] = {}
+    restored = [part for part, tower in towers.items() if embeds_by_itself(tower.config)]
+    for tower in (towers[part] for part in restored):
+        if not callable(getattr(tower, "restore", None)):  # it would load with buffers of any value
+            raise ValueError(
+                f"{_name(tower)}: adopted by an older hf-encoders, so it loads by itself alone; adopt it again"
+            )
     for part, tower in towers.items():
         own = _code_of(tower)
         prefix = ""
@@ -82,11 +89,11 @@ def joined_files(towers: Mapping[Part, PreTrainedModel], taken: set[str]) -> dic
     written = {name: text for name, text in files.items() if name not in taken}
     return written | {
         f"{_CONFIGURATION}.py": _configuration({part: config for part, (config, _) in imports.items()}),
-        f"{_MODELING}.py": _modeling({part: model for part, (_, model) in imports.items()}),
+        f"{_MODELING}.py": _modeling({part: model for part, (_, model) in imports.items()}, restored),
     }
 
 
-def _configuration(imports: Mapping[str, str]) -> str:
+def _configuration(imports: Mapping[Part, str]) -> str:
     lines = [
         '"""The configuration of a multimodal encoder with towers of somebody\'s own code, which lies beside."""',
         "",
@@ -110,7 +117,7 @@ def _configuration(imports: Mapping[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _modeling(imports: Mapping[str, str]) -> str:
+def _modeling(imports: Mapping[Part, str], restored: Sequence[Part]) -> str:
     own = [f'"{part}": {part.title()}Model' for part in imports]
     lines = [
         '"""A multimodal encoder with towers of somebody\'s own code, which lies beside."""',
@@ -131,6 +138,17 @@ def _modeling(imports: Mapping[str, str]) -> str:
         f"    config: {_CONFIG}",
         f"    own_towers = {{{', '.join(own)}}}",
     ]
+    if restored:
+        lines += [
+            "",
+            "    @classmethod",
+            "    def from_pretrained(cls, *source, **options):",
+            '        """Load as every model of transformers, and restore what that loses of the towers."""',
+            "        loaded = super().from_pretrained(*source, **options)",
+            "        model = loaded[0] if isinstance(loaded, tuple) else loaded",
+            *(f"        model.{_SUBMODULES[part]}.restore()" for part in restored),
+            "        return loaded",
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -150,8 +168,7 @@ def _code_of(tower: PreTrainedModel) -> dict[str, str]:
         paths = map(Path, sorted(files_of([type(tower), type(tower.config)])))
         return {path.name: path.read_text(encoding="utf-8") for path in paths}
     except OSError as error:  # imports from folders, which transformers does not copy from a local repo either
-        name = tower.config.name_or_path or type(tower).__name__
-        raise ValueError(f"{name}: its code cannot be copied ({error.filename}: {error.strerror})") from error
+        raise ValueError(f"{_name(tower)}: its code cannot be copied ({error.filename}: {error.strerror})") from error
 
 
 def _renamed(text: str, names: Mapping[str, str], prefix: str) -> str:
@@ -161,6 +178,10 @@ def _renamed(text: str, names: Mapping[str, str], prefix: str) -> str:
         return f"{match[1]}{prefix if f'{match[2]}.py' in names else ''}{match[2]}{match[3]}"
 
     return _IMPORT.sub(new, text) if prefix else text
+
+
+def _name(tower: PreTrainedModel) -> str:
+    return tower.config.name_or_path or type(tower).__name__
 
 
 def _module(cls: type) -> str:
@@ -184,8 +205,7 @@ def _rebuilt(
     shapes = [{name: tensor.shape for name, tensor in tensors.items()} for tensors in (theirs, ours)]
     if shapes[0] != shapes[1]:
         other = min(name for name, _ in shapes[0].items() ^ shapes[1].items())
-        name = tower.config.name_or_path or type(tower).__name__
-        raise ValueError(f"{name}: its code and its configuration build another network ({other})")
+        raise ValueError(f"{_name(tower)}: its code and its configuration build another network ({other})")
     with torch.no_grad():
         for name, tensor in ours.items():
             tensor.data = theirs[name].detach().clone()

@@ -123,6 +123,8 @@ def load_depth_tower(source: Source) -> DepthSemanticEncoderModel:
 
 def _load_or_copy(source: Source, trust_remote_code: bool) -> PreTrainedModel:
     if isinstance(source, PreTrainedModel):
+        if brings_code(source.config):
+            return source  # joining builds it anew; not everybody's network can be copied
         tower = copy.deepcopy(source)
         if _without_pooler(tower.config):
             setattr(tower, "pooler", None)  # noqa: B010 - by its annotation, no module may be None

@@ -20,6 +20,7 @@ _SETTINGS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("AutoImageProcessor", "AutoFeatureExtractor"),
     ),
 }
+_SHOWN = 8  # files of code that an error names
 _IMPORT = re.compile(r"^\s*from\s+\.(?:(\w+)\s+import|\s+import\s+([\w, ]+))", re.MULTILINE)
 
 
@@ -71,9 +72,8 @@ def needs_code(name: str, revision: str, part: str = "model", *, say: str = "--t
     files = code_files(name, revision, part)
     if not files:
         return None
-    reason = (
-        f"{'' if part == 'model' else f'its {part} '}needs code of its repo ({', '.join(files)}), which was not run"
-    )
+    shown = ", ".join(files[:_SHOWN]) + (f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else "")
+    reason = f"{'' if part == 'model' else f'its {part} '}needs code of its repo ({shown}), which was not run"
     return InputError(path=name, reason=reason, hint=f"read it, then say {say}")
 
 
