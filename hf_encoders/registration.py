@@ -185,10 +185,10 @@ def _register_join(ours: ModuleType) -> None:
     ours.register_join(_join)
 
 
-def _join(model_class: "type[PreTrainedModel]", towers: "Towers") -> "tuple[type[PreTrainedModel], Towers]":
+def _join(towers: "Towers") -> "tuple[type[PreTrainedModel], Towers]":
     from .adopt.joining import join_with_code  # here: importing a model does not import what adopts
 
-    return join_with_code(model_class, towers)
+    return join_with_code(towers)
 
 
 def _register_backends(ours: ModuleType) -> None:

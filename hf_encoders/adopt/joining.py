@@ -24,14 +24,13 @@ _SUBMODULES: Mapping[Part, str] = {"text": "text_encoder", "vision": "visual_enc
 _IMPORT = re.compile(r"^(\s*from\s+\.)(\w+)(\s+import\b)", re.MULTILINE)
 
 
-def join_with_code(model_class: type[PreTrainedModel], towers: Towers) -> tuple[type[PreTrainedModel], Towers]:
+def join_with_code(towers: Towers) -> tuple[type[PreTrainedModel], Towers]:
     """Make the class of a multimodal encoder with towers whose code lies in their repos.
 
     The files of the class are of a few lines. Beside them lie those of the towers and of this package's model, so that
     the model loads without this package too. Where it is imported, the class inherits from this package's.
 
     Args:
-        model_class: what is inherited from: this package's class.
         towers: "text" and "vision" → tower; the code of one of them at least lies in its repo.
 
     Returns:

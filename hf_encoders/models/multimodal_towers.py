@@ -42,8 +42,8 @@ _TRUST = "trust_remote_code=True to MultimodalEncoderModel.from_towers"
 _INPUTS: dict[Part, tuple[str, ...]] = {"text": ("input_ids", "attention_mask"), "vision": ("pixel_values",)}
 _Tokenizer = TypeVar("_Tokenizer", PreTrainedTokenizerBase, PreTrainedTokenizerBase | None)
 _Model = TypeVar("_Model", bound=PreTrainedModel)
-# The class of the model and its towers → a class in whose repo their code lies, and towers of that code.
-Join = Callable[[type[PreTrainedModel], Towers], tuple[type[PreTrainedModel], Towers]]
+# Towers → the class of a model in whose repo their code lies, and the towers of that code.
+Join = Callable[[Towers], tuple[type[PreTrainedModel], Towers]]
 _JOIN: list[Join] = []
 
 
@@ -187,7 +187,7 @@ def join_code(model_class: type[_Model], towers: Towers) -> tuple[type[_Model], 
         return model_class, towers
     if not _JOIN:
         raise ImportError("towers with code of their own are joined by hf_encoders: pip install and import it")
-    return cast("tuple[type[_Model], Towers]", _JOIN[0](model_class, towers))
+    return cast("tuple[type[_Model], Towers]", _JOIN[0](towers))
 
 
 @overload
@@ -224,6 +224,8 @@ def _is_unknown(name: str | os.PathLike[str]) -> bool:
     """Whether a repo's configuration needs its code; the files of a tokenizer name its class without that."""
     try:
         AutoConfig.from_pretrained(name, trust_remote_code=False)
+    except OSError:  # there is none
+        return False
     except ValueError:
         return True
     return False

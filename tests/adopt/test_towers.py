@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from PIL import Image
 from transformers import AutoConfig, AutoModel, AutoProcessor
 
@@ -15,7 +16,9 @@ from hf_encoders import MultimodalEncoderModel, load_encoder
 from hf_encoders.adopt.joining import joined_files
 from hf_encoders.commands import main as cli
 from hf_encoders.hub.model_card import write_card
+from hf_encoders.models import multimodal_towers
 from hf_encoders.models.input_errors import InputError
+from hf_encoders.training.multimodal.model import load_multimodal
 from tests.adopt.conftest import GREY
 from tests.helpers.multimodal_models import tiny_model
 from tests.helpers.own_networks import TRICKY, TRICKY_NORM, built, write_project
@@ -26,6 +29,7 @@ LOAD = """
 import sys
 sys.modules["hf_encoders"] = None  # any import of it fails
 import torch
+from datasets import Dataset
 from PIL import Image
 from transformers import AutoModel, AutoProcessor
 repo, output, photo, *texts = sys.argv[1:]
@@ -260,6 +264,17 @@ def test_no_code_runs_without_consent(tricky, joined):
         AutoModel.from_pretrained(joined, trust_remote_code=False)
 
 
+def test_the_training_command_says_who_trains_it(joined):
+    with pytest.raises(InputError, match="needs code of its repo .* and 3. more.*, and train it by Trainer"):
+        load_multimodal(str(joined))
+
+
+def test_code_without_this_package_joins_nothing(tricky, monkeypatch):
+    monkeypatch.setattr(multimodal_towers, "_JOIN", [])
+    with pytest.raises(ImportError, match="joined by hf_encoders: pip install and import it"):
+        MultimodalEncoderModel.from_towers(tiny_model().text_encoder, tricky, trust_remote_code=True)
+
+
 def test_a_network_of_something_else_is_refused(repos, tricky, tmp_path):
     text = tiny_model().text_encoder
     with pytest.raises(ValueError, match="embeds texts, expected a network of images as the vision tower"):
@@ -298,14 +313,23 @@ def test_the_commands_take_it(joined, photo, tmp_path, capsys):
     command("classify", joined, tmp_path, "--labels", "chair,lamp", trust)
     assert "chair" in capsys.readouterr().out
     command("embed", joined, tmp_path, "--output", tmp_path / "all", trust)
+    rows = {"image": [str(tmp_path / name) for name in ("one.png", "two.png")], "kind": ["lamp", "chair"]}
+    Dataset.from_dict(rows).to_parquet(tmp_path / "rows.parquet")
+    command("evaluate", joined, tmp_path / "rows.parquet", "--tasks", "zero-shot", "--label-column", "kind",
+            "--split", "train", trust, "--output", tmp_path / "metrics.json")  # fmt: skip
+    assert json.loads((tmp_path / "metrics.json").read_text())["metrics"]
 
 
-def test_a_push_brings_the_code_and_says_so(joined, tmp_path, capsys):
-    command("push", joined, "org/joined", "--dry-run")
-    pushed = capsys.readouterr().out
-    for path in joined.iterdir():
-        assert path.name in pushed, path.name
-    assert "modules.json" not in pushed
+def test_a_push_brings_the_code_and_says_so(model, joined, hub, hub_client, tmp_path):
+    command("push", joined, "org/joined")
+    pushed = set(hub_client.list_repo_files("org/joined")) - {".gitattributes", "README.md"}
+    assert pushed == {path.name for path in joined.iterdir()}
+    loaded = AutoModel.from_pretrained("org/joined", trust_remote_code=True)
+    assert_same_state(loaded, model)
+    loaded.save_pretrained(tmp_path / "again")
+    for name in ("config.json", "processor_config.json"):
+        auto_maps = [json.loads((folder / name).read_text())["auto_map"] for folder in (joined, tmp_path / "again")]
+        assert auto_maps[0] == auto_maps[1]
     shutil.copytree(joined, tmp_path / "repo")
     write_card(tmp_path / "repo", name="org/joined")
     card = (tmp_path / "repo" / "README.md").read_text()
