@@ -27,10 +27,10 @@ from .load_report import POOLER, is_pooler, load_body
 from .model_kinds import ModelKind, NotAnEncoderError, model_kind
 from .models.input_errors import InputError, one_line
 from .models.pixel_towers import DepthTower, ImageTower
+from .models.repo_code import code_files, commit_of, needs_code, repo_file
 from .models.text_tower import PROMPTS_FILE, TextTower, read_prompts
 from .models.tower import Encoder, Modality, check_tower
 from .places import check_places
-from .repo_code import code_files, commit_of, needs_code, repo_file
 from .sentence_encoder import sentence_encoder
 from .towers import Pooling, default_pooling, make_tower
 

@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from huggingface_hub import CommitInfo
+    from transformers.modeling_utils import PreTrainedModel
 
     from .arrays import AnyArray
     from .models.backend import Backend, Compute
     from .models.encoding import BackendName
+    from .models.multimodal_towers import Towers
     from .models.saved_processor import PushOptions
     from .models.tower import Tower
 
@@ -115,6 +117,7 @@ def _hooks(modules: Mapping[str, str]) -> Iterator[tuple[str, Callable[[ModuleTy
         yield ours(name), partial(_register_pipeline, task, name)
     yield f"{__package__}.models.repo_pipelines", _forget_pipelines_of_repos
     yield f"{__package__}.models.saved_processor", _push_whole_repos
+    yield f"{__package__}.models.multimodal_towers", _register_join
     yield f"{__package__}.models.backend", _register_backends
     yield f"{__package__}.models.depth_map_files", _register_depth_formats
 
@@ -176,6 +179,16 @@ def _push_saved(
     from .hub.push_to_hub import push_saved  # here: importing a model does not import cards and templates
 
     return push_saved(save, folder, repo_id, tags=tags, **options)
+
+
+def _register_join(ours: ModuleType) -> None:
+    ours.register_join(_join)
+
+
+def _join(towers: "Towers") -> "tuple[type[PreTrainedModel], Towers]":
+    from .adopt.joining import join_with_code  # here: importing a model does not import what adopts
+
+    return join_with_code(towers)
 
 
 def _register_backends(ours: ModuleType) -> None:

@@ -24,9 +24,9 @@ from .encode_methods import EncodeMethods
 from .model_kinds import NotAnEncoderError
 from .models.input_errors import InputError, one_line
 from .models.pixel_towers import ImageTower
+from .models.repo_code import needs_code, repo_file
 from .models.text_tower import PROMPTS_FILE, TextTower
 from .models.tower import Modality, check_tower
-from .repo_code import needs_code, repo_file
 from .sentence_towers import DelegatingTextTower, SentenceImageTower, SentenceNetwork, SentenceTextTower
 
 if TYPE_CHECKING:

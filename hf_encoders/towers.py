@@ -96,8 +96,7 @@ def make_tower(
         return DepthTower(model, call, maps, size, pool=pool, normalize=normalize)
     texts = Given(cast(PreTrainedTokenizerBase, processor))
     tower = TextTower(model, call, texts, size, network, pool=pool, normalize=normalize)
-    tower.reads_padding = model.config.model_type in _READ_PADDING or getattr(model.config, "reads_padding", False)
-    tower.pads_to_limit = getattr(model.config, "pads_to_limit", False)
+    tower.reads_padding = tower.reads_padding or model.config.model_type in _READ_PADDING
     return tower
 
 

@@ -7,7 +7,7 @@ import pytest
 from hf_encoders import load_encoder
 from hf_encoders.command_line import run
 from hf_encoders.commands import main as cli
-from hf_encoders.repo_code import code_files
+from hf_encoders.models.repo_code import code_files
 from tests.helpers.any_encoders import save_encoder
 
 COMMANDS = {

@@ -49,6 +49,9 @@ class AdoptedModel(PreTrainedModel):
         self._tied_weights_keys = {_exactly(name): _exactly(first) for name, first in _shared(self.network).items()}
         # What no file holds: transformers makes room for these buffers, without values.
         self._unsaved = _unsaved_buffers(self.network)
+        # What transformers loads without gradients.
+        self._complex = [name for name, weight in self.network.named_parameters()
+                         if weight.is_complex() and weight.requires_grad]  # fmt: skip
         for weight in self.network.parameters():
             setattr(weight, _MADE, True)
         self.post_init()
@@ -80,13 +83,22 @@ class AdoptedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, *source: Any, **options: Any) -> Any:  # as that of transformers, which also gives a pair
-        """Load as every model of transformers; buffers that no file holds get the values of the constructor."""
+        """Load as every model of transformers, and restore what that loses."""
         loaded = super().from_pretrained(*source, **options)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
-        with torch.no_grad():
-            for name, values in model._unsaved.items():
-                model.network.get_buffer(name).copy_(values)
+        model.restore()
         return loaded
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Undo what loading did to the network; a model that has this one as a part calls it when it was loaded.
+
+        Buffers that no file holds get the values of the constructor, and complex weights get gradients again.
+        """
+        for name, values in self._unsaved.items():
+            self.network.get_buffer(name).copy_(values)
+        for name in self._complex:
+            self.network.get_parameter(name).requires_grad_()
 
     def save_pretrained(  # type: ignore[override]  # it passes on whatever transformers takes
         self,

@@ -10,9 +10,9 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
 from .. import models
-from ..repo_code import code_files
+from ..models.repo_code import code_files
 from .card_figures import FIGURE_KINDS, FIGURES_FOLDER
-from .kind import is_adopted
+from .kind import is_adopted, is_joined
 from .model_card import CARD_NAME
 
 # Patterns of paths below the folder; a pattern without "/" is for its top alone.
@@ -78,7 +78,7 @@ def repo_contents(folder: Path, include: Sequence[str] = ()) -> Contents:
     if not folder.is_dir():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
     paths = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    shown = {*_pictures(folder), *(_own_code(folder) if is_adopted(folder) else ())}
+    shown = {*_pictures(folder), *(_own_code(folder) if is_adopted(folder) or is_joined(folder) else ())}
     files = [path for path in paths if path in shown or _belongs(path, include)]
     return Contents(files, sorted(set(paths) - set(files)))
 
@@ -102,7 +102,10 @@ def copy_contents(folder: Path, repo: Path, include: Sequence[str] = (), *, link
 
 
 def _own_code(folder: Path) -> list[str]:
-    """The code of an adopted network and its processor, and the list of what it imports: what its settings lead to."""
+    """The code of an adopted network, or of towers that are some, and the list of what it imports.
+
+    The settings of the model and of its processor lead to it.
+    """
     code = [file for part in ("model", "image processor") for file in code_files(str(folder), "main", part)]
     return [*code, "requirements.txt"]
 

@@ -14,6 +14,7 @@ from transformers import AutoConfig
 
 from ..any_encoder import load_encoder
 from ..fingerprint import fingerprint, sha256
+from ..models.configuration_multimodal_encoder import MultimodalEncoderConfig
 from ..models.input_errors import InputError, one_line
 from ..outputs import new_file
 from .card_curves import Curves, draw_curves
@@ -32,7 +33,7 @@ from .card_metrics import (
 )
 from .card_widget import widget_metadata
 from .endpoint_handler import has_handler
-from .kind import ADOPTED, DEPTH, ENCODER, MULTIMODAL, REPORT_NAME, repo_kind
+from .kind import ADOPTED, DEPTH, ENCODER, MULTIMODAL, REPORT_NAME, is_joined, repo_kind
 from .reports import ConversionReport
 from .requirements import model_requirements, sentence_transformers_requirement
 
@@ -126,7 +127,8 @@ def write_card(
     if curves:
         draw_curves(repo / CURVES_NAME, curves)
 
-    config = None if kind == ADOPTED else AutoConfig.from_pretrained(repo)  # its own code would run
+    own_code = kind == ADOPTED or is_joined(repo)  # which is not run for a card
+    config = _plain_config(repo) if own_code else AutoConfig.from_pretrained(repo)
     has_tokenizer = any(repo.glob("tokenizer*"))
     has_images = any((repo / file).is_file() for file in ("preprocessor_config.json", "processor_config.json"))
     recipe_file = repo / RECIPE_NAME
@@ -140,6 +142,7 @@ def write_card(
         has_tokenizer=has_tokenizer,
         has_images=has_images,
         license=license or old.license,
+        own_code=own_code,
         has_code=any(repo.glob("modeling_*.py")),
         has_handler=has_handler(repo),
         in_sentence_transformers=in_sentence_transformers,
@@ -265,6 +268,12 @@ def _hub_ids(names: Sequence[str]) -> list[str]:
         if not Path(name).exists():
             ids.append(name)
     return ids
+
+
+def _plain_config(repo: Path) -> dict[str, object]:
+    """What config.json says, and what it leaves out of a multimodal encoder's."""
+    written = json.loads((repo / "config.json").read_text(encoding="utf-8"))
+    return MultimodalEncoderConfig().to_dict() | written
 
 
 def _depth_settings(repo: Path) -> dict[str, object]:

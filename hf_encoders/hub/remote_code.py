@@ -22,7 +22,8 @@ from ..models.modeling_depth_semantic_encoder import (
 )
 from ..models.modeling_multimodal_encoder import MultimodalEncoderModel
 from ..models.processing_multimodal_encoder import MultimodalEncoderProcessor
-from .kind import DEPTH, MULTIMODAL, repo_kind
+from ..models.repo_code import code_files
+from .kind import DEPTH, MULTIMODAL, is_joined, repo_kind
 
 _CONFIG, _PROCESSOR = "config.json", "preprocessor_config.json"
 # Kind of model → file of settings → auto class → our class, as the package registers them when it is imported.
@@ -55,7 +56,7 @@ _PIPELINES: dict[str, dict[str, type]] = {
 
 
 def write_remote_code(repo: Path) -> list[Path]:
-    """Copy the model files of this package into a repo, and name their classes in its settings.
+    """Copy the model files of this package into a repo that lacks them, and name their classes in its settings.
 
     The settings name models and processors in `auto_map`, and in `custom_pipelines` the pipelines of a model that
     embeds depth maps.
@@ -70,6 +71,8 @@ def write_remote_code(repo: Path) -> list[Path]:
         InputError: if this is not a repo of this project.
     """
     kind = repo_kind(repo)
+    if is_joined(repo):  # it was saved with all of its code, whose classes are its own
+        return [repo / name for name in code_files(str(repo), "main")]
     written: list[type] = []
     for name, classes in _AUTO_CLASSES.get(kind, {}).items():
         if (repo / name).is_file():  # a repo may lack a processor
@@ -98,7 +101,7 @@ def write_depth_processor_code(repo: Path) -> list[Path]:
 
 def depth_processor_modules() -> tuple[str, ...]:
     """The names of the modules that `write_depth_processor_code` writes."""
-    return tuple(sorted(Path(file).stem for file in _files([DepthImageProcessor])))
+    return tuple(sorted(Path(file).stem for file in files_of([DepthImageProcessor])))
 
 
 def copy_code(repo: Path, classes: Iterable[type]) -> list[Path]:
@@ -107,10 +110,10 @@ def copy_code(repo: Path, classes: Iterable[type]) -> list[Path]:
     Returns:
         The files.
     """
-    return [shutil.copyfile(source, repo / Path(source).name) for source in map(Path, sorted(_files(classes)))]
+    return [shutil.copyfile(source, repo / Path(source).name) for source in map(Path, sorted(files_of(classes)))]
 
 
-def _files(classes: Iterable[type]) -> set[str]:
+def files_of(classes: Iterable[type]) -> set[str]:
     """The files of classes, and those that they import from beside them."""
     files: set[str] = set()
     for cls in classes:

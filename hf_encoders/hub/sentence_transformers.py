@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from ..models.text_tower import PROMPTS_FILE
-from .kind import ADOPTED, ENCODER, MULTIMODAL, repo_kind
+from .kind import ADOPTED, ENCODER, MULTIMODAL, is_joined, repo_kind
 
 _MODULES_FILE, _TRANSFORMER_FILE = "modules.json", "sentence_bert_config.json"
 _TRANSFORMER = "sentence_transformers.base.modules.transformer.Transformer"
@@ -40,8 +40,8 @@ def write_sentence_transformers_files(repo: Path) -> None:
         InputError: if the folder holds no model of ours.
     """
     kind = repo_kind(repo)
-    if kind in (ENCODER, ADOPTED):
-        return  # its conversion wrote them, where they fit
+    if kind in (ENCODER, ADOPTED) or is_joined(repo):
+        return  # its conversion wrote them, where they fit; towers of somebody's own may read what fills up a batch
     if kind == MULTIMODAL:
         methods = {name: _MULTIMODAL[name] for name in _processed_modalities(repo)}
     else:

@@ -12,8 +12,15 @@ from transformers.configuration_utils import PreTrainedConfig
 from .configuration_depth_semantic_encoder import DepthSemanticEncoderConfig
 from .repo_pipelines import RepoPipelinesMixin
 
+# The type of a model that has towers of somebody's own code; its class is in its repo.
+JOINED = "joined_multimodal_encoder"
 _POOLINGS = ("cls", "mean")
 _DEFAULT_TYPES = {"text_config": "bert", "vision_config": "vit"}
+
+
+def embeds_by_itself(config: PreTrainedConfig) -> bool:
+    """Whether a network's `pooler_output` is its embedding, whatever its tokens are: `hf-encoders adopt` says so."""
+    return getattr(config, "embedding_output", None) == "pooler_output"
 
 
 class SpaceOptions(TypedDict, total=False):
@@ -39,7 +46,8 @@ class MultimodalEncoderConfig(RepoPipelinesMixin, PreTrainedConfig):
         learn_temperature: whether the temperature is trained. The legacy loss used the constant 0.07.
         text_pooling: "cls" (the first token's last hidden state) or "mean" (over the tokens, without padding).
         vision_pooling: "cls" or "mean". Towers without a class token (ResNet, SigLIP, Swin) and those that normalise
-            theirs afterwards (CLIP) give their pooled output for "cls".
+            theirs afterwards (CLIP) give their pooled output for "cls". A network that `hf-encoders adopt` made a repo
+            of gives the embedding that it was adopted with; "mean" is refused.
         zero_shot_calibration: when an input is none of the labels of a classification by words: what
             `hf-encoders calibrate` measured, as plain data.
 
@@ -72,13 +80,20 @@ class MultimodalEncoderConfig(RepoPipelinesMixin, PreTrainedConfig):
         for name, model_type in _DEFAULT_TYPES.items():
             given = getattr(self, name) or {}
             if isinstance(given, dict):
-                setattr(self, name, AutoConfig.for_model(**{"model_type": model_type} | given))
+                own = self.sub_configs[name]  # a class of the repo's code, or whatever the model's type names
+                make = AutoConfig.for_model if own is AutoConfig else own
+                setattr(self, name, make(**{"model_type": model_type} | given))
         if isinstance(self.depth_config, dict):
             self.depth_config = DepthSemanticEncoderConfig(**self.depth_config)
         super().__post_init__(**kwargs)
         for name in ("text_pooling", "vision_pooling"):
             if getattr(self, name) not in _POOLINGS:
                 raise ValueError(f"{name} is {' or '.join(map(repr, _POOLINGS))}, got {getattr(self, name)!r}")
+            tower = getattr(self, name.replace("pooling", "config"))
+            if getattr(self, name) == "mean" and embeds_by_itself(tower):
+                raise ValueError(
+                    f"{name} is 'mean', and a {tower.model_type} gives an embedding of its own: leave it out"
+                )
         if self.projection_dim < 1:
             raise ValueError(f"projection_dim must be at least 1, got {self.projection_dim}")
         if not self.temperature_init_value > 0:

@@ -7,7 +7,7 @@ import itertools
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 import torch
 from numpy.typing import ArrayLike
@@ -32,9 +32,12 @@ from .multimodal_towers import (
     build_tower,
     current_names,
     feature_size,
-    has_first_token,
+    given_mask,
+    join_code,
+    load_depth_tower,
     load_processor,
-    load_tower,
+    load_towers,
+    padding_as_read,
     pooled,
     with_feature,
 )
@@ -102,6 +105,7 @@ class MultimodalEncoderModel(
     processor_class = MultimodalEncoderProcessor
     base_model_prefix = "multimodal_encoder"
     input_modalities = ["image", "text"]
+    own_towers: ClassVar[Mapping[str, type[PreTrainedModel]]] = {}  # those whose code is in the repo, beside this
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -113,8 +117,8 @@ class MultimodalEncoderModel(
     def __init__(self, config: MultimodalEncoderConfig):
         super().__init__(config)
         text, vision = config.tower_config("text"), config.tower_config("vision")
-        self.text_encoder = build_tower(text)
-        self.visual_encoder = build_tower(vision)
+        self.text_encoder = build_tower(text, self.own_towers.get("text"))
+        self.visual_encoder = build_tower(vision, self.own_towers.get("vision"))
         self.text_projection = nn.Linear(feature_size(text), config.projection_dim)
         self.visual_projection = nn.Linear(feature_size(vision), config.projection_dim)
         if config.depth_config is not None:
@@ -149,33 +153,31 @@ class MultimodalEncoderModel(
         tokenizer: PreTrainedTokenizerBase | None = None,
         image_processor: BaseImageProcessor | None = None,
         depth_processor: DepthImageProcessor | None = None,
+        trust_remote_code: bool = False,
         **config: Unpack[SpaceOptions],
     ) -> "MultimodalEncoderModel":
         """Join towers, with their weights, by new projections.
 
         Args:
             text: Hub id, folder or model of the text tower; a model is copied, and of a CLIP its tower of texts taken.
-            vision: the same for the image tower.
-            depth: the same for the depth tower: a depth semantic encoder.
+                Of a network with code of its own, such as an adopted one, the code is saved beside the weights.
+            vision, depth: the same for the image tower; for the depth tower, a depth semantic encoder.
             tokenizer: for the processor; by default the one beside the text tower, if there is one.
-            image_processor: the same for images.
-            depth_processor: the same for depth maps.
+            image_processor, depth_processor: the same for images and for depth maps.
+            trust_remote_code: run the code in the repos of `text` and `vision`.
             config: the fields of `MultimodalEncoderConfig` that do not belong to a tower.
 
         Raises:
-            OSError, ValueError: if a tower cannot be loaded, or is not whole.
+            OSError, ValueError: if a tower cannot be loaded, is not whole, or needs code that is not trusted.
         """
-        towers = {"text_encoder": load_tower(text, "text"), "visual_encoder": load_tower(vision, "vision")}
-        model = cls(
-            MultimodalEncoderConfig(
-                text_config=towers["text_encoder"].config, vision_config=towers["visual_encoder"].config, **config
-            )
-        )
-        for name, tower in towers.items():
-            setattr(model, name, tower)
+        model_class, towers = join_code(cls, load_towers(text, vision, trust_remote_code=trust_remote_code))
+        make = cast("type[MultimodalEncoderConfig]", model_class.config_class)
+        made = make(text_config=towers["text"].config, vision_config=towers["vision"].config, **config)
+        model = model_class(made)
+        model.text_encoder, model.visual_encoder = towers["text"], towers["vision"]
         model.processor = MultimodalEncoderProcessor(
             image_processor=image_processor or load_processor(AutoImageProcessor, vision),
-            tokenizer=tokenizer or load_processor(AutoTokenizer, text),
+            tokenizer=padding_as_read(tokenizer or load_processor(AutoTokenizer, text), towers["text"]),
         )
         if depth is not None:
             model.add_depth_tower(depth, depth_processor)
@@ -195,9 +197,7 @@ class MultimodalEncoderModel(
         Raises:
             OSError, ValueError: if it cannot be loaded, is not whole, or is another model.
         """
-        tower = load_tower(depth)
-        if not isinstance(tower, DepthSemanticEncoderModel):
-            raise ValueError(f"{depth}: not a depth semantic encoder, expected one as the depth tower")
+        tower = load_depth_tower(depth)
         depth_processor = depth_processor or tower.processor
         self.config.depth_config = tower.config
         self.depth_encoder = tower
@@ -250,8 +250,9 @@ class MultimodalEncoderModel(
             The tower's output; its `pooler_output` [B, D] is the projected feature, not normalised.
         """
         kwargs |= _drop_none({"token_type_ids": token_type_ids})
+        attention_mask = given_mask(self.text_encoder, input_ids, attention_mask)
         outputs = self.text_encoder(input_ids=input_ids, attention_mask=attention_mask, return_dict=True, **kwargs)
-        feature = pooled(outputs, self.config.text_pooling, first_token=True, attention_mask=attention_mask)
+        feature = pooled(self.text_encoder, outputs, self.config.text_pooling, attention_mask)
         return with_feature(outputs, self.text_projection(feature))
 
     @can_return_tuple
@@ -266,7 +267,7 @@ class MultimodalEncoderModel(
             See `get_text_features`.
         """
         outputs = self.visual_encoder(pixel_values=pixel_values.to(self.dtype), return_dict=True, **kwargs)
-        feature = pooled(outputs, self.config.vision_pooling, first_token=has_first_token(self.visual_encoder))
+        feature = pooled(self.visual_encoder, outputs, self.config.vision_pooling)
         return with_feature(outputs, self.visual_projection(feature))
 
     @can_return_tuple

@@ -127,9 +127,8 @@ class SaveOptions(PushOptions, total=False):
         tags: added to those of the card.
         max_shard_size: the largest file of weights, in bytes or such as "5GB".
         variant: part of the names of the files of weights, such as "fp16".
-        save_peft_format: see transformers.
         save_original_format: name the tensors as the files that the model was loaded from; see transformers.
-        distributed_checkpoint: see transformers.
+        save_peft_format, distributed_checkpoint: see transformers.
     """
 
     repo_id: str
@@ -387,11 +386,12 @@ class SavedProcessorMixin(Generic[ModelProcessor], _Base):
 
     def _settle_remote_code(self, processor: ModelProcessor) -> None:
         """Let the saved files name code only if the model is remote code itself, which is saved beside them."""
-        if self._auto_class is not None:
-            processor.register_for_auto_class()
+        if self._auto_class is not None:  # the saved code of the model holds that of its processor
+            kind = "AutoImageProcessor" if isinstance(processor, BaseImageProcessor) else "AutoProcessor"
+            module = type(processor).__module__.rpartition(".")[2]
+            vars(processor)["auto_map"] = {kind: f"{module}.{type(processor).__name__}"}
             return
-        settings: tuple[object, object] = (self.config, processor)
-        for part in settings:  # they may name the code of the repo that they came from
+        for part in (self.config, processor):  # they may name the code of the repo that they came from
             vars(part).pop("auto_map", None)
 
 

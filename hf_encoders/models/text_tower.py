@@ -101,11 +101,6 @@ class TextTower(Tower[PreTrainedTokenizerBase]):
     prompt = ""
     # Counts the texts that are cut, for whoever warns of several calls at once; without it each call warns of its own.
     truncation: Truncation | None = None
-    # Whether each text is padded to the limit and its padding is read, as by towers that were trained so: SigLIP's
-    # feature of a text is that of the last position.
-    reads_padding = False
-    # Whether each text is padded to the limit, and the mask tells it: for a feature of all positions.
-    pads_to_limit = False
 
     def __init__(
         self,
@@ -121,6 +116,11 @@ class TextTower(Tower[PreTrainedTokenizerBase]):
         super().__init__(model, call, processors, dimensions, pool=pool, normalize=normalize)
         self._network = network
         self.limit = token_limit(network)
+        # Whether each text is padded to the limit and its padding is read, as by towers that were trained so: SigLIP's
+        # feature of a text is that of the last position.
+        self.reads_padding: bool = getattr(network.config, "reads_padding", False)
+        # Whether each text is padded to the limit, and the mask tells it: for a feature of all positions.
+        self.pads_to_limit: bool = getattr(network.config, "pads_to_limit", False)
 
     @property
     def function(self) -> tuple[object, ...]:

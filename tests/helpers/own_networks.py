@@ -190,6 +190,46 @@ class Lit(L.LightningModule):
         return torch.zeros(())
 """
 
+TRICKY = """
+import torch
+from torch import nn
+from torch.nn.utils import weight_norm
+
+from tower import Norm
+
+
+class Tricky(nn.Module):
+    def __init__(self, dim=8):
+        super().__init__()
+        self.patch = weight_norm(nn.Conv2d(3, dim, 8, 8))
+        self.LayerNorm = Norm(dim)
+        self.one = nn.Linear(dim, dim, bias=False)
+        self.two = nn.Linear(dim, dim)
+        self.two.weight = self.one.weight
+        self.turn = nn.Parameter(torch.ones(dim, dtype=torch.complex64) * (1 + 2j))
+        self.register_buffer("scale", torch.linspace(0.5, 1.5, dim), persistent=False)
+        self.register_buffer("shift", torch.linspace(-1, 1, dim))
+        self.steps = torch.arange(dim) / 10
+
+    def forward(self, x):
+        x = self.LayerNorm(self.patch(x).flatten(2).transpose(1, 2))
+        x = self.two(self.one(x).tanh()) * self.scale + self.shift + self.steps
+        return x, (x * self.turn).abs().amax(1)[:, :5]
+"""
+TRICKY_NORM = """
+import torch
+from torch import nn
+
+
+class Norm(nn.Module):
+    def __init__(self, dim):
+        super().__init__()
+        self.gamma, self.beta = nn.Parameter(torch.ones(dim)), nn.Parameter(torch.zeros(dim))
+
+    def forward(self, x):
+        return (x - x.mean(-1, keepdim=True)) / (x.std(-1, keepdim=True) + 1e-3) * self.gamma + self.beta
+"""
+
 
 def write_project(folder: Path, files: dict[str, str]) -> Path:
     """Write files of a project; returns its folder."""

@@ -19,9 +19,11 @@ from transformers import ViTImageProcessorPil as ViTImageProcessor
 from ...data.text_files import has_mark, read_text
 from ...models.configuration_multimodal_encoder import MultimodalEncoderConfig
 from ...models.image_processing_depth import DepthImageProcessor
+from ...models.input_errors import one_line
 from ...models.modeling_multimodal_encoder import MultimodalEncoderModel
 from ...models.multimodal_towers import load_processor, load_tower
 from ...models.processing_multimodal_encoder import MultimodalEncoderProcessor
+from ...models.repo_code import needs_code
 from ..checks import check_finite
 from ..depth_units import with_units
 from ..option_parser import as_mapping
@@ -99,7 +101,14 @@ def load_multimodal(source: str) -> MultimodalEncoderModel:
     Raises:
         ValueError, OSError: if it cannot be loaded, or is another model.
     """
-    model, info = AutoModel.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
+    try:
+        model, info = AutoModel.from_pretrained(
+            source, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
+        )
+    except ValueError as error:
+        if needed := needs_code(source, "main", say="trust_remote_code=True to AutoModel, and train it by Trainer"):
+            raise needed from None
+        raise ValueError(f"{source}: {one_line(error)}") from error
     if not isinstance(model, MultimodalEncoderModel):
         raise ValueError(f"{source}: a {model.config.model_type} model, expected a multimodal encoder")
     if info["missing_keys"]:

@@ -9,7 +9,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from transformers.utils.hub import extract_commit_hash
 
-from .models.input_errors import InputError
+from .input_errors import InputError
 
 # Part of a repo → the files of settings that may name its code, and the auto classes by which they do.
 _SETTINGS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -20,6 +20,7 @@ _SETTINGS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("AutoImageProcessor", "AutoFeatureExtractor"),
     ),
 }
+_SHOWN = 8  # files of code that an error names
 _IMPORT = re.compile(r"^\s*from\s+\.(?:(\w+)\s+import|\s+import\s+([\w, ]+))", re.MULTILINE)
 
 
@@ -59,21 +60,21 @@ def code_files(name: str, revision: str, part: str = "model") -> list[str]:
     return list(found)
 
 
-def needs_code(name: str, revision: str, part: str = "model") -> InputError | None:
+def needs_code(name: str, revision: str, part: str = "model", *, say: str = "--trust-remote-code") -> InputError | None:
     """The error of a repo that needs its own code, which says which files would run; None if it names no code.
 
     Args:
         name: folder or Hub id.
         revision: branch, tag or commit on the Hub.
         part: see `code_files`.
+        say: what runs it where it is said.
     """
     files = code_files(name, revision, part)
     if not files:
         return None
-    reason = (
-        f"{'' if part == 'model' else f'its {part} '}needs code of its repo ({', '.join(files)}), which was not run"
-    )
-    return InputError(path=name, reason=reason, hint="read it, then say --trust-remote-code")
+    shown = ", ".join(files[:_SHOWN]) + (f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else "")
+    reason = f"{'' if part == 'model' else f'its {part} '}needs code of its repo ({shown}), which was not run"
+    return InputError(path=name, reason=reason, hint=f"read it, then say {say}")
 
 
 def _add(found: dict[str, None], repo: str, file: str, prefix: str, revision: str) -> None:
