@@ -69,7 +69,8 @@ def joined_files(towers: Mapping[Part, PreTrainedModel], taken: set[str]) -> dic
     Raises:
         ValueError: if a file of a tower cannot be read.
     """
-    files: dict[str, str] = dict.fromkeys([*taken, f"{_CONFIGURATION}.py", f"{_MODELING}.py"], "")
+    taken = taken | {f"{_CONFIGURATION}.py", f"{_MODELING}.py"}
+    files: dict[str, str] = {}
     imports: dict[Part, tuple[str, str]] = {}
     restored = [part for part, tower in towers.items() if embeds_by_itself(tower.config)]
     for tower in (towers[part] for part in restored):
@@ -80,13 +81,12 @@ def joined_files(towers: Mapping[Part, PreTrainedModel], taken: set[str]) -> dic
     for part, tower in towers.items():
         own = _code_of(tower)
         prefix = ""
-        while any(files.get(prefix + name, text) != text for name, text in own.items()):
+        while any(prefix + name in taken or files.get(prefix + name, text) != text for name, text in own.items()):
             prefix += f"own_{part}_"
         files |= {prefix + name: _renamed(text, own, prefix) for name, text in own.items()}
         imports[part] = tuple(f"from .{prefix}{_module(cls)} import {cls.__name__}"
                               for cls in (type(tower.config), type(tower)))  # type: ignore[assignment]  # fmt: skip
-    written = {name: text for name, text in files.items() if name not in taken}
-    return written | {
+    return files | {
         f"{_CONFIGURATION}.py": _configuration({part: config for part, (config, _) in imports.items()}),
         f"{_MODELING}.py": _modeling({part: model for part, (_, model) in imports.items()}, restored),
     }

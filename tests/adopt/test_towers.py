@@ -353,10 +353,8 @@ def test_a_compiled_tower_gives_the_same(repos, photo, tmp_path):
     pytest.importorskip("openvino", reason="pip install 'hf-encoders[export]'")
     model = MultimodalEncoderModel.from_towers(repos("text"), repos("cnn"), trust_remote_code=True)
     model.save_pretrained(tmp_path / "repo")
-    command("export", tmp_path / "repo", "--to", "openvino", "--output", tmp_path / "compiled", "--trust-remote-code")
+    command("export", tmp_path / "repo", "--to", "openvino", "--tower", "image", "--output", tmp_path / "compiled",
+            "--trust-remote-code")  # fmt: skip
     compiled = load_encoder(tmp_path / "compiled", trust_remote_code=True)
-    for one, two in (
-        (compiled.encode_image([photo], backend="openvino"), model.encode_image([photo])),
-        (compiled.encode_text(TEXTS, backend="openvino"), model.encode_text(TEXTS)),
-    ):
-        assert torch.allclose(one, two, rtol=1e-3, atol=1e-4)
+    given = compiled.encode_image([photo], backend="openvino")
+    assert torch.allclose(given, model.encode_image([photo]), rtol=1e-3, atol=1e-4)
