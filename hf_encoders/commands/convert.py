@@ -122,7 +122,8 @@ def run(args: argparse.Namespace) -> Result:
 
     if args.verify is not None:
         # --revision is an option of the push here: it names the branch.
-        return verify.run(argparse.Namespace(model=args.verify, against=args.against, revision="main"))
+        given = argparse.Namespace(model=args.verify, against=args.against, revision="main", original=None)
+        return verify.run(given)
     from ..checkpoints.finding.choice import WeightsWanted
     from ..conversion.assumptions import from_report, warnings
     from ..conversion.convert import convert
