@@ -277,7 +277,7 @@ def test_the_training_command_says_who_trains_it(joined):
 
 def test_code_without_this_package_joins_nothing(tricky, monkeypatch):
     monkeypatch.setattr(multimodal_towers, "_JOIN", [])
-    with pytest.raises(ImportError, match="joined by hf_encoders: pip install and import it"):
+    with pytest.raises(ImportError, match="to join towers of their own code, pip install hf-encoders"):
         MultimodalEncoderModel.from_towers(tiny_model().text_encoder, tricky, trust_remote_code=True)
 
 
