@@ -186,7 +186,7 @@ def join_code(model_class: type[_Model], towers: Towers) -> tuple[type[_Model], 
     if not any(brings_code(tower.config) for tower in towers.values()):
         return model_class, towers
     if not _JOIN:
-        raise ImportError("towers with code of their own are joined by hf_encoders: pip install and import it")
+        raise ImportError("to join towers of their own code, pip install hf-encoders and `import hf_encoders` first")
     return cast("tuple[type[_Model], Towers]", _JOIN[0](towers))
 
 

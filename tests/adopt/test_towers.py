@@ -209,6 +209,12 @@ def test_equal_files_are_shared(model):
     assert not any(name.startswith("own_") for name in files)
 
 
+def test_a_taken_name_is_taken_whatever_the_file_holds(model):
+    files = joined_files({"text": model.text_encoder}, {"chars.py", "own_text_adopted_network.py"})
+    own = {name for name in files if "joined_encoder" not in name}
+    assert own and all(name.startswith("own_text_own_text_") for name in own)
+
+
 def test_loaded_models_are_joined_as_well_as_their_repos(repos, tricky, model):
     text, image = (AutoModel.from_pretrained(repo, trust_remote_code=True) for repo in (repos("text"), tricky))
     with torch.no_grad():
@@ -271,7 +277,7 @@ def test_the_training_command_says_who_trains_it(joined):
 
 def test_code_without_this_package_joins_nothing(tricky, monkeypatch):
     monkeypatch.setattr(multimodal_towers, "_JOIN", [])
-    with pytest.raises(ImportError, match="joined by hf_encoders: pip install and import it"):
+    with pytest.raises(ImportError, match="to join towers of their own code, pip install hf-encoders"):
         MultimodalEncoderModel.from_towers(tiny_model().text_encoder, tricky, trust_remote_code=True)
 
 
