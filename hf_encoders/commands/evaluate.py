@@ -231,7 +231,8 @@ def _written(args: argparse.Namespace, reports: "list[Report]") -> Result:
     if args.card:
         from ..hub.card_results import add_results
 
-        say(f"card: {add_results(Path(args.model), reports)}")
+        card = add_results(Path(args.model), reports, trust_remote_code=args.trust_remote_code)
+        say(f"card: {card}")
     return Result(_table(reports), content)
 
 

@@ -21,6 +21,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dry-run", action="store_true", help="print what would be pushed, and push nothing")
     add_destination(parser)
+    parser.add_argument(
+        "--trust-remote-code",
+        action="store_true",
+        help="run the folder's own code, such as an adopted network's, to know the weights that its metrics are of",
+    )
     add_format(parser, "one document: pushed_to, or files with their bytes in a dry run; left_out")
 
 
@@ -34,7 +39,8 @@ def run(args: argparse.Namespace) -> Result:
     from ..hub.contents import repo_contents
     from ..hub.push import Destination, list_push, push_model
 
-    destination = Destination(args.repo_id, args.private, args.revision, args.create_pr, args.with_handler)
+    pushing = args.private, args.revision, args.create_pr, args.with_handler, args.trust_remote_code
+    destination = Destination(args.repo_id, *pushing)
     contents = repo_contents(args.folder, args.include)
     left_out = [f"left out: {line}; --include PATTERN pushes more"] if (line := contents.left_out_line()) else []
     with_code = args.with_remote_code is not False

@@ -41,7 +41,7 @@ def check_card(repo: Path, model: Encoder, replaced: Collection[Path] = ()) -> N
             check_fingerprint(figure, own)
 
 
-def add_results(repo: Path, reports: Sequence[Mapping[str, object]]) -> Path:
+def add_results(repo: Path, reports: Sequence[Mapping[str, object]], *, trust_remote_code: bool = False) -> Path:
     """Put evaluations into a repo's metrics*.json, and write its card.
 
     A metric that was measured before on the same split of the same data is replaced, and so is everything that was
@@ -51,6 +51,7 @@ def add_results(repo: Path, reports: Sequence[Mapping[str, object]]) -> Path:
     Args:
         repo: folder of the model that was measured.
         reports: of `hf-encoders evaluate`.
+        trust_remote_code: see `write_card`.
 
     Returns:
         The path of the card.
@@ -73,7 +74,7 @@ def add_results(repo: Path, reports: Sequence[Mapping[str, object]]) -> Path:
                 partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         elif not kept:
             file.unlink()
-    return write_card(repo)
+    return write_card(repo, trust_remote_code=trust_remote_code)
 
 
 def _metric_files(repo: Path) -> list[Path]:

@@ -64,6 +64,7 @@ class CardOptions(TypedDict, total=False):
     metrics: Sequence[Path | Mapping[str, object]]
     recipe: Mapping[str, object] | None
     curves: Curves | None
+    trust_remote_code: bool
 
 
 def write_card(
@@ -76,6 +77,7 @@ def write_card(
     metrics: Sequence[Path | Mapping[str, object]] = (),
     recipe: Mapping[str, object] | None = None,
     curves: Curves | None = None,
+    trust_remote_code: bool = False,
 ) -> Path:
     """Write README.md of a repo: what the model is and how it is used.
 
@@ -97,6 +99,7 @@ def write_card(
         metrics: reports of `hf-encoders evaluate`, in addition to those in the repo.
         recipe: options of the training, to be written as training_recipe.yaml.
         curves: name → pairs of step and value, to be drawn as training_curves.png if there is matplotlib.
+        trust_remote_code: run the repo's own code where it has metrics, to compare the weights that they are of.
 
     Returns:
         The path of the card.
@@ -109,7 +112,7 @@ def write_card(
     name = name or repo.resolve().name
     evaluations = _evaluations(repo, metrics)
     figures = read_figures(repo)
-    _check_weights(repo, [*evaluations, *figures])
+    _check_weights(repo, [*evaluations, *figures], trust_remote_code)
     report = _conversion_report(repo)
     old, old_text = read_card(repo / CARD_NAME)
     pipeline_tag, tags = _encoder_tags(report) if kind in (ENCODER, ADOPTED) and report else _KINDS[kind]
@@ -200,11 +203,11 @@ def _evaluations(repo: Path, metrics: Sequence[Path | Mapping[str, object]]) -> 
     return in_order(evaluations)
 
 
-def _check_weights(repo: Path, measured: Sequence[Evaluation | Figure]) -> None:
+def _check_weights(repo: Path, measured: Sequence[Evaluation | Figure], trust_remote_code: bool) -> None:
     """Refuse what was measured on other weights than those of the repo."""
     if not measured:
         return
-    own = fingerprint(load_encoder(repo))  # as hf-encoders evaluate loads it
+    own = fingerprint(load_encoder(repo, trust_remote_code=trust_remote_code))  # as hf-encoders evaluate loads it
     for one in measured:
         check_fingerprint(one, own)
 

@@ -50,6 +50,7 @@ class Destination:
         revision: the branch, which is made if it does not exist; the default branch if not given.
         create_pr: open a pull request instead of a commit.
         handler: bring what Inference Endpoints look for; see `write_handler`.
+        trust_remote_code: run the folder's own code where its card has metrics; see `write_card`.
     """
 
     repo_id: str
@@ -57,6 +58,7 @@ class Destination:
     revision: str | None = None
     create_pr: bool = False
     handler: bool = False
+    trust_remote_code: bool = False
 
 
 def reserve(destination: Destination) -> None:
@@ -204,7 +206,13 @@ def _check_weights(folder: Path) -> None:
 def _complete(folder: Path, repo: Path, destination: Destination, remote_code: bool) -> None:
     """Complete a copy of the folder; errors name the folder."""
     try:
-        complete_repo(repo, name=destination.repo_id, remote_code=remote_code, handler=destination.handler)
+        complete_repo(
+            repo,
+            name=destination.repo_id,
+            remote_code=remote_code,
+            handler=destination.handler,
+            trust_remote_code=destination.trust_remote_code,
+        )
     except InputError as error:
         if error.path is None:
             raise

@@ -3,6 +3,7 @@
 import html
 import json
 import re
+import shutil
 import sys
 
 import numpy as np
@@ -12,6 +13,7 @@ from huggingface_hub import ModelCard
 from PIL import Image
 from transformers import AutoModel
 
+from hf_encoders import command_line
 from hf_encoders.commands import main as cli
 from tests.adopt.conftest import SHAPES
 from tests.helpers.hub.processes import fresh
@@ -101,6 +103,20 @@ def test_images_go_through_the_tools(repos, photos, tmp_path, capsys, name):
     command("evaluate", repo, photos / "photos.parquet", "--train-dataset", photos / "known.parquet", *words, trust,
             "--output", tmp_path / "metrics.json")  # fmt: skip
     assert json.loads((tmp_path / "metrics.json").read_text())["metrics"]
+
+
+def test_metrics_on_the_card_are_pushed_by_those_who_trust_the_code(repos, photos, tmp_path, capsys, hub_client):
+    repo, trust = tmp_path / "measured", "--trust-remote-code"
+    shutil.copytree(repos("cnn"), repo)
+    words = ("--tasks", "knn", "--label-column", "kind", "--split", "train", "--train-split", "train", "--k", "1")
+    command("evaluate", repo, photos / "photos.parquet", "--train-dataset", photos / "known.parquet", *words, trust,
+            "--card")  # fmt: skip
+    assert "## Evaluation" in (repo / "README.md").read_text()
+    with pytest.raises(SystemExit) as stop:
+        command_line.run(lambda: command("push", repo, "org/measured"))
+    assert stop.value.code == 2 and "then say --trust-remote-code" in capsys.readouterr().err
+    command("push", repo, "org/measured", trust)
+    assert ModelCard.load("org/measured").data.eval_results
 
 
 def test_images_go_through_a_compiled_tower(repos, photos, tmp_path, capsys):

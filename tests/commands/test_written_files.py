@@ -15,7 +15,7 @@ from tests.helpers.runs import forget_runs
 from tests.helpers.training_runs import RECIPE
 
 MODEL, ROOMS = str(SAMPLES / "multimodal-rooms"), str(SAMPLES / "rooms" / "validation.parquet")
-SIZES = "in_features: 4, out_features: 3"
+SIZES = "{{in_features: 4, out_features: 3}}"  # the words are a format
 # Command → its words; {out} is what it writes.
 FOLDERS = {
     "convert": [str(SMALL_CHECKPOINT), "--output", "{out}", "--no-verify"],
@@ -35,7 +35,7 @@ FILES = {
     "export-legacy": ["multimodal", "{out}.pt"],
 }
 # calibrate changes a file that is there, which keeps its mode: see test_calibrate.
-WRITES_NO_OUTPUT = {"inspect", "verify", "push", "completion", "calibrate"}
+WRITES_NO_OUTPUT = {"demo", "inspect", "verify", "push", "completion", "calibrate"}
 
 
 @pytest.fixture(scope="module")
