@@ -111,4 +111,4 @@ def test_the_generated_files_read_as_a_person_would_write_them(repos):
         "adopted_network.py", "configuration_encoder.py", "modeling_encoder.py", "net.py", "settings_object.py",
         "utils.py",
     ]  # fmt: skip
-    assert (repo / "requirements.txt").read_text() == "torch>=2.7\ntransformers>=5.18,<6\n"
+    assert (repo / "requirements.txt").read_text() == "pillow>=10.3\ntorch>=2.7\ntransformers>=5.18,<6\n"
