@@ -9,6 +9,7 @@ from torch.export import Dim, ExportedProgram
 
 from ..models.concurrency import evaluating
 from ..models.saved_processor import SavedProcessorMixin
+from ..models.text_tower import TextTower
 from ..models.tower import Tower
 
 _LARGEST_SIZE = 1 << 16
@@ -53,10 +54,10 @@ def for_export(tower: Tower) -> Tower:
 
 
 def dynamic_shapes(tower: Tower) -> dict[int, Dim]:
-    """Which dimensions of its inputs may have any size: batches, and the lengths of texts."""
+    """Which dimensions of its inputs may have any size: batches, and the lengths of texts that are not all padded."""
     shapes = {0: Dim("batch", min=1, max=_LARGEST_SIZE)}
-    if tower.name == "text":
-        shapes[1] = Dim("length", min=2, max=tower.limit or _LARGEST_SIZE)
+    if isinstance(tower, TextTower) and not tower.pads_to_limit:
+        shapes[1] = Dim("length", min=2, max=tower.longest or _LARGEST_SIZE)
     return shapes
 
 

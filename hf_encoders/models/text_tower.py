@@ -209,8 +209,9 @@ class TextTower(Tower[PreTrainedTokenizerBase]):
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids) if mask is None else mask}
 
     def example(self) -> dict[str, Tensor]:
-        """Two texts of ones."""
-        shape = 2, min(_EXAMPLE_LENGTH, self.limit or _EXAMPLE_LENGTH)
+        """Two texts of ones, of the only length that there is where all are padded."""
+        longest = self.longest or _EXAMPLE_LENGTH
+        shape = 2, longest if self.pads_to_limit else min(_EXAMPLE_LENGTH, longest)
         # Tensors of their own: torch.export takes one tensor in two places for one input.
         return {name: torch.ones(shape, dtype=torch.long) for name in self.input_names}
 
@@ -264,6 +265,16 @@ class TextTower(Tower[PreTrainedTokenizerBase]):
                 f"the tokenizer has {len(tokenizer)} tokens and the text tower {self.vocabulary}: it is another model's"
             )
         return tokenizer
+
+    @property
+    def longest(self) -> int | None:
+        """The most tokens of a text, by the network or by the tokenizer; None if neither knows a limit."""
+        if self.limit is not None:
+            return self.limit
+        try:
+            return self._most_tokens(self.processor)
+        except (OSError, ValueError):  # it has none
+            return None
 
     def _most_tokens(self, tokenizer: PreTrainedTokenizerBase) -> int | None:
         """The most tokens of a text; transformers writes 10^30 where a tokenizer knows no limit."""

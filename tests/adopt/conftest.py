@@ -38,6 +38,11 @@ SHAPES = {
 }  # fmt: skip
 
 
+def command(*words: object) -> None:
+    """Run a command of the package."""
+    cli.command([str(word) for word in words])
+
+
 @pytest.fixture(scope="session")
 def projects(tmp_path_factory) -> Path:
     """A folder with five projects of research code, each with its checkpoint."""

@@ -14,8 +14,7 @@ from PIL import Image
 from transformers import AutoModel
 
 from hf_encoders import command_line
-from hf_encoders.commands import main as cli
-from tests.adopt.conftest import SHAPES
+from tests.adopt.conftest import SHAPES, command
 from tests.helpers.hub.processes import fresh
 
 # Loads a repo of the Hub as anybody does, and prints the embedding of the inputs of the card.
@@ -30,10 +29,6 @@ inputs = {name: torch.ones(one["shape"], dtype=getattr(torch, one["dtype"])) for
 with torch.inference_mode():
     print(json.dumps(model(**inputs).pooler_output.tolist()))
 """
-
-
-def command(*words):
-    cli.command([str(word) for word in words])
 
 
 def inputs_of(repo):

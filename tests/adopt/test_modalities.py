@@ -10,7 +10,7 @@ from torch import nn
 
 from hf_encoders import load_encoder
 from hf_encoders.adopt.errors import AdoptError
-from hf_encoders.commands import main as cli
+from tests.adopt.conftest import command
 from tests.helpers.own_networks import imported, trained, write_project
 
 DEPTH_NET = """
@@ -41,10 +41,6 @@ class Words(nn.Module):
         return x.sum(1) / keep.sum(1, keepdim=True)
 """
 WORDS = {"<pad>": 0, "<unk>": 1, "a": 2, "b": 3, "c": 4, " ": 5}
-
-
-def command(*words):
-    cli.command([str(word) for word in words])
 
 
 @pytest.fixture

@@ -14,12 +14,11 @@ from transformers import AutoConfig, AutoModel, AutoProcessor
 
 from hf_encoders import MultimodalEncoderModel, load_encoder
 from hf_encoders.adopt.joining import joined_files
-from hf_encoders.commands import main as cli
 from hf_encoders.hub.model_card import write_card
 from hf_encoders.models import multimodal_towers
 from hf_encoders.models.input_errors import InputError
 from hf_encoders.training.multimodal.model import load_multimodal
-from tests.adopt.conftest import GREY
+from tests.adopt.conftest import GREY, command
 from tests.helpers.multimodal_models import tiny_model
 from tests.helpers.own_networks import TRICKY, TRICKY_NORM, built, write_project
 
@@ -72,10 +71,6 @@ class WavesModel(PreTrainedModel):
         return BaseModelOutputWithPooling(last_hidden_state=self.last(wave))
 """,
 }
-
-
-def command(*words):
-    cli.command([str(word) for word in words])
 
 
 @pytest.fixture(scope="module")

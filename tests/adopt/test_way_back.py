@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hf_encoders.adopt.errors import AdoptError
-from hf_encoders.commands import main as cli
+from tests.adopt.conftest import command
 from tests.helpers.own_networks import imported, trained, write_project
 
 NET = """
@@ -35,10 +35,6 @@ class Around(nn.Module):
         super().__init__()
         self.net = Net(width // 2)
 """
-
-
-def command(*words):
-    cli.command([str(word) for word in words])
 
 
 @pytest.fixture(scope="module")

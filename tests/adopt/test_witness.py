@@ -8,17 +8,13 @@ import torch
 
 from hf_encoders.adopt.errors import AdoptError
 from hf_encoders.checkpoints.errors import CheckpointError
-from hf_encoders.commands import main as cli
 from hf_encoders.conversion.compare import VerificationError
+from tests.adopt.conftest import command
 from tests.conftest import SMALL_CHECKPOINT
 from tests.helpers.encoder_files import Block, ResNet, randomised
 
 HEAD = "import torch\nimport torch.nn.functional as F\nfrom torch import nn\n\n\n"
 LOGITS = "        return self.fc(x.mean((2, 3)))\n"
-
-
-def command(*words):
-    cli.command([str(word) for word in words])
 
 
 def report_of(folder):
