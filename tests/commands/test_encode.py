@@ -43,7 +43,7 @@ def test_encode_keeps_the_first_dimensions(repo, maps, tmp_path, capsys):
         cli.command(["encode", repo, str(maps), "--output", str(tmp_path / f"{name}.npz"), *words])
     whole, some = (np.load(tmp_path / f"{name}.npz")["embeddings"] for name in ("all", "some"))
     assert some.shape == (len(whole), 5)
-    np.testing.assert_array_equal(some, whole[:, :5])
+    np.testing.assert_allclose(some, whole[:, :5], rtol=1e-5, atol=1e-6)  # two models may lie otherwise in memory
     with pytest.raises(SystemExit) as stop:
         run(
             lambda: cli.command(
