@@ -3,7 +3,7 @@
 from .minimum_versions import MINIMUM_VERSIONS  # noqa: F401 - first, for the imports below ask for them
 
 # isort: split
-from typing import Literal, TypedDict, cast
+from typing import Any, Literal, TypedDict, cast
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig
@@ -103,6 +103,14 @@ class MultimodalEncoderConfig(RepoPipelinesMixin, PreTrainedConfig):
     def default_config_fields(cls) -> dict[str, object]:
         """The defaults that config.json leaves out: for a tower, those of its class. Older transformers knows that."""
         return super().default_config_fields() | dict.fromkeys(cls.sub_configs, {})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Without where the towers came from: config.json is published, and a folder tells of a machine."""
+        settings = super().to_dict()
+        for name in self.sub_configs:
+            if isinstance(settings.get(name), dict):
+                settings[name].pop("_name_or_path", None)
+        return settings
 
     def tower_config(self, name: Literal["text", "vision"]) -> PreTrainedConfig:
         """The configuration of a tower that every model has; `text_config` also takes a dictionary, but keeps none."""

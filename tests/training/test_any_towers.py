@@ -24,7 +24,7 @@ def rows(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("text", "vision"), [*(("bert", image) for image in SEES), *((text, "vit") for text in READS)], ids="-".join
+    ("text", "vision"), [*(("bert", image) for image in SEES), *((text, "vit") for text in READS if text != "bert")]
 )
 def test_a_locked_image_tower_of_any_family_is_read(text, vision, rows, tmp_path):
     repos = [str(save_encoder(kind, tmp_path / kind)) for kind in (text, vision)]
@@ -40,6 +40,8 @@ def test_a_locked_image_tower_of_any_family_is_read(text, vision, rows, tmp_path
     assert any(not weight.equal(texts[name]) for name, weight in after.text_encoder.state_dict().items())
     embeds = after.encode_text(["a red chair", "the small lamp"])
     assert embeds.shape == (2, 8) and not torch.allclose(embeds[0], embeds[1])
+    told = [file.name for file in (tmp_path / "out").glob("*.*") if str(tmp_path).encode() in file.read_bytes()]
+    assert not told  # a repo tells no folder of the machine that made it
 
 
 def test_a_text_tower_that_is_not_built_alone_is_refused(tmp_path):
