@@ -87,7 +87,7 @@ class SentenceTextTower(TextTower):
         super().__init__(model, network, Given(tokenizer), network.dimensions, reader)
         self.prompt, self._task, self._sentence = prompt, task, network.sentence
         self.limit = None  # but for the tokenizer's, which is max_seq_length
-        self.limit = self._most_tokens(tokenizer)
+        self.limit = self.reading.most_tokens(tokenizer)
         # What `preprocess` says beside tensors: the modality, and the length of the prompt.
         self._about: dict[str, Any] = {"modality": "text"}
 

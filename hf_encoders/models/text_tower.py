@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling as Outputs
 from transformers.modeling_utils import PreTrainedModel
-from transformers.tokenization_utils_base import LARGE_INTEGER, BatchEncoding, PreTrainedTokenizerBase
+from transformers.tokenization_utils_base import BatchEncoding, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from .concurrency import ProcessLock
 from .input_batches import Batch, Skipped, check_readable, prepared_batches
 from .input_errors import InputError, InputTypeError, one_line
 from .multimodal_towers import token_limit
+from .text_reading import TextReading
 from .tower import Pool, ProcessorSource, Tower, pooler_output
 
 logger = logging.get_logger(__name__)
@@ -128,6 +129,11 @@ class TextTower(Tower[PreTrainedTokenizerBase]):
         return *super().function, self._network
 
     @property
+    def reading(self) -> TextReading:
+        """How the network reads texts."""
+        return TextReading(self.limit, self.reads_padding, self.pads_to_limit)
+
+    @property
     def vocabulary(self) -> int:
         """How many tokens the model knows."""
         return cast(nn.Embedding, self._network.get_input_embeddings()).num_embeddings
@@ -162,13 +168,8 @@ class TextTower(Tower[PreTrainedTokenizerBase]):
         """Strings → `input_ids` and what else the tokenizer gives [B, L]; strings are cut at the limit."""
         tokenizer = self._matching_tokenizer()
         texts = list(self._prompted(checked_texts(items, first_index, None)).values())
-        limit = self._most_tokens(tokenizer)
         with TOKENIZING:
-            padding = "max_length" if self.reads_padding or self.pads_to_limit else True
-            tokens = tokenizer(
-                texts, truncation=limit is not None, max_length=limit, padding=padding, return_tensors="pt"
-            )
-            return self._with_padding_read(dict(tokens))
+            return self.reading.tensors(tokenizer, texts)
 
     def batches(self, inputs: object, size: int, skipped: Skipped | None = None) -> Iterator[Batch]:
         """Strings → batches of like length; after the last one, a warning counts those that were cut at the limit."""
@@ -236,7 +237,7 @@ class TextTower(Tower[PreTrainedTokenizerBase]):
         self, tokenizer: PreTrainedTokenizerBase, texts: Mapping[int, str], truncation: Truncation
     ) -> _Tokens:
         """The tokens of each text, unpadded."""
-        limit = self._most_tokens(tokenizer)
+        limit = self.reading.most_tokens(tokenizer)
         tokens = tokenizer(list(texts.values()), truncation=limit is not None, max_length=limit)
         if limit is not None:
             lengths = map(len, tokens["input_ids"])
@@ -248,15 +249,9 @@ class TextTower(Tower[PreTrainedTokenizerBase]):
 
     def _padded(self, tokenizer: PreTrainedTokenizerBase, tokens: _Tokens, rows: Sequence[int]) -> dict[str, Tensor]:
         part = {name: [values[row] for row in rows] for name, values in tokens.items()}
-        if self.reads_padding or self.pads_to_limit:
-            limit = self._most_tokens(tokenizer)
-            return self._with_padding_read(
-                dict(tokenizer.pad(part, padding="max_length", max_length=limit, return_tensors="pt"))
-            )
-        return dict(tokenizer.pad(part, return_tensors="pt"))
-
-    def _with_padding_read(self, tokens: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {"input_ids": tokens["input_ids"]} if self.reads_padding else tokens
+        reading = self.reading
+        limit = reading.most_tokens(tokenizer) if reading.padding == "max_length" else None
+        return reading.read(dict(tokenizer.pad(part, padding=reading.padding, max_length=limit, return_tensors="pt")))
 
     def _matching_tokenizer(self) -> PreTrainedTokenizerBase:
         tokenizer = self.processor
@@ -272,14 +267,9 @@ class TextTower(Tower[PreTrainedTokenizerBase]):
         if self.limit is not None:
             return self.limit
         try:
-            return self._most_tokens(self.processor)
+            return self.reading.most_tokens(self.processor)
         except (OSError, ValueError):  # it has none
             return None
-
-    def _most_tokens(self, tokenizer: PreTrainedTokenizerBase) -> int | None:
-        """The most tokens of a text; transformers writes 10^30 where a tokenizer knows no limit."""
-        own = tokenizer.model_max_length
-        return self.limit if own > LARGE_INTEGER else min(self.limit or own, own)
 
 
 def note_cut_texts(

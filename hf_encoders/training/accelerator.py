@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 
@@ -142,6 +142,11 @@ def without_sync(accelerator: Accelerator, model: nn.Module) -> AbstractContextM
     gradients of what comes later.
     """
     return model.no_sync() if isinstance(model, DistributedDataParallel) else accelerator.no_sync(model)
+
+
+def one_goes_first(accelerator: Accelerator, needed: bool) -> AbstractContextManager[None]:
+    """Where it is needed, one process of each machine does first what the others then find done."""
+    return accelerator.local_main_process_first() if needed else nullcontext()
 
 
 def say(accelerator: Accelerator, text: str) -> None:

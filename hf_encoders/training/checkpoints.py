@@ -48,6 +48,7 @@ class Progress:
         best_metrics: all metrics of that step.
         best_epoch: how many epochs were finished then.
         bad_samples: rows that were skipped, with the reason.
+        ended_step: the last step after which the model was measured and saved, as at the end of an epoch.
     """
 
     epoch: int = 0
@@ -58,6 +59,7 @@ class Progress:
     best_metrics: dict[str, float] = field(default_factory=dict)
     best_epoch: int = 0
     bad_samples: list[str] = field(default_factory=list)
+    ended_step: int = 0
 
 
 @dataclass(frozen=True)

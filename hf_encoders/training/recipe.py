@@ -35,8 +35,10 @@ _PATHS = ("dataset", "text_words", "text_teacher_words", *_MODELS)
 _SETTINGS = ("model_config", "image_processor", "depth_processor", "pair_weights")
 # A recipe states these options even where they are the defaults.
 _STATED = ("seed", "epochs", "batch_size", "learning_rate")
+# Whoever runs code says so: no file, which may be somebody else's, does it for them.
+_CONSENT = "trust_remote_code"
 # These options do not change the model.
-_PLACES = ("output_dir", "resume_from_checkpoint", "push_to_hub", "report_to")
+_PLACES = ("output_dir", "resume_from_checkpoint", "push_to_hub", "report_to", _CONSENT)
 
 
 def parse(
@@ -212,6 +214,8 @@ def _read_recipe(path: str, known: Mapping[str, Collection[object] | None]) -> d
     if unknown:
         near = did_you_mean(nearest(unknown[0], known))
         raise ValueError(f"{path}: there is no option {', '.join(unknown)}{near and f'; {near}'} (see --help)")
+    if _CONSENT in recipe:
+        raise ValueError(f"{path}: {_CONSENT} is not for a recipe to say; say --{_CONSENT} if you have read the code")
     for name, value in recipe.items():  # argparse checks the choices of flags alone
         choices = known.get(name)
         if choices and "no" in choices and value is False:

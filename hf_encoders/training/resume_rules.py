@@ -73,6 +73,7 @@ RULES: Mapping[str, Rule] = {
     "projection_dim": "refused",
     "freeze": "refused",
     "gradient_checkpointing": "obeyed",
+    "trust_remote_code": "not compared",
     # Loss.
     "loss": "refused",
     "pair_weights": "obeyed",

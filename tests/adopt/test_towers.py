@@ -17,7 +17,6 @@ from hf_encoders.adopt.joining import joined_files
 from hf_encoders.hub.model_card import write_card
 from hf_encoders.models import multimodal_towers
 from hf_encoders.models.input_errors import InputError
-from hf_encoders.training.multimodal.model import load_multimodal
 from tests.adopt.conftest import GREY, command
 from tests.helpers.multimodal_models import tiny_model
 from tests.helpers.own_networks import TRICKY, TRICKY_NORM, built, write_project
@@ -263,11 +262,6 @@ def test_no_code_runs_without_consent(tricky, joined):
         load_encoder(joined)
     with pytest.raises(ValueError, match="trust_remote_code=True"):
         AutoModel.from_pretrained(joined, trust_remote_code=False)
-
-
-def test_the_training_command_says_who_trains_it(joined):
-    with pytest.raises(InputError, match="needs code of its repo .* and 3. more.*, and train it by Trainer"):
-        load_multimodal(str(joined))
 
 
 def test_code_without_this_package_joins_nothing(tricky, monkeypatch):

@@ -125,7 +125,8 @@ def test_what_is_no_repo_of_ours(config, tmp_path):
 
 # What hands on a person's word: --trust-remote-code, or the argument of `load_encoder`.
 # What a person said, also as it is handed on by a class that says `False` by itself.
-ASKED = {"False", "trust", "trust_remote_code", "args.trust_remote_code", "destination.trust_remote_code"}
+_HOLDERS = ("args", "options", "model", "destination")
+ASKED = {"False", "trust", "trust_remote_code", *(f"{holder}.trust_remote_code" for holder in _HOLDERS)}
 
 
 def test_this_project_never_trusts_code_for_its_user():

@@ -159,7 +159,7 @@ def test_a_finished_run_says_so_whatever_the_flags(flags, options, capsys):
     before = capsys.readouterr().out
     assert "nothing is left" not in before
     pretrain.command([*options(epochs=1, batch_size=50), "--resume_from_checkpoint", "latest", *flags])
-    assert "nothing is left to do: all 2 steps are taken; more with --epochs" in capsys.readouterr().out
+    assert "nothing is left to do: all 2 steps are taken; more with --epochs or --max_steps" in capsys.readouterr().out
 
 
 def test_the_validation_loss_may_choose_the_best(options, tmp_path, capsys):

@@ -58,8 +58,8 @@ def rewritten(folder, **changes):
 
 
 def middle(checkpoints):
-    """The checkpoint of the second step, as it was before the end of the run: in the middle of the epoch."""
-    rewritten(checkpoints / "checkpoint-2", epoch=0, batches=2)
+    """The checkpoint of the second step, as it was before the end of the run was worked off."""
+    rewritten(checkpoints / "checkpoint-2", ended_step=0)
     return checkpoints / "checkpoint-2"
 
 
@@ -287,7 +287,7 @@ def test_fewer_steps_than_were_taken_end_the_run_with_its_model(first, train, tm
     middle(first)
     train("short", step=2, max_steps=1)
     assert (tmp_path / "short" / "model.safetensors").is_file()
-    assert progress(tmp_path, "short", 2)["epoch"] == 1
+    assert progress(tmp_path, "short", 2)["batches"] == 2  # with more steps, it would go on there
 
 
 def test_weights_that_are_no_numbers_are_not_gone_on_from(first, tmp_path):
@@ -298,3 +298,11 @@ def test_weights_that_are_no_numbers_are_not_gone_on_from(first, tmp_path):
     words = [str(write_recipe(tmp_path, **STEPS)), "--output_dir", str(tmp_path / "first")]
     line = refusal(*words, "--resume_from_checkpoint", "latest", main=pretrain.command)
     assert "checkpoint-2: text_projection.weight holds NaN or infinity; resume an earlier checkpoint" in line
+
+
+def test_more_steps_go_on_within_the_epoch_that_max_steps_ended(first, train, tmp_path):
+    train("whole")
+    printed = train("out", 2)
+    assert "epoch 1, step 5" in printed and "epoch 2, step 10" in printed
+    assert_same(weights(tmp_path, "out", 10), weights(tmp_path, "whole", 10))
+    assert "nothing is left to do: all 2 steps" in train("again", 2, max_steps=2)

@@ -119,6 +119,9 @@ class ModelArguments(DepthUnitArguments):
     projection_dim: int = option(256, "dimension of the shared space, for new projections")
     freeze: list[str] = option([], "modules that are not trained, such as visual_encoder")
     gradient_checkpointing: bool = option(False, "compute activations again instead of keeping them")
+    trust_remote_code: bool = option(
+        False, "run code that the repos of models and teachers bring, such as adopted networks; read it first"
+    )
 
 
 @dataclass

@@ -21,7 +21,7 @@ from ...models.configuration_multimodal_encoder import MultimodalEncoderConfig
 from ...models.image_processing_depth import DepthImageProcessor
 from ...models.input_errors import one_line
 from ...models.modeling_multimodal_encoder import MultimodalEncoderModel
-from ...models.multimodal_towers import load_processor, load_tower
+from ...models.multimodal_towers import brings_code, load_processor, load_tower
 from ...models.processing_multimodal_encoder import MultimodalEncoderProcessor
 from ...models.repo_code import needs_code
 from ..checks import check_finite
@@ -95,18 +95,22 @@ def _set_units(model: MultimodalEncoderModel, options: ModelArguments) -> None:
         model.processor.depth_image_processor = with_units(model.depth_processor, options)
 
 
-def load_multimodal(source: str) -> MultimodalEncoderModel:
+def load_multimodal(source: str, *, trust_remote_code: bool = False) -> MultimodalEncoderModel:
     """Load a multimodal encoder with all of its weights, in float32.
+
+    Args:
+        source: Hub id or folder.
+        trust_remote_code: run the repo's own code.
 
     Raises:
         ValueError, OSError: if it cannot be loaded, or is another model.
     """
     try:
         model, info = AutoModel.from_pretrained(
-            source, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
+            source, dtype=torch.float32, output_loading_info=True, trust_remote_code=trust_remote_code
         )
     except ValueError as error:
-        if needed := needs_code(source, "main", say="trust_remote_code=True to AutoModel, and train it by Trainer"):
+        if not trust_remote_code and (needed := needs_code(source, "main", say="--trust_remote_code")):
             raise needed from None
         raise ValueError(f"{source}: {one_line(error)}") from error
     if not isinstance(model, MultimodalEncoderModel):
@@ -130,6 +134,14 @@ def use_modalities(model: MultimodalEncoderModel, modalities: Collection[str]) -
         model.freeze(["visual_encoder", "visual_projection"])
 
 
+def use_channels_last(model: MultimodalEncoderModel) -> None:
+    """Lay weights out as convolutions are fastest, in place. Code of somebody's own may count on PyTorch's layout."""
+    for module in model.children():
+        if not (isinstance(module, PreTrainedModel) and brings_code(module.config)):
+            # PyTorch documents this argument, but gives it no type.
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
 def compile_towers(model: MultimodalEncoderModel) -> None:
     """Compile each tower by itself, in place: the code around them differs from modality to modality."""
     for name, module in model.named_children():
@@ -138,7 +150,7 @@ def compile_towers(model: MultimodalEncoderModel) -> None:
 
 
 def _from_repo(options: ModelArguments) -> MultimodalEncoderModel:
-    model = load_multimodal(options.init_from)
+    model = load_multimodal(options.init_from, trust_remote_code=options.trust_remote_code)
     model.config.zero_shot_calibration = None  # it is of the weights before the training
     _replace_tokenizer(model, options.tokenizer)
     if options.depth_model:
@@ -159,6 +171,7 @@ def _from_towers(options: ModelArguments, loss: LossArguments, captions: Iterabl
         projection_dim=options.projection_dim,
         temperature_init_value=loss.temperature,
         learn_temperature=loss.learn_temperature,
+        trust_remote_code=options.trust_remote_code,
     )
     _replace_tokenizer(model, options.tokenizer)
     return model
@@ -168,7 +181,8 @@ def _text_tower(
     options: ModelArguments, captions: Iterable[str]
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
     """The text tower that is named and its tokenizer, made smaller where that is asked for."""
-    tower, tokenizer = load_tower(options.text_model, "text"), load_processor(AutoTokenizer, options.text_model)
+    tower = load_tower(options.text_model, "text", trust_remote_code=options.trust_remote_code)
+    tokenizer = load_processor(AutoTokenizer, options.text_model)
     if options.text_layers:
         tower = with_layers(tower, options.text_layers)
     if options.text_words:
@@ -188,8 +202,14 @@ def _from_config(options: ModelArguments, captions: Iterable[str]) -> Multimodal
         towers["text_encoder"], tokenizer = _text_tower(options, captions)
         settings["text_config"] = towers["text_encoder"].config
     if options.vision_model:
-        towers["visual_encoder"] = load_tower(options.vision_model, "vision")
+        towers["visual_encoder"] = load_tower(
+            options.vision_model, "vision", trust_remote_code=options.trust_remote_code
+        )
         settings["vision_config"] = towers["visual_encoder"].config
+    if own := [tower.config.name_or_path for tower in towers.values() if brings_code(tower.config)]:
+        raise ValueError(
+            f"{own[0]}: a network of its own code is no part of --model_config; give --text_model and --vision_model"
+        )
     config = MultimodalEncoderConfig(**settings)
     if options.tokenizer:
         tokenizer = _tokenizer(options.tokenizer, config.tower_config("text"))

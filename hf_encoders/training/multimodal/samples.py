@@ -19,8 +19,8 @@ from ...models.depth_units import RangeCheck
 from ...models.image_files import read_image
 from ...models.input_errors import InputError, one_line
 from ...models.modeling_multimodal_encoder import MultimodalEncoderModel
-from ...models.multimodal_towers import token_limit
 from ...models.processing_multimodal_encoder import MultimodalEncoderProcessor
+from ...models.text_reading import TextReading
 from ..depth_units import LOOKED_AT, spread
 from ..stopping import outlive_a_stop
 from .arguments import DataArguments
@@ -96,12 +96,12 @@ class ModelInputs:
 
     Args:
         processor: the model's.
-        limit: the most tokens that the model takes, or None.
+        reading: how the model reads texts.
         has_depth: whether the model takes depth maps.
     """
 
     processor: MultimodalEncoderProcessor
-    limit: int | None
+    reading: TextReading
     has_depth: bool = True
     range_check: RangeCheck = field(default_factory=RangeCheck)  # warns once
 
@@ -109,7 +109,7 @@ class ModelInputs:
     def of(cls, model: MultimodalEncoderModel) -> "ModelInputs":
         """The inputs of a multimodal encoder; ValueError if it has no tokenizer."""
         model.processor.part("tokenizer")  # says how to give one
-        return cls(model.processor, token_limit(model.text_encoder), model.config.depth_config is not None)
+        return cls(model.processor, model.tower("text").reading, model.config.depth_config is not None)
 
     def depth_values(self, depth_map: Tensor, factor: float = 1.0) -> Tensor:
         """Process one map to [C, H, W], with its depths multiplied by a factor.
@@ -131,8 +131,7 @@ class ModelInputs:
         self, captions: list[str], images: list[PIL.Image.Image], depth_values: list[Tensor]
     ) -> dict[str, Tensor]:
         """The inputs of B rows, [B, ...] each; without images or depth maps where there are none."""
-        cut = {"truncation": self.limit is not None, "max_length": self.limit}
-        inputs = dict(self.processor.part("tokenizer")(captions, padding=True, return_tensors="pt", **cut))
+        inputs = self.reading.tensors(self.processor.part("tokenizer"), captions)
         if images:
             inputs["pixel_values"] = self.pixels(images)
         if depth_values:

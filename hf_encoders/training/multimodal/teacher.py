@@ -43,13 +43,16 @@ class AddedLoss(Protocol):
         ...
 
 
-def make_added_losses(options: LossArguments, trained: Collection[str], accelerator: Accelerator) -> list[AddedLoss]:
+def make_added_losses(
+    options: LossArguments, trained: Collection[str], accelerator: Accelerator, *, trust_remote_code: bool = False
+) -> list[AddedLoss]:
     """The losses that the options add.
 
     Args:
         options: name teachers and weights.
         trained: the modalities.
         accelerator: of the run.
+        trust_remote_code: run the code of the teachers' repos.
 
     Raises:
         ValueError, OSError: if a teacher cannot be loaded, or does not fit.
@@ -59,9 +62,9 @@ def make_added_losses(options: LossArguments, trained: Collection[str], accelera
             raise ValueError(f"--{name} {getattr(options, name)}: a weight is a number of 0 and more")
     added: list[AddedLoss] = []
     if options.teacher:
-        added.append(Teacher(options, accelerator))
+        added.append(Teacher(options, accelerator, trust_remote_code=trust_remote_code))
     if options.text_teacher:
-        added.append(TextTeacher(options, accelerator))
+        added.append(TextTeacher(options, accelerator, trust_remote_code=trust_remote_code))
     if options.soft_targets:
         added.append(SoftTargets(options))
     if options.depth_follows_image:
@@ -94,13 +97,14 @@ class Teacher:
     Args:
         options: the teacher's repo, its weight, and the pairs that are compared.
         accelerator: gives the teacher's device and precision.
+        trust_remote_code: run the code of the teacher's repo.
 
     Raises:
         ValueError: if the teacher's weights are no numbers, or its tokenizer does not fit them.
     """
 
-    def __init__(self, options: LossArguments, accelerator: Accelerator):
-        model = load_multimodal(options.teacher).eval().requires_grad_(False)
+    def __init__(self, options: LossArguments, accelerator: Accelerator, *, trust_remote_code: bool):
+        model = load_multimodal(options.teacher, trust_remote_code=trust_remote_code).eval().requires_grad_(False)
         self.inputs = ModelInputs.of(model)
         check_tokenizer(model, options.teacher)
         check_finite(model, options.teacher, "give weights from before they diverged")
@@ -130,13 +134,14 @@ class TextTeacher:
     Args:
         options: the encoder, any that `load_encoder` opens, and the weight of the loss.
         accelerator: gives its device and precision.
+        trust_remote_code: run the code of its repo.
 
     Raises:
         ValueError, OSError: if it cannot be loaded, or embeds no texts.
     """
 
-    def __init__(self, options: LossArguments, accelerator: Accelerator):
-        encoder = cast(AnyEncoder, load_encoder(options.text_teacher))
+    def __init__(self, options: LossArguments, accelerator: Accelerator, *, trust_remote_code: bool):
+        encoder = cast(AnyEncoder, load_encoder(options.text_teacher, trust_remote_code=trust_remote_code))
         if "text" not in modalities(encoder):
             raise ValueError(f"--text_teacher {options.text_teacher}: embeds no texts")
         self._tower = encoder.to(accelerator.device).tower("text")

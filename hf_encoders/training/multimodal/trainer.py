@@ -21,7 +21,7 @@ from ...losses.batch_norm import trained_batch_norm
 from ...models.modeling_multimodal_encoder import MultimodalEncoderModel
 from ...progress.bars import progress_bar
 from .. import checkpoints
-from ..accelerator import asks_for_sharding, count_bad, make_accelerator, say
+from ..accelerator import asks_for_sharding, count_bad, make_accelerator, one_goes_first, say
 from ..averaging import fit_batch_norm, make_averages
 from ..checkpoints import Progress
 from ..checks import check_finite, check_metric, check_room, checkpoint_size
@@ -39,7 +39,7 @@ from ..sharding import WholeModel, is_sharded, shard
 from ..stopping import Requests
 from .arguments import DataArguments, LossArguments, ModelArguments, RunArguments
 from .legacy_state import load_legacy_state
-from .model import build_model, check_way, compile_towers, use_modalities
+from .model import build_model, check_way, compile_towers, use_channels_last, use_modalities
 from .optimizer import make_optimizer, parameter_groups, reset_rates, step_schedule
 from .regions import make_regions
 from .renaming import make_renaming
@@ -92,18 +92,18 @@ class Trainer:
         )
         self.requests = Requests(self.accelerator)
         set_seed(run.seed)
-        self.plain_model = build_model(model, loss, run.seed, all_captions(data) if model.text_words else ())
+        with one_goes_first(self.accelerator, model.trust_remote_code):  # who copies the code of repos
+            self.plain_model = build_model(model, loss, run.seed, all_captions(data) if model.text_words else ())
         set_seed(run.seed, device_specific=True)  # dropout differs from process to process
         if not is_sharded(self.accelerator):  # sharding rejects channels_last
-            # It makes convolutions faster; PyTorch documents this argument, but gives it no type.
-            self.plain_model.to(memory_format=torch.channels_last)  # type: ignore[call-arg]
+            use_channels_last(self.plain_model)
         use_modalities(self.plain_model, data.columns)
         if "depth" in data.columns:
             learn_percentiles(self.plain_model.depth_processor, raw_maps(data))
             say(self.accelerator, described(self.plain_model.depth_processor))
         check_jitter(data.image_brightness, data.depth_scale, self.plain_model.processor.depth_image_processor)
         self.loss = make_loss(loss, data.columns).to(self.accelerator.device)
-        self.added = make_added_losses(loss, data.columns, self.accelerator)
+        self.added = make_added_losses(loss, data.columns, self.accelerator, trust_remote_code=model.trust_remote_code)
         self.validation = None
         if data.validation_split:
             self.validation = make_validations(data, self.loss, self.division.rows, self.accelerator)
@@ -112,7 +112,7 @@ class Trainer:
         check_captions(data, self.plain_model.processor.part("tokenizer"))
         self.identity = self._identify(loader)
         self.resumption.compare(self.identity)
-        batches = 0 if data.streaming else len(loader) // self.accelerator.num_processes
+        self.batches = batches = 0 if data.streaming else len(loader) // self.accelerator.num_processes
         self.total_steps = self._steps_in_all(batches, 0 if data.streaming else len(loader.dataset))  # type: ignore[arg-type]
         # Groups as in the checkpoint, which is loaded into them.
         before = self.resumption.before(run)
@@ -211,7 +211,7 @@ class Trainer:
         )
         with bar:  # an error closes it too, and is printed on a line of its own
             if self._is_finished():
-                done = f"all {self.progress.step} steps are taken; more with --epochs"
+                done = f"all {self.progress.step} steps are taken; more with --epochs or --max_steps"
                 stale = f"{self.run.validation_metric} got no better; more with --patience"
                 why = done if self.progress.step >= self.total_steps else stale
                 say(self.accelerator, f"nothing is left to do: {why}")
@@ -231,9 +231,9 @@ class Trainer:
             present(self.output_dir, self.options, curves)
 
     def _is_finished(self) -> bool:
-        # A run may have been killed after its last step, and before the end of the epoch was worked off.
+        # A run may have been killed after its last step, and before its end was worked off.
         progress = self.progress
-        if progress.batches:
+        if progress.batches and progress.ended_step < self.total_steps:
             return False
         is_validated = self.validation is not None
         return progress.step >= self.total_steps or (is_validated and is_stale(progress, self.run.patience))
@@ -290,13 +290,16 @@ class Trainer:
                 sys.exit(0)
             if progress.step == self.total_steps:
                 break
-        progress.epoch, progress.batches = progress.epoch + 1, 0
+        # --max_steps may end a run within an epoch; with more, it goes on there. How long a stream is, nobody knows.
+        if progress.step < self.total_steps or 0 < self.batches < progress.batches + run.gradient_accumulation_steps:
+            progress.epoch, progress.batches = progress.epoch + 1, 0
+        progress.ended_step = progress.step
         if is_whole and not losses and progress.step < self.total_steps:
             raise TrainingError(f"an epoch of this stream has fewer rows than a step takes, {self.division.rows}")
         mean = f"{sum(losses) / len(losses):.4f}" if losses else "(before)"
         measured = self._finish_epoch()
-        seconds = time.perf_counter() - began
-        say(self.accelerator, f"epoch {progress.epoch}, step {progress.step}  loss {mean}  {measured}{seconds:.0f} s")
+        epoch, seconds = progress.epoch + bool(progress.batches), time.perf_counter() - began
+        say(self.accelerator, f"epoch {epoch}, step {progress.step}  loss {mean}  {measured}{seconds:.0f} s")
 
     def _steps_of_epoch(self) -> Iterator[list[Batch]]:
         progress, per_step = self.progress, self.run.gradient_accumulation_steps

@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 from datasets import Dataset
 
+from hf_encoders.models.text_reading import TextReading
 from hf_encoders.training.multimodal.arguments import DataArguments
 from hf_encoders.training.multimodal.mixing import Mixture
 from hf_encoders.training.multimodal.rows import load_rows
@@ -71,7 +72,9 @@ def options(tmp_path):
 
 def batches(options, epoch=0):
     rows = load_rows(options, "train")
-    loader = make_loader(rows, options, 8, SampleMaker(options, ModelInputs(tiny_processor(), 16), 0), 0, 1)
+    loader = make_loader(
+        rows, options, 8, SampleMaker(options, ModelInputs(tiny_processor(), TextReading(16)), 0), 0, 1
+    )
     loader.dataset.set_epoch(epoch)
     return [loader.dataset[place] for place in range(len(loader.dataset))]
 

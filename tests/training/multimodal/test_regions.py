@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from datasets import ClassLabel, Features, List, Value
 
+from hf_encoders.models.text_reading import TextReading
 from hf_encoders.training.multimodal.arguments import DataArguments
 from hf_encoders.training.multimodal.regions import Regions, make_regions
 from hf_encoders.training.multimodal.samples import BadSample, ModelInputs, SampleMaker
@@ -26,7 +27,7 @@ CAPTION = "{color!a} {name}"
 
 def make(row=ROW, epochs=range(20), **options):
     options = {"depth_column": "depth", "regions_column": "objects.box", "region_captions": [CAPTION]} | options
-    maker = SampleMaker(DataArguments(**options), ModelInputs(tiny_processor(), 16), 0)
+    maker = SampleMaker(DataArguments(**options), ModelInputs(tiny_processor(), TextReading(16)), 0)
     return [maker(row, 0, epoch) for epoch in epochs]
 
 

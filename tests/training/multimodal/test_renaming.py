@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from datasets import ClassLabel, Features, List, Value
 
+from hf_encoders.models.text_reading import TextReading
 from hf_encoders.training.multimodal.arguments import DataArguments
 from hf_encoders.training.multimodal.renaming import Renaming, make_renaming
 from hf_encoders.training.multimodal.samples import ModelInputs, SampleMaker
@@ -41,7 +42,7 @@ def test_what_is_lacking_leaves_a_caption_as_it_is():
 
 def test_a_run_says_names_otherwise():
     options = DataArguments(names_column="objects.name", rename_as=["{name!h}"], rename_share=1.0, image_column="")
-    make = SampleMaker(options, ModelInputs(tiny_processor(), 16), 0)
+    make = SampleMaker(options, ModelInputs(tiny_processor(), TextReading(16)), 0)
     assert make(ROW, 0, 0)["caption"] == "a lamp left of a red table, with a lamp nearby"
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from datasets import Dataset, Features, List, Value
 
+from hf_encoders.models.text_reading import TextReading
 from hf_encoders.training.multimodal.arguments import DataArguments
 from hf_encoders.training.multimodal.rows import load_rows, taken_lines, with_columns
 from hf_encoders.training.multimodal.samples import ModelInputs, SampleMaker
@@ -61,7 +62,7 @@ def test_webdataset_shards(tmp_path, streaming):
     )
     rows = list(load_rows(options, "train"))
     assert [row["txt"] for row in rows] == [f"text {shard} {index}" for shard in range(2) for index in range(3)]
-    made = SampleMaker(options, ModelInputs(tiny_processor(), 16), 0)(rows[4], 4, 0)
+    made = SampleMaker(options, ModelInputs(tiny_processor(), TextReading(16)), 0)(rows[4], 4, 0)
     assert made["image"].size == PICTURE.shape[1::-1] and made["caption"] == "text 1 1"
 
 
@@ -117,7 +118,7 @@ def test_the_only_columns_of_captions_and_of_images_are_taken(kind, streaming, o
     )
     assert [line[:18] for line in lines[1:]] == ([] if kind == "folder" else ["no column 'image':"])
     row = list(load_rows(found, "train"))[1]
-    made = SampleMaker(found, ModelInputs(tiny_processor(), 16), 0)(row, 1, 0)
+    made = SampleMaker(found, ModelInputs(tiny_processor(), TextReading(16)), 0)(row, 1, 0)
     assert made["caption"] == "a lamp" and made["image"].size == PICTURE.shape[1::-1]
 
 

@@ -6,6 +6,7 @@ import torch
 
 from hf_encoders import DepthImageProcessor
 from hf_encoders.losses.contrastive import stable_ids
+from hf_encoders.models.text_reading import TextReading
 from hf_encoders.training.multimodal.arguments import DataArguments
 from hf_encoders.training.multimodal.rows import load_rows
 from hf_encoders.training.multimodal.samples import (
@@ -23,7 +24,7 @@ from tests.helpers.training_files import PICTURE, image_folder, png
 
 def maker(seed=0, **options):
     options = DataArguments(**{"depth_column": "", "image_column": "image"} | options)
-    return SampleMaker(options, ModelInputs(tiny_processor(), 16), seed)
+    return SampleMaker(options, ModelInputs(tiny_processor(), TextReading(16)), seed)
 
 
 def inputs(make, made):
@@ -189,7 +190,7 @@ def test_rows_of_one_id_are_the_same_picture():
 def test_a_stream_is_divided_without_loss(tmp_path, processes, workers):
     image_folder(tmp_path)
     options = DataArguments(dataset=[str(tmp_path)], streaming=True)
-    rows, make = load_rows(options, "train"), SampleMaker(options, ModelInputs(tiny_processor(), 16), 0)
+    rows, make = load_rows(options, "train"), SampleMaker(options, ModelInputs(tiny_processor(), TextReading(16)), 0)
     found = []
     for process in range(processes):
         stream = StreamedSamples(rows, make, 10, process, processes)

@@ -1,0 +1,126 @@
+"""Adopted networks are trained as towers: by the training command, where a person trusts their code."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from datasets import Dataset
+from safetensors.torch import load_file
+from transformers import AutoModel
+
+from hf_encoders.models.input_errors import InputError
+from hf_encoders.training import pretrain
+from tests.adopt.conftest import command
+from tests.conftest import SAMPLES
+from tests.helpers.any_encoders import save_encoder
+
+pytestmark = pytest.mark.usefixtures("first_run")
+TRUST = "--trust_remote_code"
+OPTIONS = (
+    "--batch_size=4", "--gradient_accumulation_steps=1", "--warmup_steps=0", "--num_workers=0", "--learning_rate=1e-3",
+    "--lr_schedule=constant", "--report_to=none", "--mixed_precision=no", "--seed=1",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    file = tmp_path_factory.mktemp("rows") / "rows.parquet"
+    Dataset.from_parquet(str(SAMPLES / "rooms" / "validation.parquet")).select(range(8)).to_parquet(file)
+    return str(file)
+
+
+@pytest.fixture
+def train(rows, tmp_path):
+    """Train into the folder `out`."""
+
+    def run(*words: object):
+        words = ("--dataset", rows, *OPTIONS, "--output_dir", tmp_path / "out", *words)
+        pretrain.command([str(word) for word in words])
+        return tmp_path / "out"
+
+    return run
+
+
+@pytest.fixture
+def towers(repos):
+    return ["--text_model", repos("text"), "--vision_model", repos("vit"), "--projection_dim=8"]
+
+
+def moved(folder, before, tower):
+    """The weights of a tower that training changed."""
+    after = load_file(folder / "model.safetensors")
+    return [name for name, tensor in before.items() if not torch.equal(tensor, after[f"{tower}.network.{name}"])]
+
+
+def test_towers_of_their_own_code_are_trained(towers, train, repos):
+    out = train(*towers, "--epochs=1", TRUST)
+    for tower, name in (("text_encoder", "text"), ("visual_encoder", "vit")):
+        weights = load_file(repos(name) / "model.safetensors")
+        before = {key.removeprefix("network."): tensor for key, tensor in weights.items()}
+        assert moved(out, before, tower), tower
+    model = AutoModel.from_pretrained(out, trust_remote_code=True)
+    embeds = model.encode_text(["a chair", "zebra"])
+    assert embeds.shape == (2, 8) and not torch.allclose(embeds[0], embeds[1])
+    recipe = (out / "training_recipe.yaml").read_text()
+    assert "text_model: text" in recipe and "trust" not in recipe
+
+
+def test_it_goes_on_with_what_a_checkpoint_holds(towers, train, tmp_path):
+    whole = train(*towers, "--epochs=2", TRUST).rename(tmp_path / "whole")
+    train(*towers, "--epochs=2", "--max_steps=3", "--checkpoint_steps=3", TRUST)
+    resumed = train(*towers, "--epochs=2", "--resume_from_checkpoint=latest", TRUST)
+    one, two = (load_file(folder / "model.safetensors") for folder in (whole, resumed))
+    assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_joined_repo_is_trained_further_and_pushed(towers, train, tmp_path, hub, hub_client):
+    first = train(*towers, "--epochs=1", TRUST).rename(tmp_path / "first")
+    last = train("--init_from", first, "--teacher", first, "--epochs=1", "--push_to_hub=org/trained", TRUST)
+    pushed = set(hub_client.list_repo_files("org/trained"))
+    assert {path.name for path in first.glob("*.py")} <= pushed and "model.safetensors" in pushed
+    loaded = AutoModel.from_pretrained("org/trained", trust_remote_code=True)
+    here = AutoModel.from_pretrained(last, trust_remote_code=True)
+    assert torch.equal(loaded.encode_text(["a chair"]), here.encode_text(["a chair"]))
+    command("encode", last, SAMPLES / "photos", "--output", tmp_path / "photos.npz", "--trust-remote-code")
+
+
+def test_two_processes_train_one(towers, rows, tmp_path):
+    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes=2", "--main_process_port=0"]
+    words = [
+        *launch,
+        "training/pretrain.py",
+        "--dataset",
+        rows,
+        *OPTIONS,
+        "--epochs=1",
+        "--output_dir",
+        tmp_path / "out",
+    ]
+    done = subprocess.run([sys.executable, *map(str, (*words, *towers, TRUST))], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert AutoModel.from_pretrained(tmp_path / "out", trust_remote_code=True).encode_text(["a"]).shape == (1, 8)
+
+
+@pytest.mark.parametrize("words", [["--text_model"], ["--init_from"]])
+def test_no_code_runs_without_consent(words, repos, train, tmp_path):
+    """The word is said on the command line, for a checkpoint or a recipe may be somebody else's."""
+    save_encoder("vit", tmp_path / "vit")
+    vision = ["--vision_model", tmp_path / "vit"] if words == ["--text_model"] else []
+    with pytest.raises(InputError, match=r"needs code of its repo .*; read it, then say .*trust_remote_code"):
+        train(*words, repos("text"), *vision, "--epochs=1")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_recipe_does_not_consent(towers, train, tmp_path, capsys):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("trust_remote_code: true\n")
+    with pytest.raises(
+        ValueError, match="recipe.yaml: trust_remote_code is not for a recipe to say; say --trust_remote"
+    ):
+        pretrain.command([str(recipe), "--dataset", "x"])
+
+
+def test_a_described_model_has_no_tower_of_its_own_code(repos, train, tmp_path):
+    with pytest.raises(ValueError, match="a network of its own code is no part of --model_config"):
+        train("--text_model", repos("text"), "--model_config", '{"vision_config": {"model_type": "resnet"}}', TRUST)
