@@ -121,9 +121,7 @@ def run(args: argparse.Namespace) -> Result:
     from . import verify
 
     if args.verify is not None:
-        # --revision is an option of the push here: it names the branch.
-        given = argparse.Namespace(model=args.verify, against=args.against, revision="main", original=None)
-        return verify.run(given)
+        return verify.verify(args.verify, args.against)  # --revision is an option of the push here: it names the branch
     from ..checkpoints.finding.choice import WeightsWanted
     from ..conversion.assumptions import from_report, warnings
     from ..conversion.convert import convert

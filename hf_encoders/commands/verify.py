@@ -38,7 +38,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> Result:
+    """Check a repo; see `verify`."""
+    return verify(args.model, args.against, revision=args.revision, original=args.original)
+
+
+def verify(model: str, against: "Path | None" = None, *, revision: str = "main", original: str | None = None) -> Result:
     """Check that the weights are those of the report, and give the legacy network's numbers.
+
+    Args:
+        model: folder or Hub id of a converted or adopted repo.
+        against: legacy file to compare with; by default the repo's own tensors.
+        revision: branch, tag or commit on the Hub.
+        original: of an adopted repo, FILE.py:CLASS to compare with.
 
     Raises:
         ValueError: if something differs or is missing.
@@ -49,29 +60,29 @@ def run(args: argparse.Namespace) -> Result:
     from ..hub.kind import is_adopted
 
     quiet_libraries()
-    if is_adopted(folder := repo_folder(args.model, args.revision)):
-        return _adopted(args, folder)
-    if args.original:
-        raise ValueError(f"{args.model}: --original is for adopted repos, and this one was converted; leave it out")
-    verification = verify_repo(args.model, args.against, args.revision)
+    if is_adopted(folder := repo_folder(model, revision)):
+        return _adopted(model, folder, against, original)
+    if original:
+        raise ValueError(f"{model}: --original is for adopted repos, and this one was converted; leave it out")
+    verification = verify_repo(model, against, revision)
     assumed = from_report(verification)
     return Result([*warnings(assumed, of_repo=True), *verification_lines(verification, assumed)], verification)
 
 
-def _adopted(args: argparse.Namespace, folder: "Path") -> Result:
+def _adopted(model: str, folder: "Path", against: "Path | None", original: str | None) -> Result:
     """Check the files of an adopted repo; with its class, also what they give."""
     from ..adopt.code.target import parse_target
     from ..adopt.verify_again import check_files, prove_again
 
-    if (args.original is None) != (args.against is None):
-        raise ValueError(f"{args.model}: an adopted repo is compared with --original and --against together")
-    if args.original is None:
+    if (original is None) != (against is None):
+        raise ValueError(f"{model}: an adopted repo is compared with --original and --against together")
+    if original is None or against is None:
         files = check_files(folder)
-        line = f"{args.model}: its {counted(len(files), 'file')} of weights and code are those that were verified"
+        line = f"{model}: its {counted(len(files), 'file')} of weights and code are those that were verified"
         note = "note: --original FILE.py:CLASS --against CHECKPOINT compares what it gives with its class"
         return Result([printable(line), note], files)
-    verification = prove_again(folder, parse_target(args.original), args.against)
-    return Result([printable(f"{args.model}: verified against {verification['against']}")], verification)
+    verification = prove_again(folder, parse_target(original), against)
+    return Result([printable(f"{model}: verified against {verification['against']}")], verification)
 
 
 def verification_lines(verification: "Verification | None", assumed: "Sequence[Assumption]") -> list[str]:

@@ -250,3 +250,16 @@ def test_a_picture_that_cannot_be_read_is_named_by_its_file():
         (b"x", "not an image of a kind that Pillow reads"),
     ):
         assert sample({"caption": "a", "image": image}, index=5) == BadSample(5, says)
+
+
+@pytest.mark.parametrize("flags", [{}, {"reads_padding": True}, {"pads_to_limit": True}], ids=str)
+def test_texts_are_read_as_encode_reads_them(flags):
+    """Cut at the tokenizer's limit where that is less than the network's, and padded as the network wants it."""
+    model = tiny_model()
+    model.processor.tokenizer.model_max_length = 6
+    for name, value in flags.items():
+        setattr(model.text_encoder.config, name, value)
+    texts = ["a red chair beside a blue lamp and a table", "a chair"]
+    trained, encoded = ModelInputs.of(model).batch(texts, [], []), model.tower("text").prepare(texts)
+    assert trained.keys() == encoded.keys() and all(torch.equal(trained[name], encoded[name]) for name in trained)
+    assert trained["input_ids"].shape == (2, 6) and ("attention_mask" in trained) == (not flags.get("reads_padding"))
