@@ -5,10 +5,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, PreTrainedConfig
+from transformers import AutoModel, PreTrainedConfig
 
 from ..hub.reports import Verification, VerificationInputs
 from ..models.modeling_depth_autoencoder import DepthAutoencoderModel
+from ..models.repo_code import read_config
 from .compare import RELATIVE, SEED, judge
 from .families.legacy import reference_depth
 
@@ -53,10 +54,11 @@ def verify_depth(repo: Path, expected: Mapping[str, Tensor]) -> Verification:
     Raises:
         VerificationError: if a difference is too large, or not a number.
     """
-    config = AutoConfig.from_pretrained(repo)
+    config = read_config(repo)
     maps = verification_maps(config.num_channels, config.image_size)
     with torch.inference_mode():
-        actual = {"embeddings": AutoModel.from_pretrained(repo, dtype=torch.float32)(maps).pooler_output}
+        encoder = AutoModel.from_pretrained(repo, dtype=torch.float32, trust_remote_code=False)
+        actual = {"embeddings": encoder(maps).pooler_output}
         if "reconstruction" in expected:
             autoencoder = DepthAutoencoderModel.from_pretrained(repo, dtype=torch.float32)
             actual["reconstruction"] = autoencoder(maps).reconstruction

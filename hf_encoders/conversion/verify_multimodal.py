@@ -76,7 +76,9 @@ def verify_multimodal(repo: Path, expected: Mapping[str, Tensor]) -> Verificatio
     Raises:
         VerificationError: if weights are missing or left over, or a difference is too large or not a number.
     """
-    model, loading = AutoModel.from_pretrained(repo, dtype=torch.float32, output_loading_info=True)
+    model, loading = AutoModel.from_pretrained(
+        repo, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
+    )
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if loading[kind]:
             names = sorted(map(str, loading[kind]))

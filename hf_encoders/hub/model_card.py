@@ -10,12 +10,12 @@ from huggingface_hub import ModelCard, ModelCardData
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from jinja2 import Environment, FileSystemLoader
-from transformers import AutoConfig
 
 from ..any_encoder import load_encoder
 from ..fingerprint import fingerprint, sha256
 from ..models.configuration_multimodal_encoder import MultimodalEncoderConfig
 from ..models.input_errors import InputError, one_line
+from ..models.repo_code import read_config
 from ..outputs import new_file
 from .card_curves import Curves, draw_curves
 from .card_edits import EMPTY_CARD
@@ -131,7 +131,7 @@ def write_card(
         draw_curves(repo / CURVES_NAME, curves)
 
     own_code = kind == ADOPTED or is_joined(repo)  # which is not run for a card
-    config = _plain_config(repo) if own_code else AutoConfig.from_pretrained(repo)
+    config = _plain_config(repo) if own_code else read_config(repo)
     has_tokenizer = any(repo.glob("tokenizer*"))
     has_images = any((repo / file).is_file() for file in ("preprocessor_config.json", "processor_config.json"))
     recipe_file = repo / RECIPE_NAME

@@ -270,12 +270,13 @@ class MultimodalEncoderProcessor(ProcessorMixin):
         }
         settings, options = cls.get_processor_dict(source, **kwargs)
         image_processor = tokenizer = depth_image_processor = None
+        own = {"trust_remote_code": False} | kwargs  # else a person at the terminal is asked about it
         if settings.get("image_processor"):
-            image_processor = AutoImageProcessor.from_pretrained(source, **kwargs)
+            image_processor = AutoImageProcessor.from_pretrained(source, **own)
         if _has_tokenizer(source, kwargs):
             # The tokenizer's own files name its class. Without a configuration AutoTokenizer would read the model's,
-            # and ask the person at the terminal about the code in the repo.
-            tokenizer = AutoTokenizer.from_pretrained(source, config=PreTrainedConfig(), **kwargs)
+            # whose code may lie in the repo.
+            tokenizer = AutoTokenizer.from_pretrained(source, config=PreTrainedConfig(), **own)
         if settings.get("depth_image_processor"):
             changes = {name: kwargs[name] for name in kwargs.keys() & DepthImageProcessor.option_names()}
             depth_image_processor = DepthImageProcessor(**{**settings["depth_image_processor"], **changes})

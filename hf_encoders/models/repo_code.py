@@ -1,12 +1,15 @@
 """What code of its own a repo brings: which files `trust_remote_code` would run. Nothing of it is run here."""
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from transformers import AutoConfig
+from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils.hub import extract_commit_hash
 
 from .input_errors import InputError
@@ -75,6 +78,26 @@ def needs_code(name: str, revision: str, part: str = "model", *, say: str = "--t
     shown = ", ".join(files[:_SHOWN]) + (f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else "")
     reason = f"{'' if part == 'model' else f'its {part} '}needs code of its repo ({shown}), which was not run"
     return InputError(path=name, reason=reason, hint=f"read it, then say {say}")
+
+
+def read_config(source: str | os.PathLike[str], **options: object) -> PreTrainedConfig:
+    """A repo's configuration, of a class of transformers or of this package. No code of the repo is run or asked about.
+
+    Args:
+        source: folder or Hub id.
+        options: of `AutoConfig.from_pretrained`.
+
+    Raises:
+        InputError: if its class lies in the repo.
+        OSError, ValueError: if there is none, or it cannot be read.
+    """
+    try:
+        return AutoConfig.from_pretrained(source, trust_remote_code=False, **options)
+    except ValueError:
+        if files := code_files(os.fspath(source), "main"):
+            reason = f"a model whose code lies in its repo ({files[0]}), which is not run here"
+            raise InputError(path=source, reason=reason, hint="give one of transformers or of this package") from None
+        raise
 
 
 def _add(found: dict[str, None], repo: str, file: str, prefix: str, revision: str) -> None:

@@ -1,5 +1,6 @@
 """Adopted networks are trained as towers: by the training command, where a person trusts their code."""
 
+import json
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel
 
 from hf_encoders.models.input_errors import InputError
-from hf_encoders.training import pretrain
+from hf_encoders.training import pretrain, pretrain_depth
 from tests.adopt.conftest import command
 from tests.conftest import SAMPLES
 from tests.helpers.any_encoders import save_encoder
@@ -110,6 +111,20 @@ def test_no_code_runs_without_consent(words, repos, train, tmp_path):
     with pytest.raises(InputError, match=r"needs code of its repo .*; read it, then say .*trust_remote_code"):
         train(*words, repos("text"), *vision, "--epochs=1")
     assert not (tmp_path / "out").exists()
+
+
+def test_nobody_is_asked_at_the_terminal(repos, train, tmp_path, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked"))
+    depth = ["--dataset", SAMPLES / "rooms", "--init_from", repos("text"), "--output_dir", tmp_path / "depth"]
+    with pytest.raises(InputError, match=r"a model whose code lies in its repo \(.*\.py\), which is not run here"):
+        pretrain_depth.command([str(word) for word in depth])
+    tokenizer = tmp_path / "tokenizer"
+    tokenizer.mkdir()
+    settings = {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["own.Own", None]}}
+    (tokenizer / "tokenizer_config.json").write_text(json.dumps(settings))
+    (tokenizer / "own.py").write_text("raise SystemExit('it ran')")
+    with pytest.raises(InputError, match=r"its tokenizer needs code of its repo \(own.py\), which was not run"):
+        train("--init_from", SAMPLES / "multimodal-rooms", "--tokenizer", tokenizer)
 
 
 def test_a_recipe_does_not_consent(towers, train, tmp_path, capsys):

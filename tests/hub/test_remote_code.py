@@ -141,6 +141,15 @@ def test_this_project_never_trusts_code_for_its_user():
         if isinstance(node, ast.keyword) and node.arg == "trust_remote_code" and ast.unparse(node.value) not in ASKED
     ]
     assert len(sources) > 50 and trusting == []
+    # Without the word, transformers asks the person at the terminal: everything that loads says it, or hands it on.
+    asking = [
+        f"{path.name}:{node.lineno}"
+        for path, node in nodes
+        if isinstance(node, ast.Call)
+        and re.fullmatch(r"Auto\w+\.from_pretrained", ast.unparse(node.func))
+        and not any(keyword.arg in (None, "trust_remote_code") for keyword in node.keywords)
+    ]
+    assert asking == []
     functions = [node.args for _, node in nodes if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
     defaults = [
         ast.unparse(default)

@@ -6,10 +6,11 @@ from pathlib import Path
 import torch
 import transformers
 from torch import Tensor
-from transformers import AutoConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from ...checkpoints.checkpoint import Checkpoint
 from ...hub.reports import ConversionReport
+from ...models.repo_code import read_config
 from ..families.moves import STEPS, Move, undo
 
 
@@ -53,7 +54,7 @@ def as_checkpoint(folder: Path, report: ConversionReport, content: dict[str, obj
 
 
 def _state_dict(folder: Path) -> dict[str, Tensor]:
-    architectures = AutoConfig.from_pretrained(folder).architectures
+    architectures = read_config(folder).architectures
     kind = getattr(transformers, architectures[0] if architectures else "", None)
     if not (isinstance(kind, type) and issubclass(kind, PreTrainedModel)):
         raise ValueError(f"{folder}: its config.json names no class of transformers")

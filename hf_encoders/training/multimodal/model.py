@@ -152,7 +152,7 @@ def compile_towers(model: MultimodalEncoderModel) -> None:
 def _from_repo(options: ModelArguments) -> MultimodalEncoderModel:
     model = load_multimodal(options.init_from, trust_remote_code=options.trust_remote_code)
     model.config.zero_shot_calibration = None  # it is of the weights before the training
-    _replace_tokenizer(model, options.tokenizer)
+    _replace_tokenizer(model, options)
     if options.depth_model:
         model.add_depth_tower(options.depth_model, _depth_processor(options))
     return model
@@ -173,7 +173,7 @@ def _from_towers(options: ModelArguments, loss: LossArguments, captions: Iterabl
         learn_temperature=loss.learn_temperature,
         trust_remote_code=options.trust_remote_code,
     )
-    _replace_tokenizer(model, options.tokenizer)
+    _replace_tokenizer(model, options)
     return model
 
 
@@ -212,7 +212,7 @@ def _from_config(options: ModelArguments, captions: Iterable[str]) -> Multimodal
         )
     config = MultimodalEncoderConfig(**settings)
     if options.tokenizer:
-        tokenizer = _tokenizer(options.tokenizer, config.tower_config("text"))
+        tokenizer = _tokenizer(options.tokenizer, config.tower_config("text"), options.trust_remote_code)
     if tokenizer is None:
         raise ValueError("a model from --model_config needs a --tokenizer")
     model = MultimodalEncoderModel(config)
@@ -238,16 +238,16 @@ def _depth_processor(options: ModelArguments) -> DepthImageProcessor | None:
     return DepthImageProcessor(**as_mapping("depth_processor", options.depth_processor))
 
 
-def _replace_tokenizer(model: MultimodalEncoderModel, source: str) -> None:
+def _replace_tokenizer(model: MultimodalEncoderModel, options: ModelArguments) -> None:
     """Give a model the tokenizer that is asked for, if one is; one whose tokens are others is warned about."""
-    if not source:
+    if not (source := options.tokenizer):
         return
     own = model.processor.tokenizer
-    model.processor.tokenizer = _tokenizer(source, model.config.tower_config("text"))
+    model.processor.tokenizer = _tokenizer(source, model.config.tower_config("text"), options.trust_remote_code)
     warn_of_other_tokens(model.processor.tokenizer, own, f"--tokenizer {source}")
 
 
-def _tokenizer(source: str, text_config: PreTrainedConfig) -> PreTrainedTokenizerBase:
+def _tokenizer(source: str, text_config: PreTrainedConfig, trust_remote_code: bool) -> PreTrainedTokenizerBase:
     limit = getattr(text_config, "max_position_embeddings", None)
     if Path(source).suffix == ".txt":
         words = read_text(source).split("\n")
@@ -256,7 +256,12 @@ def _tokenizer(source: str, text_config: PreTrainedConfig) -> PreTrainedTokenize
     vocabulary_file = Path(source) / "vocab.txt"
     if vocabulary_file.is_file() and has_mark(vocabulary_file):
         return _from_folder_in_utf8(Path(source))
-    return AutoTokenizer.from_pretrained(source)
+    try:
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
+    except ValueError:
+        if not trust_remote_code and (needed := needs_code(source, "main", "tokenizer", say="--trust_remote_code")):
+            raise needed from None
+        raise
 
 
 def _from_folder_in_utf8(folder: Path) -> PreTrainedTokenizerBase:
@@ -264,6 +269,6 @@ def _from_folder_in_utf8(folder: Path) -> PreTrainedTokenizerBase:
     with tempfile.TemporaryDirectory() as copy:
         for file in [*folder.glob("*.json"), *folder.glob("*.txt")]:
             Path(copy, file.name).write_text(read_text(file), encoding="utf-8", newline="\n")
-        tokenizer = AutoTokenizer.from_pretrained(copy)
+        tokenizer = AutoTokenizer.from_pretrained(copy, trust_remote_code=False)
     tokenizer.name_or_path = ""
     return tokenizer
