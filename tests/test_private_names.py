@@ -129,7 +129,7 @@ TABLE = [
     PrivateName("transformers", "PROCESSOR_MAPPING", ("registration.py",),
                 "the registries take proxies, so that importing the package imports no model", TRANSFORMERS,
                 registries_register),
-    PrivateName("transformers", "LARGE_INTEGER", ("models/text_tower.py",), "it stands for no limit of a tokenizer",
+    PrivateName("transformers", "LARGE_INTEGER", ("models/text_reading.py",), "it stands for no limit of a tokenizer",
                 TRANSFORMERS, has("transformers.tokenization_utils_base", "LARGE_INTEGER")),
     PrivateName("transformers", "get_relative_import_files", ("hub/remote_code.py",),
                 "the code that is pushed is the code that remote code imports", TRANSFORMERS,
