@@ -10,7 +10,9 @@ from packaging.version import Version
 
 from hf_encoders import __version__
 from hf_encoders.hub.requirements import (
+    code_requirements,
     handler_requirements,
+    imported_libraries,
     model_requirements,
     sentence_transformers_requirement,
 )
@@ -81,3 +83,13 @@ def test_what_is_imported_is_declared_and_nothing_else():
     others = [tree for path, tree in trees.items() if ROOT / "hf_encoders" / "demo" not in path.parents]
     at_the_top = imported(node for tree in others for node in tree.body)
     assert at_the_top <= names(RUNTIME) <= anywhere <= names([*RUNTIME, *EXTRAS])
+
+
+def test_what_code_imports_is_named_as_pip_names_it(tmp_path):
+    lines = ["import os, yaml", "import PIL.Image", "from . import beside", "from torch.nn import Linear"]
+    (tmp_path / "net.py").write_text("\n".join([*lines, "def late():", "    import never", ""]))
+    libraries = imported_libraries([tmp_path / "net.py"])
+    assert libraries == {"yaml", "PIL", "torch"}
+    assert [line.split(">=")[0] for line in code_requirements({*libraries, "not_here"})] == [
+        "PyYAML", "not_here", "pillow", "torch",
+    ]  # fmt: skip

@@ -268,12 +268,8 @@ def _imports(libraries: set[str], uses_torch: bool) -> list[str]:
 
 def requirements_file(libraries: Sequence[str], modality: str | None) -> str:
     """The text of requirements.txt: what pip calls the libraries that the files and the processor import."""
-    from importlib.metadata import packages_distributions
-
-    known = packages_distributions()
-    names = {known[library][0] if known.get(library) else library for library in libraries}
-    names |= {"torch", "transformers", *_OF_PROCESSORS.get(modality or "", ())}
-    return "".join(f"{line}\n" for line in code_requirements(sorted(names)))
+    names = {*libraries, "torch", "transformers", *_OF_PROCESSORS.get(modality or "", ())}
+    return "".join(f"{line}\n" for line in code_requirements(names))
 
 
 def _call(network: Network) -> str:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from ..models.input_errors import InputError
 from ..models.zero_shot_classifier import ZeroShotClassifier
-from .kind import ENCODER, repo_kind
+from .kind import ENCODER, is_joined, repo_kind
 from .remote_code import copy_code
-from .requirements import handler_requirements
+from .requirements import code_requirements, handler_requirements, imported_libraries
 
 HANDLER_NAME, REQUIREMENTS_NAME = "handler.py", "requirements.txt"
 HANDLER_FILES = (HANDLER_NAME, REQUIREMENTS_NAME)
@@ -33,7 +33,18 @@ def write_handler(repo: Path) -> None:
             raise InputError(path=repo / name, reason="there is one already", hint="leave out --with-handler")
     shutil.copyfile(_TEMPLATE, repo / HANDLER_NAME)
     copy_code(repo, [ZeroShotClassifier])
-    (repo / REQUIREMENTS_NAME).write_text("\n".join(handler_requirements()) + "\n", encoding="utf-8")
+    _write_requirements(repo, handler_requirements())
+
+
+def write_requirements(repo: Path) -> None:
+    """Write requirements.txt of a repo with towers of somebody's own code; one that is there stays."""
+    if not (repo / REQUIREMENTS_NAME).exists():
+        _write_requirements(repo, [])
+
+
+def _write_requirements(repo: Path, lines: list[str]) -> None:
+    own = code_requirements(imported_libraries(sorted(repo.glob("*.py")))) if is_joined(repo) else []
+    (repo / REQUIREMENTS_NAME).write_text("\n".join(dict.fromkeys([*lines, *own])) + "\n", encoding="utf-8")
 
 
 def has_handler(repo: Path) -> bool:

@@ -1,6 +1,10 @@
 """The packages that a repo's model needs, with the versions that this package is tested with."""
 
+import ast
+import sys
 from collections.abc import Iterable
+from importlib.metadata import packages_distributions
+from pathlib import Path
 
 # As pyproject.toml states them; of this package, the oldest release that loads what this one writes.
 _VERSIONS = {
@@ -36,9 +40,23 @@ def handler_requirements() -> list[str]:
     return _stated(_OF_CODE)
 
 
-def code_requirements(names: Iterable[str]) -> list[str]:
-    """What the code of an adopted network needs: those that this package knows with its versions, any of the others."""
-    return [name + _VERSIONS.get(name, "") for name in names]
+def code_requirements(libraries: Iterable[str]) -> list[str]:
+    """What pip calls the libraries that code imports: with the versions that this package knows, any of the others."""
+    known = packages_distributions()
+    names = {known[library][0] if known.get(library) else library for library in libraries}
+    return [name + _VERSIONS.get(name, "") for name in sorted(names)]
+
+
+def imported_libraries(files: Iterable[Path]) -> set[str]:
+    """The libraries that files of Python import when they are imported themselves, but for Python's own."""
+    libraries: set[str] = set()
+    for file in files:
+        for node in ast.parse(file.read_bytes()).body:
+            if isinstance(node, ast.Import):
+                libraries |= {one.name.partition(".")[0] for one in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                libraries.add(str(node.module).partition(".")[0])
+    return libraries - sys.stdlib_module_names
 
 
 def _stated(names: Iterable[str]) -> list[str]:

@@ -1,9 +1,11 @@
 """Adopted networks as towers of a multimodal encoder, whose repo then holds the code of both."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -318,7 +320,11 @@ def test_the_commands_take_it(joined, photo, tmp_path, capsys):
 def test_a_push_brings_the_code_and_says_so(model, joined, hub, hub_client, tmp_path):
     command("push", joined, "org/joined")
     pushed = set(hub_client.list_repo_files("org/joined")) - {".gitattributes", "README.md"}
-    assert pushed == {path.name for path in joined.iterdir()}
+    assert pushed == {path.name for path in joined.iterdir()} | {"requirements.txt"}
+    needed = Path(hub_client.hf_hub_download("org/joined", "requirements.txt")).read_text().split()
+    assert "torch>=2.7" in needed and any(line.startswith("pillow>=") for line in needed)
+    known = {"torch", "transformers", "huggingface_hub", "numpy", "pillow", "tqdm"}
+    assert {re.split("[>=]", line)[0] for line in needed} == known
     loaded = AutoModel.from_pretrained("org/joined", trust_remote_code=True)
     assert_same_state(loaded, model)
     loaded.save_pretrained(tmp_path / "again")
