@@ -127,8 +127,9 @@ def _notes(network: Network, takes: Sequence[str], neighbours: float | None) -> 
         )
     if network.reads_padding or network.pads_to_limit:
         masks = [name for name in takes if name.endswith("mask")]
-        why = f"the network gets no mask; forward takes {masks[0]}: --input {masks[0]}=SHAPE"
-        why = why if masks else "the network gets no mask"
+        why = "the network gets no mask"
+        if masks:
+            why += f"; forward takes {masks[0]}: --input {masks[0]}=SHAPE"
         if network.padding is not None:
             why = f"the embedding changes by {network.padding:.1e} with words that the mask hides"
         found.append(f"texts are padded to {network.inputs[0].shape[1]} words: {why}")

@@ -14,7 +14,7 @@ from ..models.configuration_multimodal_encoder import MultimodalEncoderConfig
 from ..models.input_errors import one_line
 from ..models.modeling_depth_autoencoder import DepthAutoencoderModel
 from ..models.modeling_multimodal_encoder import MultimodalEncoderModel
-from ..models.repo_code import read_config
+from ..models.repo_code import installed_config
 from ..places import check_places
 from .families.legacy.multimodal_layouts import model_name
 from .training_state import TRAINING_TENSORS
@@ -51,7 +51,7 @@ def read_repo(folder: Path) -> tuple[Config, dict[str, Tensor]]:
     Raises:
         ValueError: if it is neither a depth nor a multimodal repo, or lacks tensors.
     """
-    config = read_config(folder)
+    config = installed_config(folder)
     if isinstance(config, MultimodalEncoderConfig):
         return config, _multimodal_tensors(folder, config)
     return read_depth_repo(folder)
@@ -63,7 +63,7 @@ def read_depth_repo(folder: Path) -> tuple[DepthSemanticEncoderConfig, dict[str,
     Raises:
         ValueError: if it is not a depth repo, or lacks tensors.
     """
-    config = read_config(folder)
+    config = installed_config(folder)
     if not isinstance(config, DepthSemanticEncoderConfig):
         raise ValueError(f"{folder}: a {config.model_type} model, expected {DepthSemanticEncoderConfig.model_type}")
     written = _stored_tensors(folder)

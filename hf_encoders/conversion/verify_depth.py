@@ -9,7 +9,7 @@ from transformers import AutoModel, PreTrainedConfig
 
 from ..hub.reports import Verification, VerificationInputs
 from ..models.modeling_depth_autoencoder import DepthAutoencoderModel
-from ..models.repo_code import read_config
+from ..models.repo_code import installed_config
 from .compare import RELATIVE, SEED, judge
 from .families.legacy import reference_depth
 
@@ -54,7 +54,7 @@ def verify_depth(repo: Path, expected: Mapping[str, Tensor]) -> Verification:
     Raises:
         VerificationError: if a difference is too large, or not a number.
     """
-    config = read_config(repo)
+    config = installed_config(repo)
     maps = verification_maps(config.num_channels, config.image_size)
     with torch.inference_mode():
         encoder = AutoModel.from_pretrained(repo, dtype=torch.float32, trust_remote_code=False)

@@ -15,7 +15,7 @@ from ..any_encoder import load_encoder
 from ..fingerprint import fingerprint, sha256
 from ..models.configuration_multimodal_encoder import MultimodalEncoderConfig
 from ..models.input_errors import InputError, one_line
-from ..models.repo_code import read_config
+from ..models.repo_code import installed_config
 from ..outputs import new_file
 from .card_curves import Curves, draw_curves
 from .card_edits import EMPTY_CARD
@@ -131,7 +131,7 @@ def write_card(
         draw_curves(repo / CURVES_NAME, curves)
 
     own_code = kind == ADOPTED or is_joined(repo)  # which is not run for a card
-    config = _plain_config(repo) if own_code else read_config(repo)
+    config = _plain_config(repo) if own_code else installed_config(repo)
     has_tokenizer = any(repo.glob("tokenizer*"))
     has_images = any((repo / file).is_file() for file in ("preprocessor_config.json", "processor_config.json"))
     recipe_file = repo / RECIPE_NAME

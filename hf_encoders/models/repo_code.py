@@ -42,6 +42,10 @@ def commit_of(name: str, revision: str) -> str | None:
     return extract_commit_hash(str(path), None) if path else None
 
 
+class NeedsCodeError(InputError):
+    """A repo that needs its own code, where nobody said that it may run."""
+
+
 def code_files(name: str, revision: str, part: str = "model") -> list[str]:
     """The Python files that a part of a repo would run, and those that these import from beside them.
 
@@ -63,7 +67,9 @@ def code_files(name: str, revision: str, part: str = "model") -> list[str]:
     return list(found)
 
 
-def needs_code(name: str, revision: str, part: str = "model", *, say: str = "--trust-remote-code") -> InputError | None:
+def needs_code(
+    name: str, revision: str, part: str = "model", *, say: str = "--trust-remote-code"
+) -> NeedsCodeError | None:
     """The error of a repo that needs its own code, which says which files would run; None if it names no code.
 
     Args:
@@ -77,24 +83,23 @@ def needs_code(name: str, revision: str, part: str = "model", *, say: str = "--t
         return None
     shown = ", ".join(files[:_SHOWN]) + (f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else "")
     reason = f"{'' if part == 'model' else f'its {part} '}needs code of its repo ({shown}), which was not run"
-    return InputError(path=name, reason=reason, hint=f"read it, then say {say}")
+    return NeedsCodeError(path=name, reason=reason, hint=f"read it, then say {say}")
 
 
-def read_config(source: str | os.PathLike[str], **options: object) -> PreTrainedConfig:
+def installed_config(source: str | os.PathLike[str]) -> PreTrainedConfig:
     """A repo's configuration, of a class of transformers or of this package. No code of the repo is run or asked about.
 
     Args:
         source: folder or Hub id.
-        options: of `AutoConfig.from_pretrained`.
 
     Raises:
         InputError: if its class lies in the repo.
         OSError, ValueError: if there is none, or it cannot be read.
     """
     try:
-        return AutoConfig.from_pretrained(source, trust_remote_code=False, **options)
-    except ValueError:
-        if files := code_files(os.fspath(source), "main"):
+        return AutoConfig.from_pretrained(source, trust_remote_code=False)
+    except ValueError as error:
+        if "trust_remote_code" in str(error) and (files := code_files(os.fspath(source), "main")):
             reason = f"a model whose code lies in its repo ({files[0]}), which is not run here"
             raise InputError(path=source, reason=reason, hint="give one of transformers or of this package") from None
         raise

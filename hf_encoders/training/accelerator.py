@@ -1,8 +1,8 @@
 """The processes of a training run: how they start, print, and count the rows that cannot be read."""
 
 import os
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -144,9 +144,14 @@ def without_sync(accelerator: Accelerator, model: nn.Module) -> AbstractContextM
     return model.no_sync() if isinstance(model, DistributedDataParallel) else accelerator.no_sync(model)
 
 
-def one_goes_first(accelerator: Accelerator, needed: bool) -> AbstractContextManager[None]:
-    """Where it is needed, one process of each machine does first what the others then find done."""
-    return accelerator.local_main_process_first() if needed else nullcontext()
+@contextmanager
+def one_goes_first(accelerator: Accelerator, needed: bool) -> Iterator[None]:
+    """Where it is needed, one process does first what the others find done; then one of each machine, with its disk."""
+    if not needed:
+        yield
+        return
+    with accelerator.main_process_first(), accelerator.local_main_process_first():
+        yield
 
 
 def say(accelerator: Accelerator, text: str) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..losses.batch_norm import trained_batch_norm
+from ..models.input_errors import reason
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
@@ -19,13 +20,19 @@ def make_averages(model: nn.Module, decay: float) -> AveragedModel:
         model: is copied.
         decay: the share of the average that each step keeps. At first it is (1 + steps) / (10 + steps), as in
             TensorFlow's ExponentialMovingAverage, so that the random weights of the beginning are soon forgotten.
+
+    Raises:
+        ValueError: if PyTorch cannot copy the model, as with the older weight normalisation in somebody's own network.
     """
 
     def average(averaged: Tensors, current: Tensors, steps: Tensor | int) -> None:
         now = min(decay, float((1 + steps) / (10 + steps)))
         get_ema_multi_avg_fn(now)(averaged, current, steps)
 
-    return AveragedModel(model, multi_avg_fn=average)
+    try:
+        return AveragedModel(model, multi_avg_fn=average)
+    except RuntimeError as error:
+        raise ValueError(f"--ema_decay: the model cannot be copied ({reason(error)}); leave it out") from error
 
 
 def share_batch_norm(model: nn.Module) -> None:

@@ -46,7 +46,7 @@ class Progress:
         best: the best value of the validation metric.
         best_step: the step that it was measured after.
         best_metrics: all metrics of that step.
-        best_epoch: how many epochs were finished then.
+        best_epoch: the epoch that it was measured in, or at the end of, counted from 1.
         bad_samples: rows that were skipped, with the reason.
         ended_step: the last step after which the model was measured and saved, as at the end of an epoch.
     """

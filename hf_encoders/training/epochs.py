@@ -58,6 +58,13 @@ def steps_in_all(progress: Progress, batches: int, per_step: int, epochs: int) -
     return progress.step + of_this_epoch + (left - 1) * (batches // per_step)
 
 
+def why_finished(progress: Progress, total_steps: int, metric: str) -> str:
+    """Why a run has nothing left to do, and what gives it more."""
+    if progress.step >= total_steps:
+        return f"all {progress.step} steps are taken; more with --epochs or --max_steps"
+    return f"{metric} got no better; more with --patience"
+
+
 def is_stale(progress: Progress, patience: int) -> bool:
     """Whether `patience` epochs in a row brought no better validation (0: never)."""
     return 0 < patience <= progress.epoch - progress.best_epoch

@@ -1,12 +1,12 @@
 """The result of a run: a repo with a card, beside the run's checkpoints and logs, and on the Hub."""
 
-import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
@@ -14,8 +14,8 @@ from ..hub.card_curves import read_curves
 from ..hub.complete import complete_repo
 from ..hub.contents import repo_contents
 from ..hub.push import Destination, fetch_card, push
+from ..models.tower import is_finite
 from ..outputs import new_files
-from .checks import check_finite
 from .recipe import as_recipe
 
 if TYPE_CHECKING:
@@ -39,11 +39,22 @@ def publish(model: PreTrainedModel, output_dir: Path, dtype: str = "") -> None:
     """
     weights = None
     if dtype:
-        smaller = copy.deepcopy(model).to(getattr(torch, dtype))
-        check_finite(smaller, f"--save_dtype {dtype}", "save float32 or bfloat16, which have larger numbers")
-        weights = smaller.state_dict()
+        weights = _in_dtype(model.state_dict(), getattr(torch, dtype))
+        if name := next((name for name, tensor in weights.items() if not is_finite(tensor)), None):
+            hint = "save float32 or bfloat16, which have larger numbers"
+            raise ValueError(f"--save_dtype {dtype}: {name} holds NaN or infinity; {hint}")
     with new_files(output_dir) as partial:
         model.save_pretrained(partial, state_dict=weights)
+
+
+def _in_dtype(weights: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Weights in another precision; those that share memory still share it, so that they are saved once."""
+    made: dict[tuple[object, ...], Tensor] = {}
+    converted: dict[str, Tensor] = {}
+    for name, tensor in weights.items():
+        place = tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
+        converted[name] = made.setdefault(place, tensor.to(dtype) if tensor.is_floating_point() else tensor)
+    return converted
 
 
 def present(output_dir: Path, options: "Sequence[DataclassInstance]", curves: Sequence[str]) -> None:

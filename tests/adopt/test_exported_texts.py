@@ -47,3 +47,14 @@ def test_a_table_of_places_is_exported_with_its_length(inputs, tmp_path):
         model.encode_text(TEXTS, backend=backend, convert_to="numpy", normalize=True) for backend in ("torch", "onnx")
     )
     np.testing.assert_allclose(one, two, atol=1e-5)
+
+
+def test_a_network_without_a_mask_is_adopted(tmp_path, capsys):
+    text = NET.replace(", mask=None", "").partition("        if mask")[0] + "        return tokens.mean(1)\n"
+    (tmp_path / "net.py").write_text(text)
+    (tmp_path / "alphabet.json").write_text(json.dumps(ALPHABET))
+    torch.save(built(text, "Chars", len(ALPHABET)).state_dict(), tmp_path / "net.pt")
+    command("adopt", f"{tmp_path}/net.py:Chars", "--weights", tmp_path / "net.pt", "--kwargs",
+            json.dumps({"words": len(ALPHABET)}), "--input", "1x12", "--modality", "text", "--tokenizer",
+            tmp_path / "alphabet.json", "--output", tmp_path / "repo")  # fmt: skip
+    assert "texts are padded to 12 words: the network gets no mask\n" in capsys.readouterr().out

@@ -16,7 +16,9 @@ from transformers import AutoConfig, AutoModel, AutoProcessor
 
 from hf_encoders import MultimodalEncoderModel, load_encoder
 from hf_encoders.adopt.joining import joined_files
+from hf_encoders.hub.endpoint_handler import write_handler, write_requirements
 from hf_encoders.hub.model_card import write_card
+from hf_encoders.hub.requirements import handler_requirements
 from hf_encoders.models import multimodal_towers
 from hf_encoders.models.input_errors import InputError
 from tests.adopt.conftest import GREY, command
@@ -321,7 +323,7 @@ def test_a_push_brings_the_code_and_says_so(model, joined, hub, hub_client, tmp_
     command("push", joined, "org/joined")
     pushed = set(hub_client.list_repo_files("org/joined")) - {".gitattributes", "README.md"}
     assert pushed == {path.name for path in joined.iterdir()} | {"requirements.txt"}
-    needed = Path(hub_client.hf_hub_download("org/joined", "requirements.txt")).read_text().split()
+    needed = Path(hub_client.hf_hub_download("org/joined", "requirements.txt")).read_text().splitlines()[1:]
     assert "torch>=2.7" in needed and any(line.startswith("pillow>=") for line in needed)
     known = {"torch", "transformers", "huggingface_hub", "numpy", "pillow", "tqdm"}
     assert {re.split("[>=]", line)[0] for line in needed} == known
@@ -332,6 +334,10 @@ def test_a_push_brings_the_code_and_says_so(model, joined, hub, hub_client, tmp_
         auto_maps = [json.loads((folder / name).read_text())["auto_map"] for folder in (joined, tmp_path / "again")]
         assert auto_maps[0] == auto_maps[1]
     shutil.copytree(joined, tmp_path / "repo")
+    write_requirements(tmp_path / "repo")
+    write_handler(tmp_path / "repo")  # over the requirements of before
+    both = (tmp_path / "repo" / "requirements.txt").read_text().splitlines()
+    assert len(both) == len(set(both)) and {*needed, *handler_requirements()} <= set(both)
     write_card(tmp_path / "repo", name="org/joined")
     card = (tmp_path / "repo" / "README.md").read_text()
     assert 'AutoModel.from_pretrained("org/joined", trust_remote_code=True)' in card

@@ -7,7 +7,7 @@ import pytest
 import torch
 from datasets import Dataset, Features, Image, Value
 from safetensors.torch import load_file
-from transformers import AutoModel
+from transformers import AutoModel, BertConfig, BertForMaskedLM
 
 from hf_encoders.training import pretrain, pretrain_depth
 from hf_encoders.training.multimodal.validation import Validation
@@ -153,6 +153,21 @@ def test_a_run_that_gets_no_better_ends_and_is_then_finished(options, monkeypatc
     )
 
 
+@pytest.mark.parametrize("data", [{"batch_size": 30}, {"batch_size": 50, "streaming": True}], ids=["rows", "stream"])
+def test_patience_counts_whole_epochs_after_an_end_by_max_steps(data, options, monkeypatch, capsys):
+    """Two steps are two thirds of an epoch of rows, and all of the stream, whose length nobody knows."""
+    measured, values = Validation.measure, iter([0.1, 0.5, *([] if "streaming" in data else [0.4]), 0.6])
+    recall = "retrieval/text_to_image_recall@1"
+    monkeypatch.setattr(Validation, "measure", lambda *words: measured(*words) | {recall: next(values)})
+    words = options(**ROOMS, **data, patience=1, epochs=9)
+    pretrain.command([*words, "--max_steps=2"])
+    steps = 4 if "streaming" in data else 6
+    pretrain.command([*words, f"--max_steps={steps}", "--resume_from_checkpoint", "latest"])
+    out = capsys.readouterr().out
+    assert f"epoch 2, step {steps} " in out and f"the weights of step {steps}, on validation" in out
+    assert "(before)" not in out and next(values, None) is None
+
+
 @pytest.mark.parametrize("flags", [["--learning_rate=0.1"], ["--epochs=1"], ["--logging_steps=3", "--ema_decay=0"]])
 def test_a_finished_run_says_so_whatever_the_flags(flags, options, capsys):
     pretrain.command(options(epochs=1, batch_size=50))
@@ -222,6 +237,17 @@ def test_a_model_is_saved_in_half_precision_and_its_checkpoints_are_not(mine, tm
     model = AutoModel.from_pretrained(tmp_path / "out").state_dict()
     for name, weight in load_file(kept).items():
         assert weight.dtype == torch.float32 and model[name].equal(weight.half().float()), name
+
+
+def test_tied_weights_are_saved_once_in_half_precision(tmp_path):
+    config = BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, vocab_size=20)
+    model = BertForMaskedLM(config)
+    publish(model, tmp_path, "float16")
+    saved = load_file(tmp_path / "model.safetensors")
+    assert "bert.embeddings.word_embeddings.weight" in saved and "cls.predictions.decoder.weight" not in saved
+    half = {name: tensor.half().float() for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
+    loaded = BertForMaskedLM.from_pretrained(tmp_path).state_dict()
+    assert all(loaded[name].equal(tensor) for name, tensor in half.items())
 
 
 def test_a_weight_too_large_for_half_precision_is_named(tmp_path):

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from ...checkpoints.checkpoint import Checkpoint
 from ...hub.reports import ConversionReport
-from ...models.repo_code import read_config
+from ...models.repo_code import installed_config
 from ..families.moves import STEPS, Move, undo
 
 
@@ -54,7 +54,7 @@ def as_checkpoint(folder: Path, report: ConversionReport, content: dict[str, obj
 
 
 def _state_dict(folder: Path) -> dict[str, Tensor]:
-    architectures = read_config(folder).architectures
+    architectures = installed_config(folder).architectures
     kind = getattr(transformers, architectures[0] if architectures else "", None)
     if not (isinstance(kind, type) and issubclass(kind, PreTrainedModel)):
         raise ValueError(f"{folder}: its config.json names no class of transformers")

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import AutoModel, PreTrainedModel
 
 from ...hub.reports import Verification, VerificationInputs
-from ...models.repo_code import read_config
+from ...models.repo_code import installed_config
 from ..compare import RELATIVE, SEED, VerificationError, judge
 from ..families.family import Plan
 
@@ -90,7 +90,7 @@ def verify_encoder(
 
 
 def _outputs(repo: Path, inputs: Mapping[str, Tensor], headless: bool) -> dict[str, Tensor]:
-    kind = AutoModel if headless else getattr(transformers, cast(list[str], read_config(repo).architectures)[0])
+    kind = AutoModel if headless else getattr(transformers, cast(list[str], installed_config(repo).architectures)[0])
     model, loading = kind.from_pretrained(repo, dtype=torch.float32, output_loading_info=True, trust_remote_code=False)
     assert isinstance(model, PreTrainedModel)
     for what in ("missing_keys", "mismatched_keys"):

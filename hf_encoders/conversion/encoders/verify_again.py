@@ -11,7 +11,7 @@ from ...checkpoints.files import open_checkpoint
 from ...checkpoints.finding.choice import ChosenWeights, WeightsWanted, choose
 from ...checkpoints.state_dicts import check_values
 from ...hub.reports import ConversionReport, Verification
-from ...models.repo_code import read_config
+from ...models.repo_code import installed_config
 from ..families.encoders import ENCODERS
 from ..families.family import EncoderOptions
 from ..families.names import FAMILIES
@@ -57,7 +57,7 @@ def _same(folder: Path, own: EncoderSource, checkpoint: Path, report: Conversion
 
 def _stated(folder: Path) -> dict[str, object]:
     """What the file may have stated of its network, and no tensor and no option tells: the rectangle of its images."""
-    size = getattr(read_config(folder), "image_size", None)
+    size = getattr(installed_config(folder), "image_size", None)
     return {} if size is None else {"image_size": size}
 
 

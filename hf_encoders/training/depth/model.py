@@ -11,7 +11,7 @@ from ...conversion.families.legacy.depth_layouts import AUTOENCODER, read_depth_
 from ...models.configuration_depth_semantic_encoder import DepthSemanticEncoderConfig
 from ...models.image_processing_depth import DepthImageProcessor
 from ...models.modeling_depth_autoencoder import DepthAutoencoderModel
-from ...models.repo_code import read_config
+from ...models.repo_code import installed_config
 from ..depth_units import with_units
 from ..option_parser import as_mapping
 from .arguments import DepthModelArguments
@@ -52,7 +52,7 @@ def _from_legacy(path: str, fields: dict[str, Any]) -> DepthAutoencoderModel:
 
 
 def _from_repo(source: str, fields: dict[str, Any]) -> DepthAutoencoderModel:
-    config = read_config(source)
+    config = installed_config(source)
     if not isinstance(config, DepthSemanticEncoderConfig):
         raise ValueError(f"{source}: a {config.model_type} model, expected {DepthSemanticEncoderConfig.model_type}")
     config = DepthSemanticEncoderConfig.from_pretrained(source, **fields)

@@ -1,7 +1,9 @@
 """Builds the multimodal encoder to train: from a repo, from towers, or from a configuration."""
 
 import tempfile
-from collections.abc import Collection, Iterable
+import warnings
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -17,13 +19,13 @@ from transformers import (
 from transformers import ViTImageProcessorPil as ViTImageProcessor
 
 from ...data.text_files import has_mark, read_text
-from ...models.configuration_multimodal_encoder import MultimodalEncoderConfig
+from ...models.configuration_multimodal_encoder import MultimodalEncoderConfig, embeds_by_itself
 from ...models.image_processing_depth import DepthImageProcessor
 from ...models.input_errors import one_line
 from ...models.modeling_multimodal_encoder import MultimodalEncoderModel
-from ...models.multimodal_towers import brings_code, load_processor, load_tower
+from ...models.multimodal_towers import brings_code, load_processor, load_tower, padding_as_read
 from ...models.processing_multimodal_encoder import MultimodalEncoderProcessor
-from ...models.repo_code import needs_code
+from ...models.repo_code import NeedsCodeError, needs_code
 from ..checks import check_finite
 from ..depth_units import with_units
 from ..option_parser import as_mapping
@@ -33,6 +35,17 @@ from .smaller_text import with_layers, with_tokens
 from .text_checks import check_tokenizer, warn_of_other_tokens
 
 
+@contextmanager
+def says_the_option() -> Iterator[None]:
+    """Errors of code that may not run name the option of the command, whoever raises them. Also a decorator."""
+    try:
+        yield
+    except NeedsCodeError as error:
+        hint = "read it, then say --trust_remote_code"
+        raise NeedsCodeError(path=error.path, reason=error.reason, hint=hint) from None
+
+
+@says_the_option()
 def build_model(
     options: ModelArguments, loss: LossArguments, seed: int, captions: Iterable[str] = ()
 ) -> MultimodalEncoderModel:
@@ -60,7 +73,7 @@ def build_model(
     check_tokenizer(model, f"--tokenizer {source}" if options.tokenizer else source)
     check_finite(model, options.init_from or "the towers", "give weights from before they diverged")
     if options.gradient_checkpointing:
-        model.gradient_checkpointing_enable()
+        _compute_activations_again(model)
     if options.freeze:
         model.freeze(options.freeze)
     return model.train()
@@ -89,6 +102,18 @@ def check_way(options: ModelArguments) -> None:
         raise ValueError("--text_layers and --text_words make the tower of --text_model smaller, and none is given")
 
 
+def _compute_activations_again(model: MultimodalEncoderModel) -> None:
+    """Raises ValueError if no tower can; a warning names those that keep their activations."""
+    towers = {name: module for name, module in model.named_children() if isinstance(module, PreTrainedModel)}
+    modules = {name: list(tower.modules()) for name, tower in towers.items()}
+    unable = [name for name in towers if not any(hasattr(one, "gradient_checkpointing") for one in modules[name])]
+    if len(unable) == len(towers):
+        raise ValueError(f"--gradient_checkpointing: neither {' nor '.join(towers)} can; leave it out")
+    if unable:
+        warnings.warn(f"--gradient_checkpointing: {' and '.join(unable)} cannot, and keep activations", stacklevel=2)
+    model.gradient_checkpointing_enable()
+
+
 def _set_units(model: MultimodalEncoderModel, options: ModelArguments) -> None:
     if options.units:
         model.require_depth_tower()
@@ -110,7 +135,7 @@ def load_multimodal(source: str, *, trust_remote_code: bool = False) -> Multimod
             source, dtype=torch.float32, output_loading_info=True, trust_remote_code=trust_remote_code
         )
     except ValueError as error:
-        if not trust_remote_code and (needed := needs_code(source, "main", say="--trust_remote_code")):
+        if not trust_remote_code and (needed := needs_code(source, "main")):
             raise needed from None
         raise ValueError(f"{source}: {one_line(error)}") from error
     if not isinstance(model, MultimodalEncoderModel):
@@ -242,9 +267,12 @@ def _replace_tokenizer(model: MultimodalEncoderModel, options: ModelArguments) -
     """Give a model the tokenizer that is asked for, if one is; one whose tokens are others is warned about."""
     if not (source := options.tokenizer):
         return
-    own = model.processor.tokenizer
-    model.processor.tokenizer = _tokenizer(source, model.config.tower_config("text"), options.trust_remote_code)
-    warn_of_other_tokens(model.processor.tokenizer, own, f"--tokenizer {source}")
+    own, config = model.processor.tokenizer, model.config.tower_config("text")
+    tokenizer = padding_as_read(_tokenizer(source, config, options.trust_remote_code), model.text_encoder)
+    if own is not None and embeds_by_itself(config):  # how long a text may be, only the network's own tokenizer knows
+        tokenizer.model_max_length = min(tokenizer.model_max_length, own.model_max_length)
+    model.processor.tokenizer = tokenizer
+    warn_of_other_tokens(tokenizer, own, f"--tokenizer {source}")
 
 
 def _tokenizer(source: str, text_config: PreTrainedConfig, trust_remote_code: bool) -> PreTrainedTokenizerBase:
@@ -259,7 +287,7 @@ def _tokenizer(source: str, text_config: PreTrainedConfig, trust_remote_code: bo
     try:
         return AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
     except ValueError:
-        if not trust_remote_code and (needed := needs_code(source, "main", "tokenizer", say="--trust_remote_code")):
+        if not trust_remote_code and (needed := needs_code(source, "main", "tokenizer")):
             raise needed from None
         raise
 

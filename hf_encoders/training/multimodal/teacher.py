@@ -16,7 +16,7 @@ from ...losses.soft_targets import SoftTargetLoss
 from ...modalities import MODALITIES, modalities
 from ..checks import check_finite
 from .arguments import LossArguments, pair_weights
-from .model import load_multimodal
+from .model import load_multimodal, says_the_option
 from .samples import Chunk, ModelInputs
 from .text_checks import check_tokenizer
 from .word_texts import WordTexts
@@ -43,8 +43,9 @@ class AddedLoss(Protocol):
         ...
 
 
+@says_the_option()
 def make_added_losses(
-    options: LossArguments, trained: Collection[str], accelerator: Accelerator, *, trust_remote_code: bool = False
+    options: LossArguments, trained: Collection[str], accelerator: Accelerator, trust_remote_code: bool = False
 ) -> list[AddedLoss]:
     """The losses that the options add.
 

@@ -43,6 +43,9 @@ def check_tokenizer(model: MultimodalEncoderModel, source: str) -> None:
         )
     if tokenizer.pad_token is None:
         raise ValueError(f"{source}: has no padding token, which batches of texts need")
+    reading = model.tower("text").reading
+    if reading.padding == "max_length" and reading.most_tokens(tokenizer) is None:
+        raise ValueError(f"{source}: tells no model_max_length, to which the text network pads each text")
 
 
 def warn_of_other_tokens(given: PreTrainedTokenizerBase, own: PreTrainedTokenizerBase | None, source: str) -> None:

@@ -28,7 +28,7 @@ from ..checks import check_finite, check_metric, check_room, checkpoint_size
 from ..data_identity import data_identity
 from ..depth_units import described, learn_percentiles
 from ..division import seed_of
-from ..epochs import is_stale, steps_in_all, steps_of_epoch
+from ..epochs import is_stale, steps_in_all, steps_of_epoch, why_finished
 from ..legacy_state import check_weights, has_legacy_state
 from ..opening import data_line, loss_line, model_line, patience_line, too_few_line, warmup_line
 from ..result import present, publish
@@ -94,6 +94,7 @@ class Trainer:
         set_seed(run.seed)
         with one_goes_first(self.accelerator, model.trust_remote_code):  # who copies the code of repos
             self.plain_model = build_model(model, loss, run.seed, all_captions(data) if model.text_words else ())
+            self.added = make_added_losses(loss, data.columns, self.accelerator, model.trust_remote_code)
         set_seed(run.seed, device_specific=True)  # dropout differs from process to process
         if not is_sharded(self.accelerator):  # sharding rejects channels_last
             use_channels_last(self.plain_model)
@@ -103,7 +104,6 @@ class Trainer:
             say(self.accelerator, described(self.plain_model.depth_processor))
         check_jitter(data.image_brightness, data.depth_scale, self.plain_model.processor.depth_image_processor)
         self.loss = make_loss(loss, data.columns).to(self.accelerator.device)
-        self.added = make_added_losses(loss, data.columns, self.accelerator, trust_remote_code=model.trust_remote_code)
         self.validation = None
         if data.validation_split:
             self.validation = make_validations(data, self.loss, self.division.rows, self.accelerator)
@@ -211,9 +211,7 @@ class Trainer:
         )
         with bar:  # an error closes it too, and is printed on a line of its own
             if self._is_finished():
-                done = f"all {self.progress.step} steps are taken; more with --epochs or --max_steps"
-                stale = f"{self.run.validation_metric} got no better; more with --patience"
-                why = done if self.progress.step >= self.total_steps else stale
+                why = why_finished(self.progress, self.total_steps, self.run.validation_metric)
                 say(self.accelerator, f"nothing is left to do: {why}")
             elif self.validation is not None and not self.progress.step:
                 metrics = self._measure(self.plain_model)
@@ -293,9 +291,11 @@ class Trainer:
         # --max_steps may end a run within an epoch; with more, it goes on there. How long a stream is, nobody knows.
         if progress.step < self.total_steps or 0 < self.batches < progress.batches + run.gradient_accumulation_steps:
             progress.epoch, progress.batches = progress.epoch + 1, 0
-        progress.ended_step = progress.step
         if is_whole and not losses and progress.step < self.total_steps:
             raise TrainingError(f"an epoch of this stream has fewer rows than a step takes, {self.division.rows}")
+        if not losses and progress.ended_step == progress.step:  # a stream ended where the steps of an earlier run did
+            return
+        progress.ended_step = progress.step
         mean = f"{sum(losses) / len(losses):.4f}" if losses else "(before)"
         measured = self._finish_epoch()
         epoch, seconds = progress.epoch + bool(progress.batches), time.perf_counter() - began
@@ -323,7 +323,7 @@ class Trainer:
                 shown = f"{self.validation.lines(metrics)}  "
                 if is_better(metric, metrics[metric], progress.best):
                     progress.best, progress.best_step, progress.best_metrics = metrics[metric], progress.step, metrics
-                    progress.best_epoch = progress.epoch
+                    progress.best_epoch = progress.epoch + bool(progress.batches)
                     shown += "best  "
                     self._publish(model)
         self._save()
