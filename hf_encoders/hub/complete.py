@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Unpack
 
-from .endpoint_handler import write_handler, write_requirements
+from .endpoint_handler import write_handler
 from .kind import is_joined
 from .model_card import CardOptions, write_card
 from .remote_code import write_remote_code
+from .requirements import REQUIREMENTS_NAME, is_of_joined, write_requirements
 from .sentence_transformers import write_sentence_transformers_files
 
 
@@ -30,6 +31,6 @@ def complete_repo(repo: Path, *, remote_code: bool, handler: bool = False, **car
         write_remote_code(repo)
     if handler:
         write_handler(repo)
-    elif remote_code and is_joined(repo):
+    elif remote_code and is_joined(repo) and (is_of_joined(listed := repo / REQUIREMENTS_NAME) or not listed.exists()):
         write_requirements(repo)
     write_card(repo, **card)

@@ -5,14 +5,12 @@ from pathlib import Path
 
 from ..models.input_errors import InputError
 from ..models.zero_shot_classifier import ZeroShotClassifier
-from .kind import ENCODER, is_joined, repo_kind
+from .kind import ENCODER, repo_kind
 from .remote_code import copy_code
-from .requirements import code_requirements, handler_requirements, imported_libraries
+from .requirements import REQUIREMENTS_NAME, handler_requirements, is_of_joined, write_requirements
 
-HANDLER_NAME, REQUIREMENTS_NAME = "handler.py", "requirements.txt"
+HANDLER_NAME = "handler.py"
 HANDLER_FILES = (HANDLER_NAME, REQUIREMENTS_NAME)
-# The first line of the requirements of joined towers: a file with it may be written anew.
-_JOINED = "# What the code in this repo imports."
 _TEMPLATE = Path(__file__).parent / "templates" / HANDLER_NAME
 
 
@@ -31,27 +29,11 @@ def write_handler(repo: Path) -> None:
         reason = "a class of transformers, which Inference Endpoints serve without a handler"
         raise InputError(path=repo / HANDLER_NAME, reason=reason, hint="leave out --with-handler")
     for name in HANDLER_FILES:
-        if (repo / name).exists() and not _is_of_joined(repo / name):
+        if (repo / name).exists() and not is_of_joined(repo / name):
             raise InputError(path=repo / name, reason="there is one already", hint="leave out --with-handler")
     shutil.copyfile(_TEMPLATE, repo / HANDLER_NAME)
     copy_code(repo, [ZeroShotClassifier])
-    _write_requirements(repo, handler_requirements())
-
-
-def write_requirements(repo: Path) -> None:
-    """Write requirements.txt of a repo with towers of somebody's own code; one of somebody else stays."""
-    path = repo / REQUIREMENTS_NAME
-    if not path.exists() or _is_of_joined(path):
-        _write_requirements(repo, [])
-
-
-def _write_requirements(repo: Path, lines: list[str]) -> None:
-    own = [_JOINED, *code_requirements(imported_libraries(sorted(repo.glob("*.py"))))] if is_joined(repo) else []
-    (repo / REQUIREMENTS_NAME).write_text("\n".join(dict.fromkeys([*own, *lines])) + "\n", encoding="utf-8")
-
-
-def _is_of_joined(path: Path) -> bool:
-    return path.name == REQUIREMENTS_NAME and path.read_text(encoding="utf-8").startswith(_JOINED)
+    write_requirements(repo, handler_requirements())
 
 
 def has_handler(repo: Path) -> bool:

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+from .kind import is_joined
+
 # As pyproject.toml states them; of this package, the oldest release that loads what this one writes.
 _VERSIONS = {
     "hf-encoders": ">=0.1.0",
@@ -17,6 +19,9 @@ _VERSIONS = {
     "sentence-transformers": ">=6.0",
     "xxhash": ">=3.4.1",
 }
+REQUIREMENTS_NAME = "requirements.txt"
+# The first line of the requirements of joined towers.
+_JOINED = "# What the code in this repo imports."
 _OF_MODELS = ("transformers", "torch")
 _OF_CODE = ("torch", "transformers", "huggingface_hub", "numpy", "pillow", "xxhash")
 
@@ -57,6 +62,18 @@ def imported_libraries(files: Iterable[Path]) -> set[str]:
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 libraries.add(str(node.module).partition(".")[0])
     return libraries - sys.stdlib_module_names
+
+
+def write_requirements(repo: Path, lines: Iterable[str] = ()) -> None:
+    """Write requirements.txt of a repo: some lines, and what the code of joined towers imports."""
+    code = sorted(repo.glob("*.py")) if is_joined(repo) else []
+    own = [_JOINED, *code_requirements(imported_libraries(code))] if code else []
+    (repo / REQUIREMENTS_NAME).write_text("\n".join(dict.fromkeys([*own, *lines])) + "\n", encoding="utf-8")
+
+
+def is_of_joined(path: Path) -> bool:
+    """Whether a file is the requirements.txt that was written for joined towers: it may be written anew."""
+    return path.name == REQUIREMENTS_NAME and path.is_file() and path.read_text("utf-8").startswith(_JOINED)
 
 
 def _stated(names: Iterable[str]) -> list[str]:

@@ -16,9 +16,9 @@ from transformers import AutoConfig, AutoModel, AutoProcessor
 
 from hf_encoders import MultimodalEncoderModel, load_encoder
 from hf_encoders.adopt.joining import joined_files
-from hf_encoders.hub.endpoint_handler import write_handler, write_requirements
+from hf_encoders.hub.endpoint_handler import write_handler
 from hf_encoders.hub.model_card import write_card
-from hf_encoders.hub.requirements import handler_requirements
+from hf_encoders.hub.requirements import handler_requirements, write_requirements
 from hf_encoders.models import multimodal_towers
 from hf_encoders.models.input_errors import InputError
 from tests.adopt.conftest import GREY, command
